@@ -1,0 +1,112 @@
+"""The declared graph, and what derives from it: dead-letter topics, changelogs, edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from topology.model import Graph, Stage, Table, Topic
+from topology.settings import get_settings
+from topology.stages import declare_stages
+from topology.stores import COLLECTIONS, DELTA_TABLES
+from topology.topics import declare_topics
+
+APP_PREFIX = "podstream"
+
+
+class UndeclaredError(RuntimeError):
+    """A stage touched something that the topology does not give it."""
+
+
+def build_graph(event_partitions: int) -> Graph:
+    """The graph for a number of event partitions, with every derived topic in it."""
+    stages = {stage.name: stage for stage in declare_stages(event_partitions)}
+    topics = {topic.name: topic for topic in declare_topics(event_partitions)}
+    consumed = {name for stage in stages.values() for name in stage.consumes}
+    for name in sorted(consumed):
+        dead = dead_letter_topic(topics[name])
+        topics[dead.name] = dead
+    for stage in stages.values():
+        for table in stage.tables:
+            changelog = changelog_topic(stage, table)
+            topics[changelog.name] = changelog
+    return Graph(
+        topics=topics,
+        collections={collection.name: collection for collection in COLLECTIONS},
+        delta_tables={table.name: table for table in DELTA_TABLES},
+        stages=stages,
+    )
+
+
+@lru_cache(maxsize=1)
+def get_graph() -> Graph:
+    """The graph of this process's settings."""
+    return build_graph(get_settings().event_partitions)
+
+
+def dead_letter_name(topic: str) -> str:
+    return f"{topic}.dlq"
+
+
+def dead_letter_topic(topic: Topic) -> Topic:
+    """Where the records of ``topic`` go that no stage can use: original bytes, key and headers."""
+    return Topic(
+        dead_letter_name(topic.name),
+        f"Records of `{topic.name}` that could not be used, with the reason in the headers.",
+        key="as in the source",
+        format="raw",
+        partitions=1,
+        max_message_bytes=max(topic.max_message_bytes, 1_048_588) + 65_536,
+    )
+
+
+def app_id(stage: str, generation: int = 1) -> str:
+    """The consumer group of a stage, which is also its Faust application id.
+
+    A rebuild is a new generation, thus a new group with new state.
+    """
+    return f"{APP_PREFIX}-{stage}-v{generation}"
+
+
+def changelog_name(stage: str, table: str, generation: int = 1) -> str:
+    return f"{app_id(stage, generation)}-{table}-changelog"
+
+
+def changelog_topic(stage: Stage, table: Table, generation: int = 1) -> Topic:
+    """The compacted topic behind a Faust table."""
+    return Topic(
+        changelog_name(stage.name, table.name, generation),
+        f"State of `{stage.name}`: {table.doc}",
+        key=table.key,
+        format="raw",
+        partitions=table.partitions,
+        cleanup="compact",
+        max_message_bytes=table.max_message_bytes,
+    )
+
+
+def check_reads(stage: Stage, topic: str) -> None:
+    """Raise UndeclaredError unless ``stage`` may read ``topic``."""
+    if topic not in stage.consumes + stage.broadcast:
+        raise UndeclaredError(
+            f"Stage {stage.name} reads topic {topic!r}, which topology/stages.py does not give it: "
+            f"add it to `consumes` or `broadcast` of the stage."
+        )
+
+
+def check_writes(stage: Stage, topic: str) -> None:
+    """Raise UndeclaredError unless ``stage`` may write ``topic`` (or a dead-letter topic of its own)."""
+    own_dead = {dead_letter_name(name) for name in stage.consumes}
+    if topic not in stage.produces and topic not in own_dead:
+        raise UndeclaredError(
+            f"Stage {stage.name} writes topic {topic!r}, which topology/stages.py does not give it: "
+            f"add it to `produces` of the stage."
+        )
+
+
+def workers(stages: Iterable[Stage]) -> dict[str, list[Stage]]:
+    """The processes of a deployment: worker name -> the stages it runs, in declared order."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault(stage.worker, []).append(stage)
+    return groups

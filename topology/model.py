@@ -1,0 +1,147 @@
+"""The words in which the graph is declared: topics, tables, stores and stages, as frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FOREVER = -1
+"""Retention of a topic that is never cut: the log is the source of truth."""
+
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One Kafka topic.
+
+    ``schema`` names a file of ``schemas/`` without its version (``user_event``). ``format`` says
+    what a value is: ``avro`` (Confluent framing, one record), ``arrow`` (an Arrow IPC stream, many
+    rows), ``json`` or ``raw`` bytes. ``key`` says in words what the key is and how the partition is
+    chosen. ``append_time`` makes the broker stamp records, which gives the log a clock of its own.
+    """
+
+    name: str
+    doc: str
+    key: str
+    schema: str | None = None
+    format: Literal["avro", "arrow", "json", "raw"] = "avro"
+    partitions: int = 1
+    cleanup: Literal["delete", "compact"] = "delete"
+    retention_ms: int = FOREVER
+    max_message_bytes: int = 1_048_588
+    append_time: bool = False
+
+    def config(self) -> dict[str, str]:
+        """The topic-level settings that the broker must hold, in its own spelling."""
+        settings = {
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": str(self.max_message_bytes),
+            "message.timestamp.type": "LogAppendTime" if self.append_time else "CreateTime",
+        }
+        if self.cleanup == "delete":
+            settings["retention.ms"] = str(self.retention_ms)
+        return settings
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Faust table: keyed state of one stage, kept in a compacted changelog topic.
+
+    Keys and values are bytes; ``key`` and ``value`` say in words what they hold. ``partitions``
+    equals those of the topic whose partition number owns the state.
+    """
+
+    name: str
+    doc: str
+    key: str
+    value: str
+    partitions: int
+    max_message_bytes: int = 16 * 1_048_576
+
+
+@dataclass(frozen=True)
+class Index:
+    """A MongoDB index: (field, 1 or -1) pairs, and seconds to live where the server can."""
+
+    fields: tuple[tuple[str, int], ...]
+    expire_after_s: int | None = None
+
+    @property
+    def name(self) -> str:
+        return "_".join(f"{name}_{direction}" for name, direction in self.fields)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A MongoDB collection; ``key`` says what its ``_id`` is."""
+
+    name: str
+    doc: str
+    key: str
+    indexes: tuple[Index, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A Delta column: ``type`` is Spark SQL's name for it."""
+
+    name: str
+    type: str
+    doc: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class DeltaTable:
+    """A Delta table; ``key`` are the columns that identify a row (what makes a write idempotent)."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+
+    def ddl(self) -> str:
+        """The columns as Spark's DDL schema string."""
+        return ", ".join(
+            f"`{c.name}` {c.type}{'' if c.nullable else ' NOT NULL'}" for c in self.columns
+        )
+
+
+Runner = Literal["faust", "confluent", "spark", "streamlit"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what it reads, what it writes, where its code is. Edges are written only here.
+
+    ``worker`` names the process that runs it by default: stages with the same ``worker`` share
+    one; each stage keeps a consumer group of its own, so that the grouping may change freely.
+    ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
+    ``consumes``, whose partitions are divided among the workers.
+    """
+
+    name: str
+    doc: str
+    runner: Runner
+    entry_point: str
+    worker: str
+    consumes: tuple[str, ...] = ()
+    broadcast: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    demo_only: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The whole topology: every part by name."""
+
+    topics: dict[str, Topic] = field(default_factory=dict)
+    collections: dict[str, Collection] = field(default_factory=dict)
+    delta_tables: dict[str, DeltaTable] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)

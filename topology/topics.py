@@ -1,0 +1,156 @@
+"""Every topic, once. Nothing else in the project spells a topic's name as a constant."""
+
+from __future__ import annotations
+
+from topology.model import DAY_MS, Topic
+
+MEGABYTE = 1_048_576
+
+
+def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
+    """The topics of a deployment whose event path has ``event_partitions`` partitions."""
+    return (
+        Topic(
+            "episode-ids",
+            "Episodes found by a source and not yet fetched.",
+            key="episode_id",
+            schema="episode_ref",
+            partitions=2,
+        ),
+        Topic(
+            "episode-metadata",
+            "The full record of each episode; the newest one counts.",
+            key="episode_id",
+            schema="episode",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
+            "episode-transcripts",
+            "The transcript of each episode, or why there is none.",
+            key="episode_id",
+            schema="transcript",
+            partitions=2,
+            cleanup="compact",
+            max_message_bytes=8 * MEGABYTE,
+        ),
+        Topic(
+            "user-events",
+            "What listeners did, one event a message: the public way in.",
+            key="user_id",
+            schema="user_event",
+            partitions=event_partitions,
+            append_time=True,
+        ),
+        Topic(
+            "user-event-batches",
+            "Valid events without duplicates, thousands to a message, each row with the partition "
+            "and offset it came from. Headers `first_offset` and `last_offset` give the range of "
+            "source offsets a message accounts for, also for the rows that were refused.",
+            key="none; partition = the source partition",
+            schema="user_event",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "engagement-windows",
+            "Counts per episode, minute and source partition, always the whole value so far: the "
+            "row with the highest offset replaces the others, and source partitions add up.",
+            key="none; partition = crc32(episode_id) modulo the partitions",
+            schema="engagement_window",
+            format="arrow",
+            partitions=event_partitions,
+            retention_ms=7 * DAY_MS,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "user-episode-daily",
+            "What each listener added to an episode on a day, one message an input batch: amounts "
+            "add up over rows; a row whose last_offset was applied already is a repeat.",
+            key="none; partition = the source partition",
+            schema="user_episode_daily",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "trending-episodes",
+            "The ranking of a scope (`all`, `category:…`) among one partition's episodes; a "
+            "reader merges the partitions.",
+            key="scope|partition",
+            schema="trending",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "episode-embeddings",
+            "One vector for each transcript.",
+            key="episode_id",
+            schema="episode_embedding",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
+            "episode-neighbours",
+            "The episodes nearest to each episode, by cosine of their embeddings.",
+            key="episode_id",
+            schema="episode_neighbours",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
+            "item-factors",
+            "Item vectors of every ALS generation; the newest one counts.",
+            key="episode_id",
+            schema="item_factors",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
+            "model-generations",
+            "One record a finished training, written after all its item factors.",
+            key="generation",
+            schema="model_generation",
+            partitions=1,
+        ),
+        Topic(
+            "model-metrics",
+            "Offline and prequential figures of every model.",
+            key="model|generation|metric",
+            schema="model_metric",
+            partitions=1,
+        ),
+        Topic(
+            "blend-weights",
+            "How much each signal earns plays, learned per source partition; a reader averages.",
+            key="source partition",
+            schema="blend_weights",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "recommendations",
+            "The current list of each listener, best first, with reasons.",
+            key="user_id; partition = the source partition of the listener's events",
+            schema="recommendation",
+            partitions=event_partitions,
+            cleanup="compact",
+        ),
+        Topic(
+            "table-generations",
+            "Which generation of the live tables is the current one.",
+            key="table",
+            schema="table_generation",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "_schemas",
+            "Schemas and their ids, in the record format of Confluent's registry.",
+            key="registry record key (JSON)",
+            format="raw",
+            partitions=1,
+            cleanup="compact",
+        ),
+    )
