@@ -1,0 +1,1 @@
+"""The Spark stages: Delta writer, embeddings, ALS training."""

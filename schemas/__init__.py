@@ -1,0 +1,1 @@
+"""Record schemas, one file a version, and the codecs for Avro messages and Arrow batches."""

@@ -1,0 +1,81 @@
+"""Arrow messages: many rows of one record schema in one Kafka message, as an Arrow IPC stream."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from polars.interchange import CompatLevel
+
+from schemas import files
+from schemas.codec import BadRecordError
+
+SOURCE_COLUMNS: dict[str, pl.DataType] = {"partition": pl.Int32(), "offset": pl.Int64()}
+"""Where an event came from: a batch of events carries it in every row."""
+
+_PRIMITIVES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "bytes": pl.Binary(),
+    "int": pl.Int32(),
+    "long": pl.Int64(),
+    "float": pl.Float32(),
+    "double": pl.Float64(),
+    "boolean": pl.Boolean(),
+}
+
+
+def _polars_type(avro: Any) -> pl.DataType:
+    if isinstance(avro, list):
+        (inner,) = (branch for branch in avro if branch != "null")
+        return _polars_type(inner)
+    if isinstance(avro, str):
+        return _PRIMITIVES[avro]
+    match avro.get("logicalType"):
+        case "timestamp-millis":
+            return pl.Datetime("ms", "UTC")
+        case "date":
+            return pl.Date()
+    if avro["type"] == "enum":
+        return pl.Enum(avro["symbols"])
+    return _PRIMITIVES[avro["type"]]
+
+
+@cache
+def columns(schema_name: str) -> pl.Schema:
+    """The columns of a flat record schema; `user_event` rows also carry their source position."""
+    fields = {f["name"]: _polars_type(f["type"]) for f in files.load(schema_name)["fields"]}
+    if schema_name == "user_event":
+        fields = {**SOURCE_COLUMNS, **fields}
+    return pl.Schema(fields)
+
+
+@cache
+def arrow_schema(schema_name: str) -> pa.Schema:
+    """The same columns for pyarrow; an enum is a plain string there."""
+    frame = pl.DataFrame(schema=columns(schema_name)).cast({pl.Enum: pl.String})
+    return frame.to_arrow(compat_level=CompatLevel.oldest()).schema
+
+
+def to_message(frame: pl.DataFrame, schema_name: str) -> bytes:
+    """One message of the rows; columns are put in order and cast to the declared types."""
+    declared = columns(schema_name)
+    buffer = BytesIO()
+    frame.select(declared.names()).cast(dict(declared)).write_ipc_stream(
+        buffer, compat_level=CompatLevel.oldest()
+    )
+    return buffer.getvalue()
+
+
+def from_message(value: bytes | None, schema_name: str) -> pl.DataFrame:
+    """The rows of a message; BadRecordError if it is none or lacks a column."""
+    if value is None:
+        raise BadRecordError("the message has no value")
+    declared = columns(schema_name)
+    try:
+        frame = pl.read_ipc_stream(BytesIO(value))
+        return frame.select(declared.names()).cast(dict(declared))
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise BadRecordError(f"not an Arrow batch of {schema_name}: {error}") from error

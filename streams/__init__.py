@@ -1,0 +1,1 @@
+"""The stages that run beside Kafka: Faust agents and confluent-kafka loops."""

@@ -1,0 +1,113 @@
+"""What a stage may touch: the interface that a stage module is written against.
+
+A stage module has one function, ``register(context)``, which declares its handlers. The same
+module runs on Faust (`streams.runtime`) and in memory (`streams.memory`), so a test of the
+whole graph runs the very code that production runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+
+from schemas.codec import BadRecordError
+from topology.model import Stage
+from topology.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Kafka record. ``timestamp_ms`` is the log's own time, the same at every replay."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int = 0
+    headers: tuple[tuple[str, bytes], ...] = field(default=())
+
+    def header(self, name: str) -> bytes | None:
+        """The last value of a header; None if it is not there."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+
+Handler = Callable[[list[Message]], Awaitable[None]]
+Apply = Callable[[Sequence[Message]], None]
+
+
+class StateTable(Protocol):
+    """Keyed state of a stage, owned by partitions and logged to the table's changelog topic."""
+
+    def get(self, partition: int, key: bytes = b"") -> bytes | None: ...
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, partition: int, key: bytes) -> None: ...
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of everything that a partition owns."""
+
+    def partitions(self) -> set[int]:
+        """The partitions that this worker owns now."""
+
+
+class Context(Protocol):
+    """One stage's hold on the outside world, checked against the topology."""
+
+    stage: Stage
+    settings: Settings
+
+    def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
+        """Register ``handler(messages)`` for a consumed topic.
+
+        It gets what has arrived, at most ``max_batch`` messages. Its messages are acknowledged
+        once it has returned and everything it sent and put has been delivered; if it raises, the
+        worker ends without acknowledging, and the messages come again.
+        """
+
+    def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
+        """Register a coroutine to run every ``seconds``; what it sends is delivered on return."""
+
+    def broadcast(self, topic: str, apply: Apply) -> None:
+        """Give every record of a broadcast topic, from the first one, to ``apply``.
+
+        Handlers wait until the topic has been read to the end it had at the start.
+        """
+
+    def table(self, name: str) -> StateTable:
+        """A table that the topology declares for this stage."""
+
+    def on_rebalance(self, callback: Callable[[], None]) -> None:
+        """Call back when partitions come or go: drop what was cached from tables."""
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | dict[str, Any] | pl.DataFrame | None,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: dict[str, bytes] | None = None,
+    ) -> None:
+        """Send to a produced topic: a dict for an Avro topic, a frame for an Arrow topic."""
+
+    def decode(self, message: Message) -> Any:
+        """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none."""
+
+    async def dead_letter(self, message: Message, error: BaseException) -> None:
+        """Put a message that cannot be used, as it came, into its dead-letter topic."""
+
+
+async def decode_all(context: Context, messages: Sequence[Message]) -> list[tuple[Message, Any]]:
+    """The messages that decode, with what is in them; the others go to the dead-letter topic."""
+    good = []
+    for message in messages:
+        try:
+            good.append((message, context.decode(message)))
+        except BadRecordError as error:
+            await context.dead_letter(message, error)
+    return good

@@ -1,0 +1,141 @@
+"""confluent-kafka clients as every part of Podstream uses them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from streams.context import Message
+
+log = logging.getLogger(__name__)
+
+
+def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
+    """An idempotent producer that places keys as Java's and Faust's producers do (murmur2)."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 5,
+            "message.max.bytes": 32 * 1_048_576,
+            **overrides,
+        }
+    )
+
+
+def reader(bootstrap_servers: str, group: str = "podstream-reader", **overrides: Any) -> Consumer:
+    """A consumer that commits nothing: for whoever assigns partitions by hand."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.message.max.bytes": 32 * 1_048_576,
+            **overrides,
+        }
+    )
+
+
+def to_message(record: KafkaMessage) -> Message:
+    """A confluent-kafka record as our own."""
+    return Message(
+        topic=record.topic(),
+        partition=record.partition(),
+        offset=record.offset(),
+        key=record.key(),
+        value=record.value(),
+        timestamp_ms=record.timestamp()[1],
+        headers=tuple(record.headers() or ()),
+    )
+
+
+def end_offsets(consumer: Consumer, topic: str, timeout_s: float = 30.0) -> dict[int, int]:
+    """Partition -> offset of the next record to be written. KeyError if there is no such topic."""
+    metadata = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
+    if metadata.error is not None:
+        raise KeyError(f"topic {topic} does not exist: run `podstream topology apply`")
+    return {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout_s)[1]
+        for number in metadata.partitions
+    }
+
+
+class TopicReader:
+    """Reads whole topics without a consumer group and hands every record on, in batches.
+
+    ``read_to_end()`` returns once the ends that the topics had when it was called are reached.
+    """
+
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str]):
+        self._consumer = reader(bootstrap_servers)
+        self._positions: dict[tuple[str, int], int] = {}
+        assignment = []
+        for topic in topics:
+            for partition in end_offsets(self._consumer, topic):
+                assignment.append(TopicPartition(topic, partition, OFFSET_BEGINNING))
+        self._assignment = assignment
+        self._consumer.assign(assignment)
+
+    def poll(self, timeout_s: float, limit: int = 2000) -> list[Message]:
+        """What has arrived, at most ``limit`` records, waiting up to ``timeout_s``."""
+        messages = []
+        for record in self._consumer.consume(limit, timeout=timeout_s):
+            error = record.error()
+            if error is None:
+                messages.append(to_message(record))
+            elif error.code() != KafkaError._PARTITION_EOF:
+                log.warning("reading reference topics: %s", error)
+        return messages
+
+    def read_to_end(self, apply: Callable[[list[Message]], None]) -> None:
+        """Apply everything up to the ends as they are now."""
+        ends = {
+            (part.topic, part.partition): self._consumer.get_watermark_offsets(part, timeout=30)
+            for part in self._assignment
+        }
+        missing = {place: end for place, (low, end) in ends.items() if end > low}
+        while missing:
+            apply(self.poll(0.2))
+            for part in self._consumer.position(self._assignment):
+                place = (part.topic, part.partition)
+                if part.offset >= missing.get(place, float("inf")):
+                    del missing[place]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class BackgroundReader(threading.Thread):
+    """Follows topics in a thread: reads to the end, says so, and goes on."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[str],
+        apply: Callable[[list[Message]], None],
+        caught_up: Callable[[], None],
+    ):
+        super().__init__(name=f"reader-{'-'.join(topics)}", daemon=True)
+        self._reader = TopicReader(bootstrap_servers, topics)
+        self._apply = apply
+        self._caught_up = caught_up
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        self._reader.read_to_end(self._apply)
+        self._caught_up()
+        while not self._stopping.is_set():
+            if messages := self._reader.poll(0.25):
+                self._apply(messages)
+        self._reader.close()
+
+    def stop(self) -> None:
+        self._stopping.set()

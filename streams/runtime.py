@@ -1,0 +1,358 @@
+"""Stages on Faust: consumer groups, tables and changelogs under the interface of `streams.context`.
+
+Each stage is a Faust app of its own, hence a consumer group of its own; a worker process runs
+one or several of them. Delivery is at least once, and effects are made to happen once by the
+offsets that stages keep in their state. Three things of Faust are therefore not left to it:
+acknowledging (after delivery, never on an exception), the partition that owns a table key (the
+first four bytes of the key), and reference data (read whole by every worker).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import faust
+import polars as pl
+from faust.types import EventT, StreamT
+
+from schemas.codec import Registry
+from streams.context import Apply, Context, Handler, Message
+from streams.kafka import BackgroundReader
+from streams.wire import Wire, dead_letter_headers, error_headers, key_bytes
+from topology.graph import (
+    Graph,
+    UndeclaredError,
+    changelog_name,
+    check_reads,
+    check_writes,
+    dead_letter_name,
+)
+from topology.model import Stage
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DELIVERY_TIMEOUT_S = 60.0
+CRASH_EXIT_CODE = 70
+_PARTITION_BYTES = 4
+
+
+class OwnedTable(faust.Table):
+    """A Faust table whose key begins with the number of the partition that owns it.
+
+    Faust asks the event being processed; here a batch of several partitions is processed at once.
+    """
+
+    track: Callable[[Awaitable[Any]], None]
+    """Told of every changelog record on its way, so that acknowledging can wait for it."""
+
+    def partition_for_key(self, key: bytes) -> int:
+        return int.from_bytes(key[:_PARTITION_BYTES], "big")
+
+    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
+        future = super().send_changelog(*args, **kwargs)
+        self.track(future)
+        return future
+
+
+class FaustTable:
+    """`StateTable` on an OwnedTable."""
+
+    def __init__(self, app: faust.App, table: OwnedTable, source_topic: str):
+        self._app = app
+        self._table = table
+        self._source_topic = source_topic
+
+    @staticmethod
+    def _key(partition: int, key: bytes) -> bytes:
+        return partition.to_bytes(_PARTITION_BYTES, "big") + key
+
+    def get(self, partition: int, key: bytes = b"") -> bytes | None:
+        return self._table.get(self._key(partition, key))
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        self._table[self._key(partition, key)] = value
+
+    def delete(self, partition: int, key: bytes) -> None:
+        self._table.pop(self._key(partition, key), None)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        prefix = self._key(partition, b"")
+        for key, value in list(self._table.items()):
+            if key.startswith(prefix):
+                yield key[_PARTITION_BYTES:], value
+
+    def partitions(self) -> set[int]:
+        return {
+            tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._source_topic
+        }
+
+
+class FaustContext(Context):
+    """One stage on its own Faust app."""
+
+    def __init__(
+        self, app: faust.App, stage: Stage, settings: Settings, graph: Graph, registry: Registry
+    ):
+        self.app = app
+        self.stage = stage
+        self.settings = settings
+        self._graph = graph
+        self._wire = Wire(graph, registry)
+        self._pending: list[Awaitable[Any]] = []
+        self._broadcasts: dict[str, Apply] = {}
+        self._references_ready = asyncio.Event()
+        self._rebalance_callbacks: list[Callable[[], None]] = []
+        self._channels: dict[str, Any] = {}
+        self._recovered = asyncio.Event()
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_before_shutdown.connect(self._on_shutdown)
+        app.task(self._start_references)
+        self._reader: BackgroundReader | None = None
+
+    # -- declaring ---------------------------------------------------------------------------
+
+    def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
+        check_reads(self.stage, topic)
+
+        def decorate(handler: Handler) -> Handler:
+            inbox: asyncio.Queue[tuple[StreamT, EventT]] = asyncio.Queue(max_batch * 2)
+
+            async def receive(stream: StreamT) -> None:
+                async for event in stream.noack().events():
+                    await inbox.put((stream, event))
+
+            async def process() -> None:
+                await self._references_ready.wait()
+                while True:
+                    taken = [await inbox.get()]
+                    while len(taken) < max_batch and not inbox.empty():
+                        taken.append(inbox.get_nowait())
+                    await handler([_to_message(event) for _, event in taken])
+                    await self.delivered()
+                    for stream, event in taken:
+                        await stream.ack(event)
+
+            self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
+            self.app.task(self._guarded(process))
+            return handler
+
+        return decorate
+
+    def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
+        def decorate(coroutine: Callable[[], Awaitable[None]]) -> Any:
+            async def tick_forever() -> None:
+                await self._references_ready.wait()
+                while True:
+                    await coroutine()
+                    await self.delivered()
+                    await asyncio.sleep(seconds)
+
+            self.app.task(self._guarded(tick_forever))
+            return coroutine
+
+        return decorate
+
+    def broadcast(self, topic: str, apply: Apply) -> None:
+        check_reads(self.stage, topic)
+        self._broadcasts[topic] = apply
+
+    def table(self, name: str) -> FaustTable:
+        declared = next((table for table in self.stage.tables if table.name == name), None)
+        if declared is None:
+            raise UndeclaredError(
+                f"Stage {self.stage.name} opens table {name!r}, which topology/stages.py does not "
+                f"give it: add it to `tables` of the stage."
+            )
+        changelog = self._raw_topic(changelog_name(self.stage.name, name), declared.partitions)
+        table = OwnedTable(
+            self.app,
+            name=name,
+            default=None,
+            partitions=declared.partitions,
+            changelog_topic=changelog,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            help=declared.doc,
+        )
+        table.track = self._track
+        self.app.tables.add(table)
+        # The partitions of a table are those of the topic that its stage consumes first.
+        return FaustTable(self.app, table, self.stage.consumes[0])
+
+    def on_rebalance(self, callback: Callable[[], None]) -> None:
+        self._rebalance_callbacks.append(callback)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | dict[str, Any] | pl.DataFrame | None,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: dict[str, bytes] | None = None,
+    ) -> None:
+        check_writes(self.stage, topic)
+        await self._send(
+            topic,
+            self._wire.encode(topic, value),
+            key=key_bytes(key),
+            partition=partition,
+            headers=list((headers or {}).items()),
+        )
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        producer = await self.app.maybe_start_producer()
+        self._pending.append(
+            await producer.send(topic, key, value, partition, None, list(headers) or None)
+        )
+
+    def _track(self, delivery: Awaitable[Any]) -> None:
+        self._pending.append(delivery)
+
+    async def delivered(self) -> None:
+        """Return when everything sent so far is in the log; raise if anything could not be."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        await asyncio.wait_for(_gather(pending), DELIVERY_TIMEOUT_S)
+
+    def decode(self, message: Message) -> Any:
+        return self._wire.decode(message.topic, message.value)
+
+    async def dead_letter(self, message: Message, error: BaseException) -> None:
+        log.warning(
+            "%s: %s[%d]@%d goes to the dead-letter topic: %s",
+            self.stage.name,
+            message.topic,
+            message.partition,
+            message.offset,
+            error,
+        )
+        errors = error_headers(
+            message.topic, message.partition, message.offset, self.stage.name, error
+        )
+        topic = dead_letter_name(message.topic)
+        check_writes(self.stage, topic)
+        await self._send(
+            topic,
+            message.value,
+            key=message.key,
+            partition=0,
+            headers=dead_letter_headers(message.headers, errors),
+        )
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _raw_topic(self, name: str, partitions: int | None = None) -> Any:
+        return self.app.topic(
+            name,
+            partitions=partitions,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            allow_empty=True,
+        )
+
+    def _channel(self, topic: str) -> Any:
+        if topic not in self._channels:
+            self._channels[topic] = self._raw_topic(topic)
+        return self._channels[topic]
+
+    async def _start_references(self) -> None:
+        if not self._broadcasts:
+            self._references_ready.set()
+            return
+        loop = asyncio.get_running_loop()
+        self._reader = BackgroundReader(
+            self.settings.kafka_bootstrap_servers,
+            list(self._broadcasts),
+            apply=lambda messages: _on_loop(loop, self._apply_references, messages),
+            caught_up=lambda: _on_loop(loop, self._references_ready.set),
+        )
+        self._reader.start()
+
+    def _apply_references(self, messages: list[Message]) -> None:
+        by_topic: dict[str, list[Message]] = {}
+        for message in messages:
+            by_topic.setdefault(message.topic, []).append(message)
+        for topic, group in by_topic.items():
+            self._broadcasts[topic](group)
+
+    def _guarded(self, body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """End the process when ``body`` raises: unacknowledged messages then come again."""
+
+        async def run() -> None:
+            try:
+                await body()
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                log.critical(
+                    "stage %s cannot go on; the worker ends", self.stage.name, exc_info=True
+                )
+                logging.shutdown()
+                os._exit(CRASH_EXIT_CODE)
+
+        run.__name__ = body.__name__
+        return run
+
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        self._rebalanced()
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        self._rebalanced()
+
+    async def _on_shutdown(self, *_: Any, **__: Any) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+
+    def _rebalanced(self) -> None:
+        for callback in self._rebalance_callbacks:
+            callback()
+
+
+def _to_message(event: EventT) -> Message:
+    record = event.message
+    headers = record.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=event.key,
+        value=event.value,
+        timestamp_ms=int((record.timestamp or 0) * 1000),
+        headers=tuple((name, bytes(value)) for name, value in pairs),
+    )
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+    """Call on the event loop from another thread and wait, so that readers feel back-pressure."""
+
+    async def body() -> None:
+        call(*args)
+
+    asyncio.run_coroutine_threadsafe(body(), loop).result()
+
+
+async def _gather(deliveries: Sequence[Awaitable[Any]]) -> None:
+    await asyncio.gather(*deliveries)

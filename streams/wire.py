@@ -1,0 +1,81 @@
+"""Between messages and what is in them, for any topic of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from schemas import columnar
+from schemas.codec import BadRecordError, RecordCodec, Registry
+from topology.graph import Graph
+from topology.model import Topic
+
+ERROR_PREFIX = "__connect.errors."
+
+
+class Wire:
+    """Encodes and decodes by the format that a topic declares."""
+
+    def __init__(self, graph: Graph, registry: Registry):
+        self._graph = graph
+        self._registry = registry
+        self._codec = cache(self._make_codec)
+
+    def _make_codec(self, topic: str) -> RecordCodec:
+        schema = self._graph.topics[topic].schema
+        if schema is None:
+            raise BadRecordError(f"{topic} declares no schema")
+        return RecordCodec(topic, schema, self._registry)
+
+    def encode(
+        self, topic: str, value: bytes | dict[str, Any] | pl.DataFrame | None
+    ) -> bytes | None:
+        """Bytes, and None for a tombstone, pass; a dict is an Avro record; a frame Arrow rows."""
+        if value is None or isinstance(value, bytes):
+            return value
+        if isinstance(value, dict):
+            return self._codec(topic).encode(value)
+        return columnar.to_message(value, _schema_name(self._graph.topics[topic]))
+
+    def decode(self, topic: str, value: bytes | None) -> Any:
+        """A dict for an Avro topic, a frame for an Arrow topic; BadRecordError if it is neither."""
+        declared = self._graph.topics[topic]
+        if declared.format == "arrow":
+            return columnar.from_message(value, _schema_name(declared))
+        return self._codec(topic).decode(value)
+
+
+def _schema_name(topic: Topic) -> str:
+    if topic.schema is None:
+        raise BadRecordError(f"{topic.name} declares no schema")
+    return topic.schema
+
+
+def error_headers(
+    topic: str, partition: int, offset: int, stage: str, error: BaseException
+) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter, named as Kafka Connect names them."""
+    values = {
+        "topic": topic,
+        "partition": str(partition),
+        "offset": str(offset),
+        "stage": stage,
+        "class.name": type(error).__name__,
+        "exception.message": str(error)[:1000],
+    }
+    return [(ERROR_PREFIX + name, value.encode()) for name, value in values.items()]
+
+
+def key_bytes(key: str | bytes | None) -> bytes | None:
+    return key.encode() if isinstance(key, str) else key
+
+
+def dead_letter_headers(
+    original: Sequence[tuple[str, bytes]], errors: Sequence[tuple[str, bytes]]
+) -> list[tuple[str, bytes]]:
+    """The record's own headers, then why it is here; an earlier verdict is replaced."""
+    kept = [(name, value) for name, value in original if not name.startswith(ERROR_PREFIX)]
+    return [*kept, *errors]
