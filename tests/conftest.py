@@ -1,0 +1,41 @@
+"""Fixtures every tier shares: real services, started once a session, never skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from topology.embedded.broker import running_broker
+from topology.embedded.mongo import running_mongo
+from topology.graph import get_graph
+from topology.settings import get_settings
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real broker, shared by the session. Topics are yours to create."""
+    with running_broker(tmp_path_factory.mktemp("broker")) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of the embedded MongoDB server, shared by the session. Choose a database of your own."""
+    with running_mongo(tmp_path_factory.mktemp("mongo")) as uri:
+        yield uri
+
+
+@pytest.fixture
+def podstream_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home; `get_settings()` and `get_graph()` read it for the length of a test."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("PODSTREAM_HOME", str(home))
+    caches = (get_settings, get_graph)
+    for cached in caches:
+        cached.cache_clear()
+    yield home
+    for cached in caches:
+        cached.cache_clear()
