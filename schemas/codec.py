@@ -82,4 +82,6 @@ class RecordCodec:
             raise BadRecordError(f"payload does not decode: {error!r}") from error
         if buffer.tell() != len(payload):
             raise BadRecordError(f"{len(payload) - buffer.tell()} bytes left after the record")
+        if not isinstance(record, dict):
+            raise BadRecordError("the payload is no record")
         return record

@@ -63,7 +63,7 @@ def to_message(frame: pl.DataFrame, schema_name: str) -> bytes:
     """One message of the rows; columns are put in order and cast to the declared types."""
     declared = columns(schema_name)
     buffer = BytesIO()
-    frame.select(declared.names()).cast(dict(declared)).write_ipc_stream(
+    frame.select(declared.names()).cast(declared).write_ipc_stream(
         buffer, compat_level=CompatLevel.oldest()
     )
     return buffer.getvalue()
@@ -76,6 +76,6 @@ def from_message(value: bytes | None, schema_name: str) -> pl.DataFrame:
     declared = columns(schema_name)
     try:
         frame = pl.read_ipc_stream(BytesIO(value))
-        return frame.select(declared.names()).cast(dict(declared))
+        return frame.select(declared.names()).cast(declared)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise BadRecordError(f"not an Arrow batch of {schema_name}: {error}") from error

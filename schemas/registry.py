@@ -1,4 +1,4 @@
-"""Schema ids: from the `_schemas` topic, from a registry's REST API, or fixed for tests in memory."""
+"""Schema ids: from the `_schemas` topic, a registry's REST API, or fixed for runs in memory."""
 
 from __future__ import annotations
 

@@ -46,15 +46,23 @@ def reader(bootstrap_servers: str, group: str = "podstream-reader", **overrides:
 
 def to_message(record: KafkaMessage) -> Message:
     """A confluent-kafka record as our own."""
+    topic, partition, offset = record.topic(), record.partition(), record.offset()
+    if topic is None or partition is None or offset is None:
+        raise ValueError("the record has no place in the log: it is an error event")
+    headers: Any = record.headers() or ()
     return Message(
-        topic=record.topic(),
-        partition=record.partition(),
-        offset=record.offset(),
-        key=record.key(),
-        value=record.value(),
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=_as_bytes(record.key()),
+        value=_as_bytes(record.value()),
         timestamp_ms=record.timestamp()[1],
-        headers=tuple(record.headers() or ()),
+        headers=tuple(headers),
     )
+
+
+def _as_bytes(part: str | bytes | None) -> bytes | None:
+    return part.encode() if isinstance(part, str) else part
 
 
 def end_offsets(consumer: Consumer, topic: str, timeout_s: float = 30.0) -> dict[int, int]:

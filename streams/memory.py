@@ -188,7 +188,7 @@ class MemoryRuntime:
         return context
 
     def crash(self, stage_name: str, *, redeliver: int = 0) -> None:
-        """Restart a stage as after kill -9; its last ``redeliver`` messages a partition come again."""
+        """Restart a stage as after kill -9; the last ``redeliver`` messages come again."""
         positions = self._positions[stage_name]
         for place in positions:
             positions[place] = max(0, positions[place] - redeliver)

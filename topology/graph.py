@@ -95,12 +95,12 @@ def check_reads(stage: Stage, topic: str) -> None:
 
 
 def check_writes(stage: Stage, topic: str) -> None:
-    """Raise UndeclaredError unless ``stage`` may write ``topic`` (or a dead-letter topic of its own)."""
+    """Raise UndeclaredError unless ``stage`` may write ``topic`` or the dead letters of its input."""
     own_dead = {dead_letter_name(name) for name in stage.consumes}
     if topic not in stage.produces and topic not in own_dead:
         raise UndeclaredError(
-            f"Stage {stage.name} writes topic {topic!r}, which topology/stages.py does not give it: "
-            f"add it to `produces` of the stage."
+            f"Stage {stage.name} writes topic {topic!r}, which topology/stages.py does not give "
+            f"it: add it to `produces` of the stage."
         )
 
 

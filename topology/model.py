@@ -95,7 +95,7 @@ class Column:
 
 @dataclass(frozen=True)
 class DeltaTable:
-    """A Delta table; ``key`` are the columns that identify a row (what makes a write idempotent)."""
+    """A Delta table; ``key`` identifies a row, which is what makes a write idempotent."""
 
     name: str
     doc: str

@@ -1,4 +1,4 @@
-"""Every setting of Podstream, typed and documented once; `docs/generated/settings.md` is made of it."""
+"""Every setting, typed and documented once; `docs/generated/settings.md` is made of it."""
 
 from __future__ import annotations
 
