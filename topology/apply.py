@@ -1,0 +1,287 @@
+"""Makes a cluster hold what the graph declares: observe, plan, execute.
+
+Applying again changes nothing. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from schemas.registry import SCHEMAS_TOPIC, RestRegistry, TopicRegistry
+from streams.kafka import producer
+from topology.graph import build_graph
+from topology.model import Graph, Index
+from topology.plan import (
+    Action,
+    AlterConfig,
+    CreateIndex,
+    CreateTopic,
+    Observed,
+    ObservedTopic,
+    RegisterSchema,
+    changes,
+    plan,
+    refusals,
+)
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0
+COMPATIBILITY = "BACKWARD_TRANSITIVE"
+
+
+class RefusedError(RuntimeError):
+    """The plan holds something that must not be done silently; nothing was changed."""
+
+
+def apply_topology(settings: Settings, *, mongo: bool = True) -> list[Action]:
+    """Create and correct topics, register schemas, create indexes; give what was done.
+
+    Without ``mongo`` the MongoDB server is neither looked at nor changed. RefusedError, with every
+    reason, before anything is changed; KafkaException and PyMongoError where a server fails.
+    """
+    graph = build_graph(settings.event_partitions)
+    actions = plan(graph, observe(settings, graph, mongo=mongo))
+    if refused := refusals(actions):
+        raise RefusedError("\n".join(action.sentence() for action in refused))
+    wanted = [action for action in changes(actions) if mongo or not isinstance(action, CreateIndex)]
+    execute(settings, wanted)
+    return wanted
+
+
+def observe(settings: Settings, graph: Graph, *, mongo: bool = True) -> Observed:
+    """The cluster as it is."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    metadata = admin.list_topics(timeout=TIMEOUT_S)
+    managed = [name for name in graph.topics if name in metadata.topics]
+    configs = _topic_configs(admin, managed)
+    return Observed(
+        brokers=len(metadata.brokers),
+        topics={
+            name: ObservedTopic(len(topic.partitions), configs.get(name, {}))
+            for name, topic in metadata.topics.items()
+        },
+        subjects=_subjects(settings, exists=SCHEMAS_TOPIC in metadata.topics),
+        indexes=_indexes(settings, graph) if mongo else {},
+    )
+
+
+def execute(settings: Settings, actions: Sequence[Action]) -> None:
+    """Do what a plan says, in its order."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    _create_topics(admin, [a for a in actions if isinstance(a, CreateTopic)])
+    _alter_configs(admin, [a for a in actions if isinstance(a, AlterConfig)])
+    schemas = [a for a in actions if isinstance(a, RegisterSchema)]
+    if schemas and settings.schema_registry_url:
+        _register_by_rest(settings.schema_registry_url, schemas)
+    elif schemas:
+        _register_in_topic(settings.kafka_bootstrap_servers, schemas)
+    indexes = [a for a in actions if isinstance(a, CreateIndex)]
+    if indexes:
+        with _mongo(settings) as client:
+            for action in indexes:
+                create_index(client[settings.mongodb_database], action.collection, action.index)
+    for done in actions:
+        log.info("%s", done.sentence())
+
+
+# -- topics ----------------------------------------------------------------------------------
+
+
+def _topic_configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    return {
+        resource.name: {entry.name: entry.value for entry in future.result().values()}
+        for resource, future in admin.describe_configs(resources, request_timeout=TIMEOUT_S).items()
+    }
+
+
+def _create_topics(admin: AdminClient, actions: Sequence[CreateTopic]) -> None:
+    if not actions:
+        return
+    created = admin.create_topics(
+        [
+            NewTopic(
+                action.topic,
+                num_partitions=action.partitions,
+                replication_factor=action.replication,
+                config=action.config,
+            )
+            for action in actions
+        ],
+        operation_timeout=TIMEOUT_S,
+    )
+    for future in created.values():
+        try:
+            future.result()
+        except KafkaException as error:
+            # somebody else applied at the same time; the next plan compares what they made
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    _wait_for_leaders(
+        admin,
+        [TopicPartition(a.topic, number) for a in actions for number in range(a.partitions)],
+    )
+
+
+@retry(
+    retry=retry_if_exception_type(KafkaException),
+    stop=stop_after_delay(TIMEOUT_S),
+    wait=wait_fixed(0.05),
+    reraise=True,
+)
+def _wait_for_leaders(admin: AdminClient, partitions: Sequence[TopicPartition]) -> None:
+    """A topic that was just created refuses its first readers until its leaders have taken up."""
+    latest = {partition: OffsetSpec.latest() for partition in partitions}
+    for future in admin.list_offsets(latest, request_timeout=TIMEOUT_S).values():
+        future.result()
+
+
+def _alter_configs(admin: AdminClient, actions: Sequence[AlterConfig]) -> None:
+    if not actions:
+        return
+    resources = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            action.topic,
+            incremental_configs=[
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in action.changes.items()
+            ],
+        )
+        for action in actions
+    ]
+    for future in admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S).values():
+        future.result()
+
+
+# -- schemas ---------------------------------------------------------------------------------
+
+
+def _subjects(settings: Settings, *, exists: bool) -> dict[str, dict[int, str]]:
+    if settings.schema_registry_url:
+        return _subjects_by_rest(settings.schema_registry_url)
+    if not exists:
+        return {}
+    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    try:
+        return {
+            subject: {version: registry.texts[number] for version, number in versions.items()}
+            for subject, versions in registry.versions.items()
+        }
+    finally:
+        registry.close()
+
+
+def _subjects_by_rest(url: str) -> dict[str, dict[int, str]]:
+    client = RestRegistry(url).client
+    return {
+        subject: {
+            version: client.get_version(subject, version).schema.schema_str
+            for version in client.get_versions(subject)
+        }
+        for subject in client.get_subjects()
+    }
+
+
+def _register_by_rest(url: str, actions: Sequence[RegisterSchema]) -> None:
+    from confluent_kafka.schema_registry import Schema
+
+    client = RestRegistry(url).client
+    for action in actions:
+        if action.version == 1:
+            client.set_compatibility(action.subject, COMPATIBILITY)
+        client.register_schema(action.subject, Schema(action.text, "AVRO"))
+
+
+def _register_in_topic(bootstrap_servers: str, actions: Sequence[RegisterSchema]) -> None:
+    """Write the records that Confluent's registry would; equal schemas share an id, as there."""
+    registry = TopicRegistry(bootstrap_servers)
+    ids = {_canonical(text): number for number, text in registry.texts.items()}
+    registry.close()
+    writer = producer(bootstrap_servers)
+    failures: list[Any] = []
+    for action in actions:
+        number = ids.setdefault(_canonical(action.text), max(ids.values(), default=0) + 1)
+        key = {
+            "keytype": "SCHEMA",
+            "subject": action.subject,
+            "version": action.version,
+            "magic": 1,
+        }
+        value = {
+            "subject": action.subject,
+            "version": action.version,
+            "id": number,
+            "schema": action.text,
+            "deleted": False,
+        }
+        writer.produce(
+            SCHEMAS_TOPIC,
+            key=json.dumps(key, separators=(",", ":")),
+            value=json.dumps(value, separators=(",", ":")),
+            partition=0,
+            on_delivery=lambda error, _: failures.append(error) if error else None,
+        )
+    if writer.flush(TIMEOUT_S) or failures:
+        raise KafkaException(failures[0] if failures else KafkaError(KafkaError._MSG_TIMED_OUT))
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
+# -- MongoDB ---------------------------------------------------------------------------------
+
+
+def _mongo(settings: Settings) -> MongoClient:
+    return MongoClient(settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=10_000)
+
+
+def _indexes(settings: Settings, graph: Graph) -> dict[str, frozenset[str]]:
+    with _mongo(settings) as client:
+        database = client[settings.mongodb_database]
+        there = set(database.list_collection_names())
+        return {
+            name: frozenset(database[name].index_information())
+            for name in graph.collections
+            if name in there
+        }
+
+
+def create_index(database: Database, collection: str, index: Index) -> None:
+    """Create one index; rows expire only where the server knows how to (see ``expires_rows``)."""
+    options: dict[str, Any] = {"name": index.name}
+    if index.expire_after_s is not None and expires_rows(database):
+        options["expireAfterSeconds"] = index.expire_after_s
+    database[collection].create_index(list(index.fields), **options)
+
+
+def expires_rows(database: Database) -> bool:
+    """Whether the server removes rows by a TTL index: it then has a setting for its monitor."""
+    try:
+        database.client.admin.command("getParameter", 1, ttlMonitorEnabled=1)
+    except OperationFailure:
+        return False
+    return True
