@@ -1,0 +1,135 @@
+"""`podstream up|down|status|env|doctor`: the instance of a home."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (up, down, status, env, doctor):
+        app.command()(command)
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    """Errors that a user can mend end the command with their message instead of a traceback."""
+    from confluent_kafka import KafkaException
+    from pymongo.errors import PyMongoError
+
+    from topology.embedded.broker import BrokerError
+    from topology.embedded.jars import JarsError
+    from topology.embedded.java import JavaError
+    from topology.embedded.supervise import SupervisorError
+    from topology.instance import InstanceError
+
+    try:
+        yield
+    except (BrokerError, JarsError, JavaError, SupervisorError, InstanceError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    except (KafkaException, PyMongoError) as error:
+        typer.echo(f"A service does not answer ({error}). `podstream up` starts them.", err=True)
+        raise typer.Exit(1) from error
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Add the demo index and listeners.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return, keep running.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Start only this process; may be repeated.")
+    ] = None,
+    ports: Annotated[
+        str | None, typer.Option(help="First port, or `auto` for a free range.")
+    ] = None,
+    demo_timeout: Annotated[
+        float, typer.Option(help="Longest wait for the demo's recommendations, in seconds.")
+    ] = 300.0,
+) -> None:
+    """Start the services and all stages; stay until Ctrl-C stops them."""
+    from rich.console import Console
+
+    from topology.instance import settings_of_home
+    from topology.instance import up as bring_up
+
+    if ports is not None and ports != "auto" and not ports.isdigit():
+        raise typer.BadParameter("--ports is a number or `auto`")
+    with _errors_as_sentences():
+        settings = settings_of_home(ports)
+        bring_up(settings, demo, detach, Console(), tuple(only or ()), demo_timeout)
+
+
+def down() -> None:
+    """Stop every process of the instance cleanly."""
+    from rich.console import Console
+
+    from topology.instance import settings_of_home, stop
+
+    with _errors_as_sentences():
+        settings = settings_of_home()
+        if not stop(settings, Console()):
+            typer.echo(f"Nothing runs in {settings.podstream_home}.")
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show processes and their memory, each stage's lag, each store's rows, dead letters."""
+    from topology.settings import get_settings
+    from topology.status import measure
+
+    with _errors_as_sentences():
+        measured = measure(get_settings())
+    if as_json:
+        typer.echo(json.dumps(measured.as_dict(), indent=2))
+        return
+    from rich.console import Console
+
+    from topology.showcase import status_tables
+
+    console = Console()
+    for table in status_tables(measured):
+        console.print(table)
+
+
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the instance's addresses as `export` lines: eval "$(podstream env)"."""
+    from topology.instance import environment
+    from topology.settings import get_settings
+
+    shown = environment(get_settings())
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    for key, value in shown.items():
+        typer.echo(f"export {key}={shlex.quote(value)}")
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check Java, ports, memory and disk, and say what to do; exit code 1 if something must be."""
+    from dataclasses import asdict
+
+    from topology.doctor import examine
+    from topology.instance import settings_of_home
+
+    findings = examine(settings_of_home())
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        marks = {"ok": "✓", "warning": "!", "error": "✗"}
+        for one in findings:
+            typer.echo(f"{marks[one.level]} {one.subject}: {one.found}")
+            if one.advice:
+                typer.echo(f"    {one.advice}")
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(1)

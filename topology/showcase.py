@@ -1,0 +1,130 @@
+"""What a person sees of a running instance: the demo's first recommendations, a status line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.table import Table
+
+from topology.embedded.supervise import Supervisor
+from topology.progress import step
+from topology.settings import Settings
+from topology.status import Status, measure, memory_bytes
+
+LISTENERS_SHOWN = 3
+ITEMS_SHOWN = 5
+_WATCH_EVERY_S = 30.0
+
+
+def is_personal(document: dict[str, Any]) -> bool:
+    """Whether a list owes something to its listener: an item scored by ALS or by content."""
+    return any(
+        item["parts"].get("als", 0) > 0 or item["parts"].get("content", 0) > 0
+        for item in document.get("items", ())
+    )
+
+
+def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
+    """Wait for personal recommendations and print them; False if none came in ``timeout_s``."""
+    client: MongoClient = MongoClient(
+        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
+    )
+    with client, step(console, "Waiting for personal recommendations") as current:
+        database = client[settings.mongodb_database]
+        while True:
+            found, lists = [], 0
+            for document in database["final_recommendations"].find():
+                lists += 1
+                if is_personal(document):
+                    found.append(document)
+            if len(found) >= LISTENERS_SHOWN or current.elapsed_s > timeout_s:
+                break
+            episodes = database["episodes"].estimated_document_count()
+            current.tell(f"{episodes} episodes, {lists} lists, {len(found)} of them personal")
+            time.sleep(1)
+    # lists that ALS had a hand in first: they say most about the listener
+    found.sort(key=lambda d: -sum(item["parts"].get("als", 0) > 0 for item in d["items"]))
+    for document in found[:LISTENERS_SHOWN]:
+        console.print(recommendation_table(document))
+    if len(found) < LISTENERS_SHOWN:
+        console.print(
+            f"[yellow]Only {len(found)} personal lists after {timeout_s:.0f} s: "
+            "`podstream status` shows which stage lags.[/yellow]"
+        )
+    return len(found) >= LISTENERS_SHOWN
+
+
+def recommendation_table(document: dict[str, Any]) -> Table:
+    """The first items of one listener's list."""
+    table = Table(title=f"Recommended to {document['_id']}", title_justify="left", expand=False)
+    for column in ("", "episode", "show", "score", "why"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for number, item in enumerate(document["items"][:ITEMS_SHOWN], 1):
+        # titles come from feeds: shown as they are, not as markup
+        cells = (str(item[key]).replace("[", "\\[") for key in ("title", "show"))
+        table.add_row(
+            str(number), *cells, f"{item['score']:.3f}", str(item["reason"]).replace("[", "\\[")
+        )
+    return table
+
+
+def watch(settings: Settings, console: Console) -> None:
+    """A status line now and then, until interrupted."""
+    supervisor = Supervisor(settings.podstream_home)
+    while True:
+        time.sleep(_WATCH_EVERY_S)
+        processes = supervisor.processes()
+        memory = sum(memory_bytes(process.pid) for process in processes if process.pid)
+        down = [f"{p.name} {p.state.lower()}" for p in processes if p.state != "RUNNING"]
+        try:
+            measured = measure(settings, delta=False)
+        except (PyMongoError, OSError) as error:
+            console.print(f"status is not to be had: {error}", markup=False)
+            continue
+        rows = {store.name: store.rows for store in measured.stores}
+        lag = sum(stage.lag for stage in measured.stages)
+        line = (
+            f"{time.strftime('%H:%M:%S')}  {rows.get('episodes', 0)} episodes, "
+            f"{rows.get('final_recommendations', 0)} lists, lag {lag}, "
+            f"{memory / 2**30:.1f} GiB"
+        )
+        console.print("  ".join([line, *down]), markup=False, highlight=False)
+
+
+def status_tables(status: Status) -> Iterator[Table]:
+    """What was measured, for people."""
+    processes = _table("Processes", "process", "pid", "state", "MiB")
+    for process in status.processes:
+        megabytes = f"{process.rss_bytes / 2**20:,.0f}"
+        processes.add_row(process.name, str(process.pid or ""), process.state, megabytes)
+    total = sum(process.rss_bytes for process in status.processes)
+    processes.add_row("together", "", "", f"{total / 2**20:,.0f}")
+    yield processes
+    stages = _table("Stages", "stage", "lag")
+    for stage in status.stages:
+        stages.add_row(stage.name, f"{stage.lag:,}")
+    yield stages
+    stores = _table("Stores", "store", "kind", "rows")
+    for store in status.stores:
+        stores.add_row(store.name, store.kind, f"{store.rows:,}")
+    yield stores
+    dead = [letters for letters in status.dead_letters if letters.count]
+    letters_table = _table("Dead letters", "topic", "count")
+    for letters in dead:
+        letters_table.add_row(letters.topic, f"{letters.count:,}")
+    if not dead:
+        letters_table.add_row("none", "0")
+    yield letters_table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        numeric = column in ("MiB", "lag", "rows", "count", "pid")
+        table.add_column(column, justify="right" if numeric else "left")
+    return table
