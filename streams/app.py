@@ -37,17 +37,20 @@ def stage_app(
     stage: Stage, settings: Settings, graph: Graph, registry: Registry, *, web: bool
 ) -> faust.App:
     """The Faust app of one stage."""
+    datadir = settings.podstream_home / "faust" / stage.name
+    datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         app_id(stage.name),
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
         store="memory://",
-        datadir=settings.podstream_home / "faust" / stage.name,
+        datadir=datadir,
         web_enabled=web,
         web_bind=LOOPBACK,
         web_host=LOOPBACK,
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
+        worker_redirect_stdouts=False,
         # Wait for what is being processed before partitions leave: its state then is in the log.
         stream_wait_empty=True,
         stream_buffer_maxsize=256,

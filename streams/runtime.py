@@ -17,7 +17,8 @@ from typing import Any
 
 import faust
 import polars as pl
-from faust.types import EventT, StreamT
+from faust.streams import Stream
+from faust.types import EventT
 
 from schemas.codec import Registry
 from streams.context import Apply, Context, Handler, Message
@@ -121,9 +122,9 @@ class FaustContext(Context):
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
-            inbox: asyncio.Queue[tuple[StreamT, EventT]] = asyncio.Queue(max_batch * 2)
+            inbox: asyncio.Queue[tuple[Stream, EventT]] = asyncio.Queue(max_batch * 2)
 
-            async def receive(stream: StreamT) -> None:
+            async def receive(stream: Stream) -> None:
                 async for event in stream.noack().events():
                     await inbox.put((stream, event))
 
@@ -178,8 +179,6 @@ class FaustContext(Context):
             changelog_topic=changelog,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
             help=declared.doc,
         )
         table.track = self._track
@@ -332,7 +331,7 @@ class FaustContext(Context):
 
 def _to_message(event: EventT) -> Message:
     record = event.message
-    headers = record.headers or ()
+    headers: Any = record.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers
     return Message(
         topic=record.topic,
