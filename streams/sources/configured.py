@@ -1,0 +1,17 @@
+"""The sources that the settings ask for."""
+
+from __future__ import annotations
+
+from streams.fetcher import GuardedFetcher
+from streams.sources.base import Source
+from streams.sources.podcastindex import PodcastIndexSource
+from streams.sources.rss import RssSource
+from topology.settings import Settings
+
+
+def configured_sources(settings: Settings) -> dict[str, Source]:
+    """Sources by the name that their refs carry: PodcastIndex where a key is set, and RSS."""
+    sources: list[Source] = [RssSource(GuardedFetcher.from_settings(settings), settings.rss_feeds)]
+    if settings.podcastindex_key.get_secret_value():
+        sources.insert(0, PodcastIndexSource.from_settings(settings))
+    return {source.name: source for source in sources}
