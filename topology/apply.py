@@ -198,7 +198,7 @@ def _subjects_by_rest(url: str) -> dict[str, dict[int, str]]:
     client = RestRegistry(url).client
     return {
         subject: {
-            version: client.get_version(subject, version).schema.schema_str
+            version: client.get_version(subject, version).schema.schema_str or "null"
             for version in client.get_versions(subject)
         }
         for subject in client.get_subjects()

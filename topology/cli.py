@@ -10,7 +10,7 @@ from importlib import import_module
 
 import typer
 
-COMMAND_MODULES = ("instance",)
+COMMAND_MODULES = ("instance", "graph", "dead_letters")
 """Modules of `topology/commands/`, in the order of `--help`."""
 
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pymongo
+import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from schemas.codec import RecordCodec, subject_of, unframe
+from schemas.registry import TopicRegistry, declared_subjects
+from streams.kafka import TopicReader
+from topology.apply import RefusedError, apply_topology, expires_rows, observe
+from topology.embedded.broker import running_broker
+from topology.graph import build_graph
+from topology.plan import AlterConfig, LeaveAlone, plan
+from topology.settings import Settings
+
+pytestmark = [pytest.mark.broker, pytest.mark.mongo]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Settings]:
+    """An empty broker of its own: what is in it is the subject here."""
+    home = tmp_path_factory.mktemp("apply")
+    with running_broker(home) as bootstrap:
+        yield Settings(
+            podstream_home=home,
+            kafka_bootstrap_servers=bootstrap,
+            mongodb_uri=mongo_uri,  # type: ignore[arg-type]
+            mongodb_database="apply",
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def applied(settings: Settings) -> None:
+    apply_topology(settings)
+
+
+def test_the_cluster_holds_what_was_declared(settings: Settings) -> None:
+    graph = build_graph(settings.event_partitions)
+    observed = observe(settings, graph)
+    assert {n: t.partitions for n, t in observed.topics.items() if n in graph.topics} == {
+        name: topic.partitions for name, topic in graph.topics.items()
+    }
+    assert plan(graph, observed) == []
+
+
+def test_applying_again_is_quick_and_changes_nothing(settings: Settings) -> None:
+    started = time.monotonic()
+    assert apply_topology(settings) == []
+    assert time.monotonic() - started < 5
+
+
+def test_schemas_are_registered_as_confluents_registry_keeps_them(settings: Settings) -> None:
+    graph = build_graph(settings.event_partitions)
+    records = []
+    reader = TopicReader(settings.kafka_bootstrap_servers, ["_schemas"])
+    reader.read_to_end(records.extend)
+    reader.close()
+    keys = [json.loads(record.key) for record in records]
+    values = [json.loads(record.value) for record in records]
+    assert {key["subject"] for key in keys} == declared_subjects(graph).keys()
+    assert all(list(key) == ["keytype", "subject", "version", "magic"] for key in keys)
+    assert all(key["keytype"] == "SCHEMA" and key["magic"] == 1 for key in keys)
+    assert all(list(value) == ["subject", "version", "id", "schema", "deleted"] for value in values)
+    assert len({value["schema"] for value in values}) == len({value["id"] for value in values})
+
+
+def test_records_go_round_through_the_registered_ids(settings: Settings) -> None:
+    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    try:
+        codec = RecordCodec("table-generations", "table_generation", registry)
+        record = {
+            "table": "live",
+            "generation": 1,
+            "digest": "d",
+            "promoted_at": datetime(2026, 1, 1, tzinfo=UTC),
+            "offsets": [{"source_partition": 0, "offset": 7}],
+        }
+        framed = codec.encode(record)
+        assert unframe(framed)[0] == registry.id_of(subject_of("table-generations"))
+        assert codec.decode(framed) == record
+    finally:
+        registry.close()
+
+
+def test_drift_is_corrected(settings: Settings) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    drift = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "user-events", incremental_configs=[drift])
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result()
+    assert apply_topology(settings, mongo=False) == [
+        AlterConfig("user-events", {"retention.ms": "-1"}, {"retention.ms": "1000"})
+    ]
+    assert apply_topology(settings, mongo=False) == []
+
+
+def test_topics_of_others_are_left_alone(settings: Settings) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    for future in admin.create_topics([NewTopic("theirs", 1, 1)]).values():
+        future.result()
+    apply_topology(settings)
+    graph = build_graph(settings.event_partitions)
+    observed = observe(settings, graph)
+    assert plan(graph, observed) == [LeaveAlone("theirs")]
+
+
+def test_other_partitions_are_refused_and_nothing_is_changed(settings: Settings) -> None:
+    wider = settings.model_copy(update={"event_partitions": settings.event_partitions + 1})
+    with pytest.raises(RefusedError, match="user-events: it has 4 partitions"):
+        apply_topology(wider)
+    assert apply_topology(settings) == []
+
+
+def test_indexes_are_created_by_their_declared_names(settings: Settings) -> None:
+    graph = build_graph(settings.event_partitions)
+    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value()) as client:
+        database = client[settings.mongodb_database]
+        for name, collection in graph.collections.items():
+            there = set(database[name].index_information())
+            assert {index.name for index in collection.indexes} <= there
+        assert not expires_rows(database)  # the embedded server has no TTL monitor

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from topology.graph import (
+    UndeclaredError,
+    app_id,
+    build_graph,
+    changelog_name,
+    check_reads,
+    check_writes,
+    dead_letter_name,
+    workers,
+)
+
+GRAPH = build_graph(3)
+
+
+def test_every_consumed_topic_has_a_dead_letter_topic_that_holds_its_largest_message() -> None:
+    for stage in GRAPH.stages.values():
+        for topic in stage.consumes:
+            dead = GRAPH.topics[dead_letter_name(topic)]
+            assert dead.max_message_bytes > GRAPH.topics[topic].max_message_bytes
+            assert dead.format == "raw"
+
+
+def test_every_table_has_a_compacted_changelog_with_its_partitions() -> None:
+    tables = [(stage, table) for stage in GRAPH.stages.values() for table in stage.tables]
+    assert tables
+    for stage, table in tables:
+        changelog = GRAPH.topics[changelog_name(stage.name, table.name)]
+        assert (changelog.cleanup, changelog.partitions) == ("compact", table.partitions)
+
+
+def test_event_path_has_the_partitions_asked_for() -> None:
+    assert GRAPH.topics["user-events"].partitions == 3
+    assert GRAPH.topics["user-event-batches"].partitions == 3
+
+
+def test_a_generation_is_a_group_of_its_own() -> None:
+    assert app_id("recommend") != app_id("recommend", generation=2)
+    assert changelog_name("recommend", "listeners", 2).startswith(app_id("recommend", 2))
+
+
+def test_a_stage_may_touch_what_is_declared_and_nothing_else() -> None:
+    stage = GRAPH.stages["track_engagement"]
+    check_reads(stage, "user-event-batches")
+    check_writes(stage, "engagement-windows")
+    check_writes(stage, "user-event-batches.dlq")
+    with pytest.raises(UndeclaredError, match="reads topic 'recommendations'"):
+        check_reads(stage, "recommendations")
+    with pytest.raises(UndeclaredError, match="writes topic 'user-events'"):
+        check_writes(stage, "user-events")
+    with pytest.raises(UndeclaredError, match="dlq"):
+        check_writes(stage, "recommendations.dlq")
+
+
+def test_workers_hold_every_stage_once() -> None:
+    groups = workers(GRAPH.stages.values())
+    assert sorted(s.name for stages in groups.values() for s in stages) == sorted(GRAPH.stages)

@@ -1,0 +1,328 @@
+"""The graph, the settings and the schemas as Markdown: `docs/generated/`. Deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from schemas import files
+from schemas.registry import declared_subjects
+from topology.graph import build_graph, workers
+from topology.model import DAY_MS, Graph, Stage, Topic
+from topology.settings import PORT_OFFSETS, Settings
+from topology.validate import DELTA, MONGO, store_of
+
+FOLDER = Path(__file__).parent.parent / "docs" / "generated"
+_NOTICE = "<!-- Made by `podstream topology render`; edit the declaration, not this page. -->\n"
+_DEFAULT_PARTITIONS = Settings.model_fields["event_partitions"].default
+_SHAPES = {
+    "faust": ("[", "]"),
+    "confluent": ("[", "]"),
+    "spark": ("[[", "]]"),
+    "streamlit": (">", "]"),
+}
+_STORE_IDS = {DELTA: "delta", MONGO: "mongo"}
+_STORE_LABELS = {DELTA: "Delta", MONGO: "MongoDB"}
+
+
+def pages() -> dict[str, str]:
+    """File name -> content of every generated page, for the default settings."""
+    return {
+        "topology.md": topology_page(build_graph(_DEFAULT_PARTITIONS)),
+        "settings.md": settings_page(),
+        "schemas.md": schemas_page(build_graph(_DEFAULT_PARTITIONS)),
+    }
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """Names of the pages whose file is missing or says something else."""
+    return [
+        name
+        for name, text in pages().items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write every page; give the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+# -- the graph -------------------------------------------------------------------------------
+
+
+def mermaid(graph: Graph) -> str:
+    """The flow as a Mermaid diagram: stages, topics and stores; broadcasts are dotted.
+
+    Dead-letter topics and changelogs are left out: every consumed topic has the one, every table
+    the other.
+    """
+    lines = ["flowchart LR"]
+    shown = _shown_topics(graph)
+    for name in shown:
+        lines.append(f"  {_id('t', name)}([{name}])")
+    for stage in graph.stages.values():
+        left, right = _SHAPES[stage.runner]
+        lines.append(f"  {_id('s', stage.name)}{left}{stage.name}{right}:::{stage.runner}")
+    stores = {
+        store_of(graph, stage, name)
+        for stage in graph.stages.values()
+        for name in stage.reads + stage.writes
+    }
+    for kind, name in sorted(stores):
+        lines.append(f"  {_id(_STORE_IDS[kind], name)}[({_STORE_LABELS[kind]} {name})]")
+    for stage in graph.stages.values():
+        node = _id("s", stage.name)
+        lines += [f"  {_id('t', topic)} --> {node}" for topic in stage.consumes]
+        lines += [f"  {_id('t', topic)} -.-> {node}" for topic in stage.broadcast]
+        lines += [f"  {node} --> {_id('t', topic)}" for topic in stage.produces]
+        lines += [f"  {_store_id(graph, stage, name)} --> {node}" for name in stage.reads]
+        lines += [f"  {node} --> {_store_id(graph, stage, name)}" for name in stage.writes]
+    lines.append("  classDef faust fill:#dbeafe,stroke:#1d4ed8,color:#111")
+    lines.append("  classDef confluent fill:#dcfce7,stroke:#15803d,color:#111")
+    lines.append("  classDef spark fill:#ffedd5,stroke:#c2410c,color:#111")
+    lines.append("  classDef streamlit fill:#f3e8ff,stroke:#7e22ce,color:#111")
+    return "\n".join(lines) + "\n"
+
+
+def topology_page(graph: Graph) -> str:
+    """The diagram, and tables of stages, topics, state and stores."""
+    edges = [topic for stage in graph.stages.values() for topic in stage.consumes]
+    dead = sum(name.endswith(".dlq") for name in graph.topics)
+    stages = _table(
+        ("stage", "worker", "runner", "consumes", "reads whole", "produces", "what it does"),
+        (
+            (
+                f"`{stage.name}`" + (" (demo)" if stage.demo_only else ""),
+                stage.worker,
+                stage.runner,
+                _codes(stage.consumes),
+                _codes(stage.broadcast),
+                _codes(stage.produces),
+                stage.doc,
+            )
+            for stage in graph.stages.values()
+        ),
+    )
+    topics = _table(
+        ("topic", "key", "value", "partitions", "kept", "largest", "what it holds"),
+        (_topic_row(graph.topics[name]) for name in _shown_topics(graph)),
+    )
+    tables = _table(
+        ("table", "stage", "key", "value", "partitions", "what it holds"),
+        (
+            (f"`{t.name}`", f"`{stage.name}`", t.key, t.value, str(t.partitions), t.doc)
+            for stage in graph.stages.values()
+            for t in stage.tables
+        ),
+    )
+    collections = _table(
+        ("collection", "`_id`", "indexes", "written by", "what it holds"),
+        (
+            (
+                f"`{c.name}`",
+                c.key,
+                _codes(index.name for index in c.indexes),
+                _codes(
+                    stage.name
+                    for stage in graph.stages.values()
+                    if c.name in stage.writes and store_of(graph, stage, c.name)[0] == MONGO
+                ),
+                c.doc,
+            )
+            for c in graph.collections.values()
+        ),
+    )
+    delta = "\n".join(
+        f"### `{table.name}`\n\n{table.doc} A row is identified by {_codes(table.key)}"
+        + (f"; partitioned by {_codes(table.partition_by)}" if table.partition_by else "")
+        + ".\n\n"
+        + _table(
+            ("column", "type", "meaning"),
+            ((f"`{c.name}`", c.type, c.doc) for c in table.columns),
+        )
+        for table in graph.delta_tables.values()
+    )
+    groups = "\n".join(
+        f"- **{worker}**: {_codes(stage.name for stage in stages_)}"
+        for worker, stages_ in workers(graph.stages.values()).items()
+    )
+    return (
+        f"{_NOTICE}\n# Topology\n\n"
+        f"{len(graph.stages)} stages, {len(_shown_topics(graph))} topics, {len(edges)} consumed "
+        f"edges; beside them {dead} dead-letter topics (`<topic>.dlq`, one for each consumed "
+        f"topic) and one changelog for each table. A dotted arrow is reference data that every "
+        f"worker of a stage reads whole.\n\n"
+        f"```mermaid\n{mermaid(graph)}```\n\n"
+        f"## Stages\n\n{stages}\n## Workers\n\n{groups}\n\n## Topics\n\n{topics}\n"
+        f"## State\n\n{tables}\n## MongoDB collections\n\n{collections}\n## Delta tables\n\n{delta}"
+    )
+
+
+def _topic_row(topic: Topic) -> tuple[str, ...]:
+    value = f"{topic.format}: `{topic.schema}`" if topic.schema else topic.format
+    if topic.cleanup == "compact":
+        kept = "newest per key"
+    elif topic.retention_ms < 0:
+        kept = "for ever"
+    else:
+        kept = f"{topic.retention_ms // DAY_MS} days"
+    largest = f"{topic.max_message_bytes / 1_048_576:.0f} MiB"
+    return (
+        f"`{topic.name}`",
+        topic.key,
+        value,
+        str(topic.partitions),
+        kept,
+        largest,
+        topic.doc,
+    )
+
+
+def _shown_topics(graph: Graph) -> list[str]:
+    return [
+        name
+        for name in graph.topics
+        if not name.endswith((".dlq", "-changelog")) and not name.startswith("_")
+    ]
+
+
+def _store_id(graph: Graph, stage: Stage, name: str) -> str:
+    kind, _ = store_of(graph, stage, name)
+    return _id(_STORE_IDS[kind], name)
+
+
+def _id(kind: str, name: str) -> str:
+    """A Mermaid node id; topics and stores may share a name."""
+    return f"{kind}_{name.replace('-', '_').replace('.', '_')}"
+
+
+# -- settings and schemas --------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every environment variable: name, type, default, meaning."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        shown = f"`{default}`" if str(default) else "empty"
+        variable = (field.alias or name).upper()
+        rows.append((f"`{variable}`", _type_name(field.annotation), shown, field.description or ""))
+    ports = _table(
+        ("service", "port"),
+        (
+            (name.replace("_", " "), f"`PODSTREAM_PORT_BASE` + {offset}")
+            for name, offset in PORT_OFFSETS.items()
+        ),
+    )
+    return (
+        f"{_NOTICE}\n# Settings\n\nRead from the environment, then from "
+        f"`$PODSTREAM_HOME/instance.env`, which a running instance writes.\n\n"
+        f"{_table(('variable', 'type', 'default', 'meaning'), rows)}\n"
+        f"## Ports of the embedded services\n\nAll on the loopback interface; Faust workers count "
+        f"up from the last one.\n\n{ports}"
+    )
+
+
+def schemas_page(graph: Graph) -> str:
+    """Every record with its fields, and the topics that carry it."""
+    subjects = declared_subjects(graph)
+    parts = []
+    for name in files.names():
+        schema = files.load(name)
+        carried = [t.name for t in graph.topics.values() if t.schema == name]
+        registered = [subject for subject, schema_name in subjects.items() if schema_name == name]
+        version = files.versions(name)[-1]
+        where = f"Carried by {_codes(carried)}" if carried else "Kept inside a table"
+        if registered:
+            where += f"; registered as {_codes(registered)}"
+        parts.append(
+            f"## `{name}` v{version}\n\n{schema.get('doc', '')} {where}.\n\n"
+            + _table(("field", "type", "default", "meaning"), _field_rows(schema, ""))
+        )
+    return f"{_NOTICE}\n# Schemas\n\n" + "\n".join(parts)
+
+
+def _field_rows(record: dict[str, Any], prefix: str) -> Iterable[tuple[str, ...]]:
+    for field in record["fields"]:
+        place = f"{prefix}{field['name']}"
+        default = f"`{_plain(field['default'])}`" if "default" in field else ""
+        yield (f"`{place}`", _avro_type(field["type"]), default, field.get("doc", ""))
+        inner, suffix = _inner_record(field["type"])
+        if inner is not None:
+            yield from _field_rows(inner, f"{place}{suffix}.")
+
+
+def _inner_record(avro: Any) -> tuple[dict[str, Any] | None, str]:
+    if isinstance(avro, list):
+        found = [_inner_record(branch) for branch in avro]
+        return next(((r, s) for r, s in found if r is not None), (None, ""))
+    if isinstance(avro, dict):
+        if avro["type"] == "record":
+            return avro, ""
+        if avro["type"] == "array":
+            inner, suffix = _inner_record(avro["items"])
+            return inner, f"[]{suffix}"
+        if avro["type"] == "map":
+            inner, suffix = _inner_record(avro["values"])
+            return inner, f"{{}}{suffix}"
+    return None, ""
+
+
+def _avro_type(avro: Any) -> str:
+    if isinstance(avro, list):
+        return " or ".join(_avro_type(branch) for branch in avro)
+    if isinstance(avro, str):
+        return avro
+    match avro["type"]:
+        case "array":
+            return f"array of {_avro_type(avro['items'])}"
+        case "map":
+            return f"map of {_avro_type(avro['values'])}"
+        case "enum":
+            return f"enum: {', '.join(avro['symbols'])}"
+        case "record":
+            return f"record {avro['name']}"
+    return avro.get("logicalType") or _avro_type(avro["type"])
+
+
+def _plain(default: Any) -> str:
+    names: dict[Any, str] = {None: "null", True: "true", False: "false", "": '""'}
+    return names.get(default, str(default)) if not isinstance(default, list | dict) else "[]"
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is SecretStr:
+        return "secret"
+    if getattr(annotation, "__origin__", None) is tuple:
+        return "list"
+    return {"str": "text", "Path": "path"}.get(annotation.__name__, annotation.__name__)
+
+
+# -- Markdown --------------------------------------------------------------------------------
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
