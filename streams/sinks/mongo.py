@@ -1,0 +1,116 @@
+"""MongoDB as a sink of the log: batched upserts by ``_id``, which wait while the server is away.
+
+Only replaces and deletes by ``_id`` are used: they may be repeated, every server knows them, and
+conditional updates are five times slower on the embedded one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pymongo import DeleteOne, MongoClient, ReplaceOne
+from pymongo.errors import AutoReconnect
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
+
+from topology.graph import UndeclaredError
+from topology.model import Stage
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+SERVER_SELECTION_TIMEOUT_MS = 2_000
+LONGEST_PAUSE_S = 10.0
+FIND_CHUNK = 2_000
+
+
+class MongoSink:
+    """The collections that one stage writes. Calls return once the server has the data.
+
+    While the server cannot be reached a call waits and tries again for ever; what else goes wrong
+    is raised as pymongo's errors.
+    """
+
+    def __init__(self, settings: Settings, stage: Stage):
+        self._client: MongoClient[Document] = MongoClient(
+            settings.mongodb_uri.get_secret_value(),
+            serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+            tz_aware=True,
+            appname=f"podstream-{stage.name}",
+        )
+        self._database = self._client[settings.mongodb_database]
+        self._stage = stage
+        self._away = False
+
+    async def replace(self, collection: str, documents: Sequence[Document]) -> None:
+        """Put each document in the place of the one with its ``_id``."""
+        await self._write(
+            collection, [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents]
+        )
+
+    async def delete(self, collection: str, ids: Iterable[str]) -> None:
+        """Remove the documents with these ids, where there are any."""
+        await self._write(collection, [DeleteOne({"_id": key}) for key in ids])
+
+    async def find(
+        self, collection: str, ids: Collection[str], fields: Sequence[str] | None = None
+    ) -> dict[str, Document]:
+        """The documents with these ids that exist, by ``_id``; whole, or only ``fields``."""
+        target = self._collection(collection)
+        wanted = list(ids)
+
+        def fetch() -> dict[str, Document]:
+            found: dict[str, Document] = {}
+            for start in range(0, len(wanted), FIND_CHUNK):
+                chunk = wanted[start : start + FIND_CHUNK]
+                for document in target.find({"_id": {"$in": chunk}}, fields):
+                    found[document["_id"]] = document
+            return found
+
+        return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
+
+    def close(self) -> None:
+        self._client.close()
+
+    async def _write(
+        self, collection: str, operations: Sequence[ReplaceOne[Document] | DeleteOne]
+    ) -> None:
+        target = self._collection(collection)
+        if operations:
+            await asyncio.to_thread(
+                self._patiently, lambda: target.bulk_write(operations, ordered=False)
+            )
+
+    def _collection(self, name: str) -> Any:
+        if name not in self._stage.writes:
+            raise UndeclaredError(
+                f"Stage {self._stage.name} writes collection {name!r}, which topology/stages.py "
+                f"does not give it: add it to `writes` of the stage."
+            )
+        return self._database[name]
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        retrying = Retrying(
+            retry=retry_if_exception_type(AutoReconnect),
+            wait=wait_exponential(multiplier=0.1, max=LONGEST_PAUSE_S),
+            before_sleep=self._report_outage,
+        )
+        result = retrying(call)
+        if self._away:
+            self._away = False
+            log.warning("%s: MongoDB is back", self._stage.name)
+        return result
+
+    def _report_outage(self, state: RetryCallState) -> None:
+        # Several collections wait at once: one line an outage, without the URI and its password.
+        if not self._away:
+            self._away = True
+            error = state.outcome.exception() if state.outcome else None
+            log.warning(
+                "%s: MongoDB is away (%s); waiting for it", self._stage.name, type(error).__name__
+            )
