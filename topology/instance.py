@@ -28,6 +28,7 @@ from topology.programs import (
     DEMO_INDEX,
     MONGO,
     derive_programs,
+    embedded_services,
     ports_needed,
     stop_order,
     web_ports,
@@ -162,6 +163,15 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
             supervisor.start(stages)
             _wait_for_stages(supervisor, stages, web_ports(settings, graph, demo), current)
     return settings
+
+
+def check_running(settings: Settings) -> None:
+    """Raise InstanceError if this instance has services of its own and they are switched off."""
+    if embedded_services(settings) and not Supervisor(settings.podstream_home).running():
+        raise InstanceError(
+            f"Nothing runs in {settings.podstream_home}. `podstream up` starts it; another home is "
+            "chosen with PODSTREAM_HOME."
+        )
 
 
 def _check_same_instance(supervisor: Supervisor, demo: bool) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 import pyarrow.fs
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka._model import ConsumerGroupTopicPartitions
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topology.embedded.supervise import Supervisor
@@ -79,7 +78,10 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
     log = LogView(settings.kafka_bootstrap_servers, graph)
     return Status(
         processes=process_status(settings),
-        stages=[StageLag(s.name, stage_lag(s, log, settings)) for s in graph.stages.values()],
+        stages=[
+            StageLag(name, lag)
+            for name, lag in zip(graph.stages, _lags(graph, log, settings), strict=True)
+        ],
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
     )
@@ -146,21 +148,37 @@ class LogView:
             found.setdefault(partition.topic, {})[partition.partition] = answer.result().offset
         return found
 
-    def committed(self, group: str) -> Offsets:
-        """What a consumer group has committed; empty for a group that never did."""
-        request = [ConsumerGroupTopicPartitions(group)]
-        (answer,) = self._admin.list_consumer_group_offsets(
-            request, request_timeout=_TIMEOUT_S
-        ).values()
+    def committed(self, group: str, topics: Iterable[str]) -> Offsets:
+        """What a consumer group has committed of the topics; empty for one that never did.
+
+        By way of a consumer: confluent-kafka's `list_consumer_group_offsets` (2.16) ends in a
+        segmentation fault while a fresh broker has no group coordinator yet.
+        """
+        partitions = [
+            TopicPartition(topic, number) for topic in topics for number in self.end.get(topic, {})
+        ]
+        if not partitions:
+            return {}
+        consumer = self._consumer(group)
         committed: Offsets = {}
         try:
-            partitions = answer.result().topic_partitions
-        except KafkaException:
-            return {}
-        for one in partitions:
-            if one.offset >= 0:
-                committed.setdefault(one.topic, {})[one.partition] = one.offset
+            for one in consumer.committed(partitions, timeout=_TIMEOUT_S):
+                if one.error is None and one.offset >= 0:
+                    committed.setdefault(one.topic, {})[one.partition] = one.offset
+        finally:
+            consumer.close()
         return committed
+
+    def _consumer(self, group: str) -> Consumer:
+        """A consumer that joins no group and commits nothing."""
+        return Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
 
     def lag(self, topics: Iterable[str], done: Offsets) -> int:
         """Records of the topics beyond ``done``; a partition nothing was done of counts whole."""
@@ -181,20 +199,18 @@ class LogView:
         end = self.end.get(topic, {}).get(0, 0)
         if end <= self.first.get(topic, {}).get(0, 0):
             return None
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._servers,
-                "group.id": "podstream-status",
-                "enable.auto.commit": False,
-                "log_level": 0,
-            }
-        )
+        consumer = self._consumer("podstream-status")
         try:
             consumer.assign([TopicPartition(topic, 0, end - 1)])
             message = consumer.poll(_TIMEOUT_S)
             return message.value() if message is not None and message.error() is None else None
         finally:
             consumer.close()
+
+
+def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda stage: stage_lag(stage, log, settings), graph.stages.values()))
 
 
 def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
@@ -205,7 +221,7 @@ def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
         others = [s.name for s in log.graph.stages.values() if s.runner == "spark" and s != stage]
         done = spark_progress(stage, others, checkpoints(settings.checkpoint_root))
         return log.lag(stage.consumes, done)
-    return log.lag(stage.consumes, log.committed(app_id(stage.name)))
+    return log.lag(stage.consumes, log.committed(app_id(stage.name), stage.consumes))
 
 
 def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:

@@ -13,7 +13,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, down, status, env, doctor):
+    for command in (up, down, status, env, doctor, mongo_shell):
         app.command()(command)
 
 
@@ -81,11 +81,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show processes and their memory, each stage's lag, each store's rows, dead letters."""
+    from topology.instance import check_running
     from topology.settings import get_settings
     from topology.status import measure
 
+    settings = get_settings()
     with _errors_as_sentences():
-        measured = measure(get_settings())
+        check_running(settings)
+        measured = measure(settings)
     if as_json:
         typer.echo(json.dumps(measured.as_dict(), indent=2))
         return
@@ -133,3 +136,27 @@ def doctor(
                 typer.echo(f"    {one.advice}")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
+
+
+def mongo_shell() -> None:
+    """Open a Python shell with the instance's database as `db`."""
+    import code
+
+    from pymongo import MongoClient
+
+    from topology.settings import get_settings
+
+    settings = get_settings()
+    with _errors_as_sentences():
+        client: MongoClient = MongoClient(
+            settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
+        )
+        client.admin.command("ping")
+    db = client[settings.mongodb_database]
+    names = ", ".join(sorted(db.list_collection_names()))
+    banner = (
+        f"`db` is MongoDB's {db.name!r} ({names}).\n"
+        "For example: db.final_recommendations.find_one()"
+    )
+    with client:
+        code.interact(banner=banner, local={"db": db, "client": client}, exitmsg="")

@@ -93,14 +93,20 @@ def serve(path: Path, port: int) -> int:
     # group of its own keeps the terminal's Ctrl-C away from it, so that we can close the store.
     gateway_port, token, jvm = launch_gateway(
         classpath=classpath("mongo"),
-        javaopts=["-Xmx256m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"],
+        javaopts=[
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        ],
         java_path=require_java(),
         die_on_exit=True,
         enable_auth=True,
         create_new_process_group=True,
         return_proc=True,
-        redirect_stdout=sys.stdout,
-        redirect_stderr=sys.stderr,
+        # copies, because Py4J closes what it was given
+        redirect_stdout=os.fdopen(os.dup(1), "w"),
+        redirect_stderr=os.fdopen(os.dup(2), "w"),
     )
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=gateway_port, auth_token=token))
     h2 = gateway.jvm.de.bwaldvogel.mongo.backend.h2

@@ -1,0 +1,96 @@
+# Every way to run Podstream from a checkout. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PODSTREAM_HOME ?= $(CURDIR)/var
+
+INSTALLED := $(VENV)/.installed
+JARS := $(VENV)/.jars
+
+.PHONY: help setup init kafka-up mongo-up spark-up dashboard-up mongo-shell demo down status \
+	test check smoke bench clean clean-data prerequisites
+
+help: ## list all targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+prerequisites:
+	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Podstream needs Python 3.11 or newer: install it (Debian/Ubuntu: apt install" \
+		"python3.11 python3.11-venv), or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
+	version="$$("$$java" -version 2>&1 | sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' | head -1)"; \
+	[ "$${version:-0}" -ge 17 ] \
+		|| { echo "Podstream needs Java 17 or newer: install it (Debian/Ubuntu: apt install" \
+		"openjdk-17-jre-headless), or point JAVA_HOME at it."; exit 1; }
+
+setup: $(JARS) ## virtual environment from the lock file, and the Java parts (once)
+	@echo "Set up: $(BIN)/podstream is ready."
+
+$(INSTALLED): requirements.lock pyproject.toml | prerequisites
+	@echo "Setting up $(VENV): all packages of requirements.lock, checked by their hashes."
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
+		--require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -q \
+		--no-deps --no-build-isolation -e .
+	@touch $@
+
+$(JARS): $(INSTALLED) topology/embedded/ivy.xml | prerequisites
+	@$(BIN)/python -c 'from topology.embedded.jars import ensure_jars; ensure_jars()'
+	@touch $@
+
+init: setup ## set up, start broker and MongoDB in the background, create topics and indexes
+	@$(BIN)/podstream up --detach --only broker --only mongo
+	@$(BIN)/podstream topology apply
+
+kafka-up: setup ## start the broker only, in the background
+	@$(BIN)/podstream up --detach --only broker
+
+mongo-up: setup ## start MongoDB only, in the background
+	@$(BIN)/podstream up --detach --only mongo
+
+spark-up: init ## start the Spark application (and the services it needs), in the background
+	@$(BIN)/podstream up --detach --only spark
+
+dashboard-up: init ## start the dashboard (and the services it needs), in the background
+	@$(BIN)/podstream up --detach --only dashboard
+
+mongo-shell: setup ## a Python shell with the database open as `db`
+	@$(BIN)/podstream mongo-shell
+
+demo: setup ## everything, with a demo catalogue and simulated listeners; Ctrl-C stops it
+	@exec $(BIN)/podstream up --demo
+
+down: ## stop every process of the instance
+	@$(BIN)/podstream down
+
+status: ## processes, memory, lag, rows
+	@$(BIN)/podstream status
+
+test: setup ## every test tier, the quick ones first
+	@$(BIN)/python -m pytest tests/unit tests/flow
+	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/flow
+
+check: setup ## lint, format, types, generated docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/podstream topology render --check
+
+smoke: setup ## the headless whole: temporary home, free ports, start, look, stop
+	@$(BIN)/podstream smoke
+
+bench: setup ## every benchmark; each prints JSON
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove the environment, the jars and every cache; the data stays
+	@rm -rf $(VENV) .jars build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+clean-data: ## stop the instance and remove all of its data
+	@[ ! -x $(BIN)/podstream ] || $(BIN)/podstream down
+	@rm -rf "$(CURDIR)/var"
