@@ -17,7 +17,6 @@ from typing import Any
 
 import faust
 import polars as pl
-from faust.streams import Stream
 from faust.types import EventT
 
 from schemas.codec import Registry
@@ -48,7 +47,7 @@ class OwnedTable(faust.Table):
     Faust asks the event being processed; here a batch of several partitions is processed at once.
     """
 
-    track: Callable[[Awaitable[Any]], None]
+    track: Callable[[Any], None]
     """Told of every changelog record on its way, so that acknowledging can wait for it."""
 
     def partition_for_key(self, key: bytes) -> int:
@@ -104,7 +103,7 @@ class FaustContext(Context):
         self.settings = settings
         self._graph = graph
         self._wire = Wire(graph, registry)
-        self._pending: list[Awaitable[Any]] = []
+        self._pending: set[asyncio.Future[Any]] = set()
         self._broadcasts: dict[str, Apply] = {}
         self._references_ready = asyncio.Event()
         self._rebalance_callbacks: list[Callable[[], None]] = []
@@ -122,9 +121,9 @@ class FaustContext(Context):
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
-            inbox: asyncio.Queue[tuple[Stream, EventT]] = asyncio.Queue(max_batch * 2)
+            inbox: asyncio.Queue[tuple[Any, EventT]] = asyncio.Queue(max_batch * 2)
 
-            async def receive(stream: Stream) -> None:
+            async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
                     await inbox.put((stream, event))
 
@@ -219,19 +218,25 @@ class FaustContext(Context):
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
         producer = await self.app.maybe_start_producer()
-        self._pending.append(
-            await producer.send(topic, key, value, partition, None, list(headers) or None)
-        )
+        self._track(await producer.send(topic, key, value, partition, None, list(headers) or None))
 
-    def _track(self, delivery: Awaitable[Any]) -> None:
-        self._pending.append(delivery)
+    def _track(self, delivery: Any) -> None:
+        future = asyncio.ensure_future(delivery)
+        self._pending.add(future)
+        future.add_done_callback(self._settle)
+
+    def _settle(self, delivery: asyncio.Future[Any]) -> None:
+        """Forget a delivery that succeeded; a failed one stays for every handler to hear of."""
+        if not delivery.cancelled() and delivery.exception() is None:
+            self._pending.discard(delivery)
 
     async def delivered(self) -> None:
-        """Return when everything sent so far is in the log; raise if anything could not be."""
-        if not self._pending:
-            return
-        pending, self._pending = self._pending, []
-        await asyncio.wait_for(_gather(pending), DELIVERY_TIMEOUT_S)
+        """Return when everything sent so far is in the log; raise if anything could not be.
+
+        Handlers of a stage run side by side: each waits for what the others sent as well.
+        """
+        if self._pending:
+            await asyncio.wait_for(_gather(list(self._pending)), DELIVERY_TIMEOUT_S)
 
     def decode(self, message: Message) -> Any:
         return self._wire.decode(message.topic, message.value)
