@@ -31,6 +31,8 @@ def register(context: Context) -> None:
                 await _announce(context, source, announced)
             except SourceError as error:
                 log.warning("%s: discovery failed, next try in time: %s", source.name, error)
+            finally:
+                await source.close()
             if found := len(announced) - before:
                 log.info("%s: %d new episodes", source.name, found)
 

@@ -42,7 +42,10 @@ async def _download(
     context: Context, source: Source, group: Sequence[tuple[Message, dict[str, Any]]]
 ) -> list[str]:
     """Send the records of one source's refs; the ids of those there were."""
-    records = await source.fetch([ref for _, ref in group])
+    try:
+        records = await source.fetch([ref for _, ref in group])
+    finally:
+        await source.close()
     done = []
     for message, ref in group:
         record = records[ref["episode_id"]]

@@ -40,7 +40,9 @@ def register(context: Context) -> None:
             for _, episode in records
             if episode["source"] != IMPORT and _version(episode) not in fetched
         }
-        transcripts = await asyncio.gather(*(_transcribe(fetcher, e) for e in episodes.values()))
+        async with fetcher:
+            tasks = (_transcribe(fetcher, episode) for episode in episodes.values())
+            transcripts = await asyncio.gather(*tasks)
         for version, transcript in zip(episodes, transcripts, strict=True):
             await context.send("episode-transcripts", transcript, key=transcript["episode_id"])
             fetched.add(version)

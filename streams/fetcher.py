@@ -94,8 +94,10 @@ class GuardedResolver(AbstractResolver):
 
 
 class GuardedFetcher:
-    """An HTTP client for addresses that are not trusted. Use as an async context manager.
+    """An HTTP client for addresses that are not trusted.
 
+    Connections are opened as needed and given back by ``close()`` or at the end of ``async with``;
+    the fetcher may be used again afterwards.
     ``allow_hosts`` are ``host:port`` pairs that may be reached although they are not public.
     """
 
@@ -106,7 +108,6 @@ class GuardedFetcher:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> GuardedFetcher:
@@ -194,9 +195,7 @@ class GuardedFetcher:
         return Fetched(str(response.url), response.content_type, response.charset, bytes(body))
 
     def _open(self) -> aiohttp.ClientSession:
-        # A session lives on one event loop; callers may come back on another.
-        if self._session is None or self._loop is not asyncio.get_running_loop():
-            self._loop = asyncio.get_running_loop()
+        if self._session is None:
             connector = aiohttp.TCPConnector(
                 resolver=GuardedResolver(self._allowed), limit=32, limit_per_host=8
             )

@@ -31,4 +31,4 @@ class Source(Protocol):
         """
 
     async def close(self) -> None:
-        """Give back connections."""
+        """Give back connections; the source may be used again afterwards."""

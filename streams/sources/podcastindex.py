@@ -84,7 +84,6 @@ class PodcastIndexClient:
         )
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
         self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._next_at = 0.0
 
     async def close(self) -> None:
@@ -166,9 +165,7 @@ class PodcastIndexClient:
             await asyncio.sleep(turn - now)
 
     def _open(self) -> aiohttp.ClientSession:
-        # A session lives on one event loop; callers may come back on another.
-        if self._session is None or self._loop is not asyncio.get_running_loop():
-            self._loop = asyncio.get_running_loop()
+        if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
