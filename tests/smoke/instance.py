@@ -1,0 +1,72 @@
+"""A running instance of the platform, and how a test talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from topology.settings import Settings, instance_file
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A home with something running in it, and how to talk to it."""
+
+    home: Path
+    report: dict[str, Any]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PODSTREAM_")}
+        return {**kept, "PODSTREAM_HOME": str(self.home)}
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(podstream_home=self.home, _env_file=instance_file(self.home))
+
+    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """`podstream ARGUMENTS` against this instance."""
+        return subprocess.run(
+            [sys.executable, "-m", "topology.cli", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=options.pop("timeout", 240),
+            check=False,
+            **options,
+        )
+
+    def status(self) -> dict[str, Any]:
+        done = self.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def process(self, name: str) -> dict[str, Any]:
+        return next(p for p in self.status()["processes"] if p["name"] == name)
+
+    def rows(self, store: str) -> int:
+        return next(s["rows"] for s in self.status()["stores"] if s["name"] == store)
+
+    def mongo(self) -> Any:
+        uri = self.settings.mongodb_uri.get_secret_value()
+        return MongoClient(uri, serverSelectionTimeoutMS=5000)[self.settings.mongodb_database]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Return the first true value of ``condition``; fail with ``what`` after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.5)
+    pytest.fail(f"{what} did not come within {timeout_s:.0f} s")

@@ -1,0 +1,102 @@
+"""MovieLens-100K through the whole platform: real interactions in, exact counts out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from tests.smoke.instance import Instance, wait_until
+
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(900)]
+
+INTERACTIONS = 100_000
+
+
+@pytest.fixture(scope="module")
+def movielens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance without the demo, with MovieLens-100K imported."""
+    instance = Instance(tmp_path_factory.mktemp("movielens"), {})
+    try:
+        started = instance.run("up", "--detach", "--ports", "auto", timeout=300)
+        assert started.returncode == 0, started.stdout + started.stderr
+        imported = instance.run("import", "movielens", "ml-100k", timeout=400)
+        assert imported.returncode == 0, imported.stdout + imported.stderr
+        yield instance
+    finally:
+        instance.run("down")
+
+
+def delta(instance: Instance, name: str) -> pl.DataFrame:
+    table = DeltaTable(f"{instance.settings.delta_root}/{name}").to_pyarrow_table()
+    return pl.from_arrow(table)  # type: ignore[return-value]
+
+
+def test_delta_holds_every_interaction_once(movielens: Instance):
+    wait_until(
+        lambda: movielens.rows("user_events") >= INTERACTIONS, 240, "100,000 events in Delta"
+    )
+    events = delta(movielens, "user_events")
+    assert events.height == INTERACTIONS
+    assert events["event_id"].n_unique() == INTERACTIONS
+    wait_until(
+        lambda: (
+            delta(movielens, "user_vs_episode_daily")["heard_ms"].sum() == events["heard_ms"].sum()
+        ),
+        120,
+        "the daily table",
+    )
+    daily = delta(movielens, "user_vs_episode_daily")
+    assert daily.select("user_id", "episode_id", "day").is_unique().all()
+    completes = events.filter(pl.col("kind") == "complete").height
+    assert daily["completes"].sum() == completes
+
+
+def test_the_engagement_windows_add_up_to_the_events(movielens: Instance):
+    events = delta(movielens, "user_events")
+    expected = (
+        events.group_by("episode_id")
+        .agg(
+            heard_ms=pl.col("heard_ms").sum(),
+            completes=(pl.col("kind") == "complete").sum().cast(pl.Int64),
+            plays=(pl.col("kind") == "play").sum().cast(pl.Int64),
+        )
+        .sort("episode_id")
+    )
+
+    def served() -> pl.DataFrame:
+        fields = {"episode_id": 1, "heard_ms": 1, "completes": 1, "plays": 1}
+        documents = list(movielens.mongo()["engagement_windows"].find({}, fields))
+        sums = pl.DataFrame(documents).group_by("episode_id")
+        return sums.agg(pl.col("heard_ms", "completes", "plays").sum()).sort("episode_id")
+
+    wait_until(lambda: served().equals(expected), 300, "engagement windows equal to the events")
+
+
+def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Instance):
+    def metrics() -> dict[tuple[str, str], float]:
+        documents = movielens.mongo()["model_metrics"].find({"metric": "ndcg_at_10"})
+        newest = sorted(documents, key=lambda d: d["generation"])
+        return {(d["model"], d["metric"]): d["value"] for d in newest}
+
+    wait_until(lambda: ("als", "ndcg_at_10") in metrics(), 300, "the figures of a generation")
+    figures = metrics()
+    assert figures["als", "ndcg_at_10"] > figures["popularity", "ndcg_at_10"]
+
+    def recommended() -> dict | None:
+        done = movielens.run("recommend", "196", "--json")
+        found = json.loads(done.stdout) if done.returncode == 0 else None
+        return found if found and any(i["parts"]["als"] > 0 for i in found["items"]) else None
+
+    found = wait_until(recommended, 240, "listener 196's list from factors")
+    heard = set(
+        delta(movielens, "user_events").filter(pl.col("user_id") == "196")["episode_id"].to_list()
+    )
+    assert len(found["items"]) == 50
+    assert not heard & {item["episode_id"] for item in found["items"]}
+    assert all(item["title"] and item["reason"] for item in found["items"])
+    scores = [item["score"] for item in found["items"]]
+    assert scores == sorted(scores, reverse=True)
