@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from topology.embedded.jars import classpath
@@ -22,6 +22,7 @@ from topology.settings import LOOPBACK
 _MEGABYTE = 1_048_576
 _LOGGING = Path(__file__).with_name("log4j2.xml")
 STOP_TIMEOUT_S = 30.0
+OFFSETS_PARTITIONS = 5
 
 
 class BrokerError(RuntimeError):
@@ -42,7 +43,7 @@ def broker_properties(home: Path, port: int, controller_port: int) -> dict[str, 
         "log.dirs": str(home / "kafka" / "data"),
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "5",
+        "offsets.topic.num.partitions": str(OFFSETS_PARTITIONS),
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "5",
@@ -52,6 +53,9 @@ def broker_properties(home: Path, port: int, controller_port: int) -> dict[str, 
         "group.initial.rebalance.delay.ms": "0",
         # what a group has read is part of the state: it does not expire while we are switched off
         "offsets.retention.minutes": str(2**31 - 1),
+        # after kill -9 the next start waits until the former registration has expired
+        "broker.session.timeout.ms": "5000",
+        "broker.heartbeat.interval.ms": "1000",
         "log.retention.ms": "-1",
         "message.max.bytes": str(32 * _MEGABYTE),
         "replica.fetch.max.bytes": str(32 * _MEGABYTE),
@@ -97,7 +101,10 @@ def _format(java: str, path: str, properties: Path) -> None:
 
 
 def wait_for_broker(bootstrap: str, timeout_s: float = 60.0) -> None:
-    """Return once a broker answers at ``bootstrap``. Raises BrokerError after ``timeout_s``."""
+    """Return once a broker answers at ``bootstrap`` and coordinates groups.
+
+    Raises BrokerError after ``timeout_s``.
+    """
     deadline = time.monotonic() + timeout_s
     # log_level 0 (emergencies): refused connections are what we are waiting out
     admin = AdminClient(
@@ -105,11 +112,28 @@ def wait_for_broker(bootstrap: str, timeout_s: float = 60.0) -> None:
     )
     while time.monotonic() < deadline:
         try:
-            if admin.list_topics(timeout=1.0).brokers:
+            if admin.list_topics(timeout=1.0).brokers and _coordinates(bootstrap):
                 return
         except KafkaException:
             time.sleep(0.1)
     raise BrokerError(f"No broker answered at {bootstrap} within {timeout_s:.0f} s.")
+
+
+def _coordinates(bootstrap: str) -> bool:
+    """Whether groups can be used; raises KafkaException while they cannot.
+
+    A new broker makes the topic of committed offsets at the first request, and answers "not
+    coordinator" until each of its partitions is loaded. Java's hash of names that differ in the
+    last digit only is consecutive, so these groups touch every partition.
+    """
+    for number in range(OFFSETS_PARTITIONS):
+        group = {"group.id": f"ready-{number}", "log_level": 0}
+        consumer = Consumer({"bootstrap.servers": bootstrap, **group})
+        try:
+            consumer.committed([TopicPartition("any", 0)], timeout=2.0)
+        finally:
+            consumer.close()
+    return True
 
 
 @contextmanager
@@ -143,11 +167,11 @@ def running_broker(
 
 
 def _wait_for_start(process: subprocess.Popen, bootstrap: str, log_file: Path) -> None:
-    for _ in range(60):
+    for _ in range(24):
         if process.poll() is not None:
             raise BrokerError(f"The broker ended with code {process.returncode}: see {log_file}")
         try:
-            return wait_for_broker(bootstrap, 2.0)
+            return wait_for_broker(bootstrap, 5.0)
         except BrokerError:
             continue
     raise BrokerError(f"The broker did not come up at {bootstrap}: see {log_file}")
