@@ -1,0 +1,139 @@
+"""Episodes: the catalogue, what was said, and what was played."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from dashboard import history, queries, sources
+
+LIMIT = 300
+TABLES = ("transcripts", "user_vs_episode_daily")
+
+
+@st.cache_data(ttl=5, show_spinner=False)
+def read_catalogue(text: str, category: str | None) -> tuple[int, list[str], pl.DataFrame]:
+    """Size of the catalogue, its categories, and the episodes that match."""
+    database = sources.database()
+    return (
+        queries.episode_count(database),
+        queries.categories(database),
+        queries.catalogue(database, text, category, LIMIT),
+    )
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_history(episode_ids: list[str]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Plays and transcripts of the episodes; transcripts by status, None without the table."""
+    opened = history.open_history(sources.delta_root(), TABLES)
+    counts = history.transcript_counts(opened) if opened.has("transcripts") else None
+    return history.plays_and_transcripts(opened, episode_ids), counts
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def read_transcript(episode_id: str) -> str | None:
+    """What was said, or None."""
+    opened = history.open_history(sources.delta_root(), ("transcripts",))
+    return history.transcript_text(opened, episode_id) if opened.has("transcripts") else None
+
+
+def show_numbers(total: int, transcripts: pl.DataFrame | None) -> None:
+    """The size of the catalogue and of its transcripts."""
+    columns = st.columns(4)
+    columns[0].metric("Episodes", f"{total:,}", border=True)
+    if transcripts is None:
+        columns[1].metric("With transcript", "n/a", border=True, help="Not in Delta yet.")
+        return
+    good = transcripts.filter(pl.col("status") == "ok")
+    bad = transcripts.filter(pl.col("status").is_in(["refused", "failed"]))
+    words = int(good["words"].sum())
+    read = int(good["episodes"].sum())
+    columns[1].metric("With transcript", f"{read:,}", border=True)
+    columns[2].metric(
+        "Refused or failed",
+        f"{int(bad['episodes'].sum()):,}",
+        border=True,
+        help="Transcripts on offer that could not be fetched or read.",
+    )
+    columns[3].metric("Words", f"{words:,}", border=True, help="In all transcripts.")
+
+
+def show_episode(episode: dict[str, object]) -> None:
+    """One episode in full; feed text goes out as plain text only."""
+    with st.container(border=True):
+        st.text(f"{episode['title']}  ·  {episode['show'] or ''}")
+        if episode["description"]:
+            st.text(str(episode["description"]))
+        with sources.delta_answers():
+            said = read_transcript(str(episode["episode_id"]))
+        if said:
+            st.text_area("Transcript", said, height=220, disabled=True)
+        else:
+            st.caption("No transcript.")
+
+
+st.title("Episodes", anchor=False)
+numbers = st.container()
+search, narrow = st.columns([3, 1])
+text = search.text_input(
+    "Search title, show or id", placeholder="tides, volcano, pi:123456 …", key="text"
+)
+with sources.mongo_answers():
+    total, names, found = read_catalogue(text, st.session_state.get("category"))
+category = narrow.selectbox(
+    "Category", names, index=None, placeholder="All categories", key="category"
+)
+if total == 0:
+    st.info(
+        "No episodes yet: they appear as soon as the first records are downloaded.",
+        icon=":material/hourglass_empty:",
+    )
+    st.stop()
+with sources.delta_answers():
+    facts, transcripts = read_history(found["episode_id"].to_list())
+with numbers:
+    show_numbers(total, transcripts)
+if found.is_empty():
+    st.info("No episode matches.", icon=":material/search_off:")
+    st.stop()
+table = found.join(facts, on="episode_id", how="left", maintain_order="left")
+st.caption(
+    f"{len(table):,} shown, newest first{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
+    "Choose a row to read it."
+)
+event = st.dataframe(
+    table.select(
+        "title",
+        "show",
+        "categories",
+        "published_at",
+        (pl.col("duration_s") / 60).alias("minutes"),
+        "status",
+        "words",
+        "plays",
+        "hours",
+        "episode_id",
+    ),
+    hide_index=True,
+    height=520,
+    on_select="rerun",
+    selection_mode="single-row",
+    key="catalogue",
+    column_config={
+        "title": st.column_config.TextColumn("Episode", width="large"),
+        "show": st.column_config.TextColumn("Show", width="medium"),
+        "categories": st.column_config.ListColumn("Categories"),
+        "published_at": st.column_config.DatetimeColumn(
+            "Published, UTC", timezone="UTC", format="YYYY-MM-DD HH:mm"
+        ),
+        "minutes": st.column_config.NumberColumn("Minutes", format="%.0f", width="small"),
+        "status": st.column_config.TextColumn("Transcript", width="small"),
+        "words": st.column_config.NumberColumn("Words", format="localized", width="small"),
+        "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
+        "hours": st.column_config.NumberColumn("Hours heard", format="%.1f", width="small"),
+        "episode_id": st.column_config.TextColumn("Id", width="small"),
+    },
+)
+chosen = event["selection"]["rows"]
+if chosen:
+    show_episode(table.row(chosen[0], named=True))

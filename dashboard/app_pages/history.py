@@ -1,0 +1,179 @@
+"""History: DuckDB over the Delta tables."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+import streamlit as st
+
+from dashboard import charts, history, sources
+
+WINDOWS = {"5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_sizes() -> pl.DataFrame:
+    """Rows, files and bytes of every table."""
+    return history.table_sizes(sources.delta_root())
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_daily() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame] | None:
+    """Days, top listeners, top episodes; None before the table is written."""
+    opened = history.open_history(sources.delta_root(), ("user_vs_episode_daily", "episodes"))
+    if not opened.has("user_vs_episode_daily"):
+        return None
+    return (
+        history.plays_per_day(opened),
+        history.top_listeners(opened),
+        history.top_episodes(opened),
+    )
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_recent(minutes: int) -> tuple[datetime, pl.DataFrame, pl.DataFrame] | None:
+    """The newest event's time, then kinds and rows of the ``minutes`` up to it."""
+    opened = history.open_history(sources.delta_root(), ("user_events",))
+    newest = history.newest_event(opened) if opened.has("user_events") else None
+    if newest is None:
+        return None
+    since = newest - timedelta(minutes=minutes)
+    return newest, history.events_by_kind(opened, since), history.recent_events(opened, since)
+
+
+def show_days(days: pl.DataFrame) -> None:
+    """Plays and hours a day."""
+    left, right = st.columns(2)
+    with left.container(border=True):
+        st.subheader("Plays per day", anchor=False)
+        st.altair_chart(charts.per_day(days, "plays", "plays", charts.COLOURS["plays"]))
+    with right.container(border=True):
+        st.subheader("Hours heard per day", anchor=False)
+        st.altair_chart(charts.per_day(days, "hours", "hours", charts.COLOURS["completes"]))
+
+
+def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
+    """Who heard the most, and what was heard the most."""
+    counts = {
+        "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
+        "completes": st.column_config.NumberColumn("Completes", format="localized", width="small"),
+        "hours": st.column_config.NumberColumn("Hours", format="%.1f", width="small"),
+    }
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Top listeners", anchor=False)
+        st.dataframe(
+            listeners,
+            hide_index=True,
+            column_config={
+                **counts,
+                "user_id": "Listener",
+                "episodes": st.column_config.NumberColumn(
+                    "Episodes", format="localized", width="small"
+                ),
+            },
+        )
+    with right:
+        st.subheader("Top episodes", anchor=False)
+        st.dataframe(
+            episodes.select("title", "plays", "completes", "hours", "listeners"),
+            hide_index=True,
+            column_config={
+                **counts,
+                "title": st.column_config.TextColumn("Episode", width="medium"),
+                "listeners": st.column_config.NumberColumn(
+                    "Listeners", format="localized", width="small"
+                ),
+            },
+        )
+
+
+def show_recent() -> None:
+    """The last minutes of events as they were written."""
+    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
+    head.subheader("Last events", anchor=False)
+    with chooser.container(horizontal_alignment="right"):
+        label = st.segmented_control(
+            "Window",
+            list(WINDOWS),
+            default="15 min",
+            label_visibility="collapsed",
+            required=True,
+            key="history-window",
+        )
+    with sources.delta_answers():
+        recent = read_recent(WINDOWS[label or "15 min"])
+    if recent is None:
+        st.caption("No events in Delta yet: they are written every few seconds.")
+        return
+    newest, kinds, rows = recent
+    head.caption(
+        f"The {label} up to the newest event in Delta, event time: {sources.stamp(newest)}. "
+        f"{int(kinds['events'].sum()):,} events, the newest {len(rows):,} below."
+    )
+    left, right = st.columns([1, 2])
+    with left.container(border=True):
+        st.altair_chart(charts.by_kind(kinds))
+    right.dataframe(
+        rows.with_columns(
+            heard_s=pl.col("heard_ms") / 1000, position_s=pl.col("position_ms") / 1000
+        ).drop("heard_ms", "position_ms"),
+        hide_index=True,
+        height=340,
+        column_config={
+            "occurred_at": st.column_config.DatetimeColumn(
+                "Occurred, UTC", timezone="UTC", format="YYYY-MM-DD HH:mm:ss"
+            ),
+            "kind": st.column_config.TextColumn("Event", width="small"),
+            "user_id": "Listener",
+            "episode_id": "Episode",
+            "surface": "Surface",
+            "rank": st.column_config.NumberColumn("Place", width="small"),
+            "heard_s": st.column_config.NumberColumn("Heard, s", format="%.0f", width="small"),
+            "position_s": st.column_config.NumberColumn("At, s", format="%.0f", width="small"),
+        },
+    )
+
+
+def show_sizes(sizes: pl.DataFrame) -> None:
+    """Rows of every table."""
+    st.subheader("Tables", anchor=False)
+    st.dataframe(
+        sizes.with_columns(pl.col("bytes") / 1e6),
+        hide_index=True,
+        column_config={
+            "table": st.column_config.TextColumn("Table", width="medium"),
+            "rows": st.column_config.NumberColumn("Rows", format="localized", width="small"),
+            "files": st.column_config.NumberColumn("Files", format="localized", width="small"),
+            "bytes": st.column_config.NumberColumn("Size, MB", format="%.2f", width="small"),
+            "version": st.column_config.NumberColumn("Version", format="localized", width="small"),
+            "doc": st.column_config.TextColumn("What it holds", width="large"),
+        },
+    )
+
+
+@st.fragment(run_every=10)
+def show_history() -> None:
+    """The page, every ten seconds."""
+    st.title("History", anchor=False)
+    st.caption("Delta tables, read in place by DuckDB.")
+    with sources.delta_answers():
+        daily = read_daily()
+    if daily is None:
+        st.info(
+            "No history yet: listening is written to Delta every few seconds once there are "
+            "events.",
+            icon=":material/hourglass_empty:",
+        )
+    else:
+        show_days(daily[0])
+    show_recent()
+    if daily is not None:
+        show_top(daily[1], daily[2])
+    with sources.delta_answers():
+        sizes = read_sizes()
+    show_sizes(sizes)
+
+
+show_history()

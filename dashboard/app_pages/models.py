@@ -1,0 +1,114 @@
+"""Models: each ALS generation against popularity, and how the online blend is doing."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import streamlit as st
+
+from dashboard import charts, queries, sources
+
+OFFLINE = {
+    "ndcg_at_10": "Gain of the first ten places, discounted by place, against the best order.",
+    "recall_at_10": "Share of what was heard afterwards that the first ten places held.",
+    "map_at_10": "Mean of the precision at each place that was right.",
+    "coverage": "Share of the catalogue that is recommended to anybody.",
+}
+ONLINE = ("auc", "log_loss", "drift")
+
+
+def newest_value(metrics: pl.DataFrame, model: str, metric: str) -> float | None:
+    """The newest figure, or None."""
+    found = metrics.filter((pl.col("model") == model) & (pl.col("metric") == metric))
+    return None if found.is_empty() else found["value"][-1]
+
+
+def show_offline(metrics: pl.DataFrame) -> None:
+    """The figures of the newest generation, and their course."""
+    als = metrics.filter(pl.col("model") == "als")
+    if als.is_empty():
+        st.info(
+            "No generation yet: the first is trained once enough listening has reached the Delta "
+            "tables.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    st.caption(
+        f"Time split: trained on the earlier listening, judged on the later. Newest generation "
+        f"`{als['generation'][-1]}`, {sources.stamp(als['at'][-1])}."
+    )
+    columns = st.columns(len(OFFLINE))
+    for column, (metric, help_text) in zip(columns, OFFLINE.items(), strict=True):
+        value = newest_value(metrics, "als", metric)
+        against = newest_value(metrics, "popularity", metric)
+        with column.container(border=True):
+            st.metric(
+                charts.METRIC_NAMES[metric],
+                "n/a" if value is None else f"{value:.3f}",
+                delta=None if value is None or against is None else f"{value - against:+.3f}",
+                delta_description="against popularity",
+                help=help_text,
+            )
+            st.altair_chart(charts.offline_metric(metrics, metric), key=f"offline-{metric}")
+
+
+def show_online(metrics: pl.DataFrame) -> None:
+    """The prequential figures of the blend."""
+    st.subheader("Blend, learned online", anchor=False)
+    blend = metrics.filter((pl.col("model") == "blend") & pl.col("metric").is_in(ONLINE))
+    if blend.is_empty():
+        st.caption("No figures yet: the blend learns from what was shown and then played or not.")
+        return
+    drifts = blend.filter((pl.col("metric") == "drift") & (pl.col("value") > 0))
+    auc = newest_value(blend, "blend", "auc")
+    loss = newest_value(blend, "blend", "log_loss")
+    numbers, left, right = st.columns([1, 2, 2])
+    with numbers:
+        st.metric(
+            "AUC",
+            "n/a" if auc is None else f"{auc:.3f}",
+            border=True,
+            help="Each item shown is predicted before its outcome is learned. 0.5 is guessing.",
+        )
+        st.metric(
+            "Log-loss",
+            "n/a" if loss is None else f"{loss:.3f}",
+            border=True,
+            help="Mean of -log of the probability given to what happened; a coin gets 0.693.",
+        )
+        st.metric(
+            "Drifts found",
+            len(drifts),
+            border=True,
+            help="Times ADWIN saw the error rate change; red rules in the charts.",
+        )
+    with left.container(border=True, height="stretch"):
+        st.altair_chart(charts.online_metric(blend, "auc", "AUC", 0.5), key="auc")
+    with right.container(border=True, height="stretch"):
+        st.altair_chart(
+            charts.online_metric(blend, "log_loss", "log-loss, nats", math.log(2)), key="log-loss"
+        )
+
+
+@st.fragment(run_every=5)
+def models() -> None:
+    """The page, every five seconds."""
+    st.title("Models", anchor=False)
+    with sources.mongo_answers():
+        metrics = sources.paced().get("metrics", lambda: queries.model_metrics(sources.database()))
+    show_offline(metrics)
+    show_online(metrics)
+    if not metrics.is_empty():
+        with st.expander("All figures"):
+            st.dataframe(
+                metrics.reverse(),
+                hide_index=True,
+                column_config={
+                    "at": st.column_config.DatetimeColumn("At, UTC", timezone="UTC"),
+                    "value": st.column_config.NumberColumn("Value", format="%.4f"),
+                },
+            )
+
+
+models()

@@ -1,0 +1,234 @@
+"""The dashboard's charts: altair specifications made of frames.
+
+Every axis has a unit; times are UTC.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+COLOURS = {
+    "impressions": "#64748b",
+    "clicks": "#f59e0b",
+    "plays": "#4f46e5",
+    "completes": "#0d9488",
+    "als": "#4f46e5",
+    "content": "#0d9488",
+    "trending": "#f59e0b",
+    "popularity": "#94a3b8",
+    "blend": "#4f46e5",
+}
+PARTS = ("als", "content", "trending")
+METRIC_NAMES = {
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_10": "Recall@10",
+    "map_at_10": "MAP@10",
+    "coverage": "Coverage",
+}
+_PANEL_HEIGHT = 200
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+
+def events_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) -> Chart:
+    """Clicks, plays and completes as lines; ``counts`` as from ``counts_over_time``.
+
+    ``running``: the last span is not over, so it is a hollow point and not part of a line.
+    """
+    kinds = ["clicks", "plays", "completes"]
+    long = counts.unpivot(on=kinds, index="at", variable_name="kind", value_name="events")
+    base = alt.Chart(long).encode(
+        x=_time(),
+        y=alt.Y("events:Q", title=f"events per {_span(every_minutes)}", axis=_axis()),
+        color=_colour("kind", kinds),
+        tooltip=[
+            _time_tooltip(),
+            alt.Tooltip("kind:N", title="event"),
+            alt.Tooltip("events:Q", format=","),
+        ],
+    )
+    line = base.mark_line(interpolate="monotone", strokeWidth=2)
+    return _with_running(base, line, counts, running).properties(height=_PANEL_HEIGHT)
+
+
+def heard_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) -> Chart:
+    """Audio heard as an area, in hours; ``running`` as for ``events_over_time``."""
+    frame = counts.select("at", hours=pl.col("heard_ms") / 3_600_000)
+    colour = COLOURS["completes"]
+    base = alt.Chart(frame).encode(
+        x=_time(),
+        y=alt.Y("hours:Q", title=f"hours per {_span(every_minutes)}", axis=_axis()),
+        color=alt.value(colour),
+        tooltip=[_time_tooltip(), alt.Tooltip("hours:Q", title="hours heard", format=",.2f")],
+    )
+    area = base.mark_area(
+        interpolate="monotone", line={"color": colour, "strokeWidth": 2}, fillOpacity=0.15
+    )
+    return _with_running(base, area, counts, running).properties(height=_PANEL_HEIGHT)
+
+
+def score_parts(items: pl.DataFrame) -> Chart:
+    """The parts of each item's score stacked, and the blended score as a tick."""
+    labels = items.with_columns(label=pl.format("{}. {}", "place", "title"))
+    long = labels.unpivot(
+        on=list(PARTS), index=["place", "label", "score"], variable_name="part", value_name="value"
+    )
+    y = alt.Y(
+        "label:N",
+        sort=alt.EncodingSortField("place", op="min"),
+        title=None,
+        axis=alt.Axis(labelLimit=260, labelOverlap=False, ticks=False, domain=False),
+    )
+    bars = (
+        alt.Chart(long)
+        .mark_bar(height={"band": 0.62}, cornerRadius=2)
+        .encode(
+            x=alt.X("value:Q", title="parts, each 0 to 1, stacked", stack="zero", axis=_axis()),
+            y=y,
+            color=_colour("part", list(PARTS)),
+            order=alt.Order("part_order:Q"),
+            tooltip=[
+                alt.Tooltip("label:N", title="episode"),
+                alt.Tooltip("part:N"),
+                alt.Tooltip("value:Q", format=".3f"),
+                alt.Tooltip("score:Q", title="blended score", format=".3f"),
+            ],
+        )
+        .transform_calculate(part_order="indexof(['als','content','trending'], datum.part)")
+    )
+    ticks = (
+        alt.Chart(labels)
+        .mark_tick(thickness=3, color="#e11d48", height=20)
+        .encode(x="score:Q", y=y, tooltip=[alt.Tooltip("score:Q", format=".3f")])
+    )
+    return alt.layer(bars, ticks).properties(height=26 * max(len(items), 1) + 60)
+
+
+def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
+    """One offline figure over generations, ALS against popularity."""
+    frame = metrics.filter(pl.col("metric") == metric)
+    models = [m for m in ("als", "popularity") if m in frame["model"].unique().to_list()]
+    return (
+        alt.Chart(frame)
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True))
+        .encode(
+            x=_time("generation published, UTC"),
+            y=alt.Y("value:Q", title=METRIC_NAMES.get(metric, metric), axis=_axis()),
+            color=_colour("model", models),
+            tooltip=[
+                alt.Tooltip("model:N"),
+                alt.Tooltip("generation:N"),
+                _time_tooltip(),
+                alt.Tooltip("value:Q", format=".4f"),
+            ],
+        )
+        .properties(height=190)
+    )
+
+
+def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float) -> Chart:
+    """A prequential figure of the blend over time, what guessing gets, and drift as rules."""
+    frame = metrics.filter(pl.col("metric") == metric)
+    drift = metrics.filter((pl.col("metric") == "drift") & (pl.col("value") > 0))
+    line = (
+        alt.Chart(frame)
+        .mark_line(color=COLOURS["blend"], strokeWidth=2)
+        .encode(
+            x=_time(),
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis()),
+            tooltip=[_time_tooltip(), alt.Tooltip("value:Q", title=title, format=".4f")],
+        )
+    )
+    guess = (
+        alt.Chart(pl.DataFrame({"chance": [chance]}))
+        .mark_rule(strokeDash=[4, 4], color=COLOURS["popularity"])
+        .encode(y="chance:Q", tooltip=[alt.Tooltip("chance:Q", title="guessing", format=".3f")])
+    )
+    rules = (
+        alt.Chart(drift)
+        .mark_rule(color="#e11d48", strokeWidth=1.5)
+        .encode(x="at:T", tooltip=[_time_tooltip("drift found, UTC")])
+    )
+    return alt.layer(guess, rules, line).properties(height=200)
+
+
+def per_day(days: pl.DataFrame, column: str, title: str, colour: str) -> alt.Chart:
+    """A daily amount as bars."""
+    return (
+        alt.Chart(days)
+        .mark_bar(color=colour, cornerRadiusEnd=2, binSpacing=1)
+        .encode(
+            x=alt.X(
+                "yearmonthdate(day):T",
+                title="day, UTC",
+                scale=alt.Scale(type="utc"),
+                axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8),
+            ),
+            y=alt.Y(f"{column}:Q", title=title, axis=_axis()),
+            tooltip=[
+                alt.Tooltip("utcyearmonthdate(day):T", title="day"),
+                alt.Tooltip(f"{column}:Q", title=title, format=",.1f"),
+            ],
+        )
+        .properties(height=230)
+    )
+
+
+def by_kind(kinds: pl.DataFrame) -> alt.Chart:
+    """Events of each kind as bars."""
+    return (
+        alt.Chart(kinds)
+        .mark_bar(color=COLOURS["plays"], cornerRadiusEnd=2, height={"band": 0.65})
+        .encode(
+            x=alt.X("events:Q", title="events", axis=_axis()),
+            y=alt.Y("kind:N", sort="-x", title=None, axis=alt.Axis(ticks=False, domain=False)),
+            tooltip=[
+                alt.Tooltip("kind:N"),
+                alt.Tooltip("events:Q", format=","),
+                alt.Tooltip("listeners:Q", format=","),
+            ],
+        )
+        .properties(height=28 * max(len(kinds), 1) + 50)
+    )
+
+
+def _with_running(base: alt.Chart, mark: alt.Chart, counts: pl.DataFrame, running: bool) -> Chart:
+    """``mark`` over the spans that are over, and a hollow point of ``base`` for the running one."""
+    if not running:
+        return mark
+    last = counts["at"][-1].timestamp() * 1000
+    now = base.mark_point(size=55, strokeWidth=2, filled=False)
+    return alt.layer(
+        mark.transform_filter(f"time(datum.at) < {last:.0f}"),
+        now.transform_filter(f"time(datum.at) >= {last:.0f}"),
+    )
+
+
+def _span(minutes: int) -> str:
+    return "minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def _time(title: str = "event time, UTC") -> alt.X:
+    return alt.X(
+        "at:T",
+        title=title,
+        scale=alt.Scale(type="utc"),
+        axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8),
+    )
+
+
+def _time_tooltip(title: str = "UTC") -> alt.Tooltip:
+    return alt.Tooltip("at:T", title=title, format="%Y-%m-%d %H:%M", formatType="utc")
+
+
+def _axis() -> alt.Axis:
+    return alt.Axis(tickCount=5, format="~s", gridOpacity=0.5, domain=False, ticks=False)
+
+
+def _colour(field: str, names: list[str]) -> alt.Color:
+    return alt.Color(
+        f"{field}:N",
+        scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
+        legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=4),
+    )

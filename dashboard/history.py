@@ -1,0 +1,234 @@
+"""What the dashboard asks the Delta tables: DuckDB over Arrow datasets.
+
+Nothing is copied or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from topology.graph import UndeclaredError, get_graph
+
+
+@dataclass(frozen=True)
+class History:
+    """An in-memory DuckDB with one view for each Delta table that exists; ``tables`` names them."""
+
+    connection: duckdb.DuckDBPyConnection
+    tables: frozenset[str]
+
+    def has(self, *names: str) -> bool:
+        return self.tables.issuperset(names)
+
+
+def delta_names() -> list[str]:
+    """The Delta tables that the topology lets the dashboard read."""
+    graph = get_graph()
+    return [name for name in graph.delta_tables if name in graph.stages["dashboard"].reads]
+
+
+def open_history(delta_root: str, names: Iterable[str]) -> History:
+    """Views over the newest version of each named table; tables not written yet are left out.
+
+    Raises UndeclaredError for a table that is not the dashboard's to read, DeltaError where a
+    table is there and cannot be read.
+    """
+    allowed = delta_names()
+    connection = duckdb.connect()
+    # event times are shown and grouped in UTC, whatever the machine's zone
+    connection.execute("SET TimeZone = 'UTC'")
+    found = set()
+    for name in names:
+        if name not in allowed:
+            raise UndeclaredError(
+                f"The dashboard reads Delta table {name!r}, which topology/stages.py does not "
+                f"give it."
+            )
+        try:
+            table = DeltaTable(table_uri(delta_root, name))
+        except TableNotFoundError:
+            continue
+        connection.register(name, table.to_pyarrow_dataset())
+        found.add(name)
+    return History(connection, frozenset(found))
+
+
+def table_uri(delta_root: str, name: str) -> str:
+    """Where a table lies under a folder or an object-store prefix."""
+    return f"{delta_root.rstrip('/')}/{name}"
+
+
+def table_sizes(delta_root: str) -> pl.DataFrame:
+    """One row a declared table: ``table``, ``rows``, ``files``, ``bytes``, ``version``, ``doc``.
+
+    A table not written yet has nulls.
+    """
+    graph = get_graph()
+    rows = []
+    for name in delta_names():
+        row: dict[str, object] = {"table": name, "doc": graph.delta_tables[name].doc}
+        try:
+            table = DeltaTable(table_uri(delta_root, name))
+        except TableNotFoundError:
+            rows.append(row)
+            continue
+        sizes = pl.DataFrame(table.get_add_actions(flatten=True))["size_bytes"]
+        row.update(
+            rows=table.to_pyarrow_dataset().count_rows(),
+            files=len(sizes),
+            bytes=sizes.sum(),
+            version=table.version(),
+        )
+        rows.append(row)
+    return pl.DataFrame(
+        rows,
+        schema={
+            "table": pl.String,
+            "rows": pl.Int64,
+            "files": pl.Int64,
+            "bytes": pl.Int64,
+            "version": pl.Int64,
+            "doc": pl.String,
+        },
+    )
+
+
+def plays_per_day(history: History) -> pl.DataFrame:
+    """``day``, ``plays``, ``completes``, ``hours``, ``listeners`` (with a play), oldest first."""
+    return _rows(
+        history,
+        """
+        SELECT day, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
+               sum(heard_ms) / 3600000.0 AS hours,
+               count(DISTINCT user_id) FILTER (plays > 0) AS listeners
+        FROM user_vs_episode_daily GROUP BY day ORDER BY day
+        """,
+    )
+
+
+def top_listeners(history: History, limit: int = 12) -> pl.DataFrame:
+    """``user_id``, ``plays``, ``completes``, ``hours``, ``episodes`` of who heard the most."""
+    return _rows(
+        history,
+        """
+        SELECT user_id, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
+               sum(heard_ms) / 3600000.0 AS hours,
+               count(DISTINCT episode_id) FILTER (plays > 0) AS episodes
+        FROM user_vs_episode_daily GROUP BY user_id
+        ORDER BY hours DESC, plays DESC, user_id LIMIT ?
+        """,
+        [limit],
+    )
+
+
+def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
+    """``episode_id``, ``title``, ``plays``, ``completes``, ``hours``, ``listeners``, by plays."""
+    ranked = _rows(
+        history,
+        """
+        SELECT episode_id, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
+               sum(heard_ms) / 3600000.0 AS hours,
+               count(DISTINCT user_id) FILTER (plays > 0) AS listeners
+        FROM user_vs_episode_daily GROUP BY episode_id
+        ORDER BY plays DESC, hours DESC, episode_id LIMIT ?
+        """,
+        [limit],
+    )
+    if not history.has("episodes"):
+        return ranked.with_columns(title=pl.col("episode_id"))
+    known = _rows(
+        history,
+        "SELECT episode_id, title FROM episodes WHERE episode_id IN (SELECT unnest(?))",
+        [ranked["episode_id"].to_list()],
+    )
+    return ranked.join(known, on="episode_id", how="left", maintain_order="left").with_columns(
+        title=pl.coalesce("title", "episode_id")
+    )
+
+
+def newest_event(history: History) -> datetime | None:
+    """When the newest event occurred."""
+    return _rows(history, "SELECT max(occurred_at) AS at FROM user_events")["at"][0]
+
+
+def events_by_kind(history: History, since: datetime) -> pl.DataFrame:
+    """``kind``, ``events`` and ``listeners`` of the events that occurred after ``since``."""
+    return _rows(
+        history,
+        """
+        SELECT kind, count(*) AS events, count(DISTINCT user_id) AS listeners FROM user_events
+        WHERE event_date >= ?::DATE AND occurred_at > ? GROUP BY kind ORDER BY events DESC, kind
+        """,
+        [since.date(), since],
+    )
+
+
+def recent_events(history: History, since: datetime, limit: int = 500) -> pl.DataFrame:
+    """The events that occurred after ``since``, newest first, at most ``limit``."""
+    return _rows(
+        history,
+        """
+        SELECT occurred_at, kind, user_id, episode_id, heard_ms, position_ms, surface, rank
+        FROM user_events WHERE event_date >= ?::DATE AND occurred_at > ?
+        ORDER BY occurred_at DESC, source_partition, source_offset DESC LIMIT ?
+        """,
+        [since.date(), since, limit],
+    )
+
+
+def plays_and_transcripts(history: History, episode_ids: list[str]) -> pl.DataFrame:
+    """``episode_id``, ``plays``, ``hours``, ``status`` and ``words`` of the transcript.
+
+    One row an episode asked for; null where the tables say nothing about it.
+    """
+    answer = pl.DataFrame({"episode_id": episode_ids}, schema={"episode_id": pl.String})
+    plays = pl.DataFrame(schema={"episode_id": pl.String, "plays": pl.Int64, "hours": pl.Float64})
+    transcripts = pl.DataFrame(
+        schema={"episode_id": pl.String, "status": pl.String, "words": pl.Int32}
+    )
+    if history.has("user_vs_episode_daily"):
+        plays = _rows(
+            history,
+            """
+            SELECT episode_id, sum(plays)::BIGINT AS plays, sum(heard_ms) / 3600000.0 AS hours
+            FROM user_vs_episode_daily WHERE episode_id IN (SELECT unnest(?)) GROUP BY episode_id
+            """,
+            [episode_ids],
+        )
+    if history.has("transcripts"):
+        transcripts = _rows(
+            history,
+            "SELECT episode_id, status, words FROM transcripts "
+            "WHERE episode_id IN (SELECT unnest(?))",
+            [episode_ids],
+        )
+    return answer.join(plays, on="episode_id", how="left", maintain_order="left").join(
+        transcripts, on="episode_id", how="left", maintain_order="left"
+    )
+
+
+def transcript_counts(history: History) -> pl.DataFrame:
+    """``status``, ``episodes`` and ``words`` over all transcripts."""
+    return _rows(
+        history,
+        "SELECT status, count(*) AS episodes, coalesce(sum(words), 0)::BIGINT AS words "
+        "FROM transcripts GROUP BY status ORDER BY status",
+    )
+
+
+def transcript_text(history: History, episode_id: str) -> str | None:
+    """What was said in an episode, or None without a transcript."""
+    rows = _rows(history, "SELECT text FROM transcripts WHERE episode_id = ?", [episode_id])
+    return rows["text"][0] or None if len(rows) else None
+
+
+def _rows(history: History, query: str, parameters: list[object] | None = None) -> pl.DataFrame:
+    answer = history.connection.execute(query, parameters or []).to_arrow_table()
+    return pl.DataFrame(answer)

@@ -1,0 +1,139 @@
+"""Where the pages get their answers: connections, caches, and sentences for when one is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+from deltalake.exceptions import DeltaError
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from topology.settings import get_settings
+
+TIMEOUT_MS = 1_500
+SOCKET_TIMEOUT_MS = 10_000
+
+
+class PacedCache:
+    """Answers kept for a second, and for longer where asking is dear.
+
+    However many browsers watch, a question is asked at most once every ``min_age_s`` and takes
+    at most ``share`` of the time of one server thread. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        min_age_s: float = 0.9,
+        share: float = 0.15,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._min_age_s = min_age_s
+        self._share = share
+        self._clock = clock
+        self._answers: dict[Any, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """The kept answer to ``question``, or that of ``ask()``, whose errors pass through."""
+        with self._lock:
+            until, answer = self._answers.get(question, (float("-inf"), None))
+            start = self._clock()
+            if start < until:
+                return answer
+            answer = ask()
+            end = self._clock()
+            age = max(self._min_age_s, (end - start) / self._share)
+            self._answers[question] = (end + age, answer)
+            return answer
+
+
+@st.cache_resource(show_spinner=False)
+def paced() -> PacedCache:
+    """The cache of the live page, shared by all sessions."""
+    return PacedCache()
+
+
+@st.cache_resource(show_spinner=False)
+def _client() -> MongoClient:
+    return MongoClient(
+        get_settings().mongodb_uri.get_secret_value(),
+        tz_aware=True,
+        serverSelectionTimeoutMS=TIMEOUT_MS,
+        connectTimeoutMS=TIMEOUT_MS,
+        socketTimeoutMS=SOCKET_TIMEOUT_MS,
+        appname="podstream-dashboard",
+    )
+
+
+def database() -> Database:
+    """The live database."""
+    return _client()[get_settings().mongodb_database]
+
+
+def delta_root() -> str:
+    """Where the Delta tables lie."""
+    return get_settings().delta_root
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@contextmanager
+def mongo_answers() -> Iterator[None]:
+    """Run a block that asks MongoDB; where it is away, say so and end the page or fragment."""
+    try:
+        yield
+    except PyMongoError as error:
+        st.error(
+            f"MongoDB does not answer at {mongo_address()} ({type(error).__name__}). "
+            "This page goes on by itself once it does; `podstream status` shows its process.",
+            icon=":material/cloud_off:",
+        )
+        st.stop()
+
+
+@contextmanager
+def delta_answers() -> Iterator[None]:
+    """Run a block that reads Delta tables; where one cannot be read, say so and end the page."""
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        st.error(
+            f"The Delta tables under `{delta_root()}` cannot be read right now "
+            f"({type(error).__name__}).",
+            icon=":material/cloud_off:",
+        )
+        st.stop()
+
+
+def mongo_address() -> str:
+    """host:port of the servers, without the user and password that the URI may hold."""
+    nodes = parse_uri(get_settings().mongodb_uri.get_secret_value(), validate=False)["nodelist"]
+    return ", ".join(f"{host}:{port}" for host, port in nodes)
+
+
+def ago(then: datetime | None, at: datetime) -> str:
+    """How long before ``at``, in one unit: ``0.8 s``, ``12 s``, ``5 min``, ``3 h``, ``2 d``."""
+    if then is None:
+        return "n/a"
+    seconds = max((at - then) / timedelta(seconds=1), 0.0)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def stamp(value: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return "n/a" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"

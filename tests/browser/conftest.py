@@ -1,0 +1,374 @@
+"""A dashboard on free ports over stores seeded with a made-up evening of listening."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+from playwright.sync_api import Browser, sync_playwright
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from topology.embedded.ports import free_ports
+from topology.settings import LOOPBACK
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+# as root in a closed network: no sandbox, and nothing that looks for the vendor's hosts
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MINUTE = timedelta(minutes=1)
+COUNTS = ("impressions", "clicks", "plays", "completes")
+
+SUBJECTS = {
+    "Science": ("Tidal Minds", ["the moon's pull", "glass frogs", "deep-sea vents", "old light"]),
+    "History": ("Salt Roads", ["the amber trade", "a lost library", "harbour clocks", "maps"]),
+    "Technology": ("Quiet Machines", ["small languages", "clock drift", "logs as truth", "chips"]),
+    "Music": ("Second Chorus", ["minor thirds", "a cello's year", "tape echo", "work songs"]),
+    "Food": ("Slow Ferment", ["rye and time", "koji", "bitter greens", "the price of vanilla"]),
+    "Sports": ("Extra Time", ["the long run", "penalty nerves", "rowing at dawn", "altitude"]),
+    "Business": ("Margin Notes", ["pricing bread", "the quiet merger", "harbour fees", "tips"]),
+    "Nature": ("Understory", ["lichen clocks", "wolves and rivers", "moss", "the dawn chorus"]),
+}
+FORMS = ("What we got wrong about {}", "{}, explained", "A year with {}", "Listening to {}")
+HOSTILE = "<script>document.title='owned'</script> & <b>bold</b> [link](http://example.org)"
+
+
+@dataclass
+class Stores:
+    """The seeded stores, and what was put into them."""
+
+    database: Database
+    delta_root: Path
+    now: datetime
+    episodes: list[dict] = field(default_factory=list)
+    random: Random = field(default_factory=lambda: Random(7))
+
+
+@dataclass
+class Dashboard:
+    """A running dashboard."""
+
+    url: str
+    stores: Stores
+    log: Path
+
+
+def put_windows(stores: Stores, minute: datetime, episodes: int, scale: float) -> dict[str, int]:
+    """Write the windows of one minute as serve_mongo does; give the sums of its counts."""
+    total = dict.fromkeys((*COUNTS, "heard_ms"), 0)
+    weights = [1 / (place + 3) for place in range(len(stores.episodes))]
+    chosen = {e["_id"] for e in stores.random.choices(stores.episodes, weights=weights, k=episodes)}
+    documents = []
+    for episode_id in sorted(chosen):
+        impressions = max(1, round(stores.random.gammavariate(4, 3 * scale)))
+        clicks = round(impressions * stores.random.uniform(0.1, 0.4))
+        plays = round(clicks * stores.random.uniform(0.5, 1.0))
+        counts = {
+            "impressions": impressions,
+            "clicks": clicks,
+            "plays": plays,
+            "completes": round(plays * stores.random.uniform(0.1, 0.6)),
+            "heard_ms": plays * stores.random.randrange(180_000, 1_500_000),
+        }
+        documents.append(
+            {
+                "_id": f"{episode_id}|{minute:%Y-%m-%dT%H:%M:%SZ}",
+                "episode_id": episode_id,
+                "bucket": minute,
+                **counts,
+            }
+        )
+        total = {name: total[name] + counts[name] for name in total}
+    stores.database["engagement_windows"].insert_many(documents)
+    return total
+
+
+def seed(stores: Stores) -> None:
+    """Fill MongoDB and Delta with what the stages would have written."""
+    random, now = stores.random, stores.now
+    for place in range(160):
+        category = list(SUBJECTS)[place % len(SUBJECTS)]
+        show, subjects = SUBJECTS[category]
+        subject = subjects[place // len(SUBJECTS) % len(subjects)]
+        title = FORMS[place % len(FORMS)].format(subject).capitalize()
+        stores.episodes.append(
+            {
+                "_id": f"demo:{1000 + place}",
+                "episode_id": f"demo:{1000 + place}",
+                "title": HOSTILE if place == 6 else f"{title} ({place // 16 + 1})",
+                "show_id": f"demo:show-{place % len(SUBJECTS)}",
+                "show_title": show,
+                "description": f"In this episode of {show} we follow {subject} all the way home.",
+                "categories": [category],
+                "language": "en",
+                "published_at": now - timedelta(hours=7 * place + 1),
+                "duration_s": random.randrange(900, 4200),
+                "explicit": False,
+            }
+        )
+    stores.database["episodes"].insert_many(stores.episodes)
+    minute = now.replace(second=0, microsecond=0)
+    for back in [*range(1, 75), *range(80, 24 * 60, 15)]:
+        put_windows(stores, minute - back * MINUTE, 26, 1.2 + 0.5 * random.random())
+    seed_rankings(stores)
+    seed_lists(stores)
+    seed_metrics(stores)
+    seed_delta(stores)
+
+
+def seed_rankings(stores: Stores) -> None:
+    """The ranking of everything and of each category."""
+    for scope in ("all", *(f"category:{name}" for name in SUBJECTS)):
+        wanted = scope.removeprefix("category:")
+        ranked = [e for e in stores.episodes if scope == "all" or wanted in e["categories"]][:20]
+        episodes = [
+            {"episode_id": e["_id"], "score": 60 * 0.88**place, "plays": 90 - 4 * place}
+            for place, e in enumerate(ranked)
+        ]
+        stores.database["trending_episodes"].insert_one(
+            {"_id": scope, "scope": scope, "at": stores.now, "episodes": episodes}
+        )
+
+
+def seed_lists(stores: Stores) -> None:
+    """Lists of 50 for 60 listeners, the first the newest."""
+    random = stores.random
+    reasons = ("because you finished Moss, explained", "people who listen like you", "new")
+    for listener in range(60):
+        chosen = random.sample(stores.episodes, 50)
+        items = []
+        for place, episode in enumerate(chosen):
+            fade = 0.97**place
+            parts = {
+                "als": fade * random.uniform(0.55, 0.98),
+                "content": fade * random.uniform(0.2, 0.9),
+                "trending": fade * random.uniform(0.0, 0.6),
+            }
+            score = 0.55 * parts["als"] + 0.3 * parts["content"] + 0.15 * parts["trending"]
+            reason = random.choice((*reasons, f"trending in {episode['categories'][0]}"))
+            items.append(
+                {
+                    "episode_id": episode["_id"],
+                    "title": episode["title"],
+                    "show": episode["show_title"],
+                    "score": score,
+                    "parts": parts,
+                    "reason": reason,
+                }
+            )
+        stores.database["final_recommendations"].insert_one(
+            {
+                "_id": f"listener-{listener:03d}",
+                "items": sorted(items, key=lambda item: -item["score"]),
+                "generation": "20261101T120000Z",
+                "updated_at": stores.now - timedelta(seconds=3 + 11 * listener),
+                "caused_by": f"event-{9000 + listener}",
+            }
+        )
+
+
+def seed_metrics(stores: Stores) -> None:
+    """Eight generations of ALS and popularity, and an hour of the blend with one drift."""
+    rows: list[tuple[str, str, str, float, datetime]] = []
+    final = {"ndcg_at_10": 0.31, "recall_at_10": 0.22, "map_at_10": 0.17, "coverage": 0.78}
+    for number in range(8):
+        at = stores.now - timedelta(minutes=4 * (8 - number))
+        generation = f"{at:%Y%m%dT%H%M%SZ}"
+        for metric, value in final.items():
+            grown = value * (1 - 0.45 * 0.6**number) * stores.random.uniform(0.98, 1.02)
+            rows.append(("als", generation, metric, grown, at))
+            base = value * (0.1 if metric == "coverage" else 0.52)
+            rows.append(
+                ("popularity", generation, metric, base * stores.random.uniform(0.96, 1.04), at)
+            )
+    for minute in range(60):
+        at = stores.now - timedelta(minutes=60 - minute)
+        learned = 1 - 0.9 ** (minute + 1) if minute < 40 else 1 - 0.9 ** (minute - 30)
+        noise = stores.random.uniform(-0.006, 0.006)
+        window = f"{at:%Y%m%dT%H%MZ}"
+        rows.append(("blend", window, "auc", 0.52 + 0.24 * learned + noise, at))
+        rows.append(("blend", window, "log_loss", 0.66 - 0.2 * learned - noise, at))
+        rows.append(("blend", window, "drift", float(minute == 40), at))
+    stores.database["model_metrics"].insert_many(
+        {
+            "_id": f"{model}|{generation}|{metric}",
+            "model": model,
+            "generation": generation,
+            "metric": metric,
+            "value": value,
+            "at": at,
+        }
+        for model, generation, metric, value, at in rows
+    )
+
+
+def seed_delta(stores: Stores) -> None:
+    """Three weeks of daily rows, an hour of events, and the transcripts."""
+    random, now = stores.random, stores.now
+    write_deltalake(
+        str(stores.delta_root / "episodes"),
+        pl.DataFrame(
+            [{"episode_id": e["_id"], "title": e["title"]} for e in stores.episodes]
+        ).to_arrow(),
+    )
+    statuses = ("ok", "ok", "ok", "ok", "none", "failed")
+    transcripts = []
+    for place, episode in enumerate(stores.episodes):
+        status = statuses[place % len(statuses)]
+        text = f"Welcome to {episode['show_title']}. " * 60 if status == "ok" else ""
+        transcripts.append(
+            {
+                "episode_id": episode["_id"],
+                "status": status,
+                "format": "vtt" if text else "",
+                "text": text,
+                "words": len(text.split()),
+            }
+        )
+    write_deltalake(
+        str(stores.delta_root / "transcripts"),
+        pl.DataFrame(transcripts).with_columns(pl.col("words").cast(pl.Int32)).to_arrow(),
+    )
+    daily = []
+    for back in range(21):
+        day = (now - timedelta(days=back)).date()
+        for listener in random.sample(range(60), random.randrange(25, 50)):
+            for episode in random.sample(stores.episodes[:80], random.randrange(1, 6)):
+                plays = random.randrange(1, 3)
+                daily.append(
+                    {
+                        "user_id": f"listener-{listener:03d}",
+                        "episode_id": episode["_id"],
+                        "day": day,
+                        "plays": plays,
+                        "completes": random.randrange(0, plays + 1),
+                        "heard_ms": plays * random.randrange(200_000, 2_400_000),
+                    }
+                )
+    write_deltalake(
+        str(stores.delta_root / "user_vs_episode_daily"), pl.DataFrame(daily).to_arrow()
+    )
+    kinds = ("impression",) * 6 + ("click", "click", "play", "progress", "progress", "complete")
+    events = []
+    for offset in range(3000):
+        at = now - timedelta(seconds=1.2 * (3000 - offset))
+        kind = random.choice(kinds)
+        events.append(
+            {
+                "source_partition": offset % 4,
+                "source_offset": offset // 4,
+                "event_id": f"event-{offset}",
+                "user_id": f"listener-{random.randrange(60):03d}",
+                "episode_id": random.choice(stores.episodes)["_id"],
+                "kind": kind,
+                "occurred_at": at,
+                "heard_ms": random.randrange(5_000, 60_000) if kind == "progress" else 0,
+                "position_ms": random.randrange(0, 1_800_000),
+                "surface": random.choice(("home", "search", "autoplay")),
+                "rank": random.randrange(1, 11),
+                "event_date": at.date(),
+            }
+        )
+    write_deltalake(
+        str(stores.delta_root / "user_events"),
+        pl.DataFrame(events).to_arrow(),
+        partition_by=["event_date"],
+    )
+
+
+@pytest.fixture(scope="session")
+def start_dashboard(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str, str, Path], tuple[str, Path]]]:
+    """Start ``streamlit run dashboard/app.py`` as the platform does; gives its URL and its log."""
+    started = []
+
+    def start(mongodb_uri: str, database: str, delta_root: Path) -> tuple[str, Path]:
+        home = tmp_path_factory.mktemp("dashboard")
+        port = free_ports(1)[0]
+        log = home / "dashboard.log"
+        environment = {
+            **os.environ,
+            "PODSTREAM_HOME": str(home),
+            "MONGODB_URI": mongodb_uri,
+            "MONGODB_DATABASE": database,
+            "DELTA_ROOT": str(delta_root),
+        }
+        argv = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard/app.py")]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*argv, "--server.port", str(port)],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=home,
+            )
+        started.append(process)
+        url = f"http://{LOOPBACK}:{port}"
+        wait_until_healthy(url, process, log)
+        return url, log
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(20)
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+    """Return once Streamlit answers."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):  # noqa: S310
+                return
+        except OSError:
+            assert process.poll() is None, f"the dashboard ended:\n{log.read_text()}"
+            time.sleep(0.2)
+    raise AssertionError(f"the dashboard did not answer within 60 s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def dashboard(
+    mongo_uri: str, start_dashboard: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Dashboard]:
+    """The dashboard over rich stores."""
+    name = "dashboard_browser"
+    delta_root = tmp_path_factory.mktemp("delta")
+    with MongoClient(mongo_uri, tz_aware=True) as client:
+        now = datetime.now(UTC).replace(microsecond=0)
+        stores = Stores(client[name], delta_root, now)
+        seed(stores)
+        url, log = start_dashboard(mongo_uri, name, delta_root)
+        yield Dashboard(url, stores, log)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's chromium, headless."""
+    assert CHROMIUM.exists(), (
+        f"These tests drive {CHROMIUM}, which is missing: install Debian's package chromium."
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()

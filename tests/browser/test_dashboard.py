@@ -1,0 +1,211 @@
+"""The dashboard in a real browser: every page shows its numbers, and they move by themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from topology.embedded.ports import free_ports
+from topology.settings import LOOPBACK
+
+pytestmark = [pytest.mark.browser, pytest.mark.mongo]
+
+PAGES = {
+    "Live": "",
+    "Recommendations": "recommendations",
+    "Models": "models",
+    "Episodes": "episodes",
+    "History": "history",
+    "Lineage": "lineage",
+}
+SLOW_MS = 30_000
+
+
+@pytest.fixture
+def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of 1440 by 900; the test fails if it asked any host but ours for anything."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(SLOW_MS)
+    asked: list[str] = []
+    opened.on("request", lambda sent: asked.append(sent.url))
+    opened.on("websocket", lambda socket: asked.append(socket.url))
+    yield opened
+    keep_picture(opened, request.node.name)
+    context.close()
+    local = {LOOPBACK, "", None}
+    assert {urlsplit(url).hostname for url in asked} <= local, sorted(set(asked))
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Leave a picture of the page in $PODSTREAM_PICTURES, where one wants to look."""
+    folder = os.environ.get("PODSTREAM_PICTURES")
+    if folder:
+        name = re.sub(r"\W+", "_", name).strip("_")
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def open_page(page: Page, url: str, title: str) -> None:
+    page.goto(f"{url}/{PAGES[title]}")
+    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=SLOW_MS)
+
+
+def settled(page: Page) -> None:
+    """Nothing on the page is an error, and nothing is still to come."""
+    expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=SLOW_MS)
+    expect(page.locator('[data-testid="stException"]')).to_have_count(0)
+    expect(page.locator('[data-testid="stAlertContentError"]')).to_have_count(0)
+
+
+def metric(page: Page, label: str) -> Locator:
+    """The value of the number with this label."""
+    box = page.locator('[data-testid="stMetric"]').filter(
+        has=page.locator('[data-testid="stMetricLabel"]').get_by_text(label, exact=True)
+    )
+    return box.locator('[data-testid="stMetricValue"]').first
+
+
+def number(page: Page, label: str) -> float:
+    value = metric(page, label)
+    expect(value).to_be_visible()
+    return float(value.inner_text().replace(",", ""))
+
+
+def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Live")
+    page.get_by_text("24 h", exact=True).click()
+    expect(page.get_by_text("The last 24 h")).to_be_visible()
+    stored = list(dashboard.stores.database["engagement_windows"].find())
+    start = datetime.now(UTC) - timedelta(hours=23)
+    recent = sum(d["plays"] for d in stored if d["bucket"] > start)
+    assert recent <= number(page, "Plays") <= sum(d["plays"] for d in stored)
+    assert number(page, "Active episodes") > 20
+    expect(page.locator("canvas, svg.marks").first).to_be_visible()
+
+    loads: list[str] = []
+    page.on("load", lambda _: loads.append("load"))
+    before = number(page, "Plays")
+    minute = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(seconds=1)
+    from_now = put_more(dashboard.stores, minute)
+    expect(metric(page, "Plays")).to_have_text(f"{before + from_now['plays']:,.0f}")
+    assert from_now["plays"] > 0
+    assert not loads, "the numbers are to move without a reload"
+    page.get_by_text("15 min", exact=True).click()
+    expect(page.get_by_text("The last 15 min")).to_be_visible()
+    page.wait_for_timeout(1500)
+    settled(page)
+
+
+def put_more(stores, minute) -> dict[str, int]:
+    """Windows of the current minute, as serve_mongo writes them."""
+    total = {"plays": 0}
+    for episode in stores.episodes[:30]:
+        counts = {"impressions": 40, "clicks": 12, "plays": 9, "completes": 3}
+        stores.database["engagement_windows"].replace_one(
+            {"_id": f"{episode['_id']}|{minute:%Y-%m-%dT%H:%M:%SZ}"},
+            {"episode_id": episode["_id"], "bucket": minute, "heard_ms": 4_000_000, **counts},
+            upsert=True,
+        )
+        total["plays"] += counts["plays"]
+    return total
+
+
+def test_a_listeners_list_moves_by_itself(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Recommendations")
+    lists = dashboard.stores.database["final_recommendations"]
+    newest = lists.find_one({"_id": "listener-000"})
+    expect(metric(page, "Caused by")).to_have_text(newest["caused_by"])
+    expect(metric(page, "Items")).to_have_text("50")
+    expect(page.get_by_text("What the scores are made of")).to_be_visible()
+    lists.replace_one({"_id": "listener-000"}, {**newest, "caused_by": "event-new"})
+    expect(metric(page, "Caused by")).to_have_text("event-new")
+    settled(page)
+
+
+def test_a_listener_can_be_typed(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Recommendations")
+    field = page.get_by_role("combobox").first
+    field.click()
+    field.fill("nobody-of-this-name")
+    field.press("Enter")
+    expect(page.get_by_text("This listener has no list yet.")).to_be_visible()
+    settled(page)
+
+
+def test_models_show_generations_and_the_blend(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Models")
+    stored = dashboard.stores.database["model_metrics"]
+    for label, name in (("nDCG@10", "ndcg_at_10"), ("Coverage", "coverage")):
+        found = stored.find({"model": "als", "metric": name}).sort("at", -1).limit(1)
+        expect(metric(page, label)).to_have_text(f"{next(found)['value']:.3f}")
+    expect(metric(page, "Drifts found")).to_have_text("1")
+    settled(page)
+
+
+def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    assert number(page, "Episodes") == len(dashboard.stores.episodes)
+    settled(page)
+    keep_picture(page, "episodes_all")
+    page.get_by_label("Search title, show or id").fill("demo:1006")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 shown")).to_be_visible()
+    table = page.locator('[data-testid="stDataFrame"] canvas').first
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 12, box["y"] + 52)
+    said = page.locator('[data-testid="stText"]').get_by_text("<script>document.title")
+    expect(said).to_be_visible()
+    assert page.title() != "owned"
+    settled(page)
+
+
+def test_history_counts_what_delta_holds(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "History")
+    expect(page.get_by_text("Plays per day")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\d+ events, the newest"))).to_be_visible()
+    settled(page)
+
+
+def test_lineage_draws_every_stage(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Lineage")
+    drawing = page.locator('[data-testid="stGraphVizChart"] svg')
+    expect(drawing).to_be_visible()
+    for stage in ("discover_episodes", "batch_events", "train_als", "serve_mongo"):
+        expect(drawing.get_by_text(stage, exact=True)).to_be_visible()
+    settled(page)
+
+
+@pytest.mark.parametrize("title", list(PAGES))
+def test_empty_stores_get_a_friendly_page(page: Page, empty_dashboard: str, title: str) -> None:
+    open_page(page, empty_dashboard, title)
+    if title != "Lineage":
+        expect(page.get_by_text(re.compile(r"^No .* yet:")).first).to_be_visible()
+    settled(page)
+
+
+@pytest.fixture(scope="module")
+def empty_dashboard(
+    mongo_uri: str, start_dashboard: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    url, _ = start_dashboard(mongo_uri, "dashboard_empty", tmp_path_factory.mktemp("no-delta"))
+    return url
+
+
+def test_mongodb_away_is_said_in_a_sentence(
+    page: Page, start_dashboard: Callable, tmp_path: Path
+) -> None:
+    port = free_ports(1)[0]
+    url, _ = start_dashboard(f"mongodb://me:secret@{LOOPBACK}:{port}", "podstream", tmp_path)
+    for title in ("Live", "Recommendations", "Models", "Episodes"):
+        page.goto(f"{url}/{PAGES[title]}")
+        said = page.get_by_text(f"MongoDB does not answer at {LOOPBACK}:{port}")
+        expect(said).to_be_visible(timeout=SLOW_MS)
+        expect(page.locator('[data-testid="stException"]')).to_have_count(0)
+        assert "secret" not in page.content()
