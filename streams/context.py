@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from schemas.codec import BadRecordError
+from schemas.codec import BadRecordError, Registry
 from topology.model import Stage
 from topology.settings import Settings
 
@@ -60,6 +60,7 @@ class Context(Protocol):
 
     stage: Stage
     settings: Settings
+    registry: Registry
 
     def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
         """Register ``handler(messages)`` for a consumed topic.
@@ -94,6 +95,12 @@ class Context(Protocol):
         headers: dict[str, bytes] | None = None,
     ) -> None:
         """Send to a produced topic: a dict for an Avro topic, a frame for an Arrow topic."""
+
+    async def delivered(self) -> None:
+        """Return when everything sent and put so far is in the log.
+
+        For a handler whose output must be there before the state that says so.
+        """
 
     def decode(self, message: Message) -> Any:
         """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none."""

@@ -29,7 +29,8 @@ class MemoryLog:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.wire = Wire(graph, FixedRegistry(graph))
+        self.registry = FixedRegistry(graph)
+        self.wire = Wire(graph, self.registry)
         self.now_ms = 0
         self._records: dict[str, list[list[Message]]] = {
             name: [[] for _ in range(topic.partitions)] for name, topic in graph.topics.items()
@@ -104,6 +105,7 @@ class MemoryContext(Context):
     def __init__(self, log: MemoryLog, stage: Stage, settings: Settings, tables: dict[str, dict]):
         self.stage = stage
         self.settings = settings
+        self.registry = log.registry
         self._log = log
         self._tables = tables
         self.handlers: dict[str, tuple[Handler, int]] = {}
@@ -151,6 +153,9 @@ class MemoryContext(Context):
         check_writes(self.stage, topic)
         pairs = tuple((headers or {}).items())
         self._log.append(topic, value, key=key, partition=partition, headers=pairs)
+
+    async def delivered(self) -> None:
+        """What was sent is in the log at once."""
 
     def decode(self, message: Message) -> Any:
         return self._log.wire.decode(message.topic, message.value)

@@ -101,6 +101,7 @@ class FaustContext(Context):
         self.app = app
         self.stage = stage
         self.settings = settings
+        self.registry = registry
         self._graph = graph
         self._wire = Wire(graph, registry)
         self._pending: set[asyncio.Future[Any]] = set()

@@ -1,0 +1,344 @@
+"""Validates listener events, drops repeats and packs them into columnar batches.
+
+``python -m streams.batch_events`` is one of any number of processes that share the partitions of
+the events. It has no state of its own: every batch says in its headers which source offsets it
+accounts for, so the last batch of a partition says where to go on, and the events that a repeat
+could repeat are read again from the source. A kill at any moment loses nothing; what was sent
+twice carries the same source offsets, by which readers skip it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from schemas import columnar
+from schemas.codec import BadRecordError
+from schemas.registry import open_registry
+from streams import kafka
+from streams.context import Context, Message
+from streams.core.batching import Batch, Chunk, PartitionBatcher, accounted_to
+from streams.core.events import EventDecoder
+from streams.wire import dead_letter_headers, error_headers
+from topology.graph import app_id, dead_letter_name, get_graph
+from topology.model import Graph, Stage
+from topology.settings import Settings, get_settings
+
+log = logging.getLogger(__name__)
+
+POLL_RECORDS = 20_000
+COMMIT_EVERY_S = 1.0
+REPORT_EVERY_S = 60.0
+TIMEOUT_S = 60.0
+
+
+class DeliveryError(RuntimeError):
+    """The broker did not take a record: the process ends, its successor goes on from the log."""
+
+
+class LogMismatchError(RuntimeError):
+    """The batches account for events that the source does not have."""
+
+
+def register(context: Context) -> None:
+    """The same work as a handler: for runs of the whole graph in memory, without restarts."""
+    (source,), (target,) = context.stage.consumes, context.stage.produces
+    decoder = EventDecoder(source, context.registry)
+    batchers: dict[int, PartitionBatcher] = {}
+
+    @context.agent(source, max_batch=POLL_RECORDS)
+    async def batch(messages: list[Message]) -> None:
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            by_partition.setdefault(message.partition, []).append(message)
+        for partition, group in by_partition.items():
+            if partition not in batchers:
+                batchers[partition] = PartitionBatcher(
+                    partition, group[0].offset, context.settings.dedup_window, decoder
+                )
+            made = batchers[partition].batch(
+                Chunk(
+                    [message.offset for message in group],
+                    [message.timestamp_ms for message in group],
+                    [message.value for message in group],
+                )
+            )
+            for place, error in made.refused.items():
+                await context.dead_letter(group[place], error)
+            await context.send(target, made.events, partition=partition, headers=made.headers())
+
+
+class BatchEvents:
+    """The stage against a broker: call `run` from the thread that made it."""
+
+    def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
+        (self._source,), (self._target,) = stage.consumes, stage.produces
+        self._dead = dead_letter_name(self._source)
+        self._stage = stage.name
+        self._settings = settings
+        self._schema = str(graph.topics[self._target].schema)
+        self._decoder = decoder
+        self._batchers: dict[int, PartitionBatcher] = {}
+        self._delivered: dict[int, int] = {}
+        self._committed_at = self._reported_at = time.monotonic()
+        self._failure: KafkaError | None = None
+        self.counts: Counter[str] = Counter()
+        """Events read, batched, refused and repeated since the start."""
+        self._producer: Producer = kafka.producer(
+            settings.kafka_bootstrap_servers,
+            **{
+                # After a failure nothing later may get into the log: it would hide the gap.
+                "enable.gapless.guarantee": True,
+                "linger.ms": 0,
+                "queue.buffering.max.kbytes": 131_072,
+            },
+        )
+        self._consumer: Consumer = kafka.reader(
+            settings.kafka_bootstrap_servers,
+            app_id(stage.name),
+            **{
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": 10_000,
+                "queued.max.messages.kbytes": 16_384,
+                "fetch.wait.max.ms": 50,
+            },
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Batch until told to stop. Raises DeliveryError, LogMismatchError and KafkaException."""
+        self._consumer.subscribe(
+            [self._source], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
+        linger_s = self._settings.batch_linger_ms / 1000
+        try:
+            while not stop.is_set():
+                self._take(self._consumer.consume(POLL_RECORDS, timeout=linger_s))
+                self._producer.poll(0)
+                self._raise_failure()
+                self._housekeeping()
+            self._settle()
+            self._commit(asynchronous=False)
+        finally:
+            self._report()
+            self._consumer.close()
+
+    def _take(self, records: list[KafkaMessage]) -> None:
+        groups: dict[int, list[KafkaMessage]] = {}
+        for record in records:
+            if (error := record.error()) is not None:
+                raise KafkaException(error)
+            groups.setdefault(record.partition(), []).append(record)
+        for partition, group in groups.items():
+            if (batcher := self._batchers.get(partition)) is not None:
+                self._batch(batcher, [r for r in group if r.offset() >= batcher.next_offset])
+
+    def _batch(self, batcher: PartitionBatcher, records: list[KafkaMessage]) -> None:
+        start = 0
+        for chunk in _chunk(records).cut():
+            batch = batcher.batch(chunk)
+            for place, error in batch.refused.items():
+                self._dead_letter(records[start + place], error)
+            if batch.refused:
+                # What is refused is on record before the batch that accounts for it.
+                self._settle()
+            self._send(batch)
+            start += len(chunk)
+            self.counts.update(
+                read=len(chunk),
+                batched=batch.events.height,
+                refused=len(batch.refused),
+                repeated=batch.repeats,
+            )
+
+    def _send(self, batch: Batch) -> None:
+        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+            if error is None:
+                self._delivered[batch.partition] = batch.last_offset + 1
+            else:
+                self._failure = error
+
+        self._produce(
+            topic=self._target,
+            value=columnar.to_message(batch.events, self._schema),
+            partition=batch.partition,
+            headers=list(batch.headers().items()),
+            on_delivery=delivered,
+        )
+
+    def _dead_letter(self, record: KafkaMessage, error: BadRecordError) -> None:
+        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+            self._failure = error or self._failure
+
+        errors = error_headers(
+            self._source, record.partition(), record.offset(), self._stage, error
+        )
+        self._produce(
+            topic=self._dead,
+            value=record.value(),
+            key=record.key(),
+            partition=0,
+            headers=dead_letter_headers(record.headers() or (), errors),
+            on_delivery=delivered,
+        )
+
+    def _produce(self, **record: Any) -> None:
+        while True:
+            try:
+                return self._producer.produce(**record)
+            except BufferError:
+                self._producer.poll(0.1)
+                self._raise_failure()
+
+    def _settle(self) -> None:
+        """Return when everything sent is in the log."""
+        left = self._producer.flush(TIMEOUT_S)
+        self._raise_failure()
+        if left:
+            raise DeliveryError(f"{left} records were not delivered within {TIMEOUT_S:.0f} s")
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise DeliveryError(str(self._failure))
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        if now - self._committed_at >= COMMIT_EVERY_S:
+            self._commit(asynchronous=True)
+            self._committed_at = now
+        if now - self._reported_at >= REPORT_EVERY_S:
+            self._report()
+            self._reported_at = now
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        """Tell the group how far the batches reach: for whoever measures lag, not for us."""
+        offsets = [
+            TopicPartition(self._source, partition, offset)
+            for partition, offset in self._delivered.items()
+            if partition in self._batchers
+        ]
+        self._delivered.clear()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+        except KafkaException as error:
+            log.warning("offsets were not committed: %s", error)
+
+    def _report(self) -> None:
+        log.info("events so far: %s", dict(self.counts))
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Whatever an earlier owner in this process sent is in the log before the log is asked.
+        self._settle()
+        places = []
+        for partition in sorted(part.partition for part in partitions):
+            batcher = self._resume(partition)
+            self._batchers[partition] = batcher
+            places.append(TopicPartition(self._source, partition, batcher.next_offset))
+            log.info("%s[%d] goes on at %d", self._source, partition, batcher.next_offset)
+        consumer.incremental_assign(places)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._settle()
+        self._commit(asynchronous=False)
+        self._lost(consumer, partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for part in partitions:
+            self._batchers.pop(part.partition, None)
+        consumer.incremental_unassign(partitions)
+
+    def _resume(self, partition: int) -> PartitionBatcher:
+        """A batcher that goes on where the last batch of the partition ended."""
+        reader = kafka.reader(
+            self._settings.kafka_bootstrap_servers, **{"enable.partition.eof": True}
+        )
+        try:
+            low, high = _ends(reader, self._source, partition)
+            next_offset = max(self._accounted(reader, partition), low)
+            if next_offset > high:
+                raise LogMismatchError(
+                    f"{self._target}[{partition}] accounts for {self._source} up to offset "
+                    f"{next_offset - 1}, which ends at {high}: was the topic made anew?"
+                )
+            window = self._settings.dedup_window
+            batcher = PartitionBatcher(partition, next_offset, window, self._decoder)
+            for records in _read(
+                reader, self._source, partition, max(low, next_offset - window), next_offset
+            ):
+                batcher.warm(_chunk(records))
+            return batcher
+        finally:
+            reader.close()
+
+    def _accounted(self, reader: Consumer, partition: int) -> int:
+        """First source offset that no batch accounts for."""
+        low, high = _ends(reader, self._target, partition)
+        for records in _read(reader, self._target, partition, max(low, high - 1), high):
+            return accounted_to(records[-1].headers() or ())
+        return 0
+
+
+def _chunk(records: list[KafkaMessage]) -> Chunk:
+    return Chunk(
+        [record.offset() for record in records],
+        [record.timestamp()[1] for record in records],
+        [record.value() for record in records],
+    )
+
+
+def _ends(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    return reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+
+
+def _read(reader: Consumer, topic: str, partition: int, start: int, end: int) -> Any:
+    """Lists of the records from ``start`` up to but without ``end``; the range may have holes."""
+    if start >= end:
+        return
+    reader.assign([TopicPartition(topic, partition, start)])
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        records, at_end = [], False
+        for record in reader.consume(POLL_RECORDS, timeout=0.1):
+            error = record.error()
+            if error is None and record.offset() < end:
+                records.append(record)
+            elif error is None or error.code() == KafkaError._PARTITION_EOF:
+                at_end = True
+            else:
+                raise KafkaException(error)
+        if records:
+            deadline = time.monotonic() + TIMEOUT_S
+            yield records
+            at_end = at_end or records[-1].offset() == end - 1
+        if at_end:
+            return
+    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic}[{partition}] does not answer"))
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; exit 0 if everything read is in the log."""
+    settings, graph = get_settings(), get_graph()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stage = graph.stages["batch_events"]
+    decoder = EventDecoder(stage.consumes[0], open_registry(settings))
+    BatchEvents(stage, settings, graph, decoder).run(stop)
+
+
+if __name__ == "__main__":
+    main()
