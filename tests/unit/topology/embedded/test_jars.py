@@ -55,7 +55,7 @@ def test_every_configuration_has_its_main_jar() -> None:
 
 
 def test_spark_jars_fit_the_installed_pyspark() -> None:
-    tree = ElementTree.parse(jars.IVY_FILE)
+    tree = ElementTree.parse(jars.IVY_FILE)  # noqa: S314  our own file
     revisions = {
         one.get("name"): one.get("rev") for one in tree.iterfind("dependencies/dependency")
     }
