@@ -217,14 +217,15 @@ def _release_order(seed: int, counts: Sequence[int]) -> list[list[int]]:
 
 
 def _finish(draft: _Draft, episode_id: int, release: int | None) -> DemoEpisode:
-    first = FORMATS[episode_id % len(FORMATS)]
-    # Some publishers offer a second, plainer rendering of the same words.
+    # A publisher uses one tool; some offer a second, plainer rendering of the same words.
+    feed_id = draft.show.feed_id
+    first = FORMATS[feed_id % len(FORMATS)]
     rest = FORMATS[FORMATS.index(first) + 1 :]
-    formats = (rest[-1], first) if rest and episode_id % 3 == 0 else (first,)
+    formats = (rest[-1], first) if rest and feed_id % 3 == 0 else (first,)
     live = episode_id == FIRST_EPISODE_ID
     return DemoEpisode(
         episode_id,
-        draft.show.feed_id,
+        feed_id,
         draft.number,
         draft.season,
         draft.title,

@@ -198,7 +198,7 @@ class DemoIndex:
             if episode and rendering.suffix == suffix and name in episode.formats:
                 return web.Response(
                     text=rendering.write(episode.lines),
-                    content_type=_mime(name, episode.episode_id),
+                    content_type=_mime(name, episode.feed_id),
                     charset="utf-8",
                 )
         raise web.HTTPNotFound
@@ -244,7 +244,7 @@ class DemoIndex:
         transcripts = [
             {
                 "url": f"{base}/transcripts/{episode.episode_id}.{RENDERINGS[name].suffix}",
-                "type": _mime(name, episode.episode_id),
+                "type": _mime(name, episode.feed_id),
             }
             for name in episode.formats
         ]
@@ -298,9 +298,9 @@ def refuse(headers: Any, now: float) -> str:
     return ""
 
 
-def _mime(name: str, episode_id: int) -> str:
+def _mime(name: str, feed_id: int) -> str:
     mimes = RENDERINGS[name].mimes
-    return mimes[episode_id // 5 % len(mimes)]
+    return mimes[feed_id // 5 % len(mimes)]
 
 
 def _limit(request: web.Request, default: int) -> int:

@@ -62,8 +62,10 @@ class RssSource:
     async def _read(self, url: str) -> dict[str, Any]:
         try:
             fetched = await self._fetcher.get(url)
+            # The feed's own URL, not the one redirects led to: podcastparser completes guids with
+            # it, and ids must not change with the publisher's host.
             return await asyncio.to_thread(
-                podcastparser.parse, fetched.url, io.BytesIO(fetched.body), EPISODES_A_FEED
+                podcastparser.parse, url, io.BytesIO(fetched.body), EPISODES_A_FEED
             )
         except FetchError as error:
             raise SourceError(str(error)) from error

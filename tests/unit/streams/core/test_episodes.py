@@ -65,7 +65,7 @@ def test_a_full_item_becomes_an_episode() -> None:
         "title": "Batman & Robin",
         "show_id": "pi:75075",
         "show_title": "Batman University",
-        "description": "First\nSecond bold – end",
+        "description": "First\nSecond bold \u2013 end",
         "categories": ["Tv", "Film"],
         "language": "en-us",
         "published_at": datetime(2019, 1, 2, 3, 30, 13, tzinfo=UTC),
