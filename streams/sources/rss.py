@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 EPISODES_A_FEED = 200
 
+# podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
+podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
+
 
 class RssSource:
     """`Source` on a list of feed URLs. Feeds are fetched whole each time: RSS has no other way."""

@@ -14,7 +14,8 @@ FEED = """<?xml version="1.0"?>
      xmlns:podcast="https://podcastindex.org/namespace/1.0">
 <channel><title>Small Talk</title><language>en-GB</language>
 <itunes:category text="Arts"><itunes:category text="Books"/></itunes:category>
-<item><title>One &amp; only</title><guid isPermaLink="false">g-1</guid><pubDate>Wed, 02 Jan 2019 03:30:13 GMT</pubDate>
+<item><title>One &amp; only</title><guid isPermaLink="false">g-1</guid>
+<pubDate>Wed, 02 Jan 2019 03:30:13 GMT</pubDate>
 <description>&lt;p&gt;About &lt;b&gt;books&lt;/b&gt;&lt;/p&gt;</description>
 <itunes:duration>1:02:03</itunes:duration><itunes:explicit>yes</itunes:explicit>
 <enclosure url="https://example.com/1.mp3" type="audio/mpeg" length="5"/>
