@@ -22,7 +22,6 @@ import numpy as np
 from schemas.codec import BadRecordError
 from schemas.registry import open_registry
 from streams.context import Message
-from streams.core.documents import merge_scopes
 from streams.core.simulation import (
     LIST_LENGTH,
     RECOMMENDATIONS,
@@ -34,6 +33,7 @@ from streams.core.simulation import (
     session,
 )
 from streams.core.taste import Catalogue, name_rng
+from streams.core.trending import merge_scopes
 from streams.kafka import BackgroundReader, producer
 from streams.wire import Wire
 from topology.graph import Graph, check_reads, check_writes, get_graph

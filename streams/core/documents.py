@@ -13,16 +13,13 @@ from typing import Any
 
 import polars as pl
 
+from streams.core.trending import merge_scopes
+
 Document = dict[str, Any]
 Record = Mapping[str, Any]
 
 COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
 """What an engagement window counts; heard_ms in milliseconds."""
-
-
-def merge_scopes(parts):
-    places = [place for part in parts for place in part["episodes"]]
-    return sorted(places, key=lambda place: (-place["score"], place["episode_id"]))
 
 
 _WINDOW_KEY = ("episode_id", "bucket", "source_partition")
