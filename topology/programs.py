@@ -95,8 +95,8 @@ def stop_order(names: Iterable[str], graph: Graph) -> list[list[str]]:
     for name in names:
         if name in (BROKER, MONGO):
             tier = 3
-        elif runners.get(name) == "confluent" and name not in demo:
-            tier = 2
+        elif name == DEMO_INDEX or (runners.get(name) == "confluent" and name not in demo):
+            tier = 2  # what Faust workers still talk to
         elif runners.get(name) == "faust":
             tier = 1
         else:

@@ -90,6 +90,6 @@ def test_the_log_stops_last_and_its_readers_first(settings: Settings) -> None:
     names = [program.name for program in derive_programs(settings, GRAPH, demo=True)]
     tiers = stop_order(names, GRAPH)
     assert tiers[-1] == sorted([BROKER, MONGO])
-    assert tiers[-2] == ["batch_events"]
+    assert tiers[-2] == ["batch_events", DEMO_INDEX]
     assert {"spark", "simulate_listeners"} <= set(tiers[0])
     assert sorted(name for tier in tiers for name in tier) == sorted(names)
