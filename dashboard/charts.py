@@ -26,7 +26,13 @@ METRIC_NAMES = {
     "map_at_10": "MAP@10",
     "coverage": "Coverage",
 }
-_PANEL_HEIGHT = 200
+_PANEL_HEIGHT = 215
+# the day where a day begins, else the time on a 24-hour clock
+_CLOCK = (
+    "utchours(datum.value) + utcminutes(datum.value) == 0"
+    " ? utcFormat(datum.value, '%b %d') : utcFormat(datum.value, '%H:%M')"
+)
+_FRACTION = ".2~f"
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
@@ -84,9 +90,11 @@ def score_parts(items: pl.DataFrame) -> Chart:
         alt.Chart(long)
         .mark_bar(height={"band": 0.62}, cornerRadius=2)
         .encode(
-            x=alt.X("value:Q", title="parts, each 0 to 1, stacked", stack="zero", axis=_axis()),
+            x=alt.X(
+                "value:Q", title="parts, each 0 to 1, stacked", stack="zero", axis=_axis(_FRACTION)
+            ),
             y=y,
-            color=_colour("part", list(PARTS)),
+            color=_colour("part", list(PARTS), "square"),
             order=alt.Order("part_order:Q"),
             tooltip=[
                 alt.Tooltip("label:N", title="episode"),
@@ -114,7 +122,7 @@ def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True))
         .encode(
             x=_time("generation published, UTC"),
-            y=alt.Y("value:Q", title=METRIC_NAMES.get(metric, metric), axis=_axis()),
+            y=alt.Y("value:Q", title=METRIC_NAMES.get(metric, metric), axis=_axis(_FRACTION)),
             color=_colour("model", models),
             tooltip=[
                 alt.Tooltip("model:N"),
@@ -123,20 +131,23 @@ def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
                 alt.Tooltip("value:Q", format=".4f"),
             ],
         )
-        .properties(height=190)
+        .properties(height=215)
     )
 
 
 def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float) -> Chart:
-    """A prequential figure of the blend over time, what guessing gets, and drift as rules."""
+    """A prequential figure of the blend over time, what guessing gets, and drift as rules.
+
+    ``metrics`` as from ``online_metrics``.
+    """
     frame = metrics.filter(pl.col("metric") == metric)
     drift = metrics.filter((pl.col("metric") == "drift") & (pl.col("value") > 0))
     line = (
         alt.Chart(frame)
         .mark_line(color=COLOURS["blend"], strokeWidth=2)
         .encode(
-            x=_time(),
-            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis()),
+            x=_time("log time, UTC"),
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis(_FRACTION)),
             tooltip=[_time_tooltip(), alt.Tooltip("value:Q", title=title, format=".4f")],
         )
     )
@@ -150,7 +161,7 @@ def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float)
         .mark_rule(color="#e11d48", strokeWidth=1.5)
         .encode(x="at:T", tooltip=[_time_tooltip("drift found, UTC")])
     )
-    return alt.layer(guess, rules, line).properties(height=200)
+    return alt.layer(guess, rules, line).properties(height=270)
 
 
 def per_day(days: pl.DataFrame, column: str, title: str, colour: str) -> alt.Chart:
@@ -214,7 +225,7 @@ def _time(title: str = "event time, UTC") -> alt.X:
         "at:T",
         title=title,
         scale=alt.Scale(type="utc"),
-        axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8),
+        axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, labelExpr=_CLOCK),
     )
 
 
@@ -222,13 +233,13 @@ def _time_tooltip(title: str = "UTC") -> alt.Tooltip:
     return alt.Tooltip("at:T", title=title, format="%Y-%m-%d %H:%M", formatType="utc")
 
 
-def _axis() -> alt.Axis:
-    return alt.Axis(tickCount=5, format="~s", gridOpacity=0.5, domain=False, ticks=False)
+def _axis(format: str = "~s") -> alt.Axis:
+    return alt.Axis(tickCount=5, format=format, gridOpacity=0.5, domain=False, ticks=False)
 
 
-def _colour(field: str, names: list[str]) -> alt.Color:
+def _colour(field: str, names: list[str], symbol: str = "stroke") -> alt.Color:
     return alt.Color(
         f"{field}:N",
         scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
-        legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=4),
+        legend=alt.Legend(title=None, orient="top", symbolType=symbol, symbolStrokeWidth=4),
     )

@@ -155,7 +155,7 @@ def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
 
 def newest_event(history: History) -> datetime | None:
     """When the newest event occurred."""
-    return _rows(history, "SELECT max(occurred_at) AS at FROM user_events")["at"][0]
+    return _rows(history, "SELECT max(occurred_at) AS newest FROM user_events")["newest"][0]
 
 
 def events_by_kind(history: History, since: datetime) -> pl.DataFrame:
@@ -180,6 +180,33 @@ def recent_events(history: History, since: datetime, limit: int = 500) -> pl.Dat
         ORDER BY occurred_at DESC, source_partition, source_offset DESC LIMIT ?
         """,
         [since.date(), since, limit],
+    )
+
+
+def online_metrics(history: History) -> pl.DataFrame:
+    """``metric``, ``at``, ``value`` of the blend over the newest day, oldest first.
+
+    ``auc`` and ``log_loss`` are means over the source partitions by the minute; a row ``drift``
+    stands where a partition's flag went up.
+    """
+    return _rows(
+        history,
+        """
+        WITH blend AS (
+            SELECT generation, metric, value, "at" FROM model_metrics WHERE model = 'blend'
+        ), flags AS (
+            SELECT "at", value,
+                   lag(value, 1, 0) OVER (PARTITION BY generation ORDER BY "at") AS before
+            FROM blend WHERE metric = 'drift'
+        ), figures AS (
+            SELECT metric, date_trunc('minute', "at") AS "at", avg(value) AS value
+            FROM blend WHERE metric IN ('auc', 'log_loss') GROUP BY ALL
+            UNION ALL
+            SELECT 'drift', "at", value FROM flags WHERE value > 0 AND before = 0
+        )
+        SELECT metric, "at", value FROM figures
+        WHERE "at" > (SELECT max("at") FROM blend) - INTERVAL 1 DAY ORDER BY "at", metric
+        """,
     )
 
 
@@ -230,5 +257,5 @@ def transcript_text(history: History, episode_id: str) -> str | None:
 
 
 def _rows(history: History, query: str, parameters: list[object] | None = None) -> pl.DataFrame:
-    answer = history.connection.execute(query, parameters or []).to_arrow_table()
+    answer = history.connection.sql(query, params=parameters or []).to_arrow_table()
     return pl.DataFrame(answer)

@@ -21,32 +21,34 @@ def lineage_dot(graph: Graph) -> str:
     """
     lines = [
         "digraph podstream {",
-        'rankdir=LR; bgcolor="transparent"; nodesep=0.18; ranksep=0.55;',
-        'node [fontname="Helvetica", fontsize=13, margin="0.12,0.06", height=0.32];',
+        'rankdir=LR; bgcolor="transparent"; nodesep=0.12; ranksep=0.3;',
+        'node [fontname="Helvetica", fontsize=16, margin="0.12,0.05", height=0.32];',
         'edge [color="#94a3b8", arrowsize=0.6];',
     ]
     for stage in graph.stages.values():
         colour = RUNNER_COLOURS[stage.runner]
+        label, tooltip = _wrapped(stage.name, "_"), _quoted(stage.doc)
         lines.append(
-            f'"stage:{stage.name}" [label="{stage.name}", tooltip="{stage.doc}", shape=box, '
+            f'"stage:{stage.name}" [label="{label}", tooltip="{tooltip}", shape=box, '
             f'style="filled,rounded", fillcolor="{colour}", color="{colour}", fontcolor="white"];'
         )
     touched = {name for stage in graph.stages.values() for name in _topics(stage)}
     for name in sorted(touched):
+        label, tooltip = _wrapped(name, "-"), _quoted(graph.topics[name].doc)
         lines.append(
-            f'"topic:{name}" [label="{name}", tooltip="{_quoted(graph.topics[name].doc)}", '
-            'shape=box, style="filled", fillcolor="#e2e8f0", color="#94a3b8", '
+            f'"topic:{name}" [label="{label}", tooltip="{tooltip}", shape=box, '
+            'style="filled", fillcolor="#e2e8f0", color="#94a3b8", '
             'fontcolor="#1e2235"];'
         )
-    for kind, fill, names in (
-        ("mongo", "#d1fae5", graph.collections),
-        ("delta", "#fef3c7", graph.delta_tables),
+    for store, label, fill, names in (
+        ("mongo", "MongoDB", "#d1fae5", graph.collections),
+        ("delta", "Delta Lake", "#fef3c7", graph.delta_tables),
     ):
-        for name in names:
-            lines.append(
-                f'"{kind}:{name}" [label="{name}", tooltip="{kind}", shape=cylinder, '
-                f'style="filled", fillcolor="{fill}", color="#94a3b8", fontcolor="#1e2235"];'
-            )
+        listed = "\\l".join(names)
+        lines.append(
+            f'"store:{store}" [label="{label}\\n\\n{listed}\\l", shape=cylinder, style=filled, '
+            f'fillcolor="{fill}", color="#94a3b8", fontcolor="#1e2235"];'
+        )
     for stage in graph.stages.values():
         lines.extend(_edges(graph, stage))
     return "\n".join([*lines, "}"])
@@ -102,17 +104,34 @@ def _topics(stage: Stage) -> tuple[str, ...]:
 
 def _edges(graph: Graph, stage: Stage) -> list[str]:
     node = f'"stage:{stage.name}"'
-    kinds = ["delta"] if stage.runner == "spark" else ["mongo", "delta"]
     edges = [f'"topic:{name}" -> {node};' for name in stage.consumes]
-    edges += [f'"topic:{name}" -> {node} [style=dashed];' for name in stage.broadcast]
+    # reference data does not say what comes after what
+    edges += [
+        f'"topic:{name}" -> {node} [style=dashed, constraint=false];' for name in stage.broadcast
+    ]
     edges += [f'{node} -> "topic:{name}";' for name in stage.produces]
-    for kind in kinds:
-        stores = graph.delta_tables if kind == "delta" else graph.collections
-        edges += [f'"{kind}:{name}" -> {node};' for name in stage.reads if name in stores]
-    # a name may be both a collection and a table: Spark writes tables, the others collections
-    written = "delta" if stage.runner == "spark" else "mongo"
-    edges += [f'{node} -> "{written}:{name}";' for name in stage.writes]
+    edges += [f'"store:{store}" -> {node};' for store in _stores(graph, stage, stage.reads)]
+    edges += [f'{node} -> "store:{store}";' for store in _stores(graph, stage, stage.writes)]
     return edges
+
+
+def _stores(graph: Graph, stage: Stage, names: tuple[str, ...]) -> list[str]:
+    """Which stores the names mean: Spark touches tables only, a Faust stage collections only.
+
+    A name may be both a collection and a table.
+    """
+    kinds = {"spark": ["delta"], "faust": ["mongo"]}.get(stage.runner, ["mongo", "delta"])
+    held: dict[str, set[str]] = {"mongo": {*graph.collections}, "delta": {*graph.delta_tables}}
+    return [kind for kind in kinds if any(name in held[kind] for name in names)]
+
+
+def _wrapped(name: str, separator: str) -> str:
+    """A name on two lines, broken at the separator nearest to its middle, for narrow nodes."""
+    breaks = [place for place, letter in enumerate(name) if letter == separator and place]
+    if not breaks:
+        return name
+    middle = min(breaks, key=lambda place: abs(place - len(name) / 2))
+    return f"{name[: middle + 1]}\\n{name[middle + 1 :]}"
 
 
 def _quoted(text: str) -> str:

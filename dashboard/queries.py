@@ -229,6 +229,31 @@ def model_metrics(database: Database, limit: int = 5000) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_METRIC_TYPES).sort("at", "model", "metric")
 
 
+def online_figures(metrics: pl.DataFrame) -> dict[str, float]:
+    """What the blend does now: ``auc`` and ``log_loss`` over the source partitions, each counted
+    by its ``samples``; ``partitions``, and how many of them are ``drifting``.
+
+    ``metrics`` as from ``model_metrics``. A figure that nobody reports is left out.
+    """
+    blend = metrics.filter(pl.col("model") == "blend").unique(
+        ["generation", "metric"], keep="last", maintain_order=True
+    )
+    if blend.is_empty():
+        return {}
+    wide = blend.pivot("metric", index="generation", values="value")
+    found = {"partitions": float(len(wide))}
+    if "drift" in wide.columns:
+        found["drifting"] = float(wide.filter(pl.col("drift") > 0).height)
+    if "samples" in wide.columns:
+        found["samples"] = float(wide["samples"].sum())
+        for name in {"auc", "log_loss"} & {*wide.columns}:
+            known = wide.filter(pl.col(name).is_not_null() & (pl.col("samples") > 0))
+            if len(known):
+                mean = (pl.col(name) * pl.col("samples")).sum() / pl.col("samples").sum()
+                found[name] = float(known.select(mean).item())
+    return found
+
+
 def episode_count(database: Database) -> int:
     """How many episodes the catalogue holds."""
     return collection(database, "episodes").estimated_document_count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import duckdb
 import streamlit as st
 from deltalake.exceptions import DeltaError
 from pymongo import MongoClient
@@ -106,7 +108,8 @@ def delta_answers() -> Iterator[None]:
     """Run a block that reads Delta tables; where one cannot be read, say so and end the page."""
     try:
         yield
-    except (DeltaError, OSError) as error:
+    except (DeltaError, OSError, duckdb.Error) as error:
+        logging.getLogger(__name__).exception("Reading Delta tables")
         st.error(
             f"The Delta tables under `{delta_root()}` cannot be read right now "
             f"({type(error).__name__}).",

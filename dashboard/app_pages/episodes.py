@@ -72,68 +72,74 @@ def show_episode(episode: dict[str, object]) -> None:
             st.caption("No transcript.")
 
 
-st.title("Episodes", anchor=False)
-numbers = st.container()
-search, narrow = st.columns([3, 1])
-text = search.text_input(
-    "Search title, show or id", placeholder="tides, volcano, pi:123456 …", key="text"
-)
-with sources.mongo_answers():
-    total, names, found = read_catalogue(text, st.session_state.get("category"))
-category = narrow.selectbox(
-    "Category", names, index=None, placeholder="All categories", key="category"
-)
-if total == 0:
-    st.info(
-        "No episodes yet: they appear as soon as the first records are downloaded.",
-        icon=":material/hourglass_empty:",
+@st.fragment(run_every=10)
+def episodes() -> None:
+    """The page, every ten seconds."""
+    st.title("Episodes", anchor=False)
+    numbers = st.container()
+    search, narrow = st.columns([3, 1])
+    text = search.text_input(
+        "Search title, show or id", placeholder="tides, volcano, pi:123456 …", key="text"
     )
-    st.stop()
-with sources.delta_answers():
-    facts, transcripts = read_history(found["episode_id"].to_list())
-with numbers:
-    show_numbers(total, transcripts)
-if found.is_empty():
-    st.info("No episode matches.", icon=":material/search_off:")
-    st.stop()
-table = found.join(facts, on="episode_id", how="left", maintain_order="left")
-st.caption(
-    f"{len(table):,} shown, newest first{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
-    "Choose a row to read it."
-)
-event = st.dataframe(
-    table.select(
-        "title",
-        "show",
-        "categories",
-        "published_at",
-        (pl.col("duration_s") / 60).alias("minutes"),
-        "status",
-        "words",
-        "plays",
-        "hours",
-        "episode_id",
-    ),
-    hide_index=True,
-    height=520,
-    on_select="rerun",
-    selection_mode="single-row",
-    key="catalogue",
-    column_config={
-        "title": st.column_config.TextColumn("Episode", width="large"),
-        "show": st.column_config.TextColumn("Show", width="medium"),
-        "categories": st.column_config.ListColumn("Categories"),
-        "published_at": st.column_config.DatetimeColumn(
-            "Published, UTC", timezone="UTC", format="YYYY-MM-DD HH:mm"
+    with sources.mongo_answers():
+        total, names, found = read_catalogue(text, st.session_state.get("category"))
+    category = narrow.selectbox(
+        "Category", names, index=None, placeholder="All categories", key="category"
+    )
+    if total == 0:
+        st.info(
+            "No episodes yet: they appear as soon as the first records are downloaded.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    with sources.delta_answers():
+        facts, transcripts = read_history(found["episode_id"].to_list())
+    with numbers:
+        show_numbers(total, transcripts)
+    if found.is_empty():
+        st.info("No episode matches.", icon=":material/search_off:")
+        return
+    table = found.join(facts, on="episode_id", how="left", maintain_order="left")
+    st.caption(
+        f"{len(table):,} shown, newest first{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
+        "Choose a row to read it."
+    )
+    event = st.dataframe(
+        table.select(
+            "title",
+            "show",
+            "categories",
+            "published_at",
+            (pl.col("duration_s") / 60).alias("minutes"),
+            "status",
+            "words",
+            "plays",
+            "hours",
+            "episode_id",
         ),
-        "minutes": st.column_config.NumberColumn("Minutes", format="%.0f", width="small"),
-        "status": st.column_config.TextColumn("Transcript", width="small"),
-        "words": st.column_config.NumberColumn("Words", format="localized", width="small"),
-        "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
-        "hours": st.column_config.NumberColumn("Hours heard", format="%.1f", width="small"),
-        "episode_id": st.column_config.TextColumn("Id", width="small"),
-    },
-)
-chosen = event["selection"]["rows"]
-if chosen:
-    show_episode(table.row(chosen[0], named=True))
+        hide_index=True,
+        height=520 if len(table) > 13 else "auto",
+        on_select="rerun",
+        selection_mode="single-row",
+        key="catalogue",
+        column_config={
+            "title": st.column_config.TextColumn("Episode", width="large"),
+            "show": st.column_config.TextColumn("Show", width="medium"),
+            "categories": st.column_config.ListColumn("Categories"),
+            "published_at": st.column_config.DatetimeColumn(
+                "Published, UTC", timezone="UTC", format="YYYY-MM-DD HH:mm"
+            ),
+            "minutes": st.column_config.NumberColumn("Minutes", format="%.0f", width="small"),
+            "status": st.column_config.TextColumn("Transcript", width="small"),
+            "words": st.column_config.NumberColumn("Words", format="localized", width="small"),
+            "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
+            "hours": st.column_config.NumberColumn("Hours heard", format="%.1f", width="small"),
+            "episode_id": st.column_config.TextColumn("Id", width="small"),
+        },
+    )
+    chosen = event["selection"]["rows"]
+    if chosen:
+        show_episode(table.row(chosen[0], named=True))
+
+
+episodes()

@@ -87,7 +87,7 @@ def show_numbers(view: View) -> None:
             label,
             value,
             note,
-            delta_color="off",
+            delta_color="violet",
             delta_arrow="off",
             border=True,
             help=help_text,

@@ -7,7 +7,7 @@ import math
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, queries, sources
+from dashboard import charts, history, queries, sources
 
 OFFLINE = {
     "ndcg_at_10": "Gain of the first ten places, discounted by place, against the best order.",
@@ -15,7 +15,6 @@ OFFLINE = {
     "map_at_10": "Mean of the precision at each place that was right.",
     "coverage": "Share of the catalogue that is recommended to anybody.",
 }
-ONLINE = ("auc", "log_loss", "drift")
 
 
 def newest_value(metrics: pl.DataFrame, model: str, metric: str) -> float | None:
@@ -53,41 +52,51 @@ def show_offline(metrics: pl.DataFrame) -> None:
             st.altair_chart(charts.offline_metric(metrics, metric), key=f"offline-{metric}")
 
 
+@st.cache_data(ttl=10, show_spinner=False)
+def read_online() -> pl.DataFrame | None:
+    """The course of the blend's figures, which Delta keeps; None before the table is written."""
+    opened = history.open_history(sources.delta_root(), ("model_metrics",))
+    return history.online_metrics(opened) if opened.has("model_metrics") else None
+
+
 def show_online(metrics: pl.DataFrame) -> None:
-    """The prequential figures of the blend."""
+    """The prequential figures of the blend: now, and their course."""
     st.subheader("Blend, learned online", anchor=False)
-    blend = metrics.filter((pl.col("model") == "blend") & pl.col("metric").is_in(ONLINE))
-    if blend.is_empty():
+    figures = queries.online_figures(metrics)
+    if not figures:
         st.caption("No figures yet: the blend learns from what was shown and then played or not.")
         return
-    drifts = blend.filter((pl.col("metric") == "drift") & (pl.col("value") > 0))
-    auc = newest_value(blend, "blend", "auc")
-    loss = newest_value(blend, "blend", "log_loss")
     numbers, left, right = st.columns([1, 2, 2])
     with numbers:
         st.metric(
             "AUC",
-            "n/a" if auc is None else f"{auc:.3f}",
+            f"{figures['auc']:.3f}" if "auc" in figures else "n/a",
             border=True,
             help="Each item shown is predicted before its outcome is learned. 0.5 is guessing.",
         )
         st.metric(
             "Log-loss",
-            "n/a" if loss is None else f"{loss:.3f}",
+            f"{figures['log_loss']:.3f}" if "log_loss" in figures else "n/a",
             border=True,
             help="Mean of -log of the probability given to what happened; a coin gets 0.693.",
         )
         st.metric(
-            "Drifts found",
-            len(drifts),
+            "Drifting partitions",
+            f"{figures.get('drifting', 0):.0f} of {figures['partitions']:.0f}",
             border=True,
-            help="Times ADWIN saw the error rate change; red rules in the charts.",
+            help="Source partitions in whose latest outcomes ADWIN saw the log-loss rise. A red "
+            "rule in the charts is where one began.",
         )
+    with sources.delta_answers():
+        course = read_online()
+    if course is None or course.is_empty():
+        left.caption("Their course appears once Delta holds figures.")
+        return
     with left.container(border=True, height="stretch"):
-        st.altair_chart(charts.online_metric(blend, "auc", "AUC", 0.5), key="auc")
+        st.altair_chart(charts.online_metric(course, "auc", "AUC", 0.5), key="auc")
     with right.container(border=True, height="stretch"):
         st.altair_chart(
-            charts.online_metric(blend, "log_loss", "log-loss, nats", math.log(2)), key="log-loss"
+            charts.online_metric(course, "log_loss", "log-loss, nats", math.log(2)), key="log-loss"
         )
 
 

@@ -69,7 +69,7 @@ def show_recommendation(found: queries.Recommendation) -> None:
     if found.items.is_empty():
         st.caption("The list is empty: there is nothing left that this listener has not heard.")
         return
-    left, right = st.columns([2, 3])
+    left, right = st.columns([4, 7])
     with left.container(border=True):
         st.subheader("What the scores are made of", anchor=False)
         st.altair_chart(charts.score_parts(found.items.head(CHARTED)), key="parts")
@@ -84,15 +84,15 @@ def show_recommendation(found: queries.Recommendation) -> None:
             height=560,
             column_config={
                 "place": st.column_config.NumberColumn("#", width=36),
-                "title": st.column_config.TextColumn("Episode", width="medium"),
-                "show": st.column_config.TextColumn("Show", width="small"),
+                "title": st.column_config.TextColumn("Episode", width=195),
+                "show": st.column_config.TextColumn("Show", width=100),
                 "score": st.column_config.ProgressColumn(
-                    "Score", format="%.3f", min_value=0.0, max_value=1.0
+                    "Score", format="%.3f", width=105, min_value=0.0, max_value=1.0
                 ),
-                "reason": st.column_config.TextColumn("Why", width="medium"),
-                "als": st.column_config.NumberColumn("ALS", format="%.2f", width=60),
-                "content": st.column_config.NumberColumn("Content", format="%.2f", width=70),
-                "trending": st.column_config.NumberColumn("Trending", format="%.2f", width=75),
+                "reason": st.column_config.TextColumn("Why", width=190),
+                "als": st.column_config.NumberColumn("ALS", format="%.2f", width=48),
+                "content": st.column_config.NumberColumn("Content", format="%.2f", width=62),
+                "trending": st.column_config.NumberColumn("Trending", format="%.2f", width=66),
             },
         )
 

@@ -20,21 +20,11 @@ from playwright.sync_api import Browser, sync_playwright
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from dashboard.screenshot import CHROMIUM, CHROMIUM_ARGUMENTS
 from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
-# as root in a closed network: no sandbox, and nothing that looks for the vendor's hosts
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MINUTE = timedelta(minutes=1)
 COUNTS = ("impressions", "clicks", "plays", "completes")
 
@@ -91,10 +81,11 @@ def put_windows(stores: Stores, minute: datetime, episodes: int, scale: float) -
         }
         documents.append(
             {
-                "_id": f"{episode_id}|{minute:%Y-%m-%dT%H:%M:%SZ}",
+                "_id": f"{episode_id}|{minute:%Y-%m-%dT%H:%MZ}",
                 "episode_id": episode_id,
                 "bucket": minute,
                 **counts,
+                "parts": {"0": {"offset": 1, **counts}},
             }
         )
         total = {name: total[name] + counts[name] for name in total}
@@ -109,12 +100,12 @@ def seed(stores: Stores) -> None:
         category = list(SUBJECTS)[place % len(SUBJECTS)]
         show, subjects = SUBJECTS[category]
         subject = subjects[place // len(SUBJECTS) % len(subjects)]
-        title = FORMS[place % len(FORMS)].format(subject).capitalize()
+        title = FORMS[place // 8 % len(FORMS)].format(subject).capitalize()
         stores.episodes.append(
             {
                 "_id": f"demo:{1000 + place}",
                 "episode_id": f"demo:{1000 + place}",
-                "title": HOSTILE if place == 6 else f"{title} ({place // 16 + 1})",
+                "title": HOSTILE if place == 6 else title,
                 "show_id": f"demo:show-{place % len(SUBJECTS)}",
                 "show_title": show,
                 "description": f"In this episode of {show} we follow {subject} all the way home.",
@@ -200,14 +191,27 @@ def seed_metrics(stores: Stores) -> None:
             rows.append(
                 ("popularity", generation, metric, base * stores.random.uniform(0.96, 1.04), at)
             )
+    course = []
     for minute in range(60):
         at = stores.now - timedelta(minutes=60 - minute)
         learned = 1 - 0.9 ** (minute + 1) if minute < 40 else 1 - 0.9 ** (minute - 30)
-        noise = stores.random.uniform(-0.006, 0.006)
-        window = f"{at:%Y%m%dT%H%MZ}"
-        rows.append(("blend", window, "auc", 0.52 + 0.24 * learned + noise, at))
-        rows.append(("blend", window, "log_loss", 0.66 - 0.2 * learned - noise, at))
-        rows.append(("blend", window, "drift", float(minute == 40), at))
+        for partition in range(4):
+            noise = stores.random.uniform(-0.01, 0.01)
+            figures = {
+                "auc": 0.52 + 0.24 * learned + noise,
+                "log_loss": 0.66 - 0.2 * learned - noise,
+                "drift": float(partition == 1 and 40 <= minute < 50),
+                "samples": 40.0 * (minute + 1),
+            }
+            course += [("blend", f"partition-{partition}", n, v, at) for n, v in figures.items()]
+    # MongoDB keeps the newest value of each figure, Delta all of them
+    rows += {row[:3]: row for row in course}.values()
+    write_deltalake(
+        str(stores.delta_root / "model_metrics"),
+        pl.DataFrame(
+            course, schema=["model", "generation", "metric", "value", "at"], orient="row"
+        ).to_arrow(),
+    )
     stores.database["model_metrics"].insert_many(
         {
             "_id": f"{model}|{generation}|{metric}",
@@ -365,10 +369,10 @@ def dashboard(
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Debian's chromium, headless."""
-    assert CHROMIUM.exists(), (
+    assert Path(CHROMIUM).exists(), (
         f"These tests drive {CHROMIUM}, which is missing: install Debian's package chromium."
     )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()

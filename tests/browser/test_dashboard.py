@@ -109,7 +109,7 @@ def put_more(stores, minute) -> dict[str, int]:
     for episode in stores.episodes[:30]:
         counts = {"impressions": 40, "clicks": 12, "plays": 9, "completes": 3}
         stores.database["engagement_windows"].replace_one(
-            {"_id": f"{episode['_id']}|{minute:%Y-%m-%dT%H:%M:%SZ}"},
+            {"_id": f"{episode['_id']}|{minute:%Y-%m-%dT%H:%MZ}"},
             {"episode_id": episode["_id"], "bucket": minute, "heard_ms": 4_000_000, **counts},
             upsert=True,
         )
@@ -145,7 +145,8 @@ def test_models_show_generations_and_the_blend(page: Page, dashboard) -> None:
     for label, name in (("nDCG@10", "ndcg_at_10"), ("Coverage", "coverage")):
         found = stored.find({"model": "als", "metric": name}).sort("at", -1).limit(1)
         expect(metric(page, label)).to_have_text(f"{next(found)['value']:.3f}")
-    expect(metric(page, "Drifts found")).to_have_text("1")
+    expect(metric(page, "Drifting partitions")).to_have_text("0 of 4")
+    expect(page.locator("canvas.marks, svg.marks")).to_have_count(6)
     settled(page)
 
 
@@ -178,7 +179,10 @@ def test_lineage_draws_every_stage(page: Page, dashboard) -> None:
     drawing = page.locator('[data-testid="stGraphVizChart"] svg')
     expect(drawing).to_be_visible()
     for stage in ("discover_episodes", "batch_events", "train_als", "serve_mongo"):
-        expect(drawing.get_by_text(stage, exact=True)).to_be_visible()
+        node = drawing.locator("g.node").filter(
+            has=page.locator("title", has_text=f"stage:{stage}")
+        )
+        expect(node).to_be_visible()
     settled(page)
 
 
