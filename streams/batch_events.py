@@ -17,7 +17,6 @@ from collections import Counter
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka import Message as KafkaMessage
 
 from schemas import columnar
 from schemas.codec import BadRecordError
@@ -32,6 +31,9 @@ from topology.model import Graph, Stage
 from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
+
+Record = Any
+"""A confluent_kafka.Message, whose stubs allow None where a record that was read has a value."""
 
 POLL_RECORDS = 20_000
 COMMIT_EVERY_S = 1.0
@@ -130,8 +132,8 @@ class BatchEvents:
             self._report()
             self._consumer.close()
 
-    def _take(self, records: list[KafkaMessage]) -> None:
-        groups: dict[int, list[KafkaMessage]] = {}
+    def _take(self, records: list[Record]) -> None:
+        groups: dict[int, list[Record]] = {}
         for record in records:
             if (error := record.error()) is not None:
                 raise KafkaException(error)
@@ -140,7 +142,7 @@ class BatchEvents:
             if (batcher := self._batchers.get(partition)) is not None:
                 self._batch(batcher, [r for r in group if r.offset() >= batcher.next_offset])
 
-    def _batch(self, batcher: PartitionBatcher, records: list[KafkaMessage]) -> None:
+    def _batch(self, batcher: PartitionBatcher, records: list[Record]) -> None:
         start = 0
         for chunk in _chunk(records).cut():
             batch = batcher.batch(chunk)
@@ -159,7 +161,7 @@ class BatchEvents:
             )
 
     def _send(self, batch: Batch) -> None:
-        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+        def delivered(error: KafkaError | None, _: Record) -> None:
             if error is None:
                 self._delivered[batch.partition] = batch.last_offset + 1
             else:
@@ -173,8 +175,8 @@ class BatchEvents:
             on_delivery=delivered,
         )
 
-    def _dead_letter(self, record: KafkaMessage, error: BadRecordError) -> None:
-        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+    def _dead_letter(self, record: Record, error: BadRecordError) -> None:
+        def delivered(error: KafkaError | None, _: Record) -> None:
             self._failure = error or self._failure
 
         errors = error_headers(
@@ -228,7 +230,10 @@ class BatchEvents:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+            if asynchronous:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             log.warning("offsets were not committed: %s", error)
 
@@ -261,7 +266,7 @@ class BatchEvents:
     def _resume(self, partition: int) -> PartitionBatcher:
         """A batcher that goes on where the last batch of the partition ended."""
         reader = kafka.reader(
-            self._settings.kafka_bootstrap_servers, **{"enable.partition.eof": True}
+            self._settings.kafka_bootstrap_servers, self._stage, **{"enable.partition.eof": True}
         )
         try:
             low, high = _ends(reader, self._source, partition)
@@ -289,7 +294,7 @@ class BatchEvents:
         return 0
 
 
-def _chunk(records: list[KafkaMessage]) -> Chunk:
+def _chunk(records: list[Record]) -> Chunk:
     return Chunk(
         [record.offset() for record in records],
         [record.timestamp()[1] for record in records],
@@ -308,8 +313,10 @@ def _read(reader: Consumer, topic: str, partition: int, start: int, end: int) ->
     reader.assign([TopicPartition(topic, partition, start)])
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
-        records, at_end = [], False
-        for record in reader.consume(POLL_RECORDS, timeout=0.1):
+        records: list[Record] = []
+        at_end = False
+        arrived: list[Record] = reader.consume(POLL_RECORDS, timeout=0.1)
+        for record in arrived:
             error = record.error()
             if error is None and record.offset() < end:
                 records.append(record)

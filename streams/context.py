@@ -52,7 +52,7 @@ class StateTable(Protocol):
         """Key and value of everything that a partition owns."""
 
     def partitions(self) -> set[int]:
-        """The partitions that this worker owns now."""
+        """The partitions that this worker owns now, none while they are being recovered."""
 
 
 class Context(Protocol):

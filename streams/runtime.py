@@ -87,6 +87,8 @@ class FaustTable:
                 yield key[_PARTITION_BYTES:], value
 
     def partitions(self) -> set[int]:
+        if not self._app.tables.actives_ready:
+            return set()
         return {
             tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._source_topic
         }

@@ -16,6 +16,7 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
+import numpy as np
 import polars as pl
 
 from schemas import columnar, files
@@ -38,6 +39,7 @@ SMALLEST_BLOCK = 100
 
 _SCHEMA = "user_event"
 _SYNC = bytes(range(16))
+_NULL_BRANCH, _VALUE_BRANCH = 0, 2  # zigzag of 0 and 1
 _WIRE = pl.Schema(
     {
         name: {pl.Datetime: pl.Int64(), pl.Int32: pl.Int64()}.get(type(dtype), dtype)
@@ -143,7 +145,8 @@ class BlockDecoder:
         buffer = BytesIO()
         fastavro.writer(buffer, schema, [], sync_marker=_SYNC)
         self._header = buffer.getvalue()
-        self._size = pl.sum_horizontal(_shortest(name, avro) for name, avro in fields)
+        self._sizes = [_shortest(name, avro).alias(f"size of {name}") for name, avro in fields]
+        self._nullable = [place for place, (_, avro) in enumerate(fields) if isinstance(avro, list)]
         self._columns = _as_read({field["name"]: field["type"] for field in writer["fields"]})
 
     def decode(self, values: Sequence[bytes | None]) -> pl.DataFrame:
@@ -153,15 +156,26 @@ class BlockDecoder:
         size = _varint(len(payloads)) + _varint(len(block))
         try:
             file = BytesIO(b"".join((self._header, size, block, _SYNC)))
-            frame = pl.read_avro(file).select_seq(*self._columns, self._size.alias("size"))
+            raw = pl.read_avro(file)
+            frame, sizes = raw.select_seq(*self._columns), raw.select_seq(*self._sizes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise BlockError(str(error)) from error
-        if frame["size"].to_list() != list(map(len, payloads)):
-            raise BlockError("rows and messages do not coincide")
-        frame = frame.drop("size")
+        self._compare(sizes.to_numpy(), block, payloads)
         if frame["kind"].null_count():
             raise BlockError("an event has a kind that is not ours")
         return frame
+
+    def _compare(self, sizes: np.ndarray, block: bytes, payloads: list[bytes]) -> None:
+        """Raise BlockError unless every row is what its own message says, and all of it."""
+        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
+        if not np.array_equal(sizes.sum(axis=1), lengths):
+            raise BlockError("rows and messages do not coincide")
+        # polars takes any branch of a union that is not the value's for the null.
+        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        begins = starts[:, np.newaxis] + np.cumsum(sizes, axis=1) - sizes
+        branches = np.frombuffer(block, np.uint8)[begins[:, self._nullable]]
+        if np.any((branches != _NULL_BRANCH) & (branches != _VALUE_BRANCH)):
+            raise BlockError("a union has no such branch")
 
 
 def _plain(avro: Any) -> Any:
@@ -238,7 +252,7 @@ _RULES: tuple[tuple[str, pl.Expr], ...] = (
     *((f"{name} is empty", pl.col(name) == "") for name in ("event_id", "user_id", "episode_id")),
     *(
         (
-            f"{name} is longer than {LONGEST_STRING} bytes",
+            f"{name} has over {LONGEST_STRING} bytes",
             pl.col(name).str.len_bytes() > LONGEST_STRING,
         )
         for name in _STRINGS
