@@ -22,8 +22,9 @@ prerequisites:
 	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Podstream needs Python 3.11 or newer: install it (Debian/Ubuntu: apt install" \
 		"python3.11 python3.11-venv), or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
-	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
-	version="$$("$$java" -version 2>&1 | sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' | head -1)"; \
+	@java=java; [ ! -x "$${JAVA_HOME:-}/bin/java" ] || java="$$JAVA_HOME/bin/java"; \
+	shown="$$("$$java" -version 2>&1 || true)"; \
+	version="$$(sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' <<<"$$shown" | head -1)"; \
 	[ "$${version:-0}" -ge 17 ] \
 		|| { echo "Podstream needs Java 17 or newer: install it (Debian/Ubuntu: apt install" \
 		"openjdk-17-jre-headless), or point JAVA_HOME at it."; exit 1; }
@@ -86,7 +87,7 @@ smoke: setup ## the headless whole: temporary home, free ports, start, look, sto
 	@$(BIN)/podstream smoke
 
 bench: setup ## every benchmark; each prints JSON
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in $(filter-out benchmarks/machine.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment, the jars and every cache; the data stays
 	@rm -rf $(VENV) .jars build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 
@@ -34,7 +35,10 @@ def free_range(length: int, low: int = 20_000, high: int = 32_000) -> int:
     Raises OSError where there is none.
     """
     step = -(-length // 10) * 10
-    for base in range(low, high - step, step):
+    bases = range(low, high - step, step)
+    # processes that look at the same moment begin at different places
+    first = os.getpid() % len(bases)
+    for base in (*bases[first:], *bases[:first]):
         if all(is_free(port) for port in range(base, base + length)):
             return base
     raise OSError(f"No {length} neighbouring free ports between {low} and {high}.")
