@@ -48,6 +48,7 @@ EVENTS_PER_SESSION_S = 4.0
 """So fast do the events of one session follow each other: what sets how many run at once."""
 
 MOST_EMPTY_SESSIONS = 100
+STOP_TIMEOUT_S = 10.0
 
 
 class Listeners:
@@ -179,7 +180,8 @@ def simulate(
     stop: threading.Event | None = None,
     report: Callable[[str], None] = print,
 ) -> Truth:
-    """Send ``rate`` events a second until ``stop`` is set or ``seconds`` have passed.
+    """Send ``rate`` events a second until ``stop`` is set or ``seconds`` have passed
+    since the topics were read to their ends.
 
     ``report`` gets a line every ten seconds. Gives the truth about what was shown.
     """
@@ -206,12 +208,15 @@ def simulate(
     start = reported = paced = time.monotonic()
     due = 0.0
     try:
-        while not stop.wait(TICK_S) and (seconds is None or time.monotonic() - start < seconds):
+        while not stop.wait(TICK_S) and (seconds is None or paced - start < seconds):
             for messages in _drain(arrived):
                 crowd.apply(messages)
             now = time.monotonic()
+            if not caught_up.is_set():
+                start = paced = now
+                continue
             # what was missed in a long pause is not made up for in a burst
-            due = min(due + (now - paced) * rate, rate) if caught_up.is_set() else 0.0
+            due = min(due + (now - paced) * rate, rate)
             paced = now
             while due >= 1.0 and (event := crowd.next_event(time.time_ns() // 1_000_000)):
                 out.produce(target, wire.encode(target, event), event["user_id"])
@@ -222,7 +227,8 @@ def simulate(
                 reported = now
     finally:
         reader.stop()
-        out.flush(30)
+        reader.join(STOP_TIMEOUT_S)
+        out.flush(STOP_TIMEOUT_S)
     return crowd.truth
 
 

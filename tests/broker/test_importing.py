@@ -1,0 +1,148 @@
+"""Importing, producing and simulating through the command line, against a real broker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from schemas.registry import TopicRegistry
+from streams.importing import RECBOLE_WHEEL
+from streams.kafka import TopicReader
+from streams.wire import Wire
+from topology.apply import apply_topology
+from topology.cli import build_app
+from topology.graph import get_graph
+from topology.settings import get_settings
+
+pytestmark = pytest.mark.broker
+
+EVENT = {
+    "user_id": "u1",
+    "episode_id": "x:1",
+    "kind": "play",
+    "occurred_at": "2026-01-31T12:00:00Z",
+}
+
+
+@pytest.fixture(autouse=True)
+def instance(broker: str, podstream_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker)
+    get_settings.cache_clear()
+    get_graph.cache_clear()
+    apply_topology(get_settings(), mongo=False)
+
+
+def podstream(*arguments: str, lines: str | None = None) -> Result:
+    return CliRunner().invoke(build_app(), [*arguments], input=lines)
+
+
+def records(topic: str) -> list[tuple[str, dict]]:
+    """Keys and records of everything in a topic, which the tests of a session share."""
+    registry = TopicRegistry(get_settings().kafka_bootstrap_servers)
+    wire = Wire(get_graph(), registry)
+    reader = TopicReader(get_settings().kafka_bootstrap_servers, [topic])
+    messages: list = []
+    reader.read_to_end(messages.extend)
+    reader.close()
+    found = [(m.key.decode(), wire.decode(topic, m.value)) for m in messages]
+    registry.close()
+    return found
+
+
+def test_events_are_imported_and_bad_rows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    rows = [{**EVENT, "user_id": f"csv{n}", "heard_ms": "1000"} for n in range(50)]
+    rows[7]["kind"] = "nothing"
+    pl.DataFrame(rows).write_csv(path)
+    result = podstream("import", "events", str(path))
+    assert result.exit_code == 0, result.output
+    assert "line 9: kind: 'nothing' is none of" in result.output
+    assert "49 records sent to user-events" in result.output
+    sent = {key: record for key, record in records("user-events") if key.startswith("csv")}
+    assert len(sent) == 49
+    assert all(record["user_id"] == key for key, record in sent.items())
+
+
+def test_a_file_without_a_good_row_ends_with_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("nonsense\n")
+    result = podstream("import", "events", str(path))
+    assert result.exit_code == 1
+    assert "line 1: no JSON" in result.output
+    assert "Nothing was imported" in result.output
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    result = podstream("import", "events", str(tmp_path / "other.csv"))
+    assert result.exit_code == 1
+    assert "has no column user_id" in result.output
+
+
+def test_episodes_are_imported_with_their_transcripts(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.jsonl"
+    episodes = [
+        {"episode_id": "imp:1", "title": "One", "categories": ["A"], "transcript_text": "hello"},
+        {"episode_id": "imp:2"},
+        {"episode_id": "imp:3", "title": "Three"},
+    ]
+    path.write_text("".join(json.dumps(episode) + "\n" for episode in episodes))
+    result = podstream("import", "episodes", str(path))
+    assert result.exit_code == 0, result.output
+    assert "line 2: title missing" in result.output
+    assert {key for key, _ in records("episode-metadata")} >= {"imp:1", "imp:3"}
+    transcripts = dict(records("episode-transcripts"))
+    assert transcripts["imp:1"]["text"] == "hello"
+    assert "imp:3" not in transcripts
+
+
+def test_produced_lines_are_checked_one_by_one() -> None:
+    good = {**EVENT, "event_id": "p1", "user_id": "produced"}
+    lines = [json.dumps(good), "{", json.dumps({**good, "rank": "first"}), ""]
+    result = podstream("produce", "user-events", lines="\n".join(lines))
+    assert result.exit_code == 1
+    assert "line 2: no JSON" in result.output
+    assert "line 3: rank: 'first' is no int" in result.output
+    assert [key for key, r in records("user-events") if r["event_id"] == "p1"] == ["produced"]
+
+
+def test_metrics_get_the_key_that_their_topic_declares() -> None:
+    metric = {"model": "m", "generation": "g", "metric": "auc", "value": 0.5, "at": 0}
+    result = podstream("produce", "model-metrics", lines=json.dumps(metric))
+    assert result.exit_code == 0, result.output
+    assert "m|g|auc" in dict(records("model-metrics"))
+
+
+@pytest.mark.parametrize("topic", ["user-event-batches", "_schemas", "nowhere"])
+def test_only_topics_of_avro_records_can_be_produced_to(topic: str) -> None:
+    result = podstream("produce", topic, lines="{}")
+    assert result.exit_code == 2
+    assert "is no topic of" in result.output
+
+
+def test_a_wheel_that_is_not_the_published_one_is_refused() -> None:
+    folder = get_settings().podstream_home / "downloads"
+    folder.mkdir()
+    (folder / RECBOLE_WHEEL).write_bytes(b"something else")
+    result = podstream("import", "movielens", "ml-100k")
+    assert result.exit_code == 1
+    assert "not the file that was published" in result.output
+
+
+def test_simulated_listeners_send_events_and_a_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    rows = [
+        {"episode_id": f"sim:{n}", "title": f"T{n}", "categories": f"C{n % 4}", "duration_s": 600}
+        for n in range(40)
+    ]
+    pl.DataFrame(rows).write_csv(path)
+    assert podstream("import", "episodes", str(path)).exit_code == 0
+    options = ["--listeners", "20", "--rate", "200", "--seed", "3", "--seconds", "3"]
+    result = podstream("simulate", *options)
+    assert result.exit_code == 0, result.output
+    assert "nothing can be said" in result.output
+    sent = [record for key, record in records("user-events") if key.startswith("listener-")]
+    assert 200 < len(sent) < 800
+    assert len({record["event_id"] for record in sent}) == len(sent)
+    assert {"impression", "play", "progress"} <= {record["kind"] for record in sent}
