@@ -124,45 +124,60 @@ class Rebuilder:
     # -- the live side -------------------------------------------------------------------------
 
     def _cuts(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Source partition -> last offset that the batches account for now.
+        """Source partition -> last offset that is in the live tables for certain.
 
-        Returns once the live tables have counted them; also gives the ends of the windows' topic
-        that MongoDB has reached.
+        Returns once they hold every event that was in the log when it was called; also gives the
+        ends of the windows' topic that MongoDB has reached.
         """
-        ends = end_offsets(self._consumer, BATCHES)
+        wanted = end_offsets(self._consumer, EVENTS)
+        self._wait_for(
+            "batch_events",
+            lambda: sum(max(0, wanted[p] - 1 - at) for p, at in self._batched().items()),
+            f"events of {EVENTS}",
+        )
+        cuts, ends = self._batched(), end_offsets(self._consumer, BATCHES)
+        self._wait_for_group("track_engagement", BATCHES, ends)
+        self._wait_for_group("track_listening", BATCHES, ends)
+        window_ends = end_offsets(self._consumer, WINDOWS)
+        self._wait_for_group("serve_mongo", WINDOWS, window_ends)
+        return cuts, window_ends
+
+    def _batched(self) -> dict[int, int]:
+        """Source partition -> last offset that its batches account for; -1 if there are none."""
         cuts = {}
-        for partition, end in ends.items():
+        for partition, end in end_offsets(self._consumer, BATCHES).items():
             cuts[partition] = -1
             for (tail,) in self._span(BATCHES, partition, max(0, end - 1), end):
                 cuts[partition] = accounted_to(to_message(tail).headers) - 1
-        self._await("track_engagement", BATCHES, ends)
-        self._await("track_listening", BATCHES, ends)
-        window_ends = end_offsets(self._consumer, WINDOWS)
-        self._await("serve_mongo", WINDOWS, window_ends)
-        return cuts, window_ends
+        return cuts
 
-    def _await(self, stage: str, topic: str, ends: dict[int, int]) -> None:
+    def _wait_for_group(self, stage: str, topic: str, ends: dict[int, int]) -> None:
         """Return once a stage has acknowledged ``topic`` up to ``ends``."""
         group = reader(self._settings.kafka_bootstrap_servers, app_id(stage))
         places = [TopicPartition(topic, partition) for partition, end in ends.items() if end]
+
+        def lag() -> int:
+            done = group.committed(places, timeout=TIMEOUT_S)
+            return sum(max(0, ends[place.partition] - max(0, place.offset)) for place in done)
+
         try:
-            before, moved_at = None, time.monotonic()
-            while True:
-                done = {p.partition: p.offset for p in group.committed(places, timeout=TIMEOUT_S)}
-                lag = sum(max(0, ends[number] - max(0, at)) for number, at in done.items())
-                if not lag:
-                    return
-                if lag != before:
-                    before, moved_at = lag, time.monotonic()
-                    self._say(f"{stage} has {lag} messages of {topic} to go")
-                if time.monotonic() - moved_at > STALL_S:
-                    raise RebuildError(
-                        f"{stage} has not moved for {STALL_S:.0f} s with {lag} messages of {topic} "
-                        f"to go: the live tables must be running to be compared."
-                    )
-                time.sleep(0.2)
+            self._wait_for(stage, lag, f"messages of {topic}")
         finally:
             group.close()
+
+    def _wait_for(self, stage: str, lag: Callable[[], int], what: str) -> None:
+        """Return once there is no lag; RebuildError if it does not shrink for STALL_S."""
+        smallest, moved_at = None, time.monotonic()
+        while left := lag():
+            if smallest is None or left < smallest:
+                smallest, moved_at = left, time.monotonic()
+                self._say(f"{stage} has {left} {what} to go")
+            elif time.monotonic() - moved_at > STALL_S:
+                raise RebuildError(
+                    f"{stage} has not moved for {STALL_S:.0f} s with {left} {what} to go: the "
+                    f"live tables must be running to be compared."
+                )
+            time.sleep(0.2)
 
     def _read_live(self) -> Live:
         daily = rebuild.LiveDaily()
@@ -295,7 +310,7 @@ class Rebuilder:
         """
         while True:
             ends = end_offsets(self._consumer, WINDOWS)
-            self._await("serve_mongo", WINDOWS, ends)
+            self._wait_for_group("serve_mongo", WINDOWS, ends)
             newest = rebuild.newest_sum()
             for partition, end in ends.items():
                 for records in self._span(WINDOWS, partition, since[partition], end):
