@@ -22,7 +22,8 @@ prerequisites:
 	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Podstream needs Python 3.11 or newer: install it (Debian/Ubuntu: apt install" \
 		"python3.11 python3.11-venv), or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
-	@java=java; [ ! -x "$${JAVA_HOME:-}/bin/java" ] || java="$$JAVA_HOME/bin/java"; \
+	@java=java; \
+	if [ -x "$${JAVA_HOME:-/none}/bin/java" ]; then java="$${JAVA_HOME}/bin/java"; fi; \
 	shown="$$("$$java" -version 2>&1 || true)"; \
 	version="$$(sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' <<<"$$shown" | head -1)"; \
 	[ "$${version:-0}" -ge 17 ] \

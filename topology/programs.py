@@ -45,6 +45,8 @@ def web_ports(settings: Settings, graph: Graph, demo: bool) -> dict[str, int]:
     for name, stages in groups.items():
         if stages[0].runner == "streamlit":
             ports[name] = settings.port("dashboard")
+        if stages[0].runner == "spark":
+            ports[name] = settings.port("spark_ui")
     if demo:
         ports[DEMO_INDEX] = settings.port("demo_index")
     return ports
@@ -59,7 +61,6 @@ def ports_needed(settings: Settings, graph: Graph, demo: bool) -> dict[int, str]
         needed[settings.port("kafka_controller")] = BROKER
     if MONGO in services:
         needed[settings.port("mongo")] = MONGO
-    needed[settings.port("spark_ui")] = "spark"
     return needed
 
 

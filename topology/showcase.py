@@ -34,6 +34,7 @@ def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
     client: MongoClient = MongoClient(
         settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
     )
+    supervisor = Supervisor(settings.podstream_home)
     with client, step(console, "Waiting for personal recommendations") as current:
         database = client[settings.mongodb_database]
         while True:
@@ -45,7 +46,8 @@ def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
             if len(found) >= LISTENERS_SHOWN or current.elapsed_s > timeout_s:
                 break
             episodes = database["episodes"].estimated_document_count()
-            current.tell(f"{episodes} episodes, {lists} lists, {len(found)} of them personal")
+            news = [f"{episodes} episodes, {lists} lists, {len(found)} of them personal"]
+            current.tell(", ".join([*news, *not_running(supervisor)]))
             time.sleep(1)
     # lists that ALS had a hand in first: they say most about the listener
     found.sort(key=lambda d: -sum(item["parts"].get("als", 0) > 0 for item in d["items"]))
@@ -73,6 +75,11 @@ def recommendation_table(document: dict[str, Any]) -> Table:
     return table
 
 
+def not_running(supervisor: Supervisor) -> list[str]:
+    """The processes that wait to be started again or that nobody asked for, with their states."""
+    return [f"{p.name} {p.state.lower()}" for p in supervisor.processes() if p.state != "RUNNING"]
+
+
 def watch(settings: Settings, console: Console) -> None:
     """A status line now and then, until interrupted."""
     supervisor = Supervisor(settings.podstream_home)
@@ -80,7 +87,6 @@ def watch(settings: Settings, console: Console) -> None:
         time.sleep(_WATCH_EVERY_S)
         processes = supervisor.processes()
         memory = sum(memory_bytes(process.pid) for process in processes if process.pid)
-        down = [f"{p.name} {p.state.lower()}" for p in processes if p.state != "RUNNING"]
         try:
             measured = measure(settings, delta=False)
         except (PyMongoError, OSError) as error:
@@ -93,7 +99,7 @@ def watch(settings: Settings, console: Console) -> None:
             f"{rows.get('final_recommendations', 0)} lists, lag {lag}, "
             f"{memory / 2**30:.1f} GiB"
         )
-        console.print("  ".join([line, *down]), markup=False, highlight=False)
+        console.print("  ".join([line, *not_running(supervisor)]), markup=False, highlight=False)
 
 
 def status_tables(status: Status) -> Iterator[Table]:

@@ -68,8 +68,8 @@ def test_addresses_of_others_are_not_served_by_us(
 def test_no_two_programs_share_a_port(settings: Settings) -> None:
     ports = web_ports(settings, GRAPH, demo=True)
     assert len(set(ports.values())) == len(ports)
-    # the controller's and Spark's ports beside one for each process with a port
-    assert len(ports_needed(settings, GRAPH, demo=True)) == len(ports) + 4
+    # beside those with a page or a health check: the broker's two and MongoDB's
+    assert len(ports_needed(settings, GRAPH, demo=True)) == len(ports) + 3
 
 
 def test_everything_binds_to_loopback(settings: Settings) -> None:
