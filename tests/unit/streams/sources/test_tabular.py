@@ -42,7 +42,7 @@ def test_csv_bytes_that_are_no_utf8_stay_in_their_row(tmp_path):
 def test_csv_without_a_needed_column_says_which(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(FileError, match="x.csv has no column c; it has a, b"):
+    with pytest.raises(FileError, match=r"x\.csv has no column c; it has a, b"):
         read(path, "a", "c")
 
 
