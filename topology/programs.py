@@ -118,7 +118,10 @@ def _stage_program(
         return Program(name, tuple(argv), home, {**common, **chosen})
     if stage.runner == "spark":
         argv = _module("jobs.application")
-        return Program(name, tuple(argv), home, common, nice=SPARK_NICE, stop_wait_s=40)
+        # its JVM is told by its parent, which stops the queries first
+        return Program(
+            name, tuple(argv), home, common, SPARK_NICE, stop_wait_s=40, signal_group=False
+        )
     if stage.runner == "streamlit":
         argv = _script("streamlit", "run", str(_ROOT / stage.entry_point))
         argv += ["--server.address", LOOPBACK, "--server.port", str(port)]
