@@ -19,7 +19,7 @@ from streams.core.documents import Document
 from streams.sinks.mongo import MongoSink
 
 WINDOWS_REMEMBERED = 20_000
-WINDOWS_PER_WRITE = 4_000
+WINDOWS_PER_WRITE = 1_000
 TITLES_REMEMBERED = 100_000
 
 
@@ -105,7 +105,7 @@ def register(context: Context) -> None:
         if not frames:
             return
         rows = documents.newest_rows(pl.concat(frames))
-        # Years of imported history touch a document per minute: many small writes keep it moving.
+        # Years of imported history touch a document a minute: small writes leave the loop free.
         for some in rows.iter_slices(WINDOWS_PER_WRITE):
             stored = await windows.get(some["_id"].unique().to_list())
             changed = documents.merge_windows(stored, some)

@@ -45,6 +45,10 @@ EPISODE_TEXTS = (
 )
 EPISODE_COLUMNS = (*EPISODE_TEXTS, "categories", "published_at", "duration_s", "explicit")
 
+_NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
+_IDENTITY = tuple(name for name in EVENT_COLUMNS if name != "event_id")
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 _MOST_SHOWN = 80
 
@@ -103,10 +107,10 @@ def parse_integer(value: Any) -> int:
     raise RowError(f"{_shown(value)} is no whole number")
 
 
-def derived_event_id(row: Row) -> str:
+def derived_event_id(event: Row) -> str:
     """The id of an event that has none: SHA-256 of its fields, so that a repeat is recognised."""
-    fields = [row[name] for name in EVENT_COLUMNS if name != "event_id"]
-    return hashlib.sha256(json.dumps(fields, ensure_ascii=False).encode()).hexdigest()
+    fields = [event[name] for name in _IDENTITY]
+    return hashlib.sha256(_encode_json(fields).encode()).hexdigest()
 
 
 def parse_event(row: Row) -> dict[str, Any]:
@@ -114,24 +118,27 @@ def parse_event(row: Row) -> dict[str, Any]:
 
     Whether its values are possible is for `check_events` to say.
     """
-    missing = [name for name in EVENT_REQUIRED if _absent(row.get(name))]
-    if missing:
-        raise RowError(f"{' and '.join(missing)} missing")
-    event: dict[str, Any] = {}
-    for name in EVENT_COLUMNS:
-        value = row.get(name)
-        try:
+    event: dict[str, Any] = dict(_NO_EVENT)
+    name = ""
+    try:
+        for name in EVENT_COLUMNS:
+            value = row.get(name)
+            if value is None or value == "" or _absent(value):
+                continue
             if name in EVENT_INTEGERS:
-                event[name] = EVENT_INTEGERS[name] if _absent(value) else parse_integer(value)
+                event[name] = parse_integer(value)
             elif name in EVENT_TIMES:
                 event[name] = milliseconds(parse_time(value))
             else:
-                event[name] = None if _absent(value) else _text(value)
-        except RowError as error:
-            raise RowError(f"{name}: {error}") from None
+                event[name] = _text(value)
+    except RowError as error:
+        raise RowError(f"{name}: {error}") from None
+    missing = [name for name in EVENT_REQUIRED if event[name] is None]
+    if missing:
+        raise RowError(f"{' and '.join(missing)} missing")
     if event["kind"] not in KINDS:
         raise RowError(f"kind: {_shown(event['kind'])} is none of {', '.join(sorted(KINDS))}")
-    if not event["event_id"]:
+    if event["event_id"] is None:
         event["event_id"] = derived_event_id(event)
     return event
 
@@ -269,6 +276,8 @@ def _absent(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str and value.isascii():
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (dict, list, bool)):
