@@ -64,6 +64,8 @@ def stage_app(
         producer_linger=0.0,
         producer_compression_type="lz4",
     )
+    # A stage that only has timers subscribes to nothing, which a consumer refuses.
+    app.producer_only = not stage.consumes
     context = FaustContext(app, stage, settings, graph, registry)
     importlib.import_module(stage.entry_point).register(context)
     return app

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import typer
 
-COMMAND_MODULES = ("instance", "graph", "dead_letters", "data", "simulate", "rebuild")
+COMMAND_MODULES = ("instance", "graph", "dead_letters", "data", "simulate", "rebuild", "smoke")
 """Modules of `topology/commands/`, in the order of `--help`."""
 
 

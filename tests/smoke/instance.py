@@ -54,8 +54,10 @@ class Instance:
     def process(self, name: str) -> dict[str, Any]:
         return next(p for p in self.status()["processes"] if p["name"] == name)
 
-    def rows(self, store: str) -> int:
-        return next(s["rows"] for s in self.status()["stores"] if s["name"] == store)
+    def rows(self, kind: str, store: str) -> int:
+        """Rows of a `delta` table or a `mongodb` collection."""
+        stores = self.status()["stores"]
+        return next(s["rows"] for s in stores if (s["kind"], s["name"]) == (kind, store))
 
     def mongo(self) -> Any:
         uri = self.settings.mongodb_uri.get_secret_value()

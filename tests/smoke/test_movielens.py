@@ -37,7 +37,9 @@ def delta(instance: Instance, name: str) -> pl.DataFrame:
 
 def test_delta_holds_every_interaction_once(movielens: Instance):
     wait_until(
-        lambda: movielens.rows("user_events") >= INTERACTIONS, 240, "100,000 events in Delta"
+        lambda: movielens.rows("delta", "user_events") >= INTERACTIONS,
+        240,
+        "100,000 events in Delta",
     )
     events = delta(movielens, "user_events")
     assert events.height == INTERACTIONS

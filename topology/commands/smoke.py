@@ -78,11 +78,16 @@ def _wait(
     """Wait until every condition has been met once; return what never came."""
     from topology.graph import get_graph
 
-    waiting = {f"rows in {name}" for name in _row_stores(get_graph())}
+    graph = get_graph()
+    waiting = {f"rows in delta {name}" for name in graph.delta_tables}
+    # A table generation comes of a rebuild only.
+    waiting |= {f"rows in mongodb {name}" for name in graph.collections} - {
+        "rows in mongodb table_generations"
+    }
     waiting.add("ALS in final_recommendations")
     while waiting and time.monotonic() - started < timeout:
-        rows = {store["name"]: store["rows"] for store in _status(environment)["stores"]}
-        arrived = {f"rows in {name}" for name, count in rows.items() if count}
+        stores = _status(environment)["stores"]
+        arrived = {f"rows in {s['kind']} {s['name']}" for s in stores if s["rows"]}
         if _has_als(environment):
             arrived.add("ALS in final_recommendations")
         for condition in sorted(waiting & arrived):
@@ -93,11 +98,6 @@ def _wait(
         if waiting:
             time.sleep(1.0)
     return sorted(waiting)
-
-
-def _row_stores(graph: Any) -> list[str]:
-    """The stores that a demo fills by itself: a table generation comes of a rebuild only."""
-    return [*graph.delta_tables, *(set(graph.collections) - {"table_generations"})]
 
 
 def _has_als(environment: dict[str, str]) -> bool:
