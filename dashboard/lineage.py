@@ -13,6 +13,9 @@ RUNNER_COLOURS = {
     "streamlit": "#0d9488",
 }
 
+FONT_SIZE = 9
+"""What Streamlit's style sheet makes of every label; the nodes must be laid out for it."""
+
 
 def lineage_dot(graph: Graph) -> str:
     """Stages, the topics between them and the stores, left to right.
@@ -21,9 +24,9 @@ def lineage_dot(graph: Graph) -> str:
     """
     lines = [
         "digraph podstream {",
-        'rankdir=LR; bgcolor="transparent"; nodesep=0.12; ranksep=0.3;',
-        'node [fontname="Helvetica", fontsize=16, margin="0.12,0.05", height=0.32];',
-        'edge [color="#94a3b8", arrowsize=0.6];',
+        'rankdir=LR; bgcolor="transparent"; nodesep=0.1; ranksep=0.22;',
+        f'node [fontname="Helvetica", fontsize={FONT_SIZE}, margin="0.08,0.04", height=0.22];',
+        'edge [color="#94a3b8", arrowsize=0.45];',
     ]
     for stage in graph.stages.values():
         colour = RUNNER_COLOURS[stage.runner]

@@ -83,9 +83,7 @@ def episodes() -> None:
     )
     with sources.mongo_answers():
         total, names, found = read_catalogue(text, st.session_state.get("category"))
-    category = narrow.selectbox(
-        "Category", names, index=None, placeholder="All categories", key="category"
-    )
+    narrow.selectbox("Category", names, index=None, placeholder="All categories", key="category")
     if total == 0:
         st.info(
             "No episodes yet: they appear as soon as the first records are downloaded.",
@@ -101,7 +99,8 @@ def episodes() -> None:
         return
     table = found.join(facts, on="episode_id", how="left", maintain_order="left")
     st.caption(
-        f"{len(table):,} shown, newest first{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
+        f"{len(table):,} shown, newest first"
+        f"{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
         "Choose a row to read it."
     )
     event = st.dataframe(
