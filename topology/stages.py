@@ -147,6 +147,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             runner="spark",
             entry_point="jobs.train_als",
             worker="spark",
+            broadcast=("model-generations",),
             produces=("item-factors", "model-generations", "model-metrics"),
             reads=("user_vs_episode_daily",),
         ),

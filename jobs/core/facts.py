@@ -1,0 +1,119 @@
+"""From the records of each fact topic to the rows of its Delta table. No I/O, no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was in one message: a dict (Avro topic) or a frame (Arrow topic), and its place."""
+
+    partition: int
+    offset: int
+    content: Any
+
+
+Mode = Literal["append", "upsert", "fold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How a topic becomes a table.
+
+    ``mode``: ``append`` adds the rows, ``upsert`` keeps the newest row of each key, ``fold`` adds
+    amounts up by key. ``rows`` gives the table's columns, by name, in any order. ``source`` names
+    the pair of columns (partition, offset) that a repeat is recognised by: rows at or below an
+    offset that the table holds already are repeats. Without it, repeats are harmless.
+    """
+
+    table: str
+    mode: Mode
+    rows: Callable[[Sequence[Decoded]], list[dict[str, Any]] | pl.DataFrame]
+    source: tuple[str, str] | None = None
+
+
+def episode_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    return [message.content for message in messages]
+
+
+def transcript_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    return [{**m.content, "words": len(m.content["text"].split())} for m in messages]
+
+
+def recommendation_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    """One row a list; the parts of a score are columns of the item."""
+    return [
+        {
+            **message.content,
+            "items": [{**item, **item["parts"]} for item in message.content["items"]],
+            "source_partition": message.partition,
+            "source_offset": message.offset,
+        }
+        for message in messages
+    ]
+
+
+def metric_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    return [
+        {**message.content, "source_partition": message.partition, "source_offset": message.offset}
+        for message in messages
+    ]
+
+
+def event_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """Events with their UTC date; the source position is the one in `user-events`."""
+    events = pl.concat([message.content for message in messages])
+    return events.rename({"partition": "source_partition", "offset": "source_offset"}).with_columns(
+        pl.col("kind").cast(pl.String), event_date=pl.col("occurred_at").dt.date()
+    )
+
+
+def daily_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """What each input batch added; `applied_offset` is the last source offset of the batch."""
+    amounts = pl.concat([message.content for message in messages])
+    return amounts.rename({"last_offset": "applied_offset"})
+
+
+FACTS: dict[str, Facts] = {
+    "episode-metadata": Facts("episodes", "upsert", episode_rows),
+    "episode-transcripts": Facts("transcripts", "upsert", transcript_rows),
+    "user-event-batches": Facts(
+        "user_events", "append", event_rows, ("source_partition", "source_offset")
+    ),
+    "user-episode-daily": Facts(
+        "user_vs_episode_daily", "fold", daily_rows, ("source_partition", "applied_offset")
+    ),
+    "recommendations": Facts(
+        "recommendations_history",
+        "append",
+        recommendation_rows,
+        ("source_partition", "source_offset"),
+    ),
+    "model-metrics": Facts(
+        "model_metrics", "append", metric_rows, ("source_partition", "source_offset")
+    ),
+}
+"""Every fact topic and its table. The stage's edges in the topology must say the same."""
+
+
+def drop_repeats(rows: pa.Table, source: tuple[str, str], applied: dict[int, int]) -> pa.Table:
+    """The rows above the applied offset of their partition; ``applied`` is moved on.
+
+    ``rows`` come from one message, and messages in the order of the log. Repeats are whole
+    messages, or messages cut anew, so one offset a partition tells new rows from repeats.
+    """
+    partitions, offsets = (rows[name].to_numpy() for name in source)
+    fresh = np.zeros(len(rows), dtype=bool)
+    for partition in np.unique(partitions).tolist():
+        here = partitions == partition
+        last = applied.get(partition, -1)
+        fresh |= here & (offsets > last)
+        applied[partition] = max(last, int(offsets[here].max()))
+    return rows if fresh.all() else rows.filter(pa.array(fresh))

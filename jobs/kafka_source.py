@@ -1,0 +1,37 @@
+"""Topics as Spark streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+
+from topology.graph import check_reads
+from topology.model import Stage
+from topology.settings import Settings
+
+
+def read_topics(
+    spark: SparkSession, settings: Settings, stage: Stage, topics: Sequence[str], limit: int
+) -> DataFrame:
+    """The records of topics, from the first offset, at most ``limit`` in a micro-batch.
+
+    Columns as Spark's Kafka source names them. Raises UndeclaredError for a topic that the stage
+    does not consume. A gap left by compaction is fine; offsets that are gone end the query.
+    """
+    for topic in topics:
+        check_reads(stage, topic)
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("subscribe", ",".join(topics))
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", limit)
+        .load()
+    )
+
+
+def checkpoint(settings: Settings, stage: Stage, query: str = "") -> str:
+    """Where a query of a stage keeps its progress; `podstream status` reads the lag there."""
+    folder = f"{settings.checkpoint_root.rstrip('/')}/{stage.name}"
+    return f"{folder}/{query}" if query else folder

@@ -1,0 +1,264 @@
+"""Stage `train_als`: implicit ALS on the Delta history, published as a generation.
+
+Every `ALS_INTERVAL` seconds it looks for listener-episode-days counted since the newest generation
+(they carry the source offset up to which they were counted, and a generation carries the offsets
+it has seen, so this also holds across restarts) and trains when there are enough. A training is a
+function of the data and the seed: ids are numbered in sorted order and the input is one partition.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from delta.tables import DeltaTable as Delta
+from numpy.typing import NDArray
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.core.evaluation import evaluate, factors, popularity
+from jobs.core.interactions import Interactions, from_totals, time_split
+from jobs.output import Output
+from jobs.write_delta import table_path
+from streams.kafka import TopicReader
+from topology.graph import UndeclaredError, check_reads
+from topology.model import Graph, Stage
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+STAGE = "train_als"
+TABLE = "user_vs_episode_daily"
+MODEL, BASELINE = "als", "popularity"
+SEED = 20_260_101
+_BLOCKS = 2
+_FIRST_LOOKS_S = 5.0
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Vectors by the index of a listener or item, float32; a row of NaN has none."""
+
+    users: NDArray[np.float32]
+    items: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished training: what is published."""
+
+    name: str
+    trained_at: dt.datetime
+    train_seconds: float
+    pairs: Interactions
+    items: NDArray[np.float32]
+    metrics: dict[str, dict[str, float]]
+    offsets: dict[int, int]
+
+
+def fit(spark: SparkSession, settings: Settings, pairs: Interactions) -> Factors:
+    """Train on pairs."""
+    table = pa.table({"user": pairs.user, "item": pairs.item, "strength": pairs.strength})
+    als = ALS(
+        userCol="user",
+        itemCol="item",
+        ratingCol="strength",
+        rank=settings.als_rank,
+        maxIter=settings.als_iterations,
+        regParam=settings.als_regularization,
+        implicitPrefs=True,
+        alpha=settings.als_alpha,
+        seed=SEED,
+        numUserBlocks=_BLOCKS,
+        numItemBlocks=_BLOCKS,
+        coldStartStrategy="drop",
+        checkpointInterval=10,
+    )
+    ratings = spark.createDataFrame(table).coalesce(1)  # the order of a shuffle's input counts
+    model = als.fit(ratings)
+    return Factors(
+        _vectors(model.userFactors, len(pairs.users), settings.als_rank),
+        _vectors(model.itemFactors, len(pairs.items), settings.als_rank),
+    )
+
+
+def _vectors(learned: DataFrame, count: int, rank: int) -> NDArray[np.float32]:
+    rows = learned.toArrow()
+    vectors = np.full((count, rank), np.nan, dtype=np.float32)
+    flat = pc.list_flatten(rows["features"]).to_numpy()
+    vectors[rows["id"].to_numpy()] = flat.reshape(-1, rank)
+    return vectors
+
+
+def measure(spark: SparkSession, settings: Settings, pairs: Interactions) -> dict[str, Any]:
+    """Figures of ALS and of popularity on the time split, by model and metric."""
+    train, test = time_split(pairs)
+    if not len(test):
+        return {}
+    learned = fit(spark, settings, train)
+    scores = {MODEL: factors(learned.users, learned.items), BASELINE: popularity(train)}
+    return {model: evaluate(score, train, test) for model, score in scores.items()}
+
+
+class Trainer:
+    """Looks for new data, trains, publishes."""
+
+    def __init__(self, spark: SparkSession, settings: Settings, graph: Graph):
+        self._spark = spark
+        self._settings = settings
+        self._stage: Stage = graph.stages[STAGE]
+        if TABLE not in self._stage.reads:
+            raise UndeclaredError(f"Stage {STAGE} reads {TABLE}: add it to its `reads`.")
+        self._path = table_path(settings, TABLE)
+        self._output = Output(settings, graph, self._stage)
+        self._seen = self._read_seen()
+        self._looked_at = -1
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds until the next look; the first generation is waited for more closely."""
+        interval = self._settings.als_interval_s
+        return interval if self._seen else min(interval, _FIRST_LOOKS_S)
+
+    def _read_seen(self) -> dict[int, int]:
+        """The offsets that the newest generation has seen, by source partition."""
+        topic = "model-generations"
+        check_reads(self._stage, topic)
+        reader = TopicReader(self._settings.kafka_bootstrap_servers, [topic])
+        newest: dict[str, Any] = {"generation": "", "offsets": []}
+
+        def apply(messages: list) -> None:
+            for message in messages:
+                record = self._output.wire.decode(topic, message.value)
+                if record["generation"] > newest["generation"]:
+                    newest.update(record)
+
+        reader.read_to_end(apply)
+        reader.close()
+        return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
+
+    def look(self) -> Generation | None:
+        """Train and publish if there is enough new since the last generation."""
+        version = Delta.forPath(self._spark, self._path).history(1).collect()[0]["version"]
+        if version == self._looked_at:
+            return None
+        daily = self._spark.read.format("delta").option("versionAsOf", version).load(self._path)
+        if self._count_new(daily) < self._settings.als_min_new:
+            self._looked_at = version
+            return None
+        generation = self._train(daily)
+        if generation is not None:
+            self._publish(generation)
+            self._seen = generation.offsets
+        self._looked_at = version
+        return generation
+
+    def _count_new(self, daily: DataFrame) -> int:
+        new: Any = F.lit(True)
+        for partition, offset in self._seen.items():
+            seen = (F.col("source_partition") == partition) & (F.col("applied_offset") <= offset)
+            new = new & ~seen
+        return daily.where(new).count()
+
+    def _train(self, daily: DataFrame) -> Generation | None:
+        trained_at, started = dt.datetime.now(dt.UTC), time.monotonic()
+        reached = daily.groupBy("source_partition").agg(F.max("applied_offset").alias("offset"))
+        sums = ("heard_ms", "plays", "completes", "likes", "dislikes")
+        totals = daily.groupBy("user_id", "episode_id").agg(
+            *(F.sum(name).alias(name) for name in sums), F.max("last_at").alias("last_at")
+        )
+        pairs = from_totals(pl.DataFrame(pl.from_arrow(totals.toArrow())))
+        if len(pairs.users) < 2 or len(pairs.items) < 2:
+            return None
+        metrics = measure(self._spark, self._settings, pairs)
+        learned = fit(self._spark, self._settings, pairs)
+        return Generation(
+            name=f"{trained_at:%Y%m%dT%H%M%SZ}",
+            trained_at=trained_at,
+            train_seconds=time.monotonic() - started,
+            pairs=pairs,
+            items=learned.items,
+            metrics=metrics,
+            offsets={row["source_partition"]: row["offset"] for row in reached.collect()},
+        )
+
+    def _publish(self, generation: Generation) -> None:
+        """Factors first; the generation's record only once all of them are delivered."""
+        settings = self._settings
+        for episode_id, vector in zip(generation.pairs.items, generation.items, strict=True):
+            if np.isnan(vector).any():
+                continue
+            record = {
+                "episode_id": str(episode_id),
+                "generation": generation.name,
+                "vector": vector.astype("<f4").tobytes(),
+            }
+            self._output.send("item-factors", record, str(episode_id))
+        self._output.flush()
+        record = {
+            "generation": generation.name,
+            "model": MODEL,
+            "items": int((~np.isnan(generation.items).any(axis=1)).sum()),
+            "users": len(generation.pairs.users),
+            "interactions": len(generation.pairs),
+            "rank": settings.als_rank,
+            "alpha": settings.als_alpha,
+            "regularization": settings.als_regularization,
+            "seed": SEED,
+            "offsets": [
+                {"source_partition": partition, "offset": offset}
+                for partition, offset in sorted(generation.offsets.items())
+            ],
+            "trained_at": generation.trained_at,
+            "train_seconds": generation.train_seconds,
+            "metrics": generation.metrics.get(MODEL, {}),
+        }
+        self._output.send("model-generations", record, generation.name)
+        for model, figures in generation.metrics.items():
+            for metric, value in figures.items():
+                record = {
+                    "model": model,
+                    "generation": generation.name,
+                    "metric": metric,
+                    "value": value,
+                    "at": generation.trained_at,
+                }
+                key = f"{model}|{generation.name}|{metric}"
+                self._output.send("model-metrics", record, key)
+        self._output.flush()
+        log.info(
+            "generation %s: %d pairs, %d items, %.1f s, %s",
+            generation.name,
+            len(generation.pairs),
+            len(generation.pairs.items),
+            generation.train_seconds,
+            generation.metrics,
+        )
+
+
+def start(
+    spark: SparkSession, settings: Settings, graph: Graph, stopping: threading.Event
+) -> threading.Thread:
+    """Look every interval until ``stopping``; the thread ends early only by an exception."""
+    trainer = Trainer(spark, settings, graph)
+
+    def run() -> None:
+        try:
+            while not stopping.wait(trainer.interval_s):
+                trainer.look()
+        except Exception:
+            if not stopping.is_set():  # a stop takes the session away in mid-training
+                log.exception("training failed")
+
+    thread = threading.Thread(target=run, name=STAGE, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,200 @@
+"""Micro-batches into real Delta tables: every mode, every kind of repeat, garbage."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs import write_delta
+from jobs.core.facts import FACTS
+from jobs.write_delta import TableWriter, table_path
+from schemas.registry import open_registry
+from streams.kafka import TopicReader, producer
+from streams.wire import Wire
+from topology.graph import dead_letter_name
+from topology.model import Graph
+from topology.settings import Settings
+
+pytestmark = [pytest.mark.spark, pytest.mark.broker]
+
+DAY = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+Place = tuple[str, int, int, bytes]
+
+
+@pytest.fixture
+def wire(settings: Settings, graph: Graph) -> Wire:
+    return Wire(graph, open_registry(settings))
+
+
+@pytest.fixture
+def tables(spark: SparkSession, settings: Settings, graph: Graph) -> Settings:
+    write_delta.create_tables(spark, graph, settings)
+    return settings
+
+
+def micro_batch(spark: SparkSession, places: list[Place]) -> DataFrame:
+    """What Spark's Kafka source would give, in the order of the log."""
+    schema = "topic string, partition int, offset bigint, value binary"
+    return spark.createDataFrame(places, schema).coalesce(1)
+
+
+def rows(settings: Settings, table: str) -> pl.DataFrame:
+    """A table as delta-rs reads it: what the dashboard and DuckDB see."""
+    return pl.DataFrame(pl.from_arrow(DeltaTable(table_path(settings, table)).to_pyarrow_table()))
+
+
+def version(settings: Settings, table: str) -> int:
+    return DeltaTable(table_path(settings, table)).version()
+
+
+def events(partition: int, offsets: range, days: int = 1) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "partition": partition,
+            "offset": list(offsets),
+            "event_id": [f"{partition}-{n}" for n in offsets],
+            "user_id": "u",
+            "episode_id": "e",
+            "kind": "progress",
+            "occurred_at": [DAY + dt.timedelta(days=n % days) for n in offsets],
+            "heard_ms": 1000,
+            "position_ms": 0,
+            **dict.fromkeys(("session_id", "surface", "rank", "arm", "user_agent", "generation")),
+        },
+        schema_overrides={"partition": pl.Int32, "occurred_at": pl.Datetime("ms", "UTC")},
+    )
+
+
+def increments(partition: int, last: int, heard_ms: int, **keys: Any) -> pl.DataFrame:
+    row = {"user_id": "u", "episode_id": "e", "day": DAY.date(), **keys}
+    counts = dict.fromkeys(("impressions", "clicks", "plays", "completes", "likes", "dislikes"), 1)
+    position = {"source_partition": partition, "first_offset": last - 9, "last_offset": last}
+    at = DAY + dt.timedelta(seconds=last)
+    return pl.DataFrame(
+        [{**row, **position, **counts, "heard_ms": heard_ms, "first_at": at, "last_at": at}]
+    )
+
+
+def test_tables_are_created_as_declared_and_readable_outside_spark(tables, graph):
+    for name, declared in graph.delta_tables.items():
+        table = DeltaTable(table_path(tables, name))
+        assert [field.name for field in table.schema().fields] == [
+            column.name for column in declared.columns
+        ]
+        assert table.metadata().partition_columns == list(declared.partition_by)
+        assert table.protocol().reader_features in (None, [])
+        assert table.schema().fields[0].metadata["comment"] == declared.columns[0].doc
+        assert rows(tables, name).is_empty()
+
+
+def test_events_are_appended_once_however_they_are_cut_again(spark, tables, graph, wire):
+    topic = "user-event-batches"
+    writer = TableWriter(spark, tables, graph, [topic])
+
+    def messages(*cuts: range) -> list[Place]:
+        return [(topic, 1, n, wire.encode(topic, events(1, cut))) for n, cut in enumerate(cuts)]
+
+    first = messages(range(0, 50), range(30, 80), range(80, 90))
+    writer(micro_batch(spark, first), 0)
+    assert sorted(rows(tables, "user_events")["source_offset"]) == list(range(90))
+    before = version(tables, "user_events")
+    writer(micro_batch(spark, first), 0)  # foreachBatch again, same process
+    restarted = TableWriter(spark, tables, graph, [topic])
+    restarted(micro_batch(spark, first), 0)  # and again, after a crash
+    assert version(tables, "user_events") == before
+    restarted(micro_batch(spark, messages(range(60, 100))), 1)
+    written = rows(tables, "user_events")
+    assert sorted(written["source_offset"]) == list(range(100))
+    assert written["event_date"].unique().to_list() == [DAY.date()]
+    assert written["heard_ms"].sum() == 100_000
+
+
+def test_daily_amounts_add_up_once(spark, tables, graph, wire):
+    topic, table = "user-episode-daily", "user_vs_episode_daily"
+    writer = TableWriter(spark, tables, graph, [topic])
+    parts = [increments(0, last, heard) for last, heard in ((9, 100), (19, 20), (29, 3))]
+    other = increments(1, 5, 7000, user_id="v")
+    places = [(topic, 0, n, wire.encode(topic, part)) for n, part in enumerate(parts)]
+    writer(micro_batch(spark, [*places[:2], (topic, 1, 0, wire.encode(topic, other))]), 0)
+    again = micro_batch(spark, [places[1], places[0], places[1], places[2]])
+    for one in (writer, TableWriter(spark, tables, graph, [topic])):
+        one(again, 1)
+        got = {row["user_id"]: row for row in rows(tables, table).to_dicts()}
+        print(got, one._applied)
+        assert (got["u"]["heard_ms"], got["u"]["plays"]) == (123, 3)
+        assert (got["u"]["applied_offset"], got["u"]["source_partition"]) == (29, 0)
+        assert got["u"]["first_at"] == DAY + dt.timedelta(seconds=9)
+        assert got["u"]["last_at"] == DAY + dt.timedelta(seconds=29)
+        assert got["v"]["heard_ms"] == 7000
+        assert len(got) == 2
+
+
+def test_records_garbage_and_tombstones(spark, tables, graph, wire):
+    topics = [topic for topic in FACTS if graph.topics[topic].format == "avro"]
+    writer = TableWriter(spark, tables, graph, topics)
+
+    def episode(title: str) -> bytes:
+        return wire.encode(
+            "episode-metadata",
+            {"episode_id": "x:1", "title": title, "show_id": "s", "show_title": "S",
+             "categories": ["Science"], "published_at": DAY, "source": "rss"},
+        )  # fmt: skip
+
+    transcript = {"episode_id": "x:1", "status": "ok", "text": "three plain words"}
+    item = {"episode_id": "x:1", "title": "T", "show": "S", "score": 0.5, "reason": "new",
+            "parts": {"als": 0.1, "content": 0.2, "trending": 0.3}}  # fmt: skip
+    shown = {"user_id": "u", "generation": "g", "updated_at": DAY, "caused_by": "c",
+             "source_partition": 0, "offset": 4, "items": [item]}  # fmt: skip
+    metric = {"model": "als", "generation": "g", "metric": "m", "value": 1.5, "at": DAY}
+    settings = tables
+    bad = b"\x01 not a frame"
+    sender = producer(settings.kafka_bootstrap_servers)
+    placed: list[int] = []
+    sender.produce(
+        "episode-metadata", bad, b"a key", headers=[("mine", b"kept")], partition=0,
+        on_delivery=lambda error, message: placed.append(message.offset()),
+    )  # fmt: skip
+    sender.flush(30)
+    batch = micro_batch(
+        spark,
+        [
+            ("episode-metadata", 0, 1, episode("old")),
+            ("episode-metadata", 0, placed[0], bad),
+            ("episode-metadata", 0, 2, episode("new")),
+            ("episode-metadata", 0, 3, None),
+            ("episode-transcripts", 1, 0, wire.encode("episode-transcripts", transcript)),
+            ("recommendations", 1, 0, wire.encode("recommendations", shown)),
+            ("recommendations", 0, 0, wire.encode("recommendations", shown)),
+            ("model-metrics", 0, 0, wire.encode("model-metrics", metric)),
+        ],
+    )
+    for _ in range(2):
+        writer(batch, 0)
+        assert rows(settings, "episodes")["title"].to_list() == ["new"]
+        assert rows(settings, "episodes")["published_at"].to_list() == [DAY]
+        assert rows(settings, "transcripts")["words"].to_list() == [3]
+        history = rows(settings, "recommendations_history")
+        assert len(history) == 2
+        assert history["items"][0][0]["content"] == 0.2
+        assert rows(settings, "model_metrics")["value"].to_list() == [1.5]
+    reader = TopicReader(settings.kafka_bootstrap_servers, [dead_letter_name("episode-metadata")])
+    dead: list = []
+    reader.read_to_end(dead.extend)
+    reader.close()
+    assert {(m.value, m.key, m.header("mine")) for m in dead} == {(bad, b"a key", b"kept")}
+    assert dead[0].header("__connect.errors.offset") == str(placed[0]).encode()
+    assert b"frame" in (dead[0].header("__connect.errors.exception.message") or b"")
+
+
+def test_history_of_many_days_is_one_file_a_day(spark, tables, graph, wire):
+    topic = "user-event-batches"
+    batch = [(topic, 0, 0, wire.encode(topic, events(0, range(12_000), days=60)))]
+    TableWriter(spark, tables, graph, [topic])(micro_batch(spark, batch), 0)
+    table = DeltaTable(table_path(tables, "user_events"))
+    assert len(table.file_uris()) == 60
+    assert len(rows(tables, "user_events")) == 12_000
