@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import fastavro
+import requests
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import files
@@ -16,6 +18,7 @@ from topology.settings import Settings
 
 SCHEMAS_TOPIC = "_schemas"
 _RELOAD_EVERY_S = 5.0
+_REST_TIMEOUT_S = 30.0
 
 
 def declared_subjects(graph: Graph) -> dict[str, str]:
@@ -113,32 +116,62 @@ class TopicRegistry:
 
 
 class RestRegistry:
-    """Ids from the REST API of a Confluent-compatible registry."""
+    """Ids from the REST API of a Confluent-compatible registry.
+
+    Failures are requests' exceptions.
+    """
 
     def __init__(self, url: str):
-        from confluent_kafka.schema_registry import SchemaRegistryClient
-
-        self.client = SchemaRegistryClient({"url": url})
+        self._url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.headers["Content-Type"] = "application/vnd.schemaregistry.v1+json"
         self._parsed: dict[int, Any] = {}
         self._ids: dict[str, int] = {}
 
     def schema(self, schema_id: int) -> Any:
-        from confluent_kafka.schema_registry.error import SchemaRegistryError
-
         if schema_id not in self._parsed:
-            try:
-                text = self.client.get_schema(schema_id).schema_str
-            except SchemaRegistryError as error:
-                if error.http_status_code == 404:
-                    raise UnknownSchemaError(f"schema id {schema_id} is not registered") from None
-                raise
-            self._parsed[schema_id] = fastavro.parse_schema(json.loads(text or "null"))
+            answer = self._ask("GET", f"schemas/ids/{schema_id}", missing_ok=True)
+            if answer is None:
+                raise UnknownSchemaError(f"schema id {schema_id} is not registered")
+            self._parsed[schema_id] = fastavro.parse_schema(json.loads(answer["schema"]))
         return self._parsed[schema_id]
 
     def id_of(self, subject: str) -> int:
         if subject not in self._ids:
-            self._ids[subject] = int(self.client.get_latest_version(subject).schema_id or 0)
+            path = f"subjects/{quote(subject, safe='')}/versions/latest"
+            answer = self._ask("GET", path, missing_ok=True)
+            if answer is None:
+                raise KeyError(
+                    f"{subject} is not registered: run `podstream topology apply` for this registry"
+                )
+            self._ids[subject] = answer["id"]
         return self._ids[subject]
+
+    def texts(self) -> dict[str, dict[int, str]]:
+        """Subject -> version -> schema text, of everything registered."""
+        found: dict[str, dict[int, str]] = {}
+        for subject in self._ask("GET", "subjects"):
+            path = f"subjects/{quote(subject, safe='')}/versions"
+            found[subject] = {
+                version: self._ask("GET", f"{path}/{version}")["schema"]
+                for version in self._ask("GET", path)
+            }
+        return found
+
+    def register(self, subject: str, text: str, compatibility: str) -> None:
+        """Add a version of an Avro schema; later ones must be compatible in this way."""
+        name = quote(subject, safe="")
+        self._ask("PUT", f"config/{name}", {"compatibility": compatibility})
+        self._ask("POST", f"subjects/{name}/versions", {"schema": text, "schemaType": "AVRO"})
+
+    def _ask(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
+        answer = self._session.request(
+            method, f"{self._url}/{path}", json=body, timeout=_REST_TIMEOUT_S
+        )
+        if missing_ok and answer.status_code == requests.codes.not_found:
+            return None
+        answer.raise_for_status()
+        return answer.json()
 
 
 def open_registry(settings: Settings) -> Registry:

@@ -80,7 +80,7 @@ def observe(settings: Settings, graph: Graph, *, mongo: bool = True) -> Observed
             name: ObservedTopic(len(topic.partitions), configs.get(name, {}))
             for name, topic in metadata.topics.items()
         },
-        subjects=_subjects(settings, exists=SCHEMAS_TOPIC in metadata.topics),
+        subjects=read_subjects(settings, exists=SCHEMAS_TOPIC in metadata.topics),
         indexes=_indexes(settings, graph) if mongo else {},
     )
 
@@ -92,7 +92,9 @@ def execute(settings: Settings, actions: Sequence[Action]) -> None:
     _alter_configs(admin, [a for a in actions if isinstance(a, AlterConfig)])
     schemas = [a for a in actions if isinstance(a, RegisterSchema)]
     if schemas and settings.schema_registry_url:
-        _register_by_rest(settings.schema_registry_url, schemas)
+        registry = RestRegistry(settings.schema_registry_url)
+        for schema in schemas:
+            registry.register(schema.subject, schema.text, COMPATIBILITY)
     elif schemas:
         _register_in_topic(settings.kafka_bootstrap_servers, schemas)
     indexes = [a for a in actions if isinstance(a, CreateIndex)]
@@ -179,9 +181,10 @@ def _alter_configs(admin: AdminClient, actions: Sequence[AlterConfig]) -> None:
 # -- schemas ---------------------------------------------------------------------------------
 
 
-def _subjects(settings: Settings, *, exists: bool) -> dict[str, dict[int, str]]:
+def read_subjects(settings: Settings, *, exists: bool) -> dict[str, dict[int, str]]:
+    """Subject -> version -> schema text, as registered; ``exists``: there is a `_schemas` topic."""
     if settings.schema_registry_url:
-        return _subjects_by_rest(settings.schema_registry_url)
+        return RestRegistry(settings.schema_registry_url).texts()
     if not exists:
         return {}
     registry = TopicRegistry(settings.kafka_bootstrap_servers)
@@ -192,27 +195,6 @@ def _subjects(settings: Settings, *, exists: bool) -> dict[str, dict[int, str]]:
         }
     finally:
         registry.close()
-
-
-def _subjects_by_rest(url: str) -> dict[str, dict[int, str]]:
-    client = RestRegistry(url).client
-    return {
-        subject: {
-            version: client.get_version(subject, version).schema.schema_str or "null"
-            for version in client.get_versions(subject)
-        }
-        for subject in client.get_subjects()
-    }
-
-
-def _register_by_rest(url: str, actions: Sequence[RegisterSchema]) -> None:
-    from confluent_kafka.schema_registry import Schema
-
-    client = RestRegistry(url).client
-    for action in actions:
-        if action.version == 1:
-            client.set_compatibility(action.subject, COMPATIBILITY)
-        client.register_schema(action.subject, Schema(action.text, "AVRO"))
 
 
 def _register_in_topic(bootstrap_servers: str, actions: Sequence[RegisterSchema]) -> None:

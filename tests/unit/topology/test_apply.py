@@ -1,0 +1,133 @@
+"""Registering through a registry's REST API; what needs a broker is in tests/broker."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from schemas import files
+from schemas.codec import RecordCodec, UnknownSchemaError, unframe
+from schemas.registry import open_registry
+from topology.apply import COMPATIBILITY, execute, read_subjects
+from topology.graph import build_graph
+from topology.plan import Observed, RegisterSchema, plan
+from topology.settings import Settings
+
+
+class RegistryServer(ThreadingHTTPServer):
+    """The routes of Confluent's registry that we call, over a dict."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), RegistryHandler)
+        self.subjects: dict[str, list[dict[str, Any]]] = {}
+        self.compatibility: dict[str, str] = {}
+
+
+class RegistryHandler(BaseHTTPRequestHandler):
+    server: RegistryServer
+
+    def _answer(self, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _body(self) -> Any:
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def do_GET(self) -> None:
+        match unquote(self.path.partition("?")[0]).strip("/").split("/"):
+            case ["subjects"]:
+                self._answer(list(self.server.subjects))
+            case ["subjects", subject, "versions"]:
+                self._answer([entry["version"] for entry in self.server.subjects[subject]])
+            case ["subjects", subject, "versions", number]:
+                if subject not in self.server.subjects:
+                    self.send_error(404)
+                    return
+                place = -1 if number == "latest" else int(number) - 1
+                self._answer(self.server.subjects[subject][place])
+            case ["schemas", "ids", number]:
+                entries = [e for group in self.server.subjects.values() for e in group]
+                found = [entry for entry in entries if entry["id"] == int(number)]
+                if not found:
+                    self.send_error(404)
+                    return
+                self._answer({"schema": found[0]["schema"]})
+
+    def do_POST(self) -> None:
+        _, subject, _ = unquote(self.path.partition("?")[0]).strip("/").split("/")
+        entries = self.server.subjects.setdefault(subject, [])
+        schema_id = sum(map(len, self.server.subjects.values())) + 1
+        entry = {"subject": subject, "version": len(entries) + 1, "id": schema_id}
+        entries.append({**entry, "schema": self._body()["schema"]})
+        self._answer({"id": schema_id})
+
+    def do_PUT(self) -> None:
+        subject = unquote(self.path).strip("/").split("/")[1]
+        self.server.compatibility[subject] = self._body()["compatibility"]
+        self._answer({"compatibility": self.server.compatibility[subject]})
+
+    def log_message(self, *_: Any) -> None:
+        """Tests are quiet."""
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
+    settings = Settings(schema_registry_url=f"http://127.0.0.1:{registry.server_port}")
+    graph = build_graph(1)
+
+    def wanted() -> list[RegisterSchema]:
+        observed = Observed(subjects=read_subjects(settings, exists=False))
+        return [a for a in plan(graph, observed) if isinstance(a, RegisterSchema)]
+
+    actions = wanted()
+    assert actions
+    execute(settings, actions)
+    assert set(registry.compatibility.values()) == {COMPATIBILITY}
+    assert registry.compatibility.keys() == registry.subjects.keys()
+    (entry,) = registry.subjects["episode-ids-value"]
+    assert json.loads(entry["schema"]) == files.load("episode_ref")
+    assert wanted() == []
+
+
+def test_records_go_round_by_the_registrys_ids(registry: RegistryServer) -> None:
+    url = f"http://127.0.0.1:{registry.server_port}"
+    settings = Settings(schema_registry_url=url)
+    execute(settings, [a for a in plan(build_graph(1), Observed()) if hasattr(a, "text")])
+    rest = open_registry(settings)
+    codec = RecordCodec("blend-weights", "blend_weights", rest)
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    names = ("als", "content", "trending", "intercept")
+    record = {
+        **dict.fromkeys(names, 0.5),
+        **dict.fromkeys(("source_partition", "samples", "offset"), 3),
+        "at": at,
+    }
+    framed = codec.encode(record)
+    assert codec.decode(framed) == record
+    assert unframe(framed)[0] == registry.subjects["blend-weights-value"][0]["id"]
+    with pytest.raises(UnknownSchemaError, match="id 999 is not registered"):
+        rest.schema(999)
+    with pytest.raises(KeyError, match="nothing-value is not registered"):
+        rest.id_of("nothing-value")
+
+
+def test_a_cluster_without_its_schema_topic_has_no_subjects() -> None:
+    assert read_subjects(Settings(), exists=False) == {}
