@@ -25,7 +25,7 @@ from streams import kafka
 from streams.context import Context, Message
 from streams.core.batching import Batch, Chunk, PartitionBatcher, accounted_to
 from streams.core.events import EventDecoder
-from streams.wire import dead_letter_headers, error_headers
+from streams.wire import ERROR_PREFIX, dead_letter_headers, error_headers
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
 from topology.settings import Settings, get_settings
@@ -39,6 +39,8 @@ POLL_RECORDS = 20_000
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
 TIMEOUT_S = 60.0
+CLOCK_SKEW_MS = 60_000
+"""How far the clocks of two processes may differ that own a partition one after the other."""
 
 
 class DeliveryError(RuntimeError):
@@ -88,6 +90,7 @@ class BatchEvents:
         self._schema = str(graph.topics[self._target].schema)
         self._decoder = decoder
         self._batchers: dict[int, PartitionBatcher] = {}
+        self._dead_before: dict[int, set[int]] = {}
         self._delivered: dict[int, int] = {}
         self._committed_at = self._reported_at = time.monotonic()
         self._failure: KafkaError | None = None
@@ -147,7 +150,9 @@ class BatchEvents:
         for chunk in _chunk(records).cut():
             batch = batcher.batch(chunk)
             for place, error in batch.refused.items():
-                self._dead_letter(records[start + place], error)
+                record = records[start + place]
+                if record.offset() not in self._dead_before[batch.partition]:
+                    self._dead_letter(record, error)
             if batch.refused:
                 # What is refused is on record before the batch that accounts for it.
                 self._settle()
@@ -261,6 +266,7 @@ class BatchEvents:
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for part in partitions:
             self._batchers.pop(part.partition, None)
+            self._dead_before.pop(part.partition, None)
         consumer.incremental_unassign(partitions)
 
     def _resume(self, partition: int) -> PartitionBatcher:
@@ -270,12 +276,16 @@ class BatchEvents:
         )
         try:
             low, high = _ends(reader, self._source, partition)
-            next_offset = max(self._accounted(reader, partition), low)
+            next_offset, written_ms = self._last_batch(reader, partition)
+            next_offset = max(next_offset, low)
             if next_offset > high:
                 raise LogMismatchError(
                     f"{self._target}[{partition}] accounts for {self._source} up to offset "
                     f"{next_offset - 1}, which ends at {high}: was the topic made anew?"
                 )
+            self._dead_before[partition] = self._refused_since(
+                reader, written_ms, partition, next_offset
+            )
             window = self._settings.dedup_window
             batcher = PartitionBatcher(partition, next_offset, window, self._decoder)
             for records in _read(
@@ -286,12 +296,27 @@ class BatchEvents:
         finally:
             reader.close()
 
-    def _accounted(self, reader: Consumer, partition: int) -> int:
-        """First source offset that no batch accounts for."""
+    def _last_batch(self, reader: Consumer, partition: int) -> tuple[int, int]:
+        """First source offset that no batch accounts for, and when the last batch was written."""
         low, high = _ends(reader, self._target, partition)
         for records in _read(reader, self._target, partition, max(low, high - 1), high):
-            return accounted_to(records[-1].headers() or ())
-        return 0
+            return accounted_to(records[-1].headers() or ()), records[-1].timestamp()[1]
+        return 0, 0
+
+    def _refused_since(
+        self, reader: Consumer, written_ms: int, partition: int, next_offset: int
+    ) -> set[int]:
+        """Source offsets that were refused, but that no batch accounts for: a kill came between."""
+        _, high = _ends(reader, self._dead, 0)
+        since = TopicPartition(self._dead, 0, max(0, written_ms - CLOCK_SKEW_MS))
+        (start,) = reader.offsets_for_times([since], timeout=TIMEOUT_S)
+        refused = set()
+        for records in _read(reader, self._dead, 0, max(start.offset, 0), high):
+            for record in records:
+                errors = dict(record.headers() or ())
+                if int(errors.get(ERROR_PREFIX + "partition", b"-1")) == partition:
+                    refused.add(int(errors[ERROR_PREFIX + "offset"]))
+        return {offset for offset in refused if offset >= next_offset}
 
 
 def _chunk(records: list[Record]) -> Chunk:

@@ -1,0 +1,203 @@
+"""`batch_events` against a broker: garbage is put aside as it came, the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from schemas import columnar
+from schemas.codec import RecordCodec, frame
+from schemas.registry import TopicRegistry
+from streams.context import Message
+from streams.core.batching import FIRST_OFFSET, LAST_OFFSET
+from streams.kafka import TopicReader, producer
+from streams.wire import ERROR_PREFIX
+from topology.apply import apply_topology
+from topology.embedded.broker import running_broker
+from topology.settings import Settings
+
+pytestmark = pytest.mark.broker
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 2
+DAY_S = 86_400
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("batch")
+    with running_broker(home) as bootstrap:
+        settings = Settings(
+            podstream_home=home, kafka_bootstrap_servers=bootstrap, event_partitions=PARTITIONS
+        )
+        apply_topology(settings, mongo=False)
+        yield settings
+
+
+@contextmanager
+def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen]:
+    environment = {
+        **os.environ,
+        "PODSTREAM_HOME": str(settings.podstream_home),
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "EVENT_PARTITIONS": str(PARTITIONS),
+    }
+    with (settings.podstream_home / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.batch_events"],
+            env=environment,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Log:
+    """What is in topics so far."""
+
+    def __init__(self, settings: Settings, *topics: str):
+        self._reader = TopicReader(settings.kafka_bootstrap_servers, topics)
+        self.messages: dict[str, list[Message]] = {topic: [] for topic in topics}
+
+    def read(self) -> None:
+        def keep(messages: list[Message]) -> None:
+            for message in messages:
+                self.messages[message.topic].append(message)
+
+        self._reader.read_to_end(keep)
+
+    def events(self) -> pl.DataFrame:
+        batches = self.messages["user-event-batches"]
+        return pl.concat([columnar.from_message(m.value, "user_event") for m in batches])
+
+    def accounted(self, partition: int) -> list[int]:
+        ranges = [
+            [int(message.header(name) or b"") for name in (FIRST_OFFSET, LAST_OFFSET)]
+            for message in self.messages["user-event-batches"]
+            if message.partition == partition
+        ]
+        return [offset for first, last in ranges for offset in range(first, last + 1)]
+
+    def wait_for(self, read: list[int]) -> None:
+        """Until that many offsets of each partition are accounted for."""
+        deadline = time.monotonic() + 60
+        while any(self.accounted(p)[-1:] != [n - 1] for p, n in enumerate(read) if n):
+            assert time.monotonic() < deadline, [len(self.accounted(p)) for p in range(PARTITIONS)]
+            self.read()
+
+
+def event(codec: RecordCodec, event_id: str, **changes: object) -> bytes:
+    record = {
+        "event_id": event_id,
+        "user_id": "ada",
+        "episode_id": "pi:1",
+        "kind": "play",
+        "occurred_at": datetime.now(UTC),
+        **changes,
+    }
+    return codec.encode(record)
+
+
+def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings: Settings) -> None:
+    codec = RecordCodec(
+        "user-events", "user_event", TopicRegistry(settings.kafka_bootstrap_servers)
+    )
+    tomorrow = datetime.fromtimestamp(time.time() + 2 * DAY_S, UTC)
+    bad = [
+        b"not a frame",
+        None,
+        frame(987_654, b"payload"),
+        frame(1, b"\xff\xff\xff"),
+        event(codec, "negative", heard_ms=-1),
+        event(codec, "tomorrow", occurred_at=tomorrow),
+        event(codec, "", heard_ms=1),
+        event(codec, "long", surface="x" * 1025),
+    ]
+    good = [event(codec, f"good-{number}") for number in range(300)]
+    values = [value for n, one in enumerate(good) for value in ([one, bad[n]] if n < 8 else [one])]
+    values.append(event(codec, "good-7"))
+    out = producer(settings.kafka_bootstrap_servers)
+
+    def write() -> None:
+        for number, value in enumerate(values):
+            headers = [("trace", str(number).encode())]
+            out.produce("user-events", value, key=b"ada", partition=1, headers=headers)
+        out.flush()
+
+    log = Log(settings, "user-events", "user-event-batches", "user-events.dlq")
+    write()
+    with batch_events(settings, "first") as process:
+        log.wait_for([0, len(values)])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    dead = log.messages["user-events.dlq"]
+    assert [message.value for message in dead] == bad
+    assert {message.key for message in dead} == {b"ada"}
+    assert [message.header("trace") for message in dead] == [b"%d" % (2 * n + 1) for n in range(8)]
+    for message in dead:
+        offset = int(message.header(ERROR_PREFIX + "offset") or b"")
+        assert log.messages["user-events"][offset].value == message.value
+        assert message.header(ERROR_PREFIX + "partition") == b"1"
+        assert message.header(ERROR_PREFIX + "stage") == b"batch_events"
+    assert log.events()["event_id"].to_list() == [f"good-{n}" for n in range(300)]
+
+    # All of it once more, through a process that has only the log to know what was before.
+    write()
+    with batch_events(settings, "second"):
+        log.wait_for([0, 2 * len(values)])
+    assert log.events().height == 300
+    assert len(log.messages["user-events.dlq"]) == 16
+    assert log.accounted(1) == list(range(2 * len(values)))
+
+
+def test_partitions_move_between_processes_without_loss(settings: Settings) -> None:
+    codec = RecordCodec(
+        "user-events", "user_event", TopicRegistry(settings.kafka_bootstrap_servers)
+    )
+    log = Log(settings, "user-events", "user-event-batches", "user-events.dlq")
+    log.read()
+    before = [sum(m.partition == p for m in log.messages["user-events"]) for p in range(PARTITIONS)]
+    out = producer(settings.kafka_bootstrap_servers)
+    sent = list(before)
+
+    def write(number: int) -> None:
+        for _ in range(number):
+            for partition in range(PARTITIONS):
+                value = event(codec, f"moved-{partition}-{sent[partition]}")
+                out.produce("user-events", value, partition=partition)
+                sent[partition] += 1
+        out.flush()
+
+    with batch_events(settings, "one") as one:
+        write(500)
+        log.wait_for(sent)
+        with batch_events(settings, "two") as two:
+            for _ in range(30):
+                write(50)
+                time.sleep(0.1)
+            one.send_signal(signal.SIGTERM)
+            assert one.wait(30) == 0
+            write(500)
+            log.wait_for(sent)
+            two.send_signal(signal.SIGTERM)
+            assert two.wait(30) == 0
+    ids = log.events().unique(["partition", "offset"])["event_id"]
+    moved = ids.filter(ids.str.starts_with("moved"))
+    assert moved.len() == moved.n_unique() == sum(sent) - sum(before)
+    for partition, total in enumerate(sent):
+        assert sorted(set(log.accounted(partition))) == list(range(total))
