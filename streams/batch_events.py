@@ -101,6 +101,7 @@ class BatchEvents:
             **{
                 # After a failure nothing later may get into the log: it would hide the gap.
                 "enable.gapless.guarantee": True,
+                "message.timeout.ms": 0,
                 "linger.ms": 0,
                 "queue.buffering.max.kbytes": 131_072,
             },
@@ -272,7 +273,9 @@ class BatchEvents:
     def _resume(self, partition: int) -> PartitionBatcher:
         """A batcher that goes on where the last batch of the partition ended."""
         reader = kafka.reader(
-            self._settings.kafka_bootstrap_servers, self._stage, **{"enable.partition.eof": True}
+            self._settings.kafka_bootstrap_servers,
+            self._stage,
+            **{"enable.partition.eof": True, "fetch.wait.max.ms": 10},
         )
         try:
             low, high = _ends(reader, self._source, partition)
