@@ -1,0 +1,195 @@
+"""The event path in memory: what listeners did, through every stage, to counts and rankings."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from streams.core.trending import ALL, merge_scopes
+from streams.memory import MemoryRuntime
+from topology.graph import build_graph
+from topology.settings import Settings
+
+START = datetime(2026, 1, 1, 23, 57, tzinfo=UTC)
+COUNTED = {"impression": "impressions", "click": "clicks", "play": "plays", "complete": "completes"}
+KINDS = (*COUNTED, "progress", "like", "dislike")
+NAMES = (*COUNTED.values(), "heard_ms")
+TRACKERS = ("track_engagement", "track_listening", "rank_trending")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> MemoryRuntime:
+    settings = Settings(podstream_home=tmp_path, event_partitions=3)
+    runtime = MemoryRuntime(build_graph(3), settings)
+    runtime.log.now_ms = int((START + timedelta(hours=1)).timestamp() * 1000)
+    for stage in ("batch_events", *TRACKERS):
+        runtime.start(stage)
+    for number in range(8):
+        category = "Tv" if number % 2 else "News"
+        episode = {
+            "episode_id": f"pi:{number}",
+            "title": f"Episode {number}",
+            "show_id": "pi:show",
+            "show_title": "Show",
+            "categories": [category],
+            "source": "import",
+        }
+        runtime.log.append("episode-metadata", episode, key=f"pi:{number}")
+    return runtime
+
+
+def events(number: int, seed: int) -> list[dict]:
+    chance = random.Random(seed)
+    return [
+        {
+            "event_id": f"e{seed}-{n}",
+            "user_id": f"u{chance.randrange(6)}",
+            "episode_id": f"pi:{chance.randrange(8)}",
+            "kind": chance.choice(KINDS),
+            "occurred_at": START + timedelta(milliseconds=chance.randrange(6 * 60_000)),
+            "heard_ms": chance.randrange(60_000),
+        }
+        for n in range(number)
+    ]
+
+
+def write(runtime: MemoryRuntime, log: list[dict]) -> None:
+    for event in log:
+        runtime.log.append("user-events", event, key=event["user_id"])
+
+
+def add_up(log: list[dict], *keys: str) -> Counter:
+    """Counts by the named parts of an event, in plain Python; zeros are left out."""
+    total: Counter = Counter()
+    for event in log:
+        parts = {
+            **event,
+            "bucket": event["occurred_at"].replace(second=0, microsecond=0),
+            "day": event["occurred_at"].date(),
+        }
+        key = tuple(parts[name] for name in keys)
+        total[*key, "heard_ms"] += event["heard_ms"]
+        if event["kind"] in COUNTED:
+            total[*key, COUNTED[event["kind"]]] += 1
+    return +total
+
+
+def windows(runtime: MemoryRuntime) -> Counter:
+    """As a reader has them: of each part the highest offset, and the parts added up."""
+    parts: dict[tuple, dict] = {}
+    for frame in runtime.log.decoded("engagement-windows"):
+        for row in frame.iter_rows(named=True):
+            key = (row["episode_id"], row["bucket"], row["source_partition"])
+            if key not in parts or row["offset"] >= parts[key]["offset"]:
+                parts[key] = row
+    total: Counter = Counter()
+    for (episode, bucket, _), row in parts.items():
+        for name in NAMES:
+            total[episode, bucket, name] += row[name]
+    return +total
+
+
+def days(runtime: MemoryRuntime) -> Counter:
+    """As a reader has them: messages whose range was applied already are skipped."""
+    total: Counter = Counter()
+    applied: dict[int, int] = {}
+    for frame in runtime.log.decoded("user-episode-daily"):
+        source, last = frame.row(0, named=True)["source_partition"], frame["last_offset"][0]
+        if last > applied.get(source, -1):
+            applied[source] = last
+            for row in frame.iter_rows(named=True):
+                for name in NAMES:
+                    total[row["user_id"], row["episode_id"], row["day"], name] += row[name]
+    return +total
+
+
+def ranking(runtime: MemoryRuntime, scope: str) -> list[dict]:
+    records = runtime.log.decoded("trending-episodes")
+    return merge_scopes(record for record in records if record["scope"] == scope)
+
+
+def test_counts_are_those_of_the_events_through_crashes(runtime: MemoryRuntime) -> None:
+    log = events(400, seed=1)
+    for start in range(0, 400, 80):
+        write(runtime, log[start : start + 80])
+        write(runtime, log[start : start + 5])  # a client that tries again
+        runtime.run(max_batch=20 + start % 7)
+        for stage in TRACKERS:
+            runtime.crash(stage, redeliver=start // 80)
+    runtime.run()
+    assert windows(runtime) == add_up(log, "episode_id", "bucket")
+    assert days(runtime) == add_up(log, "user_id", "episode_id", "day")
+
+
+def test_garbage_is_put_aside_and_everything_read_is_somewhere(runtime: MemoryRuntime) -> None:
+    log = events(50, seed=2)
+    write(runtime, log[:25])
+    runtime.log.append("user-events", b"garbage", key="u1", headers=(("trace", b"7"),))
+    write(runtime, log[25:])
+    runtime.log.append("user-event-batches", b"no batch", partition=0)
+    runtime.run()
+    (dead,) = runtime.log.records("user-events.dlq")
+    assert (dead.value, dead.key, dead.header("trace")) == (b"garbage", b"u1", b"7")
+    assert sum(frame.height for frame in _batches(runtime)) == 50
+    assert windows(runtime) == add_up(log, "episode_id", "bucket")
+    # Each stage that could not use it says so.
+    verdicts = runtime.log.records("user-event-batches.dlq")
+    assert {message.value for message in verdicts} == {b"no batch"}
+    assert {message.header("__connect.errors.stage") for message in verdicts} == {
+        b"track_engagement",
+        b"track_listening",
+    }
+
+
+def _batches(runtime: MemoryRuntime) -> list:
+    return [
+        runtime.log.wire.decode(message.topic, message.value)
+        for message in runtime.log.records("user-event-batches")
+        if message.value != b"no batch"
+    ]
+
+
+def test_what_is_played_now_ranks_above_what_was_played_then(runtime: MemoryRuntime) -> None:
+    def plays(episode: str, number: int, at: datetime, seed: int) -> list[dict]:
+        played = [{**event, "kind": "play"} for event in events(number, seed)]
+        return [{**event, "episode_id": episode, "occurred_at": at} for event in played]
+
+    then = START - timedelta(hours=2)
+    write(runtime, plays("pi:1", 40, then, seed=3))
+    runtime.run()
+    assert [place["episode_id"] for place in ranking(runtime, ALL)] == ["pi:1"]
+    write(runtime, plays("pi:2", 10, START, seed=4) + plays("pi:4", 3, START, seed=5))
+    runtime.run()
+    assert [place["episode_id"] for place in ranking(runtime, ALL)] == ["pi:2", "pi:4", "pi:1"]
+    assert [place["plays"] for place in ranking(runtime, "category:News")] == [10, 3]
+    assert [place["episode_id"] for place in ranking(runtime, "category:Tv")] == ["pi:1"]
+
+    before = len(runtime.log.records("trending-episodes"))
+    runtime.run()
+    assert len(runtime.log.records("trending-episodes")) == before
+    runtime.crash("rank_trending")
+    runtime.run()
+    assert [place["episode_id"] for place in ranking(runtime, ALL)] == ["pi:2", "pi:4", "pi:1"]
+
+
+def test_what_is_too_old_leaves_ranking_and_state(runtime: MemoryRuntime) -> None:
+    old = events(30, seed=6)
+    write(runtime, [{**e, "occurred_at": START - timedelta(hours=7)} for e in old])
+    runtime.run()
+    assert ranking(runtime, ALL)
+    write(runtime, [{**e, "kind": "play", "episode_id": "pi:1"} for e in events(30, seed=7)])
+    write(
+        runtime,
+        [{**e, "kind": "play", "episode_id": f"pi:{n}"} for n, e in enumerate(events(8, 8))],
+    )
+    runtime.run()
+    held = [
+        int.from_bytes(key, "big")
+        for (_, key) in runtime.tables["rank_trending"]["trending"]
+        if key != b"at"
+    ]
+    assert min(held) > int((START - timedelta(hours=6)).timestamp() * 1000)
