@@ -64,9 +64,9 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             tables=(
                 Table(
                     "engagement",
-                    "Counts per episode and minute of one source partition and UTC hour.",
-                    key="partition (4 bytes, big-endian) and UTC hour (8 bytes)",
-                    value="Arrow IPC stream: the rows, and the last offset applied to them",
+                    "Counts per episode of one source partition and UTC minute.",
+                    key="partition (4 bytes, big-endian) and start of the minute (8 bytes, ms)",
+                    value="Arrow IPC stream: episode, last offset applied, counts",
                     partitions=event_partitions,
                 ),
             ),
@@ -101,9 +101,11 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             tables=(
                 Table(
                     "trending",
-                    "Recent counts of the episodes of one partition.",
-                    key="partition (4 bytes, big-endian)",
-                    value="Arrow IPC stream: episode, bucket, source partition, offset, weight",
+                    "Recent counts of the episodes of one partition, and its newest minute.",
+                    key="partition (4 bytes, big-endian) and start of the minute (8 bytes, ms), "
+                    "or partition and `at`",
+                    value="Arrow IPC stream: episode, source partition, offset, plays, completes; "
+                    "or the newest minute (8 bytes, ms)",
                     partitions=event_partitions,
                 ),
             ),
