@@ -62,12 +62,17 @@ class Context(Protocol):
     settings: Settings
     registry: Registry
 
-    def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
+    def agent(
+        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+    ) -> Callable[[Handler], Handler]:
         """Register ``handler(messages)`` for a consumed topic.
 
         It gets what has arrived, at most ``max_batch`` messages. Its messages are acknowledged
         once it has returned and everything it sent and put has been delivered; if it raises, the
         worker ends without acknowledging, and the messages come again.
+
+        ``confirm(messages)`` is asked a while after the handler has returned, before they are
+        acknowledged: whether an outside store still has what was written. It raises if not.
         """
 
     def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -13,6 +14,8 @@ from confluent_kafka import Message as KafkaMessage
 from streams.context import Message
 
 log = logging.getLogger(__name__)
+
+CRASH_EXIT_CODE = 70
 
 
 def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
@@ -121,8 +124,18 @@ class TopicReader:
         self._consumer.close()
 
 
+def end_process(why: str) -> NoReturn:
+    """Log the exception being handled and end at once, as after kill -9: work then comes again."""
+    log.critical(why, exc_info=True)
+    logging.shutdown()
+    os._exit(CRASH_EXIT_CODE)
+
+
 class BackgroundReader(threading.Thread):
-    """Follows topics in a thread: reads to the end, says so, and goes on."""
+    """Follows topics in a thread: reads to the end, says so, and goes on.
+
+    If it cannot go on the process ends: nobody may work with references that stand still.
+    """
 
     def __init__(
         self,
@@ -138,12 +151,16 @@ class BackgroundReader(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        self._reader.read_to_end(self._apply)
-        self._caught_up()
-        while not self._stopping.is_set():
-            if messages := self._reader.poll(0.25):
-                self._apply(messages)
-        self._reader.close()
+        try:
+            self._reader.read_to_end(self._apply)
+            self._caught_up()
+            while not self._stopping.is_set():
+                if messages := self._reader.poll(0.25):
+                    self._apply(messages)
+            self._reader.close()
+        except BaseException:
+            if not self._stopping.is_set():
+                end_process(f"{self.name} cannot go on; the process ends")
 
     def stop(self) -> None:
         self._stopping.set()

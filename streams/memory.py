@@ -112,11 +112,18 @@ class MemoryContext(Context):
         self.timers: list[Callable[[], Awaitable[None]]] = []
         self.broadcasts: dict[str, Apply] = {}
 
-    def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
+    def agent(
+        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+    ) -> Callable[[Handler], Handler]:
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
-            self.handlers[topic] = (handler, max_batch)
+            async def confirmed(messages: list[Message]) -> None:
+                await handler(messages)
+                if confirm is not None:
+                    await confirm(messages)
+
+            self.handlers[topic] = (confirmed, max_batch)
             return handler
 
         return decorate

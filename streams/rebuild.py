@@ -1,8 +1,8 @@
 """Rebuilds the live tables from the first offset, beside the running ones, and promotes them.
 
 What is compared: `engagement-windows` as the log has it, `engagement_windows` as MongoDB serves
-it, and `user-episode-daily`. The new generation is loaded into a collection beside the served one
-in any case, and takes its place only if every digest agrees.
+it, and `user-episode-daily`. If every digest agrees, the new generation takes the place of the
+served one, which is kept beside it; if not, it is the new one that lies beside.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streams.core.documents import Document
 from streams.core.events import EventDecoder
 from streams.core.rebuild import Comparison, Rebuilt, Replay
 from streams.kafka import TopicReader, end_offsets, producer, reader, to_message
-from streams.sinks.generations import WindowGenerations
+from streams.sinks.generations import WindowGenerations, window_documents
 from streams.wire import Wire
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
@@ -70,10 +70,8 @@ class Outcome:
     refused: int
     repeats: int
     seconds: float
-    collection: str
-    """Where the new generation is served or, if it was not promoted, where it lies."""
-    kept: str | None
-    """Where the generation before it is kept."""
+    beside: str
+    """The collection of the generation that is not served: the one before, or the refused one."""
 
 
 class Rebuilder:
@@ -96,19 +94,21 @@ class Rebuilder:
     def run(self) -> Outcome:
         """Rebuild, compare, promote. RebuildError if the live stages do not keep up."""
         current = self._current_generation()
-        cuts, window_ends = self._cuts()
+        cuts = self._cuts()
         live = self._read_live()
         started = time.monotonic()
         rebuilt, replays = self._replay(cuts, _reach(cuts, live))
         seconds = time.monotonic() - started
         served = rebuilt.parts_at(rebuild.document_parts(live.documents))
         comparisons = self._compare(rebuilt, served, live)
-        collection, kept = self._served.load(current + 1, served), None
+        made = window_documents(served)
         promoted = all(comparison.agrees for comparison in comparisons)
         if promoted:
-            kept = self._served.swap(current, current + 1)
-            self._catch_up(window_ends)
+            beside = self._served.keep(current, live.documents)
+            self._served.take_over(live.documents, made)
             self._publish(current + 1, comparisons, cuts)
+        else:
+            beside = self._served.keep(current + 1, made)
         return Outcome(
             comparisons,
             generation=current + 1,
@@ -117,17 +117,15 @@ class Rebuilder:
             refused=sum(replay.refused for replay in replays),
             repeats=sum(replay.repeats for replay in replays),
             seconds=seconds,
-            collection=SERVED if promoted else collection,
-            kept=kept,
+            beside=beside,
         )
 
     # -- the live side -------------------------------------------------------------------------
 
-    def _cuts(self) -> tuple[dict[int, int], dict[int, int]]:
+    def _cuts(self) -> dict[int, int]:
         """Source partition -> last offset that is in the live tables for certain.
 
-        Returns once they hold every event that was in the log when it was called; also gives the
-        ends of the windows' topic that MongoDB has reached.
+        Returns once they hold every event that was in the log when it was called.
         """
         wanted = end_offsets(self._consumer, EVENTS)
         self._wait_for(
@@ -138,9 +136,8 @@ class Rebuilder:
         cuts, ends = self._batched(), end_offsets(self._consumer, BATCHES)
         self._wait_for_group("track_engagement", BATCHES, ends)
         self._wait_for_group("track_listening", BATCHES, ends)
-        window_ends = end_offsets(self._consumer, WINDOWS)
-        self._wait_for_group("serve_mongo", WINDOWS, window_ends)
-        return cuts, window_ends
+        self._wait_for_group("serve_mongo", WINDOWS, end_offsets(self._consumer, WINDOWS))
+        return cuts
 
     def _batched(self) -> dict[int, int]:
         """Source partition -> last offset that its batches account for; -1 if there are none."""
@@ -300,24 +297,6 @@ class Rebuilder:
         return comparisons
 
     # -- the next generation -------------------------------------------------------------------
-
-    def _catch_up(self, since: dict[int, int]) -> None:
-        """Apply what `serve_mongo` wrote into the old collection after it was read.
-
-        It goes on writing meanwhile, each document whole. So a document is replaced only if it is
-        as it was read, and the rows are checked again once `serve_mongo` has acknowledged all that
-        it may have begun before: then nothing that it read before the swap can still be written.
-        """
-        while True:
-            ends = end_offsets(self._consumer, WINDOWS)
-            self._wait_for_group("serve_mongo", WINDOWS, ends)
-            newest = rebuild.newest_sum()
-            for partition, end in ends.items():
-                for records in self._span(WINDOWS, partition, since[partition], end):
-                    for record in records:
-                        newest.put(self._wire.decode(WINDOWS, record.value()))
-            if not self._served.apply_missing(newest.total()):
-                return
 
     def _publish(
         self, generation: int, comparisons: Sequence[Comparison], cuts: dict[int, int]

@@ -22,7 +22,7 @@ from streams.core.items import Items
 from streams.core.listeners import Event, Listener
 from streams.core.reasons import explain
 from streams.core.scoring import Parts, mean_weights, profile, recommend
-from streams.core.documents import merge_scopes
+from streams.core.trending import merge_scopes
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import faust
@@ -21,7 +21,7 @@ from faust.types import EventT
 
 from schemas.codec import Registry
 from streams.context import Apply, Context, Handler, Message
-from streams.kafka import BackgroundReader
+from streams.kafka import BackgroundReader, end_process
 from streams.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from topology.graph import (
     Graph,
@@ -37,7 +37,9 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 DELIVERY_TIMEOUT_S = 60.0
-CRASH_EXIT_CODE = 70
+CONFIRM_AFTER_S = 2.5
+"""Longer than an outside store takes to write to its disk what it said it has."""
+
 _PARTITION_BYTES = 4
 
 
@@ -120,7 +122,9 @@ class FaustContext(Context):
 
     # -- declaring ---------------------------------------------------------------------------
 
-    def agent(self, topic: str, *, max_batch: int = 64) -> Callable[[Handler], Handler]:
+    def agent(
+        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+    ) -> Callable[[Handler], Handler]:
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
@@ -136,10 +140,14 @@ class FaustContext(Context):
                     taken = [await inbox.get()]
                     while len(taken) < max_batch and not inbox.empty():
                         taken.append(inbox.get_nowait())
-                    await handler([_to_message(event) for _, event in taken])
+                    messages = [_to_message(event) for _, event in taken]
+                    await handler(messages)
                     await self.delivered()
-                    for stream, event in taken:
-                        await stream.ack(event)
+                    if confirm is None:
+                        await _acknowledge(taken)
+                    else:
+                        waiting = self._guarded(partial(_confirm_later, confirm, messages, taken))
+                        self.app.add_future(waiting())
 
             self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
             self.app.task(self._guarded(process))
@@ -313,13 +321,9 @@ class FaustContext(Context):
             except asyncio.CancelledError:
                 raise
             except BaseException:
-                log.critical(
-                    "stage %s cannot go on; the worker ends", self.stage.name, exc_info=True
-                )
-                logging.shutdown()
-                os._exit(CRASH_EXIT_CODE)
+                end_process(f"stage {self.stage.name} cannot go on; the worker ends")
 
-        run.__name__ = body.__name__
+        run.__name__ = getattr(body, "__name__", type(body).__name__)
         return run
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
@@ -359,6 +363,19 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: 
         call(*args)
 
     asyncio.run_coroutine_threadsafe(body(), loop).result()
+
+
+async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
+    for stream, event in taken:
+        await stream.ack(event)
+
+
+async def _confirm_later(
+    confirm: Handler, messages: list[Message], taken: Sequence[tuple[Any, EventT]]
+) -> None:
+    await asyncio.sleep(CONFIRM_AFTER_S)
+    await confirm(messages)
+    await _acknowledge(taken)
 
 
 async def _gather(deliveries: Sequence[Awaitable[Any]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Handler, Message, decode_all
 from streams.core import documents
 from streams.core.documents import Document
 from streams.sinks.mongo import MongoSink
@@ -65,6 +65,7 @@ def register(context: Context) -> None:
     windows = Remembered(sink, "engagement_windows", WINDOWS_REMEMBERED)
     titles = Remembered(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
     context.on_rebalance(windows.forget)
+    context.on_rebalance(sink.forget_marks)
 
     async def upsert(
         messages: list[Message], collection: str, to_document: Callable[[Any], Document]
@@ -82,24 +83,36 @@ def register(context: Context) -> None:
         await sink.delete(collection, gone)
         return changed
 
-    @context.agent("recommendations", max_batch=256)
+    def serve(topic: str, max_batch: int = 64) -> Callable[[Handler], Handler]:
+        """An agent whose messages are acknowledged once the server has them on its disk."""
+
+        def decorate(handler: Handler) -> Handler:
+            async def marked(messages: list[Message]) -> None:
+                await handler(messages)
+                await sink.mark(messages)
+
+            return context.agent(topic, max_batch=max_batch, confirm=sink.confirm)(marked)
+
+        return decorate
+
+    @serve("recommendations", max_batch=256)
     async def serve_recommendations(messages: list[Message]) -> None:
         await upsert(messages, "final_recommendations", documents.recommendation_document)
 
-    @context.agent("episode-metadata", max_batch=512)
+    @serve("episode-metadata", max_batch=512)
     async def serve_episodes(messages: list[Message]) -> None:
         changed = await upsert(messages, "episodes", documents.episode_document)
         titles.forget(document["_id"] for document in changed)
 
-    @context.agent("model-metrics", max_batch=512)
+    @serve("model-metrics", max_batch=512)
     async def serve_metrics(messages: list[Message]) -> None:
         await upsert(messages, "model_metrics", documents.metric_document)
 
-    @context.agent("table-generations")
+    @serve("table-generations")
     async def serve_table_generations(messages: list[Message]) -> None:
         await upsert(messages, "table_generations", documents.table_generation_document)
 
-    @context.agent("engagement-windows")
+    @serve("engagement-windows")
     async def serve_windows(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if not frames:
@@ -112,7 +125,7 @@ def register(context: Context) -> None:
             await sink.replace("engagement_windows", changed)
             windows.put(changed)
 
-    @context.agent("trending-episodes", max_batch=512)
+    @serve("trending-episodes", max_batch=512)
     async def serve_trending(messages: list[Message]) -> None:
         records = [record for _, record in await decode_all(context, messages)]
         stored = await sink.find("trending_episodes", {record["scope"] for record in records})

@@ -95,7 +95,7 @@ def check_reads(stage: Stage, topic: str) -> None:
 
 
 def check_writes(stage: Stage, topic: str) -> None:
-    """Raise UndeclaredError unless ``stage`` may write ``topic`` or the dead letters of its input."""
+    """Raise UndeclaredError unless ``stage`` may write ``topic``, or a dead letter of its input."""
     own_dead = {dead_letter_name(name) for name in stage.consumes}
     if topic not in stage.produces and topic not in own_dead:
         raise UndeclaredError(

@@ -218,6 +218,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "trending_episodes",
                 "episodes",
                 "model_metrics",
+                "serving_progress",
                 "table_generations",
             ),
         ),

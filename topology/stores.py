@@ -36,6 +36,12 @@ COLLECTIONS = (
         indexes=(Index((("at", -1),)),),
     ),
     Collection(
+        "serving_progress",
+        "How far each partition of a topic has been served: the server still has what was "
+        "written before it exactly if it still has this.",
+        key="topic|partition",
+    ),
+    Collection(
         "table_generations",
         "Which generation of the live tables is being served.",
         key="table",

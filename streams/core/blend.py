@@ -204,19 +204,22 @@ def weights(blend: Blend) -> Parts:
 
 def figures(blend: Blend) -> dict[str, float]:
     """Prequential figures over the latest outcomes: `auc` (once both outcomes were seen),
-    `log_loss`, `drift` (1 if ADWIN finds the log-loss changed within them) and `samples`."""
+    `log_loss`, `drift` (1 if ADWIN finds that the log-loss rose within them) and `samples`."""
     auc = metrics.RollingROCAUC(window_size=WINDOW)
-    log_loss = metrics.LogLoss()
+    mean_loss = metrics.LogLoss()
     adwin = drift.ADWIN()
+    drifted = False
     for outcome, probability in blend.window:
         auc.update(bool(outcome), probability)
-        log_loss.update(bool(outcome), probability)
         one = metrics.LogLoss()
         one.update(bool(outcome), probability)
         adwin.update(one.get())
+        mean_loss.update(bool(outcome), probability)
+        # A loss that falls is a model that learns, not a world that changed.
+        drifted |= adwin.drift_detected and adwin.estimation > mean_loss.get()
     found = {"samples": float(blend.samples)}
     if blend.window:
-        found |= {"log_loss": log_loss.get(), "drift": float(adwin.n_detections > 0)}
+        found |= {"log_loss": mean_loss.get(), "drift": float(drifted)}
     if {outcome for outcome, _ in blend.window} == {0, 1}:
         found["auc"] = auc.get()
     return found

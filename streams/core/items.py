@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.core.foldin import Doubles, Floats, gram
+from streams.core.trending import ALL, category_scope
 
-OVERALL = "all"
-CATEGORY_PREFIX = "category:"
+CATEGORY_PREFIX = category_scope("")
 UNKNOWN_MS = np.iinfo(np.int64).min
 _KEPT_GENERATIONS = 3
 
@@ -194,7 +194,7 @@ class Items:
     def set_trending(self, scopes: Mapping[str, Iterable[tuple[str, float]]]) -> None:
         """The merged ranking of each scope: (episode_id, score), scores scaled to 1 at the top."""
         scaled = {scope: self._scaled(ranking) for scope, ranking in scopes.items()}
-        self.overall = scaled.pop(OVERALL, {})
+        self.overall = scaled.pop(ALL, {})
         self.by_category = {
             scope.removeprefix(CATEGORY_PREFIX): ranking
             for scope, ranking in sorted(scaled.items())

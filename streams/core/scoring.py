@@ -115,8 +115,8 @@ def recommend(
         allowed[listener, one.settled] = False
     for part in (als, content):
         _scale(part, allowed)
-    als_weight = weights.als * has_als
-    content_weight = weights.content * has_content
+    als_weight = np.float32(weights.als) * has_als
+    content_weight = np.float32(weights.content) * has_content
     personal = als_weight + content_weight
     # A listener with a history keeps the personal weight also where an episode has no vector at
     # all: what is unknown shall not beat what fits.

@@ -1,13 +1,17 @@
-"""Generations of `engagement_windows` in MongoDB: loaded beside the served one, then swapped."""
+"""Generations of `engagement_windows` in MongoDB: the served one, and others kept beside it.
+
+A generation is promoted only if it shows what the served one shows, so it may take its place
+document by document: no reader can tell a mixture. Renaming collections would be one step, but the
+embedded server drops the target before it renames, and a write in between breaks it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import polars as pl
-from pymongo import MongoClient
-from pymongo.errors import DuplicateKeyError
+from pymongo import MongoClient, ReplaceOne
 
 from streams.core import documents
 from streams.core.documents import Document
@@ -16,6 +20,8 @@ from topology.model import Collection
 from topology.settings import Settings
 
 LOAD_DOCUMENTS = 5_000
+
+T = TypeVar("T")
 
 
 class WindowGenerations:
@@ -39,37 +45,32 @@ class WindowGenerations:
         """What is being served."""
         return list(self._served.find({}))
 
-    def load(self, generation: int, parts: pl.DataFrame) -> str:
-        """Write rows of `engagement_window` into a collection of their own; give its name."""
+    def keep(self, generation: int, made: Sequence[Document]) -> str:
+        """Write documents into a collection beside the served one; give its name."""
         name = self.name(generation)
-        rows = documents.newest_rows(parts)
-        self._fill(name, documents.merge_windows({}, rows))
+        self._database[name].drop()
+        for some in _chunks(made):
+            self._database[name].insert_many(some, ordered=False)
         for index in self._declared.indexes:
             create_index(self._database, name, index)
         return name
 
-    def swap(self, current: int, new: int) -> str:
-        """Serve generation ``new``; the served one is kept as ``current``. Gives its name.
+    def take_over(self, before: Sequence[Document], after: Sequence[Document]) -> int:
+        """Put documents in the place of those read ``before``; how many were not the same.
 
-        For readers it is one step: there is no moment without the collection.
+        A document that was written since it was read is newer, and stays.
         """
-        self._fill(self.name(current), self.documents())
-        self._database[self.name(new)].rename(self._declared.name, dropTarget=True)
-        return self.name(current)
-
-    def apply_missing(self, rows: pl.DataFrame) -> int:
-        """Merge rows of `engagement_window` that are not served yet; how many documents changed.
-
-        A document that somebody else changes meanwhile is left to them: look again.
-        """
-        changed = 0
-        for some in documents.newest_rows(rows).iter_slices(LOAD_DOCUMENTS):
-            ids = some["_id"].unique().to_list()
-            stored = {d["_id"]: d for d in self._served.find({"_id": {"$in": ids}})}
-            for document in documents.merge_windows(stored, some):
-                self._replace_if_unchanged(stored.get(document["_id"]), document)
-                changed += 1
-        return changed
+        known = {document["_id"]: document for document in before}
+        operations = [
+            ReplaceOne(
+                {"_id": document["_id"], "parts": known[document["_id"]].get("parts")}, document
+            )
+            for document in after
+            if document["_id"] in known and known[document["_id"]] != document
+        ]
+        for some in _chunks(operations):
+            self._served.bulk_write(some, ordered=False)
+        return len(operations)
 
     def drop_kept(self) -> list[str]:
         """Remove every collection of another generation; give their names."""
@@ -79,21 +80,12 @@ class WindowGenerations:
             self._database[name].drop()
         return names
 
-    def _fill(self, name: str, made: Sequence[Document]) -> None:
-        self._database[name].drop()
-        for some in _chunks(made):
-            self._database[name].insert_many(some, ordered=False)
 
-    def _replace_if_unchanged(self, stored: Mapping[str, Any] | None, document: Document) -> None:
-        if stored is not None:
-            self._served.replace_one({"_id": document["_id"], "parts": stored["parts"]}, document)
-            return
-        try:
-            self._served.insert_one(document)
-        except DuplicateKeyError:
-            return
+def window_documents(parts: pl.DataFrame) -> list[Document]:
+    """Rows of `engagement_window`, one for each source partition, as the documents served."""
+    return documents.merge_windows({}, documents.newest_rows(parts))
 
 
-def _chunks(made: Sequence[Document]) -> Iterator[Sequence[Document]]:
-    for start in range(0, len(made), LOAD_DOCUMENTS):
-        yield made[start : start + LOAD_DOCUMENTS]
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), LOAD_DOCUMENTS):
+        yield items[start : start + LOAD_DOCUMENTS]

@@ -15,6 +15,7 @@ from pymongo import DeleteOne, MongoClient, ReplaceOne
 from pymongo.errors import AutoReconnect
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
+from streams.context import Message
 from topology.graph import UndeclaredError
 from topology.model import Stage
 from topology.settings import Settings
@@ -27,6 +28,13 @@ Document = dict[str, Any]
 SERVER_SELECTION_TIMEOUT_MS = 2_000
 LONGEST_PAUSE_S = 10.0
 FIND_CHUNK = 2_000
+
+
+PROGRESS = "serving_progress"
+
+
+class LostWritesError(RuntimeError):
+    """The server lost what it had taken: it was killed before its data was on its disk."""
 
 
 class MongoSink:
@@ -46,6 +54,7 @@ class MongoSink:
         self._database = self._client[settings.mongodb_database]
         self._stage = stage
         self._away = False
+        self._marked: dict[str, int] = {}
 
     async def replace(self, collection: str, documents: Sequence[Document]) -> None:
         """Put each document in the place of the one with its ``_id``."""
@@ -73,6 +82,35 @@ class MongoSink:
             return found
 
         return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
+
+    async def mark(self, messages: Sequence[Message]) -> None:
+        """Note, behind what was written for these messages, that it was written.
+
+        Raises LostWritesError if what this process noted before is no longer there.
+        """
+        ends = _ends(messages)
+        noted = {key: self._marked[key] for key in ends if key in self._marked}
+        await self._require(noted)
+        await self.replace(PROGRESS, [{"_id": key, "offset": end} for key, end in ends.items()])
+        self._marked.update(ends)
+
+    async def confirm(self, messages: Sequence[Message]) -> None:
+        """Raise LostWritesError unless the server still has what was marked.
+
+        A server answers before its data is on the disk. It writes in order, so a mark that is
+        there after a restart vouches for all that came before it.
+        """
+        await self._require(_ends(messages))
+
+    def forget_marks(self) -> None:
+        """Partitions moved: others may have noted their progress since."""
+        self._marked.clear()
+
+    async def _require(self, ends: dict[str, int]) -> None:
+        found = await self.find(PROGRESS, ends)
+        for key, end in ends.items():
+            if found.get(key, {}).get("offset", -1) < end:
+                raise LostWritesError(f"MongoDB has lost what was written up to {key}@{end}")
 
     def close(self) -> None:
         self._client.close()
@@ -114,3 +152,12 @@ class MongoSink:
             log.warning(
                 "%s: MongoDB is away (%s); waiting for it", self._stage.name, type(error).__name__
             )
+
+
+def _ends(messages: Sequence[Message]) -> dict[str, int]:
+    """`topic|partition` -> the highest offset among the messages."""
+    ends: dict[str, int] = {}
+    for message in messages:
+        key = f"{message.topic}|{message.partition}"
+        ends[key] = max(message.offset, ends.get(key, -1))
+    return ends

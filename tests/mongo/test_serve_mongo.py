@@ -14,8 +14,9 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
+from streams.context import Message
 from streams.memory import MemoryRuntime
-from streams.sinks.mongo import MongoSink
+from streams.sinks.mongo import LostWritesError, MongoSink
 from topology.embedded.mongo import running_mongo
 from topology.embedded.ports import free_ports
 from topology.graph import UndeclaredError, build_graph
@@ -203,3 +204,30 @@ def test_writes_wait_for_a_server_that_is_away_and_say_so_once(tmp_path, caplog)
     sink.close()
     assert set(found) == {"a", "b"}
     assert sum("away" in record.message for record in caplog.records) == 1
+
+
+def served(offset: int) -> list[Message]:
+    return [Message("recommendations", 3, offset, b"anna", b"value")]
+
+
+async def test_writes_that_the_server_still_has_are_confirmed(settings: Settings):
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    await sink.mark(served(7))
+    await sink.mark(served(8))
+    await sink.confirm(served(7))
+    await sink.confirm(served(8))
+    with pytest.raises(LostWritesError, match=r"recommendations\|3@9"):
+        await sink.confirm(served(9))
+
+
+async def test_a_server_that_lost_its_newest_writes_is_found_out(settings: Settings, database):
+    """Also when later writes have put a newer mark in the place of the lost one."""
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    await sink.mark(served(7))
+    database["serving_progress"].replace_one({"_id": "recommendations|3"}, {"offset": 5})
+    with pytest.raises(LostWritesError):
+        await sink.confirm(served(7))
+    with pytest.raises(LostWritesError):
+        await sink.mark(served(8))
+    sink.forget_marks()
+    await sink.mark(served(8))

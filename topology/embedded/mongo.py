@@ -28,6 +28,8 @@ from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
 
 STOP_TIMEOUT_S = 20.0
+RETENTION_MS = 600_000
+"""How long the store keeps overwritten data: a slow scan under writes still finds its version."""
 
 
 class MongoError(RuntimeError):
@@ -109,8 +111,10 @@ def serve(path: Path, port: int) -> int:
         redirect_stderr=os.fdopen(os.dup(2), "w"),
     )
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=gateway_port, auth_token=token))
-    h2 = gateway.jvm.de.bwaldvogel.mongo.backend.h2
-    server = gateway.jvm.de.bwaldvogel.mongo.MongoServer(h2.H2Backend(str(path)))
+    store = gateway.jvm.org.h2.mvstore.MVStore.Builder().fileName(str(path)).open()
+    store.setRetentionTime(RETENTION_MS)
+    backend = gateway.jvm.de.bwaldvogel.mongo.backend.h2.H2Backend(store)
+    server = gateway.jvm.de.bwaldvogel.mongo.MongoServer(backend)
     server.bind(LOOPBACK, port)
     print(f"MongoDB protocol on {LOOPBACK}:{port}, data in {path}", flush=True)
     try:
