@@ -1,7 +1,8 @@
-"""A rebuild on real parts, while events keep coming: exact, promoted, nothing lost by the swap."""
+"""A rebuild on real parts, while events keep coming: exact, promoted, nothing is lost by it."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -171,7 +172,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     assert outcome.events >= 2000 and outcome.repeats >= 40 and outcome.refused >= 1
     assert progress[-1][0] == progress[-1][1]
 
-    # Nothing was lost by the swap: in the end MongoDB has what was written, once.
+    # Nothing was lost by taking over: in the end MongoDB has what was written, once.
     wanted = {name: listeners.expected[name] for name in served(settings)}
     deadline = time.monotonic() + 30
     while served(settings) != wanted and time.monotonic() < deadline:
@@ -188,7 +189,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     (pointer,) = [codec.decode(record.value) for record in records]
     assert (records[0].key, pointer["table"], pointer["generation"]) == (b"live", LIVE, 2)
     assert {place["source_partition"] for place in pointer["offsets"]} == {0, 1}
-    assert outcome.kept == "engagement_windows_g1"
+    assert outcome.beside == "engagement_windows_g1"
 
     # A count that is wrong in what is served: exit 1, told by its key, and left as it is.
     with pymongo.MongoClient(settings.mongodb_uri.get_secret_value()) as client:
@@ -204,3 +205,32 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     assert "Generation 3 is not promoted" in done.stdout
     assert served(settings)["plays"] == wanted["plays"] + 1
     assert drop_kept_generations(settings) == ["engagement_windows_g1", "engagement_windows_g3"]
+
+
+def test_dead_letters_are_listed_and_shown(
+    settings: Settings, stages: None, environment: dict[str, str]
+) -> None:
+    """The garbage of the events above, on record as it came."""
+
+    def podstream(*arguments: str) -> str:
+        command = [sys.executable, "-m", "topology.cli", "dlq", *arguments]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    Listeners(settings).write(1)
+    counts: dict[str, dict] = {}
+    deadline = time.monotonic() + 30
+    while not counts.get("user-events.dlq", {}).get("count") and time.monotonic() < deadline:
+        counts = {row["topic"]: row for row in json.loads(podstream("list", "--json"))}
+    assert counts["user-events.dlq"]["count"] > 0
+    assert "not a Confluent frame" in counts["user-events.dlq"]["newest_reason"]
+    assert counts["recommendations.dlq"] == {
+        "topic": "recommendations.dlq",
+        "count": 0,
+        "newest_reason": None,
+    }
+    shown = json.loads(podstream("show", "user-events", "--limit", "1"))
+    assert (shown["key"], shown["value"], shown["bytes"]) == ("u1", "garbage", 7)
+    assert shown["error"]["stage"] == "batch_events"
+    assert shown["error"]["topic"] == "user-events"

@@ -82,11 +82,11 @@ def _report(outcome: Outcome) -> None:
             typer.echo(f"  {key}: rebuilt {difference.rebuilt}, live {difference.live}")
     if outcome.promoted:
         typer.echo(
-            f"Generation {outcome.generation} is served as {outcome.collection}; the one before it "
-            f"is kept as {outcome.kept} (`podstream rebuild --drop-kept` removes it)."
+            f"Generation {outcome.generation} is served; the one before it is kept in "
+            f"{outcome.beside} (`podstream rebuild --drop-kept` removes it)."
         )
     else:
         typer.echo(
-            f"Generation {outcome.generation} is not promoted: it lies in {outcome.collection}, "
-            f"and the live tables are as they were."
+            f"Generation {outcome.generation} is not promoted: it lies in {outcome.beside}, and "
+            f"the live tables are as they were."
         )
