@@ -27,6 +27,9 @@ PLACE = pa.schema(
 )
 """What every output row begins with: the message, what is wrong with it, the source position."""
 
+_READ = "read "
+"""Begins the names of columns that no table can have."""
+
 
 def output_schema(tables: Mapping[str, pa.Schema]) -> pa.Schema:
     """The place of a row, and for every table a struct column with the row in it, or null."""
@@ -53,6 +56,7 @@ def decode_batches(
         for topic, messages in _decoded(batch, decode, bad):
             facts = FACTS[topic]
             rows = to_arrow(facts.rows(messages), _with_source(tables[facts.table], facts))
+            rows = _with_place(rows, messages)
             if facts.source is not None:
                 rows = drop_repeats(rows, facts.source, progress.setdefault(facts.table, {}))
             yield from _assemble(schema, facts, topic, rows)
@@ -99,6 +103,15 @@ def to_arrow(rows: list[dict[str, Any]] | pl.DataFrame, schema: pa.Schema) -> pa
     return table.combine_chunks()
 
 
+def _with_place(rows: pa.Table, messages: list[Decoded]) -> pa.Table:
+    """The rows and where they were read: a record is one row, a frame all rows of one message."""
+    each = 1 if len(messages) == len(rows) else len(rows)
+    for name, kind in (("partition", pa.int32()), ("offset", pa.int64())):
+        places = [getattr(message, name) for message in messages for _ in range(each)]
+        rows = rows.append_column(_READ + name, pa.array(places, kind))
+    return rows
+
+
 def _assemble(
     schema: pa.Schema, facts: Facts, topic: str, rows: pa.Table
 ) -> Iterator[pa.RecordBatch]:
@@ -107,6 +120,8 @@ def _assemble(
     if not count:
         return
     columns: dict[str, pa.Array] = {"topic": pa.array([topic] * count)}
+    for name in ("partition", "offset"):
+        columns[name] = rows[_READ + name].combine_chunks()
     if facts.source is not None:
         for name, column in zip(("source_partition", "source_offset"), facts.source, strict=True):
             columns[name] = rows[column].combine_chunks()

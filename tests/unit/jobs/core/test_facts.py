@@ -72,6 +72,7 @@ def test_bad_messages_become_rows_of_their_own():
     ).to_pylist()
     good = [row for row in out if row["error"] is None]
     assert [row["source_offset"] for row in good] == [3, 4]  # 0 is in the table already
+    assert [row["offset"] for row in good] == [3, 4]
     assert good[0]["model_metrics"] == {"model": "m", "value": 2.0}
     (bad,) = [row for row in out if row["error"] is not None]
     assert (bad["offset"], bad["error"], bad["model_metrics"]) == (1, "why", None)
