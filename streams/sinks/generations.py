@@ -62,11 +62,9 @@ class WindowGenerations:
         """
         known = {document["_id"]: document for document in before}
         operations = [
-            ReplaceOne(
-                {"_id": document["_id"], "parts": known[document["_id"]].get("parts")}, document
-            )
+            ReplaceOne({"_id": read["_id"], "parts": read.get("parts")}, document)
             for document in after
-            if document["_id"] in known and known[document["_id"]] != document
+            if (read := known.get(document["_id"])) is not None and read != document
         ]
         for some in _chunks(operations):
             self._served.bulk_write(some, ordered=False)
