@@ -139,6 +139,11 @@ def test_drift_is_flagged_when_the_outcome_no_longer_fits_the_prediction():
     assert blend.figures(state)["drift"] == 1.0
 
 
+def test_a_loss_that_falls_is_no_drift():
+    state = Blend(samples=300, window=[(0, 0.9)] * 150 + [(1, 0.9)] * 150)
+    assert blend.figures(state)["drift"] == 0.0
+
+
 def test_before_anything_was_learned_the_defaults_stand():
     assert blend.weights(Blend()) == DEFAULT_WEIGHTS
     assert blend.figures(Blend()) == {"samples": 0.0}

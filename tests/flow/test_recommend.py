@@ -1,0 +1,314 @@
+"""`recommend` and `learn_blend` in memory: from reference data and events to lists and weights."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from schemas import columnar
+from streams.core.reasons import ALIKE
+from streams.memory import MemoryRuntime
+from topology.graph import build_graph
+from topology.settings import Settings
+
+START = datetime(2026, 1, 10, tzinfo=UTC)
+PARTITION = 1
+CATEGORIES = ("History", "Science")
+
+
+def vector(*values):
+    return np.array(values, dtype="<f4").tobytes()
+
+
+class World:
+    """Ten episodes, even ones History, odd ones Science, and who did what with them."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.log = runtime.log
+        self.log.now_ms = int(START.timestamp() * 1000)
+        self.offset = 0
+
+    def episode(self, number, **more):
+        record = {
+            "episode_id": f"e:{number}",
+            "title": f"Title {number}",
+            "show_id": "s:1",
+            "show_title": "The Show",
+            "categories": [CATEGORIES[number % 2]],
+            "published_at": START - timedelta(days=number),
+            "source": "import",
+            **more,
+        }
+        self.log.append("episode-metadata", record, key=record["episode_id"])
+
+    def embedding(self, number):
+        axis = np.eye(2)[number % 2] + 0.01 * number
+        axis /= np.linalg.norm(axis)
+        record = {
+            "episode_id": f"e:{number}",
+            "model": "m",
+            "vector": vector(*axis),
+            "chunks": 1,
+            "text_hash": "",
+        }
+        self.log.append("episode-embeddings", record, key=record["episode_id"])
+
+    def generation(self, name, numbers, announce=True):
+        for number in numbers:
+            record = {
+                "episode_id": f"e:{number}",
+                "generation": name,
+                "vector": vector(*(np.eye(2)[number % 2] + 0.02 * number)),
+            }
+            self.log.append("item-factors", record, key=record["episode_id"])
+        if announce:
+            self.announce(name, len(numbers))
+
+    def announce(self, name, items):
+        record = {
+            "generation": name,
+            "model": "als",
+            "items": items,
+            "users": 2,
+            "interactions": 9,
+            "rank": 2,
+            "alpha": 20.0,
+            "regularization": 0.05,
+            "seed": 0,
+            "offsets": [],
+            "trained_at": START,
+            "train_seconds": 1.0,
+            "metrics": {},
+        }
+        self.log.append("model-generations", record, key=name)
+
+    def trending(self, scope, *ranking):
+        episodes = [{"episode_id": f"e:{n}", "score": s, "plays": 1} for n, s in ranking]
+        record = {"scope": scope, "source_partition": 0, "at": START, "episodes": episodes}
+        self.log.append("trending-episodes", record, key=f"{scope}|0")
+
+    def events(self, *acts):
+        """One batch of (user, kind, episode number, minute[, heard_ms])."""
+        rows = []
+        for user, kind, number, minute, *heard in acts:
+            rows.append(
+                {
+                    "partition": PARTITION,
+                    "offset": self.offset,
+                    "event_id": f"event-{self.offset}",
+                    "user_id": user,
+                    "episode_id": f"e:{number}",
+                    "kind": kind,
+                    "occurred_at": START + timedelta(minutes=minute),
+                    "heard_ms": heard[0] if heard else 0,
+                    "position_ms": 0,
+                    "session_id": None,
+                    "surface": None,
+                    "rank": None,
+                    "arm": None,
+                    "user_agent": None,
+                    "generation": None,
+                }
+            )
+            self.offset += 1
+        self.log.now_ms += 1000
+        frame = pl.DataFrame(rows, schema=dict(columnar.columns("user_event")))
+        return self.log.append("user-event-batches", frame, partition=PARTITION)
+
+    def run(self):
+        self.runtime.run()
+
+    def lists(self, user):
+        return [r for r in self.log.decoded("recommendations") if r["user_id"] == user]
+
+    def latest(self, user):
+        return self.lists(user)[-1]
+
+
+@pytest.fixture
+def world(tmp_path):
+    settings = Settings(podstream_home=tmp_path)
+    runtime = MemoryRuntime(build_graph(settings.event_partitions), settings)
+    made = World(runtime)
+    for number in range(10):
+        made.episode(number)
+    runtime.start("recommend")
+    return made
+
+
+def ids(record):
+    return [item["episode_id"] for item in record["items"]]
+
+
+def test_a_stranger_gets_trending_even_for_an_impression(world):
+    world.trending("all", (3, 8.0), (4, 4.0))
+    world.trending("category:Science", (5, 2.0))
+    message = world.events(("ann", "impression", 1, 0))
+    world.run()
+    record = world.latest("ann")
+    assert ids(record)[0] == "e:3"
+    assert set(ids(record)[:3]) == {"e:3", "e:4", "e:5"}
+    assert len(record["items"]) == 10
+    reasons = {item["episode_id"]: item["reason"] for item in record["items"]}
+    assert reasons["e:3"] == "Trending now"
+    assert reasons["e:5"] == "Trending in Science"
+    assert reasons["e:0"] == "New in History"
+    assert record["generation"] == ""
+    assert record["caused_by"] == "event-0"
+    assert int(record["updated_at"].timestamp() * 1000) == message.timestamp_ms
+    assert record["items"][0]["title"] == "Title 3"
+    assert record["items"][0]["show"] == "The Show"
+
+
+def test_impressions_of_a_known_listener_cause_no_list(world):
+    world.events(("ann", "impression", 1, 0))
+    world.run()
+    world.events(("ann", "impression", 2, 1))
+    world.run()
+    assert len(world.lists("ann")) == 1
+    world.events(("ann", "play", 2, 2))
+    world.run()
+    assert len(world.lists("ann")) == 2
+
+
+def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world):
+    for number in range(10):
+        world.embedding(number)
+    world.generation("20260110T000000Z", range(8))
+    world.events(
+        ("ann", "play", 0, 0),
+        ("ann", "progress", 0, 10, 600_000),
+        ("ann", "complete", 0, 20, 600_000),
+        ("ann", "dislike", 2, 21),
+        ("bob", "progress", 1, 3, 900_000),
+    )
+    world.run()
+    ann, bob = world.latest("ann"), world.latest("bob")
+    assert "e:0" not in ids(ann) and "e:2" not in ids(ann)
+    assert set(ids(ann)[:3]) == {"e:4", "e:6", "e:8"}
+    assert set(ids(bob)[:4]) == {"e:3", "e:5", "e:7", "e:9"}
+    assert ann["generation"] == "20260110T000000Z"
+    assert ann["caused_by"] == "event-3"
+    reasons = {item["episode_id"]: item["reason"] for item in ann["items"]}
+    assert reasons["e:4"] == ALIKE
+    # the factors know nothing of episode 8: it is there by what is said in it
+    assert reasons["e:8"] == "Because you finished “Title 0”"
+
+
+def test_a_new_episode_is_reachable_through_content_at_once(world):
+    for number in range(10):
+        world.embedding(number)
+    world.generation("20260110T000000Z", range(10))
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    world.episode(12, title="Fresh")
+    world.embedding(12)
+    world.events(("ann", "progress", 0, 5, 60_000))
+    world.run()
+    place = ids(world.latest("ann")).index("e:12")
+    assert place < 5
+    item = world.latest("ann")["items"][place]
+    assert item["reason"] == "Because you listened to “Title 0”"
+    assert item["parts"]["als"] == 0.0
+
+
+def test_redelivery_sends_the_same_list_again_and_changes_no_state(world):
+    for number in range(10):
+        world.embedding(number)
+    world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
+    world.run()
+    state = dict(world.runtime.tables["recommend"]["listeners"])
+    before = world.latest("ann"), world.latest("bob")
+    world.runtime.crash("recommend", redeliver=1)
+    world.run()
+    assert world.runtime.tables["recommend"]["listeners"] == state
+    assert (world.latest("ann"), world.latest("bob")) == before
+    assert len(world.lists("ann")) == 2
+
+
+def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world):
+    world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
+    world.run()
+    world.generation("20260110T010000Z", range(9), announce=False)
+    world.announce("20260110T010000Z", 10)
+    world.run()
+    assert len(world.lists("ann")) == 1
+    world.generation("20260110T010000Z", [9], announce=False)
+    world.run()
+    for user in ("ann", "bob"):
+        record = world.latest(user)
+        assert record["generation"] == "20260110T010000Z"
+        assert record["caused_by"] == "generation:20260110T010000Z"
+        assert len(world.lists(user)) == 2
+    assert set(ids(world.latest("ann"))[:4]) == {"e:2", "e:4", "e:6", "e:8"}
+    world.run()
+    world.runtime.crash("recommend")
+    world.run()
+    assert len(world.lists("ann")) == 2, "nobody who has the generation is refreshed again"
+
+
+def test_the_first_embeddings_refresh_lists_too(world):
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    for number in range(10):
+        world.embedding(number)
+    world.run()
+    record = world.latest("ann")
+    assert record["caused_by"] == "generation:content"
+    assert set(ids(record)[:4]) == {"e:2", "e:4", "e:6", "e:8"}
+
+
+def test_lists_go_to_the_partition_of_the_events_under_the_listener(world):
+    world.events(("ann", "play", 1, 0))
+    world.run()
+    (message,) = world.log.records("recommendations")
+    assert (message.partition, message.key) == (PARTITION, b"ann")
+
+
+def test_blend_weights_move_the_list(world):
+    world.trending("all", (3, 8.0))
+    for number in range(10):
+        world.embedding(number)
+    weights = {"intercept": 0.0, "samples": 9, "offset": 1, "at": START, "source_partition": 0}
+    shares = {"als": 0.0, "content": 0.0, "trending": 1.0}
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    assert ids(world.latest("ann"))[0] != "e:3"
+    world.log.append("blend-weights", {**weights, **shares}, key="0")
+    world.events(("ann", "progress", 0, 1, 1_000))
+    world.run()
+    assert ids(world.latest("ann"))[0] == "e:3"
+
+
+def test_a_batch_that_is_none_goes_to_the_dead_letters(world):
+    world.log.append("user-event-batches", b"garbage", partition=PARTITION)
+    world.events(("ann", "play", 1, 0))
+    world.run()
+    assert [m.value for m in world.log.records("user-event-batches.dlq")] == [b"garbage"]
+    assert world.lists("ann")
+
+
+def test_the_blend_learns_from_what_was_shown_and_played(world):
+    world.runtime.start("learn_blend")
+    for number in range(10):
+        world.embedding(number)
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    world.events(("ann", "impression", 2, 1), ("ann", "impression", 3, 1))
+    world.log.now_ms += 3_600_000
+    world.events(("ann", "play", 2, 2), ("ann", "progress", 4, 40))
+    world.run()
+    (weights,) = world.log.decoded("blend-weights")
+    assert weights["samples"] == 2
+    assert weights["source_partition"] == PARTITION
+    assert weights["als"] + weights["content"] + weights["trending"] == pytest.approx(1.0)
+    metrics = {m["metric"]: m for m in world.log.decoded("model-metrics")}
+    assert set(metrics) == {"auc", "log_loss", "drift", "samples"}
+    assert metrics["samples"]["generation"] == f"partition-{PARTITION}"
+    state = dict(world.runtime.tables["learn_blend"]["blend"])
+    world.runtime.crash("learn_blend", redeliver=2)
+    world.run()
+    assert world.runtime.tables["learn_blend"]["blend"] == state
+    assert world.log.decoded("blend-weights")[-1] == weights
