@@ -25,6 +25,7 @@ from streams.core.trending import (
     newest,
     rankings,
     scores,
+    summary,
 )
 
 PUBLISH_EVERY_S = 1.0
@@ -44,21 +45,26 @@ class Recent:
             for key, value in table.items(partition)
             if key != _CLOCK_KEY
         }
+        self.summaries = {bucket: summary(bucket, parts) for bucket, parts in self.buckets.items()}
         self.published: dict[str, list[Place]] = {}
         self.changed = True
 
-    def apply(self, windows: pl.DataFrame, log_ms: int) -> None:
-        """Take in window rows, and forget the minutes that have become old by them."""
-        at = newest(windows, self.at, log_ms)
+    def apply(self, logged: list[tuple[pl.DataFrame, int]]) -> None:
+        """Take in window rows with their log times, and forget what has become old by them."""
+        at = self.at
+        for windows, log_ms in logged:
+            at = newest(windows, at, log_ms)
         if at != self.at:
             self.at = at
             self._table.put(self._partition, _CLOCK_KEY, at.to_bytes(_KEY_BYTES, "big"))
+        windows = pl.concat([windows for windows, _ in logged])
         recent = windows.filter(pl.col("bucket").dt.epoch("ms") > at - HORIZON_MS)
         for bucket, parts in apply(self.buckets, recent).items():
             self.buckets[bucket] = parts
+            self.summaries[bucket] = summary(bucket, parts)
             self._table.put(self._partition, _key(bucket), bucket_to_bytes(parts))
         for bucket in [bucket for bucket in self.buckets if bucket <= at - HORIZON_MS]:
-            del self.buckets[bucket]
+            del self.buckets[bucket], self.summaries[bucket]
             self._table.delete(self._partition, _key(bucket))
         self.changed = True
 
@@ -96,9 +102,11 @@ def register(context: Context) -> None:
 
     @context.agent(source)
     async def take(messages: list[Message]) -> None:
+        logged: dict[int, list[tuple[pl.DataFrame, int]]] = {}
         for message, windows in await decode_all(context, messages):
-            if windows.height:
-                recent(message.partition).apply(windows, message.timestamp_ms)
+            logged.setdefault(message.partition, []).append((windows, message.timestamp_ms))
+        for partition, group in logged.items():
+            recent(partition).apply(group)
 
     @context.timer(PUBLISH_EVERY_S)
     async def publish() -> None:
@@ -109,7 +117,7 @@ def register(context: Context) -> None:
                 await _publish(partition, held)
 
     async def _publish(partition: int, held: Recent) -> None:
-        now = rankings(scores(held.buckets, held.at), categories)
+        now = rankings(scores(held.summaries.values(), held.at), categories)
         for scope in {**held.published, **now}:
             if now.get(scope) != held.published.get(scope):
                 await context.send(

@@ -113,7 +113,6 @@ class FaustContext(Context):
         self._references_ready = asyncio.Event()
         self._rebalance_callbacks: list[Callable[[], None]] = []
         self._channels: dict[str, Any] = {}
-        self._recovered = asyncio.Event()
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)

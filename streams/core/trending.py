@@ -13,7 +13,6 @@ to the newest one by a factor.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -25,7 +24,7 @@ from polars.interchange import CompatLevel
 
 from streams.core.engagement import MINUTE_MS
 
-COMPLETE_WEIGHT = 2.0
+COMPLETE_WEIGHT = 2
 HALF_LIFE_MS = 30 * MINUTE_MS
 HORIZON_MS = 6 * 60 * MINUTE_MS
 PLACES = 50
@@ -41,6 +40,9 @@ _ROWS = pl.Schema(
         "plays": pl.Int64(),
         "completes": pl.Int64(),
     }
+)
+_SUMMARY = pl.Schema(
+    {"episode_id": pl.String(), "bucket": pl.Int64(), "weight": pl.Int64(), "plays": pl.Int64()}
 )
 
 Part = tuple[str, int]
@@ -103,24 +105,27 @@ def apply(buckets: Mapping[int, Bucket], windows: pl.DataFrame) -> dict[int, dic
     return changed
 
 
-def scores(buckets: Mapping[int, Bucket], at: int) -> dict[str, tuple[float, int]]:
-    """Episode -> score and plays, over the minutes within the horizon of ``at``."""
-    terms: dict[str, list[float]] = defaultdict(list)
-    plays: dict[str, int] = defaultdict(int)
-    for bucket, parts in buckets.items():
-        if bucket <= at - HORIZON_MS:
-            continue
-        fade = 0.5 ** (max(at - bucket, 0) / HALF_LIFE_MS)
-        for (episode_id, _), (_, played, completed) in parts.items():
-            terms[episode_id].append((played + COMPLETE_WEIGHT * completed) * fade)
-            plays[episode_id] += played
-    # fsum is exact, hence the same in any order of arrival.
-    totals = {episode_id: math.fsum(values) for episode_id, values in terms.items()}
-    return {
-        episode_id: (round(total, _DIGITS), plays[episode_id])
-        for episode_id, total in totals.items()
-        if total > 0
-    }
+def summary(bucket: int, parts: Bucket) -> pl.DataFrame:
+    """What a minute adds to the scores of `scores`: its source partitions added up."""
+    totals: dict[str, tuple[int, int]] = {}
+    for (episode_id, _), (_, plays, completes) in parts.items():
+        weight, played = totals.get(episode_id, (0, 0))
+        totals[episode_id] = (weight + plays + COMPLETE_WEIGHT * completes, played + plays)
+    rows = [(episode_id, bucket, *total) for episode_id, total in totals.items() if total[0]]
+    return pl.DataFrame(rows, schema=_SUMMARY, orient="row")
+
+
+def scores(summaries: Iterable[pl.DataFrame], at: int) -> dict[str, tuple[float, int]]:
+    """Episode -> score and plays, over the summed up minutes within the horizon of ``at``."""
+    minutes = pl.concat([pl.DataFrame(schema=_SUMMARY), *summaries])
+    age = (at - pl.col("bucket")).clip(lower_bound=0)
+    fade = pl.lit(0.5).pow(age / HALF_LIFE_MS)
+    totals = (
+        minutes.filter(pl.col("bucket") > at - HORIZON_MS)
+        .group_by("episode_id")
+        .agg((pl.col("weight") * fade).sum().round(_DIGITS), pl.col("plays").sum())
+    )
+    return {episode_id: (score, plays) for episode_id, score, plays in totals.iter_rows()}
 
 
 def rankings(

@@ -22,6 +22,7 @@ from streams.core.trending import (
     newest,
     rankings,
     scores,
+    summary,
 )
 
 AT = 1_767_225_600_000
@@ -38,6 +39,10 @@ TYPES = {
 def windows(*rows: tuple) -> pl.DataFrame:
     frame = pl.DataFrame(list(rows), schema=TYPES, orient="row")
     return frame.cast({"bucket": pl.Datetime("ms", "UTC")})
+
+
+def scored(buckets: dict) -> dict[str, tuple[float, int]]:
+    return scores([summary(bucket, parts) for bucket, parts in buckets.items()], AT)
 
 
 def record(partition: int, at: int, *places: tuple[str, float, int]) -> dict:
@@ -91,13 +96,13 @@ def test_order_cut_and_repeats_do_not_matter(log: list[tuple], random, size: int
     }
     assert flat == highest
     one_go = apply({}, windows(*log))
-    assert scores(buckets, AT) == scores(one_go, AT)
+    assert scored(buckets) == scored(one_go)
 
 
 def test_a_score_halves_in_half_an_hour_and_ends_at_the_horizon() -> None:
     def score(age_ms: int) -> float:
         buckets = apply({}, windows(("pi:1", AT - age_ms, 0, 9, 3, 2)))
-        return scores(buckets, AT).get("pi:1", (0.0, 0))[0]
+        return scored(buckets).get("pi:1", (0.0, 0))[0]
 
     assert score(0) == 7.0
     assert score(HALF_LIFE_MS) == 3.5
@@ -106,11 +111,11 @@ def test_a_score_halves_in_half_an_hour_and_ends_at_the_horizon() -> None:
 
 def test_source_partitions_add_up() -> None:
     buckets = apply({}, windows(("pi:1", AT, 0, 9, 3, 0), ("pi:1", AT, 1, 2, 4, 0)))
-    assert scores(buckets, AT) == {"pi:1": (7.0, 7)}
+    assert scored(buckets) == {"pi:1": (7.0, 7)}
 
 
 def test_impressions_alone_are_no_trend() -> None:
-    assert scores(apply({}, windows(("pi:1", AT, 0, 9, 0, 0))), AT) == {}
+    assert scored(apply({}, windows(("pi:1", AT, 0, 9, 0, 0)))) == {}
 
 
 def test_a_clock_that_is_fast_moves_nobody_else() -> None:
@@ -120,12 +125,12 @@ def test_a_clock_that_is_fast_moves_nobody_else() -> None:
     assert newest(both, 7, log_ms=AT + 1) == AT
     assert newest(both, 7, log_ms=0) == AT + HORIZON_MS
     # It counts as if it had just happened.
-    assert scores(apply({}, ahead), AT)["pi:1"][0] == 1.0
+    assert scored(apply({}, ahead))["pi:1"][0] == 1.0
 
 
 def test_every_scope_has_its_best_places() -> None:
-    scored = {f"pi:{n:03}": (float(n), n) for n in range(PLACES + 10)}
-    ranked = rankings(scored, {"pi:003": ["Tv", "News"], "pi:004": ["Tv"], "pi:999": ["Tv"]})
+    totals = {f"pi:{n:03}": (float(n), n) for n in range(PLACES + 10)}
+    ranked = rankings(totals, {"pi:003": ["Tv", "News"], "pi:004": ["Tv"], "pi:999": ["Tv"]})
     assert set(ranked) == {ALL, "category:Tv", "category:News"}
     assert len(ranked[ALL]) == PLACES and ranked[ALL][0]["episode_id"] == "pi:059"
     assert [place["episode_id"] for place in ranked["category:Tv"]] == ["pi:004", "pi:003"]
