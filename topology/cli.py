@@ -10,7 +10,16 @@ from importlib import import_module
 
 import typer
 
-COMMAND_MODULES = ("instance", "graph", "dead_letters", "data", "simulate", "rebuild", "smoke")
+COMMAND_MODULES = (
+    "instance",
+    "graph",
+    "dead_letters",
+    "data",
+    "simulate",
+    "recommend",
+    "rebuild",
+    "smoke",
+)
 """Modules of `topology/commands/`, in the order of `--help`."""
 
 

@@ -114,7 +114,11 @@ def _stage_program(
         argv = _script("faust", "-A", "streams.app", "--datadir", str(home / "faust" / name))
         argv += ["--loglevel", settings.log_level.lower()]
         argv += ["worker", "--web-host", LOOPBACK, "--web-port", str(port)]
-        chosen = {"PODSTREAM_STAGES": ",".join(one.name for one in stages)}
+        chosen = {
+            "PODSTREAM_STAGES": ",".join(one.name for one in stages),
+            # small matrix products: threads of BLAS that spin for a busy core cost 5 to 20 times
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
         return Program(name, tuple(argv), home, {**common, **chosen})
     if stage.runner == "spark":
         argv = _module("jobs.application")

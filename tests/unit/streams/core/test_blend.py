@@ -1,5 +1,7 @@
 """The online blend: any batching, any duplicate delivery, the same weights; and it learns."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_the_weights_do_not_depend_on_cuts_and_repeats(events, cuts, back):
     whole = fold(Blend(), events, parts_of)
     state = Blend()
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         state = fold(state, events[max(0, start - back) : end], parts_of)
         state = blend.decode(blend.encode(state))
     assert state == blend.decode(blend.encode(whole))

@@ -1,5 +1,7 @@
 """The state of a listener: any batching, any duplicate delivery, the same state."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +37,7 @@ def test_the_state_does_not_depend_on_cuts_and_repeats(events, cuts, back):
     whole = fold(None, events)
     state = None
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         # each delivery begins with some rows that came before
         state = fold(state, events[max(0, start - back) : end])
         state = listeners.decode(listeners.encode(state))

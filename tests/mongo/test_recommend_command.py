@@ -1,0 +1,20 @@
+"""`podstream recommend` against the MongoDB server."""
+
+from datetime import UTC, datetime
+
+import pytest
+from pymongo import MongoClient
+
+from topology.commands.recommend import find_list
+from topology.settings import Settings
+
+pytestmark = pytest.mark.mongo
+
+
+def test_a_list_is_found_with_its_time_in_utc(mongo_uri, tmp_path):
+    settings = Settings(podstream_home=tmp_path, mongodb_uri=mongo_uri, mongodb_database="lists")
+    document = {"_id": "ann", "items": [], "updated_at": datetime(2026, 1, 10, tzinfo=UTC)}
+    with MongoClient(mongo_uri) as client:
+        client["lists"]["final_recommendations"].insert_one(document)
+    assert find_list(settings, "ann") == document
+    assert find_list(settings, "nobody") is None
