@@ -61,11 +61,8 @@ def arrow_schema(schema_name: str) -> pa.Schema:
 
 def to_message(frame: pl.DataFrame, schema_name: str) -> bytes:
     """One message of the rows; columns are put in order and cast to the declared types."""
-    declared = columns(schema_name)
     buffer = BytesIO()
-    frame.select(declared.names()).cast(declared).write_ipc_stream(
-        buffer, compat_level=CompatLevel.oldest()
-    )
+    _as_declared(frame, schema_name).write_ipc_stream(buffer, compat_level=CompatLevel.oldest())
     return buffer.getvalue()
 
 
@@ -73,9 +70,15 @@ def from_message(value: bytes | None, schema_name: str) -> pl.DataFrame:
     """The rows of a message; BadRecordError if it is none or lacks a column."""
     if value is None:
         raise BadRecordError("the message has no value")
-    declared = columns(schema_name)
     try:
-        frame = pl.read_ipc_stream(BytesIO(value))
-        return frame.select(declared.names()).cast(declared)
+        return _as_declared(pl.read_ipc_stream(BytesIO(value)), schema_name)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise BadRecordError(f"not an Arrow batch of {schema_name}: {error}") from error
+
+
+def _as_declared(frame: pl.DataFrame, schema_name: str) -> pl.DataFrame:
+    declared = columns(schema_name)
+    # Ours are as declared already; selecting and casting a few rows costs more than reading them.
+    if frame.schema == declared:
+        return frame
+    return frame.select(declared.names()).cast(declared)
