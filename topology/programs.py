@@ -148,7 +148,8 @@ def _common_environment() -> dict[str, str]:
     defaults = {
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads,
-        "POLARS_MAX_THREADS": threads,
+        # frames of a few rows, many times a second: a second thread costs more to wake than it does
+        "POLARS_MAX_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",  # glibc's arenas, one a thread, otherwise double the memory
         "TOKENIZERS_PARALLELISM": "false",
     }
