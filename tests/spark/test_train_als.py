@@ -1,0 +1,115 @@
+"""Real ALS on a checkerboard, whose answer is known, and what a generation publishes."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import train_als, write_delta
+from jobs.core.evaluation import factors
+from jobs.core.interactions import Interactions, from_totals
+from jobs.train_als import Trainer, fit
+from jobs.write_delta import table_path
+from schemas.registry import open_registry
+from streams.core.foldin import fold_in, gram
+from streams.kafka import TopicReader
+from streams.wire import Wire
+from topology.model import Graph
+from topology.settings import Settings
+
+pytestmark = [pytest.mark.spark, pytest.mark.broker]
+
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def checkerboard(listeners: int = 24, episodes: int = 16) -> pl.DataFrame:
+    """Even listeners hear even episodes, odd ones odd; each has skipped one in seven."""
+    return pl.DataFrame(
+        [
+            {
+                "user_id": f"u{u:02}", "episode_id": f"e{e:02}", "heard_ms": 1_200_000,
+                "plays": 1, "completes": 1, "likes": 0, "dislikes": 0,
+                "last_at": START + dt.timedelta(hours=(u * 5 + e * 3) % 24),
+            }
+            for u in range(listeners)
+            for e in range(episodes)
+            if u % 2 == e % 2 and (u + e // 2) % 7
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def small(settings: Settings) -> Settings:
+    return settings.model_copy(update={"als_rank": 4, "als_iterations": 8, "als_min_new": 50})
+
+
+@pytest.fixture
+def pairs() -> Interactions:
+    return from_totals(checkerboard())
+
+
+def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(spark, small, pairs):
+    learned = fit(spark, small, pairs)
+    again = fit(spark, small, pairs)
+    assert np.array_equal(learned.items, again.items)
+    assert np.array_equal(learned.users, again.users)
+    scores = factors(learned.users, learned.items)(np.arange(len(pairs.users)))
+    same = np.equal.outer(np.arange(24) % 2, np.arange(16) % 2)
+    assert scores[same].min() > 3 * max(0.0, scores[~same].max())
+    assert np.median(scores[same]) > 0.8
+    history = [
+        (learned.items[pairs.item[pairs.user == user]], pairs.strength[pairs.user == user])
+        for user in range(len(pairs.users))
+    ]
+    folded = fold_in(
+        gram(learned.items), history,
+        alpha=small.als_alpha, regularization=small.als_regularization,
+    )  # fmt: skip
+    assert folded @ learned.items.T == pytest.approx(scores, abs=0.02)
+
+
+def test_a_generation_is_published_once_and_not_again_without_news(
+    spark: SparkSession, small: Settings, graph: Graph
+):
+    write_delta.create_tables(spark, graph, small)
+    path = table_path(small, train_als.TABLE)
+    trainer = Trainer(spark, small, graph)
+    assert trainer.look() is None  # an empty table
+    daily = checkerboard().with_columns(
+        day=pl.lit(START.date()), first_at="last_at", impressions=0, clicks=0,
+        source_partition=pl.lit(0, pl.Int32), applied_offset=pl.lit(10**6),
+    )  # fmt: skip
+    table = spark.read.format("delta").load(path)
+    rows = daily.select(table.columns).rows()
+    spark.createDataFrame(rows, table.schema).write.format("delta").mode("append").save(path)
+    generation = trainer.look()
+    assert generation is not None
+    assert generation.metrics["als"]["ndcg_at_10"] > generation.metrics["popularity"]["ndcg_at_10"]
+    assert trainer.look() is None
+    assert Trainer(spark, small, graph).look() is None  # also after a restart
+
+    wire = Wire(graph, open_registry(small))
+    topics = ["item-factors", "model-generations", "model-metrics"]
+    reader = TopicReader(small.kafka_bootstrap_servers, topics)
+    found: dict[str, list] = {topic: [] for topic in topics}
+
+    def apply(messages: list) -> None:
+        for message in messages:
+            found[message.topic].append(wire.decode(message.topic, message.value))
+
+    reader.read_to_end(apply)
+    reader.close()
+    (record,) = found["model-generations"]
+    assert record["offsets"] == [{"source_partition": 0, "offset": 10**6}]
+    assert (record["items"], record["users"]) == (16, 24)
+    mine = {f["episode_id"]: f["vector"] for f in found["item-factors"]}
+    assert {f["generation"] for f in found["item-factors"]} == {generation.name}
+    published = np.frombuffer(mine["e03"], dtype="<f4")
+    assert np.array_equal(published, generation.items[3])
+    figures = {(m["model"], m["metric"]): m["value"] for m in found["model-metrics"]}
+    assert figures["als", "ndcg_at_10"] == generation.metrics["als"]["ndcg_at_10"]
+    assert ("popularity", "recall_at_10") in figures
