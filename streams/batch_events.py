@@ -36,6 +36,8 @@ Record = Any
 """A confluent_kafka.Message, whose stubs allow None where a record that was read has a value."""
 
 POLL_RECORDS = 20_000
+FEWEST_RECORDS = 200
+BRISK_S, SLOW_S = 0.02, 0.05
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
 TIMEOUT_S = 60.0
@@ -124,9 +126,13 @@ class BatchEvents:
             [self._source], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
         linger_s = self._settings.batch_linger_ms / 1000
+        limit = FEWEST_RECORDS
         try:
             while not stop.is_set():
-                self._take(self._consumer.consume(POLL_RECORDS, timeout=linger_s))
+                started = time.monotonic()
+                records = self._consumer.consume(limit, timeout=linger_s)
+                limit = _adapted(limit, len(records), time.monotonic() - started)
+                self._take(records)
                 self._producer.poll(0)
                 self._raise_failure()
                 self._housekeeping()
@@ -320,6 +326,18 @@ class BatchEvents:
                 if int(errors.get(ERROR_PREFIX + "partition", b"-1")) == partition:
                     refused.add(int(errors[ERROR_PREFIX + "offset"]))
         return {offset for offset in refused if offset >= next_offset}
+
+
+def _adapted(limit: int, read: int, seconds: float) -> int:
+    """How many records to wait for next: as many as come within 20 to 50 ms.
+
+    So events wait for a fuller batch as long as the linger time only where few come.
+    """
+    if read == limit and seconds < BRISK_S:
+        return min(limit * 2, POLL_RECORDS)
+    if read < limit or seconds > SLOW_S:
+        return max(limit // 2, FEWEST_RECORDS)
+    return limit
 
 
 def _chunk(records: list[Record]) -> Chunk:

@@ -63,11 +63,17 @@ class Context(Protocol):
     registry: Registry
 
     def agent(
-        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+        self,
+        topic: str,
+        *,
+        max_batch: int = 64,
+        linger_s: float = 0.0,
+        confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register ``handler(messages)`` for a consumed topic.
 
-        It gets what has arrived, at most ``max_batch`` messages. Its messages are acknowledged
+        It gets what has arrived, at most ``max_batch`` messages, and what still arrives within
+        ``linger_s`` of the first: work that nobody waits for is cheaper in larger pieces. Its messages are acknowledged
         once it has returned and everything it sent and put has been delivered; if it raises, the
         worker ends without acknowledging, and the messages come again.
 

@@ -24,6 +24,7 @@ from streams.core.scoring import Parts
 log = logging.getLogger(__name__)
 
 PUBLISH_EVERY_S = 2.0
+LINGER_S = 1.0
 MOST_LISTENERS = 20_000
 """Listeners whose lists are remembered, the latest ones."""
 
@@ -80,7 +81,7 @@ def register(context: Context) -> None:
         value = table.get(partition)
         return blend.decode(value) if value is not None else Blend()
 
-    @context.agent("user-event-batches")
+    @context.agent("user-event-batches", max_batch=256, linger_s=LINGER_S)
     async def on_events(messages: list[Message]) -> None:
         rows: dict[int, list[Row]] = {}
         for message, frame in await decode_all(context, messages):

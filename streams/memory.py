@@ -113,7 +113,12 @@ class MemoryContext(Context):
         self.broadcasts: dict[str, Apply] = {}
 
     def agent(
-        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+        self,
+        topic: str,
+        *,
+        max_batch: int = 64,
+        linger_s: float = 0.0,
+        confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
         check_reads(self.stage, topic)
 

@@ -28,7 +28,8 @@ from streams.core.trending import (
     summary,
 )
 
-PUBLISH_EVERY_S = 1.0
+PUBLISH_EVERY_S = 2.0
+LINGER_S = 0.5
 _KEY_BYTES = 8
 _CLOCK_KEY = b"at"
 
@@ -100,7 +101,7 @@ def register(context: Context) -> None:
             partitions[partition] = Recent(table, partition)
         return partitions[partition]
 
-    @context.agent(source)
+    @context.agent(source, linger_s=LINGER_S)
     async def take(messages: list[Message]) -> None:
         logged: dict[int, list[tuple[pl.DataFrame, int]]] = {}
         for message, windows in await decode_all(context, messages):

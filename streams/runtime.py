@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 import polars as pl
@@ -35,6 +35,8 @@ from topology.model import Stage
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DELIVERY_TIMEOUT_S = 60.0
 CONFIRM_AFTER_S = 2.5
@@ -122,7 +124,12 @@ class FaustContext(Context):
     # -- declaring ---------------------------------------------------------------------------
 
     def agent(
-        self, topic: str, *, max_batch: int = 64, confirm: Handler | None = None
+        self,
+        topic: str,
+        *,
+        max_batch: int = 64,
+        linger_s: float = 0.0,
+        confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
         check_reads(self.stage, topic)
 
@@ -136,9 +143,7 @@ class FaustContext(Context):
             async def process() -> None:
                 await self._references_ready.wait()
                 while True:
-                    taken = [await inbox.get()]
-                    while len(taken) < max_batch and not inbox.empty():
-                        taken.append(inbox.get_nowait())
+                    taken = await _take(inbox, max_batch, linger_s)
                     messages = [_to_message(event) for _, event in taken]
                     await handler(messages)
                     await self.delivered()
@@ -362,6 +367,22 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: 
         call(*args)
 
     asyncio.run_coroutine_threadsafe(body(), loop).result()
+
+
+async def _take(inbox: asyncio.Queue[T], limit: int, linger_s: float) -> list[T]:
+    """What is there, and what still comes within ``linger_s`` of the first, up to ``limit``."""
+    clock = asyncio.get_running_loop().time
+    taken = [await inbox.get()]
+    end = clock() + linger_s
+    while len(taken) < limit:
+        if not inbox.empty():
+            taken.append(inbox.get_nowait())
+            continue
+        try:
+            taken.append(await asyncio.wait_for(inbox.get(), end - clock()))
+        except TimeoutError:
+            break
+    return taken
 
 
 async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:

@@ -21,6 +21,9 @@ from streams.core.engagement import (
     with_bucket,
 )
 
+LINGER_S = 0.02
+"""Enough for what batch_events sent at once, one batch a partition, to arrive together."""
+
 _CACHED_MINUTES = 10_000
 _KEY_BYTES = 8
 
@@ -66,7 +69,7 @@ def register(context: Context) -> None:
     minutes = Minutes(context.table("engagement"))
     context.on_rebalance(minutes.forget)
 
-    @context.agent(source)
+    @context.agent(source, linger_s=LINGER_S)
     async def count(messages: list[Message]) -> None:
         frames: dict[int, list[pl.DataFrame]] = {}
         for message, events in await decode_all(context, messages):

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     )
     recommendation_count: int = Field(50, ge=1, le=500, description="Items in a list.")
     batch_linger_ms: int = Field(
-        100, ge=1, description="How long batch_events waits for a fuller batch."
+        250, ge=1, description="Longest that an event waits for a fuller batch, milliseconds."
     )
     dedup_window: int = Field(
         100_000,
