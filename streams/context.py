@@ -73,9 +73,10 @@ class Context(Protocol):
         """Register ``handler(messages)`` for a consumed topic.
 
         It gets what has arrived, at most ``max_batch`` messages, and what still arrives within
-        ``linger_s`` of the first: work that nobody waits for is cheaper in larger pieces. Its messages are acknowledged
-        once it has returned and everything it sent and put has been delivered; if it raises, the
-        worker ends without acknowledging, and the messages come again.
+        ``linger_s`` of the first: work that nobody waits for is cheaper in larger pieces. Its
+        messages are acknowledged once it has returned and everything it sent and put has been
+        delivered; if it raises, the worker ends without acknowledging, and the messages come
+        again.
 
         ``confirm(messages)`` is asked a while after the handler has returned, before they are
         acknowledged: whether an outside store still has what was written. It raises if not.
