@@ -59,6 +59,22 @@ def from_totals(totals: pl.DataFrame) -> Interactions:
     )
 
 
+def trainable(pairs: Interactions) -> Interactions:
+    """The pairs of listeners and episodes that have a positive pair left.
+
+    Spark scales regularisation by the number of positive pairs: without one the equations of a
+    listener or an episode are singular, and one such row fails the whole training.
+    """
+    while True:
+        positive = pairs.strength > 0
+        users = np.bincount(pairs.user[positive], minlength=len(pairs.users)) > 0
+        items = np.bincount(pairs.item[positive], minlength=len(pairs.items)) > 0
+        kept = users[pairs.user] & items[pairs.item]
+        if kept.all():
+            return pairs
+        pairs = pairs.where(kept)
+
+
 def time_split(pairs: Interactions) -> tuple[Interactions, Interactions]:
     """(train, test): the last fifth of each listener's positive pairs, by time, is the test.
 

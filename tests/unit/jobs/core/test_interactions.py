@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.interactions import from_totals, time_split
+from jobs.core.interactions import from_totals, time_split, trainable
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -76,3 +76,13 @@ def test_a_mask_keeps_the_ids():
     part = pairs.where(np.array([False, True]))
     assert len(part) == 1
     assert part.users is pairs.users
+
+
+def test_only_pairs_of_listeners_and_episodes_with_a_positive_pair_are_trained_on():
+    """v only dislikes; without v, b has nobody who likes it; without b, nothing else changes."""
+    pairs = from_totals(totals(("u", "a", 1, 0), ("u", "b", -1, 0), ("v", "a", -1, 0)))
+    kept = trainable(pairs)
+    assert [(kept.users[u], kept.items[i]) for u, i in zip(kept.user, kept.item, strict=True)] == [
+        ("u", "a")
+    ]
+    assert kept.users is pairs.users
