@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from jobs import embed_transcripts, train_als, write_delta
+from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
 from topology.graph import get_graph
 from topology.settings import Settings, get_settings
@@ -32,12 +33,17 @@ _TRAINING_ENDS_S = 5.0
 def run(spark: SparkSession, settings: Settings, stopping: threading.Event) -> int:
     """Run every stage until ``stopping`` is set (0) or one of them dies (1)."""
     graph = get_graph()
-    queries = write_delta.start(spark, settings, graph)
-    queries += embed_transcripts.start(spark, settings, graph, stopping)
+    launches = write_delta.start(spark, settings, graph)
+    launches += embed_transcripts.start(spark, settings, graph, stopping)
+    queries = [launch() for launch in launches]
     trainer = train_als.start(spark, settings, graph, stopping)
     log.info("running: %s, %s", ", ".join(query.name for query in queries), trainer.name)
     failures: list[str] = []
     while not failures and not stopping.wait(_LOOK_EVERY_S):
+        for place, query in enumerate(queries):
+            if not query.isActive and failed_to_report(query):
+                log.warning("%s has repeated its last micro-batch and goes on", query.name)
+                queries[place] = launches[place]()
         failures = [f"{q.name}: {q.exception()}" for q in queries if not q.isActive]
         if not trainer.is_alive():
             failures.append(f"{trainer.name} has ended")

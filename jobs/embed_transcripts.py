@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
 
 from jobs.core.chunks import chunks
 from jobs.core.neighbours import mean_pool, nearest
-from jobs.kafka_source import checkpoint, read_topics
+from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
 from schemas.codec import BadRecordError
 from streams.kafka import TopicReader
@@ -213,16 +212,15 @@ def _groups(transcripts: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def start(
     spark: SparkSession, settings: Settings, graph: Graph, stopping: threading.Event
-) -> list[StreamingQuery]:
-    """Start the stage's query; the model is loaded in the background."""
+) -> list[Launch]:
+    """Give the stage's query, ready to be launched; the model is loaded in the background."""
     stage = graph.stages[STAGE]
     embedder = TranscriptEmbedder(settings, graph, Model(settings.embedding_model), stopping)
-    query = (
+    stream = (
         read_topics(spark, settings, stage, stage.consumes, _MESSAGES_A_BATCH)
         .writeStream.queryName(STAGE)
         .foreachBatch(embedder)
         .option("checkpointLocation", checkpoint(settings, stage))
         .trigger(processingTime="2 seconds")
-        .start()
     )
-    return [query]
+    return [stream.start]

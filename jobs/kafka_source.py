@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import StreamingQuery
 
 from topology.graph import check_reads
 from topology.model import Stage
 from topology.settings import Settings
+
+Launch = Callable[[], StreamingQuery]
+"""Starts a query, from its checkpoint; may be called again once the query has ended."""
 
 
 def read_topics(
@@ -35,3 +39,13 @@ def checkpoint(settings: Settings, stage: Stage, query: str = "") -> str:
     """Where a query of a stage keeps its progress; `podstream status` reads the lag there."""
     folder = f"{settings.checkpoint_root.rstrip('/')}/{stage.name}"
     return f"{folder}/{query}" if query else folder
+
+
+def failed_to_report(query: StreamingQuery) -> bool:
+    """Whether a query has ended by a fault of Spark 4.1's Kafka source, and may be launched again.
+
+    After a kill, the source trips over the figures of the micro-batch it repeats: it subtracts
+    from latest offsets that it has not asked for yet. The batch is written and committed by then.
+    """
+    text = str(query.exception())
+    return "IterableOps.map" in text and "Option.get()" in text

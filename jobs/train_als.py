@@ -19,14 +19,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from delta.tables import DeltaTable as Delta
+from deltalake import DeltaTable as DeltaLog
 from numpy.typing import NDArray
 from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.evaluation import evaluate, factors, popularity
-from jobs.core.interactions import Interactions, from_totals, time_split
+from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.output import Output
 from jobs.write_delta import table_path
 from streams.kafka import TopicReader
@@ -66,7 +66,8 @@ class Generation:
 
 
 def fit(spark: SparkSession, settings: Settings, pairs: Interactions) -> Factors:
-    """Train on pairs."""
+    """Train on pairs; whoever has no positive one gets no vector."""
+    pairs = trainable(pairs)
     table = pa.table({"user": pairs.user, "item": pairs.item, "strength": pairs.strength})
     als = ALS(
         userCol="user",
@@ -148,7 +149,7 @@ class Trainer:
 
     def look(self) -> Generation | None:
         """Train and publish if there is enough new since the last generation."""
-        version = Delta.forPath(self._spark, self._path).history(1).collect()[0]["version"]
+        version = DeltaLog(self._path).version()
         if version == self._looked_at:
             return None
         daily = self._spark.read.format("delta").option("versionAsOf", version).load(self._path)

@@ -18,18 +18,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import cast
 
 import pyarrow as pa
 from delta.tables import DeltaTable as Delta
+from deltalake import DeltaTable as DeltaLog
+from deltalake import Schema as DeltaSchema
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.types import StructField, StructType
 
 from jobs.core.daily import daily_update, sum_daily
 from jobs.core.decoding import Decode, decode_batches, output_schema
-from jobs.core.facts import FACTS, Facts
-from jobs.kafka_source import checkpoint, read_topics
+from jobs.core.facts import FACTS, Facts, drop_repeats
+from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
 from schemas.registry import open_registry
 from streams.wire import Wire
@@ -51,20 +54,42 @@ _TABLE_PROPERTIES = {
 }
 
 
-def create_tables(spark: SparkSession, graph: Graph, settings: Settings) -> None:
-    """Create the Delta tables that the topology declares, where they are missing."""
+def create_tables(graph: Graph, settings: Settings) -> None:
+    """Create the Delta tables that the topology declares, where they are missing.
+
+    By delta-rs: Spark takes seconds for each.
+    """
     for table in graph.delta_tables.values():
         path = table_path(settings, table.name)
-        builder = Delta.createIfNotExists(spark).location(path).comment(table.doc)
-        for column in table.columns:
-            builder = builder.addColumn(
-                column.name, column.type, nullable=column.nullable, comment=column.doc
-            )
-        for name, value in _TABLE_PROPERTIES.items():
-            builder = builder.property(name, value)
-        if table.partition_by:
-            builder = builder.partitionedBy(*table.partition_by)
-        builder.execute()
+        if DeltaLog.is_deltatable(path):
+            continue
+        DeltaLog.create(
+            path,
+            DeltaSchema.from_json(row_type(table).json()),
+            mode="ignore",
+            partition_by=list(table.partition_by),
+            name=table.name,
+            description=table.doc,
+            configuration=_TABLE_PROPERTIES,
+        )
+
+
+def parse_type(ddl: str) -> StructType:
+    return cast(StructType, StructType.fromDDL(ddl))
+
+
+def row_type(table: DeltaTable) -> StructType:
+    """The declared columns as Spark's type, which is also how Delta writes a schema down."""
+    fields = [
+        StructField(
+            column.name,
+            parse_type(f"x {column.type}").fields[0].dataType,
+            column.nullable,
+            {"comment": column.doc},
+        )
+        for column in table.columns
+    ]
+    return StructType(fields)
 
 
 def table_path(settings: Settings, table: str) -> str:
@@ -84,30 +109,20 @@ def check_edges(stage: Stage) -> None:
 class TableWriter:
     """Writes micro-batches of one query; knows how far each of its tables has got."""
 
-    def __init__(self, spark: SparkSession, settings: Settings, graph: Graph, topics: list[str]):
+    def __init__(self, settings: Settings, graph: Graph, topics: list[str]):
         self._settings = settings
         self._graph = graph
         self._facts = {topic: FACTS[topic] for topic in topics}
         self._output = Output(settings, graph, graph.stages[STAGE])
+        tables = [facts.table for facts in self._facts.values()]
         self._schemas = {
-            facts.table: to_arrow_schema(
-                spark.read.format("delta").load(table_path(settings, facts.table)).schema
-            )
-            for facts in self._facts.values()
+            name: to_arrow_schema(row_type(graph.delta_tables[name])) for name in tables
         }
         self._applied = {
-            facts.table: self._read_applied(spark, facts)
+            facts.table: read_applied(table_path(settings, facts.table), facts.source)
             for facts in self._facts.values()
             if facts.source is not None
         }
-
-    def _read_applied(self, spark: SparkSession, facts: Facts) -> dict[int, int]:
-        """Source partition -> highest source offset that a table holds."""
-        table = spark.read.format("delta").load(table_path(self._settings, facts.table))
-        partition, offset = facts.source or ("", "")
-        key = F.col(partition) if partition in table.columns else F.lit(0)
-        rows = table.groupBy(key.alias("p")).agg(F.max(offset).alias("o")).collect()
-        return {row["p"]: row["o"] for row in rows}
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write one micro-batch; `foreachBatch` may call again with what it had before."""
@@ -182,6 +197,18 @@ class TableWriter:
             merge.whenMatchedUpdate(set=daily_update(table)).whenNotMatchedInsertAll().execute()
 
 
+def read_applied(path: str, source: tuple[str, str]) -> dict[int, int]:
+    """Source partition -> highest source offset that a table holds, by delta-rs."""
+    rows = DeltaLog(path).to_pyarrow_dataset()
+    wanted = [name for name in source if name in rows.schema.names]
+    applied: dict[int, int] = {}
+    for batch in rows.to_batches(columns=wanted):
+        if len(wanted) < len(source):  # one source partition, which the table does not name
+            batch = batch.append_column(source[0], pa.array([0] * len(batch), pa.int32()))
+        drop_repeats(pa.table(batch), source, applied)
+    return applied
+
+
 def same_key(table: DeltaTable) -> str:
     return " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
 
@@ -195,21 +222,20 @@ def wire_decoder(bootstrap_servers: str, registry_url: str, event_partitions: in
     return Wire(build_graph(event_partitions), open_registry(settings)).decode
 
 
-def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[StreamingQuery]:
-    """Create missing tables and start the stage's queries."""
+def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[Launch]:
+    """Create missing tables and give the stage's queries, ready to be launched."""
     stage = graph.stages[STAGE]
     check_edges(stage)
-    create_tables(spark, graph, settings)
-    queries = []
+    create_tables(graph, settings)
+    launches: list[Launch] = []
     for form, (name, limit) in QUERIES.items():
         topics = [topic for topic in stage.consumes if graph.topics[topic].format == form]
-        writer = TableWriter(spark, settings, graph, topics)
-        queries.append(
+        stream = (
             read_topics(spark, settings, stage, topics, limit)
             .writeStream.queryName(f"{STAGE}.{name}")
-            .foreachBatch(writer)
+            .foreachBatch(TableWriter(settings, graph, topics))
             .option("checkpointLocation", checkpoint(settings, stage, name))
             .trigger(processingTime=f"{settings.delta_trigger_s} seconds")
-            .start()
         )
-    return queries
+        launches.append(stream.start)
+    return launches

@@ -33,7 +33,7 @@ def wire(settings: Settings, graph: Graph) -> Wire:
 
 @pytest.fixture
 def tables(spark: SparkSession, settings: Settings, graph: Graph) -> Settings:
-    write_delta.create_tables(spark, graph, settings)
+    write_delta.create_tables(graph, settings)
     return settings
 
 
@@ -94,7 +94,7 @@ def test_tables_are_created_as_declared_and_readable_outside_spark(tables, graph
 
 def test_events_are_appended_once_however_they_are_cut_again(spark, tables, graph, wire):
     topic = "user-event-batches"
-    writer = TableWriter(spark, tables, graph, [topic])
+    writer = TableWriter(tables, graph, [topic])
 
     def messages(*cuts: range) -> list[Place]:
         return [(topic, 1, n, wire.encode(topic, events(1, cut))) for n, cut in enumerate(cuts)]
@@ -104,7 +104,7 @@ def test_events_are_appended_once_however_they_are_cut_again(spark, tables, grap
     assert sorted(rows(tables, "user_events")["source_offset"]) == list(range(90))
     before = version(tables, "user_events")
     writer(micro_batch(spark, first), 0)  # foreachBatch again, same process
-    restarted = TableWriter(spark, tables, graph, [topic])
+    restarted = TableWriter(tables, graph, [topic])
     restarted(micro_batch(spark, first), 0)  # and again, after a crash
     assert version(tables, "user_events") == before
     restarted(micro_batch(spark, messages(range(60, 100))), 1)
@@ -116,7 +116,7 @@ def test_events_are_appended_once_however_they_are_cut_again(spark, tables, grap
 
 def test_daily_amounts_add_up_once(spark, tables, graph, wire):
     topic, table = "user-episode-daily", "user_vs_episode_daily"
-    writer = TableWriter(spark, tables, graph, [topic])
+    writer = TableWriter(tables, graph, [topic])
     parts = [increments(0, last, heard) for last, heard in ((9, 100), (19, 20), (29, 3))]
     other = increments(1, 5, 7000, user_id="v")
     places = [(topic, 0, n, wire.encode(topic, part)) for n, part in enumerate(parts)]
@@ -124,7 +124,7 @@ def test_daily_amounts_add_up_once(spark, tables, graph, wire):
     again = micro_batch(spark, [places[1], places[0], places[1], places[2]])
     for restart in (False, True):
         if restart:
-            writer = TableWriter(spark, tables, graph, [topic])
+            writer = TableWriter(tables, graph, [topic])
         writer(again, 1)
         got = {row["user_id"]: row for row in rows(tables, table).to_dicts()}
         assert (got["u"]["heard_ms"], got["u"]["plays"]) == (123, 3)
@@ -137,7 +137,7 @@ def test_daily_amounts_add_up_once(spark, tables, graph, wire):
 
 def test_records_garbage_and_tombstones(spark, tables, graph, wire):
     topics = [topic for topic in FACTS if graph.topics[topic].format == "avro"]
-    writer = TableWriter(spark, tables, graph, topics)
+    writer = TableWriter(tables, graph, topics)
 
     def episode(title: str) -> bytes:
         return wire.encode(
@@ -195,7 +195,7 @@ def test_records_garbage_and_tombstones(spark, tables, graph, wire):
 def test_history_of_many_days_is_one_file_a_day(spark, tables, graph, wire):
     topic = "user-event-batches"
     batch = [(topic, 0, 0, wire.encode(topic, events(0, range(12_000), days=60)))]
-    TableWriter(spark, tables, graph, [topic])(micro_batch(spark, batch), 0)
+    TableWriter(tables, graph, [topic])(micro_batch(spark, batch), 0)
     table = DeltaTable(table_path(tables, "user_events"))
     assert len(table.file_uris()) == 60
     assert len(rows(tables, "user_events")) == 12_000
