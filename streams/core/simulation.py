@@ -6,7 +6,7 @@ take to send. ``heard_ms`` is exact within an episode, but larger than the time 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streams.core.taste import Catalogue
 
+LISTS_JUDGED = 200
 LIST_LENGTH = 10
 """How much of a list is shown."""
 
@@ -160,17 +161,20 @@ def _listen(
 
 @dataclass
 class Truth:
-    """How good the lists were, told by who knows the tastes.
+    """How good the newest lists were, told by who knows the tastes.
 
     The match of a list is the mean match of the places shown. ``best`` is that of the best list
-    that could have been shown instead, ``random`` what a blind choice would have had. ``events``
-    is for the sender to count.
+    that could have been shown instead, ``random`` what a blind choice would have had. Matches are
+    means over the last `LISTS_JUDGED` lists, so that learning shows. ``events`` is for the sender
+    to count.
     """
 
     events: int = 0
     plays: Counter[str] = field(default_factory=Counter)
-    _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _lists: int = 0
+    _match_played: float = 0.0
+    _lists: deque[tuple[float, float, float]] = field(
+        default_factory=lambda: deque(maxlen=LISTS_JUDGED)
+    )
 
     def record(
         self,
@@ -188,30 +192,35 @@ class Truth:
             if act.kind == "play":
                 self.plays[act.surface] += 1
                 if act.surface == RECOMMENDATIONS:
-                    self._sums["played"] += matches[catalogue.index(act.episode_id)]
+                    self._match_played += matches[catalogue.index(act.episode_id)]
         if shown is None or acts[0].surface != RECOMMENDATIONS:
             return
         listed = [a.episode_id for a in acts if a.kind == "impression"]
         unheard = np.ones(len(matches), dtype=bool)
         unheard[[catalogue.index(episode) for episode in heard if episode in catalogue]] = False
         possible = np.sort(matches[unheard])
-        self._lists += 1
-        self._sums["listed"] += matches[[catalogue.index(e) for e in listed]].mean()
-        self._sums["best"] += possible[-len(listed) :].mean() if possible.size else 0.0
-        self._sums["random"] += possible.mean() if possible.size else 0.0
+        self._lists.append(
+            (
+                float(matches[[catalogue.index(e) for e in listed]].mean()),
+                float(possible[-len(listed) :].mean()) if possible.size else 0.0,
+                float(possible.mean()) if possible.size else 0.0,
+            )
+        )
 
     def figures(self) -> dict[str, float]:
         """Means so far; matches and regret from 0 to 1, NaN before the first list."""
-        lists = self._lists or np.nan
-        listed, best = self._sums["listed"] / lists, self._sums["best"] / lists
+        if self._lists:
+            listed, best, random = np.mean(self._lists, axis=0).tolist()
+        else:
+            listed = best = random = np.nan
         return {
             "events": self.events,
             "plays": self.plays.total(),
             "share_recommended": self.plays[RECOMMENDATIONS] / (self.plays.total() or np.nan),
-            "match_played": self._sums["played"] / (self.plays[RECOMMENDATIONS] or np.nan),
+            "match_played": self._match_played / (self.plays[RECOMMENDATIONS] or np.nan),
             "match_listed": listed,
             "best": best,
-            "random": self._sums["random"] / lists,
+            "random": random,
             "regret": best - listed,
         }
 
