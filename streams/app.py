@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+from pathlib import Path
 
 import faust
 
@@ -37,7 +39,8 @@ def stage_app(
     stage: Stage, settings: Settings, graph: Graph, registry: Registry, *, web: bool
 ) -> faust.App:
     """The Faust app of one stage."""
-    datadir = settings.podstream_home / "faust" / stage.name
+    # `faust --datadir` reaches an app by this variable only
+    datadir = Path(os.environ.get("F_DATADIR", settings.podstream_home / "faust")) / stage.name
     datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         app_id(stage.name),

@@ -82,6 +82,7 @@ def derive_programs(settings: Settings, graph: Graph, demo: bool) -> list[Progra
     ports = web_ports(settings, graph, demo)
     if demo:
         argv = _module("streams.sources.demo_index", "--port", str(ports[DEMO_INDEX]))
+        argv += ["--remember", str(home / "demo_started_at")]
         programs.append(Program(DEMO_INDEX, tuple(argv), home, common))
     for name, stages in stage_workers(graph, demo).items():
         programs.append(_stage_program(settings, name, stages, ports.get(name), common))

@@ -17,6 +17,7 @@ import time
 import wave
 from collections.abc import Awaitable, Callable
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -345,8 +346,16 @@ def main(
         float | None,
         typer.Option(help="Unix seconds from which new episodes count; now if not given."),
     ] = None,
+    remember: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the first start, so that a restart goes on from it."),
+    ] = None,
 ) -> None:
     """Serve the demo index until interrupted."""
+    if remember is not None and started_at is None:
+        if not remember.exists():
+            remember.write_text(str(time.time()), encoding="ascii")
+        started_at = float(remember.read_text(encoding="ascii"))
     index = DemoIndex(build_catalogue(seed), started_at or time.time(), trickle_s)
     web.run_app(index.app(), host=LOOPBACK, port=port, print=None, access_log=None)
 
