@@ -367,9 +367,12 @@ def dashboard(
         yield Dashboard(url, stores, log)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium, headless."""
+    """Debian's chromium, headless.
+
+    Gone after this module: while playwright runs, no test of this process can run an event loop.
+    """
     assert Path(CHROMIUM).exists(), (
         f"These tests drive {CHROMIUM}, which is missing: install Debian's package chromium."
     )
