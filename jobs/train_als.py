@@ -164,7 +164,9 @@ class Trainer:
         return generation
 
     def _count_new(self, daily: DataFrame) -> int:
-        new: Any = F.lit(True)
+        """Rows with something heard or judged in them that the newest generation has not seen."""
+        said = ("heard_ms", "plays", "completes", "likes", "dislikes")
+        new: Any = F.greatest(*said) > 0
         for partition, offset in self._seen.items():
             seen = (F.col("source_partition") == partition) & (F.col("applied_offset") <= offset)
             new = new & ~seen

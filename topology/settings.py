@@ -58,7 +58,9 @@ class Settings(BaseSettings):
         30.0, gt=0, alias="ALS_INTERVAL", description="Seconds between looks for a new training."
     )
     als_min_new: int = Field(
-        200, ge=1, description="New listener-episode-day rows that make a training worth while."
+        100,
+        ge=1,
+        description="New listener-episode-day rows with listening that make a training worth it.",
     )
     als_rank: int = Field(64, ge=2, description="Factors of the ALS model.")
     als_iterations: int = Field(10, ge=1, description="ALS iterations.")
