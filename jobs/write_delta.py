@@ -43,8 +43,11 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 STAGE = "write_delta"
-QUERIES = {"arrow": ("batches", 256), "avro": ("records", 20_000)}
-"""Topic format -> name of the query, and its messages in a micro-batch."""
+QUERIES = {"arrow": ("batches", 1_000), "avro": ("records", 20_000)}
+"""Topic format -> name of the query, and its messages in a micro-batch.
+
+A batch of events holds one row where few come and 20,000 in an import. So the limit is a
+compromise: a backlog of small batches has to shrink, and one of large ones to fit."""
 
 _TABLE_PROPERTIES = {
     "delta.enableDeletionVectors": "false",  # delta-rs cannot read them
