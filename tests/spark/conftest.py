@@ -10,12 +10,20 @@ from pyspark.sql import SparkSession
 
 from jobs.session import build_session
 from topology.apply import apply_topology
+from topology.embedded.broker import running_broker
 from topology.embedded.ports import free_range
 from topology.graph import build_graph
 from topology.model import Graph
 from topology.settings import PORT_OFFSETS, Settings
 
 PARTITIONS = 2
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of this tier's own: the other tiers' topics have another number of partitions."""
+    with running_broker(tmp_path_factory.mktemp("spark-broker")) as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture(scope="session")
