@@ -7,39 +7,61 @@ code is 1, so that the supervisor starts it anew from the checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
+from requests import RequestException
 
 from jobs import embed_transcripts, train_als, write_delta
 from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
+from schemas.registry import declared_subjects, open_registry
 from topology.graph import get_graph
+from topology.model import Graph
 from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_NICE = 10
+_FIRST_RESULTS_S = 60.0
 _BATCH_ENDS_S = 8.0
 _TRAINING_ENDS_S = 5.0
 """How long a stop waits for a training: what it had not published is trained anew."""
 
 
-def run(spark: SparkSession, settings: Settings, stopping: threading.Event) -> int:
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    model: embed_transcripts.Model,
+    stopping: threading.Event,
+) -> int:
     """Run every stage until ``stopping`` is set (0) or one of them dies (1)."""
     graph = get_graph()
+    if not wait_for_topology(settings, graph, stopping):
+        return 0
     launches = write_delta.start(spark, settings, graph)
-    launches += embed_transcripts.start(spark, settings, graph, stopping)
+    launches += embed_transcripts.start(spark, settings, graph, model, stopping)
     queries = [launch() for launch in launches]
     trainer = train_als.start(spark, settings, graph, stopping)
     log.info("running: %s, %s", ", ".join(query.name for query in queries), trainer.name)
     failures: list[str] = []
+    begun = time.monotonic()
+    stepped_back = False
     while not failures and not stopping.wait(_LOOK_EVERY_S):
+        if not stepped_back and time.monotonic() - begun > _FIRST_RESULTS_S:
+            step_back()
+            stepped_back = True
         for place, query in enumerate(queries):
             if not query.isActive and failed_to_report(query):
                 log.warning("%s has repeated its last micro-batch and goes on", query.name)
@@ -53,6 +75,36 @@ def run(spark: SparkSession, settings: Settings, stopping: threading.Event) -> i
     stop(spark, queries)
     trainer.join(_TRAINING_ENDS_S)
     return 1 if failures else 0
+
+
+def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Event) -> bool:
+    """Return once the broker has every topic and schema; False if told to stop before.
+
+    A session takes so long to start that it is started beside the broker.
+    """
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
+    while not stopping.is_set():
+        try:
+            if graph.topics.keys() <= admin.list_topics(timeout=2).topics.keys():
+                registry = open_registry(settings)
+                for subject in declared_subjects(graph):
+                    registry.id_of(subject)
+                return True
+        except (KafkaException, KeyError, RequestException):
+            log.debug("waiting for the topology to be applied", exc_info=True)
+        stopping.wait(0.5)
+    return False
+
+
+def step_back() -> None:
+    """Leave the processor to the live stages, now that everybody has seen first results."""
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.Error, OSError):
+            # on Linux a priority is a thread's; elsewhere the first one stands for the process
+            threads = process.threads() if sys.platform == "linux" else process.threads()[:1]
+            for thread in threads:
+                os.setpriority(os.PRIO_PROCESS, thread.id, _NICE)
 
 
 def stop(spark: SparkSession, queries: list[StreamingQuery]) -> None:
@@ -78,12 +130,13 @@ def main() -> int:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     stopping = threading.Event()
     started = time.monotonic()
+    model = embed_transcripts.Model(settings.embedding_model)
     spark = build_session(settings)
     log.info("Spark session after %.1f s", time.monotonic() - started)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        return run(spark, settings, stopping)
+        return run(spark, settings, model, stopping)
     finally:
         spark.stop()
 

@@ -211,11 +211,11 @@ def _groups(transcripts: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def start(
-    spark: SparkSession, settings: Settings, graph: Graph, stopping: threading.Event
+    spark: SparkSession, settings: Settings, graph: Graph, model: Model, stopping: threading.Event
 ) -> list[Launch]:
-    """Give the stage's query, ready to be launched; the model is loaded in the background."""
+    """Give the stage's query, ready to be launched."""
     stage = graph.stages[STAGE]
-    embedder = TranscriptEmbedder(settings, graph, Model(settings.embedding_model), stopping)
+    embedder = TranscriptEmbedder(settings, graph, model, stopping)
     stream = (
         read_topics(spark, settings, stage, stage.consumes, _MESSAGES_A_BATCH)
         .writeStream.queryName(STAGE)

@@ -148,9 +148,11 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
         )
     wanted = [name for name in names if name in only] if only else names
     services = [name for name in (BROKER, MONGO) if name in wanted]
+    # Spark takes longest, and waits for the topology by itself.
+    slow = {stage.worker for stage in graph.stages.values() if stage.runner == "spark"}
     if services:
         with step(console, f"Starting {' and '.join(services)}"):
-            supervisor.start(services)
+            supervisor.start([*services, *(name for name in wanted if name in slow)])
             _wait_for_services(settings, services)
     stages = [name for name in wanted if name not in services]
     if not only or stages:

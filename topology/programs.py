@@ -15,8 +15,6 @@ from topology.model import Graph, Stage
 from topology.settings import LOOPBACK, Settings
 
 BROKER, MONGO, DEMO_INDEX = "broker", "mongo", "demo_index"
-SPARK_NICE = 10
-"""Spark and training yield to the hot path, so that latency survives a busy machine."""
 
 _ROOT = Path(__file__).parents[1]
 
@@ -124,9 +122,7 @@ def _stage_program(
     if stage.runner == "spark":
         argv = _module("jobs.application")
         # its JVM is told by its parent, which stops the queries first
-        return Program(
-            name, tuple(argv), home, common, SPARK_NICE, stop_wait_s=40, signal_group=False
-        )
+        return Program(name, tuple(argv), home, common, stop_wait_s=40, signal_group=False)
     if stage.runner == "streamlit":
         argv = _script("streamlit", "run", str(_ROOT / stage.entry_point))
         argv += ["--server.address", LOOPBACK, "--server.port", str(port)]

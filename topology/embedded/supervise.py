@@ -40,7 +40,6 @@ class Program:
     argv: tuple[str, ...]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    nice: int = 0
     stop_wait_s: int = 20
     signal_group: bool = True
     """Whether SIGTERM goes to the whole process group, or to the process alone."""
@@ -88,12 +87,11 @@ def render_config(home: Path, programs: Iterable[Program]) -> str:
         ),
     ]
     for program in programs:
-        argv = ["nice", "-n", str(program.nice), *program.argv] if program.nice else program.argv
         sections.append(
             _section(
                 f"program:{program.name}",
                 {
-                    "command": shlex.join(argv),
+                    "command": shlex.join(program.argv),
                     "directory": str(program.directory),
                     "environment": ",".join(
                         f'{key}="{_quoted(value)}"' for key, value in program.environment.items()

@@ -80,12 +80,6 @@ def test_everything_binds_to_loopback(settings: Settings) -> None:
                 assert program.argv[program.argv.index(option) + 1] == "127.0.0.1"
 
 
-def test_training_yields_to_the_hot_path(settings: Settings) -> None:
-    nice = {program.name: program.nice for program in derive_programs(settings, GRAPH, demo=True)}
-    assert nice["spark"] > 0
-    assert not any(value for name, value in nice.items() if name != "spark")
-
-
 def test_the_log_stops_last_and_its_readers_first(settings: Settings) -> None:
     names = [program.name for program in derive_programs(settings, GRAPH, demo=True)]
     tiers = stop_order(names, GRAPH)

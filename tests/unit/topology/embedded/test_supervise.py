@@ -48,11 +48,11 @@ def supervisor(home: Path) -> Iterator[Supervisor]:
 
 
 def test_a_command_with_spaces_and_percent_signs_survives(home: Path) -> None:
-    program = Program("odd", ("run", "two words", "100%", 'say "hi"'), home, nice=10)
+    program = Program("odd", ("run", "two words", "100%", 'say "hi"'), home)
     parser = configparser.RawConfigParser()
     parser.read_string(render_config(home, [program]))
     command = parser["program:odd"]["command"].replace("%%", "%")
-    assert shlex.split(command) == ["nice", "-n", "10", *program.argv]
+    assert shlex.split(command) == [*program.argv]
 
 
 def test_environment_that_supervisord_cannot_hold_is_refused(home: Path) -> None:
