@@ -16,7 +16,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     home = tmp_path_factory.mktemp("platform")
     instance = Instance(home, {})
     try:
-        done = instance.run("smoke", "--home", str(home), "--keep-running", "--json", timeout=600)
+        done = instance.run("smoke", "--home", str(home), "--keep-running", "--json", timeout=1000)
         assert done.stdout, done.stderr
         instance = Instance(home, json.loads(done.stdout))
         yield instance

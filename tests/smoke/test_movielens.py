@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from tests.smoke.instance import Instance, wait_until
 
-pytestmark = [pytest.mark.smoke, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1500)]
 
 INTERACTIONS = 100_000
 

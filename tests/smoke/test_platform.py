@@ -15,7 +15,7 @@ import pytest
 from streams.kafka import producer
 from tests.smoke.instance import Instance, wait_until
 
-pytestmark = [pytest.mark.smoke, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 PROVED_ELSEWHERE = {
@@ -148,7 +148,7 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
         assert rows.select("user_id", "episode_id", "day").is_unique().all()
         return {name: rows[name].sum() for name in counts}
 
-    wait_until(lambda: in_mongo() == in_events() == in_daily(), 180, "agreement of all counts")
+    wait_until(lambda: in_mongo() == in_events() == in_daily(), 480, "agreement of all counts")
     assert in_mongo()["plays"] > 0
 
 

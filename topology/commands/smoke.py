@@ -15,6 +15,10 @@ from typing import Annotated, Any
 import typer
 
 
+LOOK_EVERY_S = 5.0
+"""A look costs a second of a core, which the platform would use to get there."""
+
+
 def register(app: typer.Typer) -> None:
     """Add `smoke`."""
     app.command()(smoke)
@@ -24,7 +28,7 @@ def smoke(
     home: Annotated[
         Path | None, typer.Option(help="Where the instance lives; default: a temporary folder.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for everything.")] = 300.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for everything.")] = 600.0,
     keep_running: Annotated[
         bool, typer.Option(help="Leave the instance running for whoever comes next.")
     ] = False,
@@ -96,7 +100,7 @@ def _wait(
             print(f"  {seconds:6.1f} s  {condition}", file=log, flush=True)
         waiting -= arrived
         if waiting:
-            time.sleep(1.0)
+            time.sleep(LOOK_EVERY_S)
     return sorted(waiting)
 
 
