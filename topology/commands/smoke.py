@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-
 LOOK_EVERY_S = 5.0
 """A look costs a second of a core, which the platform would use to get there."""
 
