@@ -13,8 +13,12 @@ from polars.interchange import CompatLevel
 from schemas import files
 from schemas.codec import BadRecordError
 
-SOURCE_COLUMNS: dict[str, pl.DataType] = {"partition": pl.Int32(), "offset": pl.Int64()}
-"""Where an event came from: a batch of events carries it in every row."""
+SOURCE_COLUMNS: dict[str, pl.DataType] = {
+    "partition": pl.Int32(),
+    "offset": pl.Int64(),
+    "logged_at": pl.Datetime("ms", "UTC"),
+}
+"""Where an event came from, and when the log took it: every row of a batch of events has it."""
 
 _PRIMITIVES: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -81,4 +85,14 @@ def _as_declared(frame: pl.DataFrame, schema_name: str) -> pl.DataFrame:
     # Ours are as declared already; selecting and casting a few rows costs more than reading them.
     if frame.schema == declared:
         return frame
-    return frame.select(declared.names()).cast(declared)
+    missing = set(declared.names()).difference(frame.columns)
+    added = [pl.lit(v).alias(n) for n, v in _defaults(schema_name).items() if n in missing]
+    return frame.with_columns(added).select(declared.names()).cast(declared)
+
+
+@cache
+def _defaults(schema_name: str) -> dict[str, Any]:
+    """What older messages did not have yet, and what is to be read instead."""
+    fields = files.load(schema_name)["fields"]
+    defaults = {field["name"]: field["default"] for field in fields if "default" in field}
+    return {"logged_at": None, **defaults} if schema_name == "user_event" else defaults

@@ -7,9 +7,9 @@ whole graph runs the very code that production runs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
 
@@ -55,6 +55,48 @@ class StateTable(Protocol):
         """The partitions that this worker owns now, none while they are being recovered."""
 
 
+class PartitionState(Protocol):
+    """State of one source partition: a function of its log up to the offset ``applied``.
+
+    Changes hold absolute values, so that one may be loaded over a state that has some of it
+    already: whoever folds the same log writes the same values.
+    """
+
+    applied: int
+    """The last source offset that is in the state; -1 before the first."""
+
+    def changes(self) -> bytes:
+        """Every row that has changed since the last call, as it is now."""
+
+    def snapshot(self) -> Iterable[bytes]:
+        """All of it, in pieces of a few megabytes; forgets what has changed."""
+
+    def load_changes(self, value: bytes) -> None:
+        """Take over rows that `changes` gave."""
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        """Become what `snapshot` gave; called on a new state only."""
+
+
+S = TypeVar("S", bound=PartitionState)
+
+
+class States(Protocol[S]):
+    """The states of the partitions that a worker owns, each kept in a log of its own."""
+
+    async def get(self, partition: int) -> S:
+        """The state, restored from its log if this worker has just got the partition."""
+
+    async def save(self, partition: int) -> None:
+        """Append what has changed to the log; `Context.delivered` then waits for it.
+
+        Now and then the whole state is appended too, and the log cut before it.
+        """
+
+    def owned(self) -> dict[int, S]:
+        """The restored states of the partitions owned now: what a timer may look at."""
+
+
 class Context(Protocol):
     """One stage's hold on the outside world, checked against the topology."""
 
@@ -93,6 +135,10 @@ class Context(Protocol):
 
     def table(self, name: str) -> StateTable:
         """A table that the topology declares for this stage."""
+
+    def states(self, name: str, make: Callable[[int], S]) -> States[S]:
+        """The states in a table that the topology declares as a log; ``make(partition)`` is a
+        state of nothing."""
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         """Call back when partitions come or go: drop what was cached from tables."""

@@ -73,14 +73,14 @@ def changelog_name(stage: str, table: str, generation: int = 1) -> str:
 
 
 def changelog_topic(stage: Stage, table: Table, generation: int = 1) -> Topic:
-    """The compacted topic behind a Faust table."""
+    """The topic behind a table: compacted if it is keyed, cut by its stage if it is a log."""
     return Topic(
         changelog_name(stage.name, table.name, generation),
         f"State of `{stage.name}`: {table.doc}",
         key=table.key,
         format="raw",
         partitions=table.partitions,
-        cleanup="compact",
+        cleanup="compact" if table.form == "keyed" else "delete",
         max_message_bytes=table.max_message_bytes,
     )
 

@@ -47,10 +47,12 @@ class Topic:
 
 @dataclass(frozen=True)
 class Table:
-    """A Faust table: keyed state of one stage, kept in a compacted changelog topic.
+    """State of one stage, kept in a changelog topic.
 
-    Keys and values are bytes; ``key`` and ``value`` say in words what they hold. ``partitions``
-    equals those of the topic whose partition number owns the state.
+    ``keyed`` state is a Faust table on a compacted topic. A ``log`` is what changed, batch by
+    batch, and the whole of it now and then, after which the topic is cut. Keys and values are
+    bytes; ``key`` and ``value`` say in words what they hold. ``partitions`` equals those of the
+    topic whose partition number owns the state.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Table:
     value: str
     partitions: int
     max_message_bytes: int = 16 * 1_048_576
+    form: Literal["keyed", "log"] = "keyed"
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     batch_linger_ms: int = Field(
         250, ge=1, description="Longest that an event waits for a fuller batch, milliseconds."
     )
+    allowed_lateness_s: int = Field(
+        900,
+        ge=0,
+        le=3600,
+        description="How long behind the newest event one may be and still count in the live "
+        "tables, seconds of event time; fixed once they exist.",
+    )
     dedup_window: int = Field(
         100_000,
         ge=0,

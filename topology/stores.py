@@ -19,6 +19,30 @@ COLLECTIONS = (
         indexes=(Index((("bucket", -1),)), Index((("episode_id", 1), ("bucket", -1)))),
     ),
     Collection(
+        "rolling_windows",
+        "One document a kind of scope and length of window, such as `show|15`: `{_id, at, "
+        "scopes: [{scope, title, counts}]}`, most listeners first, summed over source partitions.",
+        key="kind|minutes",
+    ),
+    Collection(
+        "episode_days",
+        "One document an episode and UTC day, summed over source partitions: downloads, streams, "
+        "listeners, time heard, and `retention`, the listeners of each minute of the episode.",
+        key="episode_id|day in ISO 8601",
+        indexes=(Index((("day", -1),)), Index((("episode_id", 1), ("day", -1)))),
+    ),
+    Collection(
+        "episode_anomalies",
+        "Episodes that were suddenly heard much more, or much less, than before.",
+        key="episode_id|at in ISO 8601",
+        indexes=(Index((("at", -1),)),),
+    ),
+    Collection(
+        "table_progress",
+        "How far each live table has got, and what came too late for it.",
+        key="stage|source_partition",
+    ),
+    Collection(
         "trending_episodes",
         "The merged ranking of each scope.",
         key="scope",
@@ -54,6 +78,12 @@ _EVENT_COUNTS = (
     Column("plays", "bigint", "times started"),
     Column("completes", "bigint", "times heard to the end"),
     Column("heard_ms", "bigint", "milliseconds of audio heard"),
+)
+
+_LISTENER_COUNTS = (
+    Column("streams", "bigint", "sessions of the episode that reached 60 s"),
+    Column("listeners", "bigint", "distinct listeners"),
+    Column("engaged", "bigint", "sessions of the episode that reached 20 minutes or 40 % of it"),
 )
 
 DELTA_TABLES = (
@@ -107,6 +137,8 @@ DELTA_TABLES = (
             Column("arm", "string", "experiment arm"),
             Column("user_agent", "string", "HTTP user agent"),
             Column("generation", "string", "generation of the recommendation shown"),
+            Column("duration_ms", "bigint", "length of the episode told by the player"),
+            Column("logged_at", "timestamp", "when the log took it, UTC"),
             Column("event_date", "date", "UTC day of occurred_at"),
         ),
         key=("source_partition", "source_offset"),
@@ -122,12 +154,73 @@ DELTA_TABLES = (
             *_EVENT_COUNTS,
             Column("likes", "bigint", "likes"),
             Column("dislikes", "bigint", "dislikes"),
+            Column("duration_ms", "bigint", "longest length of the episode told; 0: unknown"),
+            Column("share", "double", "heard_ms of duration_ms, at most 1; null: length unknown"),
             Column("first_at", "timestamp", "first event of the day, UTC"),
             Column("last_at", "timestamp", "last event of the day, UTC"),
             Column("source_partition", "int", "partition in user-events"),
             Column("applied_offset", "bigint", "last source offset counted in this row"),
         ),
         key=("user_id", "episode_id", "day"),
+    ),
+    DeltaTable(
+        "engagement_minutes",
+        "Counts per episode, minute and source partition, once nothing can change them any more.",
+        (
+            Column("episode_id", "string", "episode", nullable=False),
+            Column("bucket", "timestamp", "UTC minute", nullable=False),
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            *_EVENT_COUNTS,
+            *_LISTENER_COUNTS,
+            Column("new_listeners", "bigint", "listeners who had not heard it for 24 hours"),
+            Column("event_date", "date", "UTC day of the minute"),
+        ),
+        key=("episode_id", "bucket", "source_partition"),
+        partition_by=("event_date",),
+    ),
+    DeltaTable(
+        "episode_daily",
+        "Downloads and listening per episode, finished UTC day and source partition.",
+        (
+            Column("episode_id", "string", "episode", nullable=False),
+            Column("day", "date", "UTC day", nullable=False),
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            *_EVENT_COUNTS,
+            Column("streams", "bigint", "sessions of the episode that reached 60 s"),
+            Column("engaged", "bigint", "sessions that reached 20 minutes or 40 % of it"),
+            Column("downloads", "bigint", "distinct listeners who heard any of it, bots left out"),
+        ),
+        key=("episode_id", "day", "source_partition"),
+    ),
+    DeltaTable(
+        "episode_retention",
+        "How many listeners heard each minute of an episode on a finished UTC day.",
+        (
+            Column("episode_id", "string", "episode", nullable=False),
+            Column("day", "date", "UTC day", nullable=False),
+            Column("minute", "int", "minute of the episode, 0 is the first", nullable=False),
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            Column("listeners", "bigint", "distinct listeners"),
+        ),
+        key=("episode_id", "day", "minute", "source_partition"),
+    ),
+    DeltaTable(
+        "listening_sessions",
+        "What each listener did without a pause of more than 30 minutes.",
+        (
+            Column("user_id", "string", "listener", nullable=False),
+            Column("started_at", "timestamp", "first event, UTC", nullable=False),
+            Column("ended_at", "timestamp", "last event, UTC"),
+            Column("events", "bigint", "events of any kind"),
+            Column("plays", "bigint", "episodes started"),
+            Column("completes", "bigint", "episodes heard to the end"),
+            Column("heard_ms", "bigint", "milliseconds of audio heard"),
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            Column("closed_offset", "bigint", "source offset by which it was known to be over"),
+            Column("event_date", "date", "UTC day of started_at"),
+        ),
+        key=("user_id", "started_at"),
+        partition_by=("event_date",),
     ),
     DeltaTable(
         "recommendations_history",

@@ -65,6 +65,87 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             max_message_bytes=16 * MEGABYTE,
         ),
         Topic(
+            "engagement-history",
+            "Counts per episode and minute once nothing can change them any more: one message a "
+            "source partition and minute, minutes in ascending order.",
+            key="none; partition = the source partition",
+            schema="engagement_window",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "rolling-windows",
+            "The last 1, 5, 15, 60 minutes and 24 hours of every episode, show and category; "
+            "source partitions add up. Each message replaces the one before of its partition.",
+            key="none; partition = the source partition",
+            schema="rolling_window",
+            format="arrow",
+            partitions=event_partitions,
+            retention_ms=DAY_MS,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "episode-days",
+            "Downloads, streams, listeners and time heard per episode and UTC day, always the "
+            "whole value so far; source partitions add up.",
+            key="none; partition = the source partition",
+            schema="episode_day",
+            format="arrow",
+            partitions=event_partitions,
+            retention_ms=7 * DAY_MS,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "episode-retention",
+            "How many listeners heard each minute of an episode on a UTC day, always the whole "
+            "value so far; source partitions add up.",
+            key="none; partition = the source partition",
+            schema="episode_retention",
+            format="arrow",
+            partitions=event_partitions,
+            retention_ms=7 * DAY_MS,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "late-events",
+            "Events that came too late for the live tables; history has them all the same. An "
+            "event may be here twice: its partition and offset tell.",
+            key="none; partition = the source partition",
+            schema="user_event",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "table-progress",
+            "How far each live table has got with each source partition, and how many events "
+            "came too late for it.",
+            key="stage|source_partition",
+            schema="table_progress",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "listening-sessions",
+            "What each listener did without a pause of 30 minutes, once it is over. A row whose "
+            "offset is not above that of an earlier message is a repeat.",
+            key="none; partition = the source partition",
+            schema="listening_session",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
+            "listening-streaks",
+            "On how many days in a row each listener has listened; the newest row counts.",
+            key="none; partition = the source partition",
+            schema="listening_streak",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
             "user-episode-daily",
             "What each listener added to an episode on a day, one message an input batch: amounts "
             "add up over rows; a row whose last_offset was applied already is a repeat.",
@@ -76,12 +157,19 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
         ),
         Topic(
             "trending-episodes",
-            "The ranking of a scope (`all`, `category:…`) among one partition's episodes; a "
-            "reader merges the partitions.",
+            "The ranking of a scope (`all`, `category:…`, `language:…`) among one partition's "
+            "episodes; a reader merges the partitions.",
             key="scope|partition",
             schema="trending",
             partitions=1,
             cleanup="compact",
+        ),
+        Topic(
+            "episode-anomalies",
+            "Episodes that are suddenly heard much more, or much less, than before.",
+            key="episode_id|at",
+            schema="episode_anomaly",
+            partitions=1,
         ),
         Topic(
             "episode-embeddings",

@@ -139,7 +139,9 @@ class PartitionBatcher:
             self.partition,
             first,
             chunk.offsets[-1],
-            events.with_columns(partition=pl.lit(self.partition, pl.Int32)).select(_COLUMNS),
+            events.with_columns(
+                partition=pl.lit(self.partition, pl.Int32), logged_at=pl.col("log_ms")
+            ).select(_COLUMNS),
             refused,
             len(repeats),
         )

@@ -259,7 +259,7 @@ _RULES: tuple[tuple[str, pl.Expr], ...] = (
     ),
     *(
         (f"{name} is not between 0 and {LONGEST_MS}", ~pl.col(name).is_between(0, LONGEST_MS))
-        for name in ("heard_ms", "position_ms")
+        for name in ("heard_ms", "position_ms", "duration_ms")
     ),
     ("occurred_at is before 1990", pl.col("occurred_at") < EARLIEST_MS),
     (
