@@ -1,0 +1,77 @@
+"""The processes of the event path, started, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from topology.embedded.ports import free_ports
+from topology.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TRACKERS = ("track_engagement", "track_listening", "rank_trending")
+
+
+class Processes:
+    """Processes by a name of the caller's choice; each appends to ``NAME.log`` in the home."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._home = settings.podstream_home
+        self._running: dict[str, subprocess.Popen] = {}
+
+    def start_batcher(self, name: str) -> None:
+        self._start(name, ["streams.batch_events"])
+
+    def start_worker(self, name: str, stages: Sequence[str] = TRACKERS) -> None:
+        """A Faust worker of its own folder; a name used before finds its folder again."""
+        (port,) = free_ports(1)
+        options = ["--datadir", str(self._home / name)]
+        options += ["worker", "--web-port", str(port), "-l", "warn"]
+        self._start(name, ["faust", "-A", "streams.app", *options], stages)
+
+    def _start(self, name: str, module: list[str], stages: Sequence[str] = ()) -> None:
+        settings = self._settings
+        environment = {
+            **os.environ,
+            "PODSTREAM_HOME": str(self._home),
+            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "EVENT_PARTITIONS": str(settings.event_partitions),
+            "ALLOWED_LATENESS_S": str(settings.allowed_lateness_s),
+            "DEDUP_WINDOW": str(settings.dedup_window),
+            "PODSTREAM_STAGES": ",".join(stages),
+        }
+        with (self._home / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", *module],
+                env=environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def check(self) -> None:
+        """AssertionError, with the end of its log, if a process ended without being told to."""
+        for name, process in self._running.items():
+            assert process.poll() is None, f"{name} ended by itself: {self.log(name)[-3000:]}"
+
+    def end(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to a living process; its exit status."""
+        self.check()
+        process = self._running.pop(name)
+        process.send_signal(number)
+        return process.wait(60)
+
+    def log(self, name: str) -> str:
+        """What a process has logged, in all its lives."""
+        return (self._home / f"{name}.log").read_text(errors="replace")
+
+    def kill_all(self) -> None:
+        for process in self._running.values():
+            process.kill()
+            process.wait()
+        self._running.clear()
