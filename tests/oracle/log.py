@@ -1,0 +1,115 @@
+"""What the log of events says, by the rules of the way in: good, dead or a repeat.
+
+Plain Python on purpose, and no import from the stages: it is to be read beside the documentation
+of the live tables, and to find the mistakes of the code that computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+DAY = timedelta(days=1)
+DAY_MS = 24 * 60 * 60 * 1000
+FIRST_YEAR = datetime(1990, 1, 1, tzinfo=UTC)
+STRINGS = (
+    "event_id",
+    "user_id",
+    "episode_id",
+    "session_id",
+    "surface",
+    "arm",
+    "user_agent",
+    "generation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a partition of `user-events`; ``event`` is None where nothing decodes."""
+
+    offset: int
+    logged_at: datetime
+    event: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A good event, and where it is in the log."""
+
+    offset: int
+    logged_at: datetime
+    event_id: str
+    user: str
+    episode: str
+    kind: str
+    occurred_at: datetime
+    heard_ms: int
+    position_ms: int
+    duration_ms: int | None
+    user_agent: str | None
+
+
+@dataclass
+class Sorted:
+    """A partition's records, each in one of three places."""
+
+    good: list[Row] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
+    repeats: list[int] = field(default_factory=list)
+
+    def written(self) -> int:
+        return len(self.good) + len(self.dead) + len(self.repeats)
+
+
+def sort_out(entries: Iterable[Entry], dedup_window: int) -> Sorted:
+    """The records of one partition, in offset order.
+
+    A valid event is a repeat if its id was at most ``dedup_window`` offsets ago in a valid event,
+    which may have been a repeat itself.
+    """
+    result = Sorted()
+    seen: dict[str, int] = {}
+    for entry in entries:
+        if entry.event is None or not valid(entry.event, entry.logged_at):
+            result.dead.append(entry.offset)
+            continue
+        row = _row(entry, entry.event)
+        last = seen.get(row.event_id)
+        if last is not None and entry.offset - dedup_window <= last:
+            result.repeats.append(entry.offset)
+        else:
+            result.good.append(row)
+        seen[row.event_id] = entry.offset
+    return result
+
+
+def valid(event: Mapping[str, Any], logged_at: datetime) -> bool:
+    """Whether the values of an event are possible."""
+    amounts = [event.get(name) for name in ("heard_ms", "position_ms", "duration_ms")]
+    rank = event.get("rank")
+    return (
+        all(event[name] != "" for name in ("event_id", "user_id", "episode_id"))
+        and all(len((event.get(name) or "").encode()) <= 1024 for name in STRINGS)
+        and all(amount is None or 0 <= amount <= DAY_MS for amount in amounts)
+        and FIRST_YEAR <= event["occurred_at"] <= logged_at + DAY
+        and (rank is None or rank >= 1)
+    )
+
+
+def _row(entry: Entry, event: Mapping[str, Any]) -> Row:
+    return Row(
+        offset=entry.offset,
+        logged_at=entry.logged_at,
+        event_id=event["event_id"],
+        user=event["user_id"],
+        episode=event["episode_id"],
+        kind=event["kind"],
+        occurred_at=event["occurred_at"],
+        heard_ms=event.get("heard_ms", 0),
+        position_ms=event.get("position_ms", 0),
+        duration_ms=event.get("duration_ms"),
+        user_agent=event.get("user_agent"),
+    )
