@@ -1,93 +1,186 @@
-"""Counts what happens to each episode, minute by minute.
+"""Counts what happens to each episode, show and category: minutes, windows, days, retention.
 
 Each source partition keeps its own counts, which add up on read, so nothing is repartitioned in
-order to be counted. Every touched row goes out as the whole value so far, also when its events
-had been counted before a restart: whether it had been sent then, nobody knows.
+order to be counted. Rows go out as the whole value so far. After a restart everything that is
+still held goes out again: whether it had been sent, nobody knows. What is over is in the log
+before the state that has dropped it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 
-from streams.context import Context, Message, StateTable, decode_all
-from streams.core.engagement import (
-    Minute,
-    by_target,
-    fold,
-    in_order,
-    window_rows,
-    with_bucket,
-)
+from schemas.codec import BadRecordError
+from streams.context import Context, Message, decode_all
+from streams.core.audience import MINUTE_MS
+from streams.core.engagement import Engagement
+from streams.core.episode_days import day_rows, retention_rows
+from streams.core.event_rows import event_rows
+from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
+from streams.core.windows import Targets, history_messages, late_rows, window_rows
 
 LINGER_S = 0.02
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
 
-_CACHED_MINUTES = 10_000
-_KEY_BYTES = 8
+MAX_BATCH = 32
+ROLLING_EVERY_S = 2.0
+DAYS_EVERY_S = 10.0
+SHARE_OF_TIME = 0.1
+"""Publishing takes at most this share of the time: where there is much, it is less often."""
 
-
-class Minutes:
-    """The table's minutes, those used last also decoded."""
-
-    def __init__(self, table: StateTable):
-        self._table = table
-        self._decoded: OrderedDict[tuple[int, int], Minute] = OrderedDict()
-
-    def get(self, partition: int, bucket: int) -> Minute | None:
-        place = (partition, bucket)
-        if place in self._decoded:
-            self._decoded.move_to_end(place)
-            return self._decoded[place]
-        value = self._table.get(partition, _key(bucket))
-        return None if value is None else self._keep(place, Minute.from_bytes(value))
-
-    def put(self, partition: int, bucket: int, minute: Minute) -> None:
-        self._keep((partition, bucket), minute)
-        self._table.put(partition, _key(bucket), minute.to_bytes())
-
-    def forget(self) -> None:
-        """Drop what is decoded: another worker may own and change it now."""
-        self._decoded.clear()
-
-    def _keep(self, place: tuple[int, int], minute: Minute) -> Minute:
-        self._decoded[place] = minute
-        self._decoded.move_to_end(place)
-        if len(self._decoded) > _CACHED_MINUTES:
-            self._decoded.popitem(last=False)
-        return minute
-
-
-def _key(bucket: int) -> bytes:
-    return bucket.to_bytes(_KEY_BYTES, "big")
+_MESSAGE_ROWS = 50_000
 
 
 def register(context: Context) -> None:
-    (source,), (target,) = context.stage.consumes, context.stage.produces
-    partitions = context.settings.event_partitions
-    minutes = Minutes(context.table("engagement"))
-    context.on_rebalance(minutes.forget)
+    Tracker(context)
 
-    @context.agent(source, linger_s=LINGER_S)
-    async def count(messages: list[Message]) -> None:
-        frames: dict[int, list[pl.DataFrame]] = {}
-        for message, events in await decode_all(context, messages):
+
+class Tracker:
+    """The stage's handlers on one context."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        (self._source,) = context.stage.consumes
+        (catalogue,) = context.stage.broadcast
+        lateness_ms = context.settings.allowed_lateness_s * 1000
+        self._states = context.states("engagement_state", lambda _: Engagement(lateness_ms))
+        self._targets = Targets(context.settings.event_partitions)
+        self._shows: dict[str, Show] = {}
+        self._catalogue_version = 0
+        self._scopes: dict[int, tuple[tuple[int, int, int], Scopes]] = {}
+        self._published: dict[int, tuple[int, int, int]] = {}
+        context.broadcast(catalogue, self._know)
+        context.on_rebalance(self._scopes.clear)
+        context.on_rebalance(self._published.clear)
+        context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(self._count)
+        context.timer(ROLLING_EVERY_S)(self._publish_rolling)
+        context.timer(DAYS_EVERY_S)(self._publish_days)
+
+    def _know(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            episode_id = (message.key or b"").decode(errors="replace")
+            if message.value is None:
+                self._shows.pop(episode_id, None)
+                continue
+            try:
+                episode = self._context.decode(message)
+            except BadRecordError:
+                # The stage that consumes these records has them put aside.
+                continue
+            categories = tuple(dict.fromkeys(episode["categories"]))
+            self._shows[episode_id] = Show(episode["show_id"], categories)
+        self._catalogue_version += 1
+
+    # -- counting ------------------------------------------------------------------------------
+
+    async def _count(self, messages: list[Message]) -> None:
+        batches: dict[int, list[pl.DataFrame]] = {}
+        for message, events in await decode_all(self._context, messages):
             if events.height:
-                frames.setdefault(message.partition, []).append(events)
-        rows = [_count_partition(partition, group) for partition, group in frames.items()]
-        if rows:
-            for partition, group in by_target(pl.concat(rows), partitions).items():
-                await context.send(target, group, partition=partition)
+                batches.setdefault(message.partition, []).append(events)
+        touched = [await self._count_partition(p, frames) for p, frames in batches.items()]
+        if touched:
+            for target, rows in self._targets.split(pl.concat(touched)):
+                await self._context.send("engagement-windows", rows, partition=target)
+        for partition in batches:
+            await self._states.save(partition)
 
-    def _count_partition(partition: int, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        events = with_bucket(in_order(frames))
-        before = {
-            bucket: minute
-            for bucket in events["bucket"].unique().to_list()
-            if (minute := minutes.get(partition, bucket)) is not None
-        }
-        changed, touched = fold(before, events)
-        for bucket, minute in changed.items():
-            minutes.put(partition, bucket, minute)
-        return window_rows({**before, **changed}, touched, partition)
+    async def _count_partition(self, partition: int, frames: list[pl.DataFrame]) -> pl.DataFrame:
+        """Count, hand out what is over, and give the rows that have changed."""
+        state = await self._states.get(partition)
+        rows = event_rows(frames, state.applied)
+        late = state.apply(rows) if len(rows) else np.zeros(0, bool)
+        changed = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
+        state.restored = False
+        windows = window_rows(state, partition, changed)
+        if late.any():
+            gone = late_rows(frames, rows.offsets[late])
+            await self._context.send("late-events", gone, partition=partition)
+        closed = state.close_minutes()
+        if closed.size:
+            await self._hand_out(partition, state, closed)
+        if closed.size or late.any():
+            # State that no longer has what is not in the log would lose it at a kill.
+            await self._context.delivered()
+        return windows
+
+    async def _hand_out(self, partition: int, state: Engagement, closed: np.ndarray) -> None:
+        """Send what nothing can change any more, and drop what nobody looks at any more."""
+        history = window_rows(state, partition, closed)
+        days = state.days_over()
+        finished = _day_messages(state, partition, days, final=True) if days.size else []
+        state.drop_days(days)
+        state.drop_old()
+        for rows in history_messages(history):
+            await self._context.send("engagement-history", rows, partition=partition)
+        await self._send_days(partition, finished)
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    async def _publish_rolling(self) -> None:
+        started = time.perf_counter()
+        states = {p: state for p, state in self._states.owned().items() if state.events}
+        at = max((state.watermark // MINUTE_MS for state in states.values()), default=0)
+        for partition, state in states.items():
+            view = (state.applied, at, self._catalogue_version)
+            if self._published.get(partition) == view:
+                continue
+            rows = rolling_rows(state, partition, at, self._scopes_of(partition, state))
+            await self._context.send("rolling-windows", rows, partition=partition)
+            await self._send_progress(partition, state)
+            self._published[partition] = view
+            await asyncio.sleep(0)
+        await _pause(started)
+
+    def _scopes_of(self, partition: int, state: Engagement) -> Scopes:
+        version = (self._catalogue_version, state.renumbered, len(state.episodes))
+        if partition not in self._scopes or self._scopes[partition][0] != version:
+            self._scopes[partition] = (version, scopes_of(state.episodes.all(), self._shows))
+        return self._scopes[partition][1]
+
+    async def _send_progress(self, partition: int, state: Engagement) -> None:
+        stage = self._context.stage.name
+        await self._context.send(
+            "table-progress",
+            {
+                "stage": stage,
+                "source_partition": partition,
+                "offset": state.applied,
+                "watermark": datetime.fromtimestamp(state.watermark / 1000, UTC),
+                "late": state.late,
+                "events": state.events,
+            },
+            key=f"{stage}|{partition}",
+        )
+
+    async def _publish_days(self) -> None:
+        started = time.perf_counter()
+        for partition, state in self._states.owned().items():
+            if state.active.any():
+                messages = _day_messages(state, partition, state.days_over(), final=False)
+                state.forget_active()
+                await self._send_days(partition, messages)
+        await _pause(started)
+
+    async def _send_days(self, partition: int, messages: list[tuple[str, pl.DataFrame]]) -> None:
+        for topic, rows in messages:
+            await self._context.send(topic, rows, partition=partition)
+
+
+def _day_messages(
+    state: Engagement, partition: int, days: np.ndarray, *, final: bool
+) -> list[tuple[str, pl.DataFrame]]:
+    """Topic and rows of every message, made at once: the state may change between two sends."""
+    frames = [("episode-days", day_rows(state, partition, days, final))]
+    frames += [("episode-retention", r) for r in retention_rows(state, partition, days, final)]
+    return [(topic, some) for topic, rows in frames for some in rows.iter_slices(_MESSAGE_ROWS)]
+
+
+async def _pause(started: float) -> None:
+    await asyncio.sleep((time.perf_counter() - started) * (1 / SHARE_OF_TIME - 1))

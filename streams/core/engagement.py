@@ -1,144 +1,344 @@
-"""Counts per episode and minute, folded over batches of events.
+"""What happens to each episode, folded over the events of one source partition.
 
-The state of a source partition is one `Minute` for each UTC minute in which anything happened. It
-knows the last source offset applied to it, so rows may come again, in whatever cut: they are
-skipped. Rows of one partition must arrive in the order of their offsets otherwise.
+The state is a function of the partition's log up to the offset ``applied``, however the log is
+cut into batches. It holds what may still change or is still looked at: minutes of the last hour,
+hours of the last day, the days that are not over, and who heard what. Everything else has been
+handed out by `close` and is dropped, so memory is bounded by how many episodes and listeners are
+active, not by how many events there were.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from io import BytesIO
+from collections.abc import Iterator, Sequence
 
-import polars as pl
-from polars.interchange import CompatLevel
+import numpy as np
+import pyarrow as pa
 
-COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
-"""What is counted: events of four kinds, and the milliseconds heard in events of any kind."""
+from streams.core.audience import FORGOTTEN_MS, MINUTE_MS, PAIR_COLUMNS, hear
+from streams.core.event_rows import KINDS, EventRows, late
+from streams.core.keyed import KeyedTable, Names
+from streams.core.packing import pack, unpack
 
-COUNT_EXPRESSIONS = (
-    *(
-        (pl.col("kind") == kind).sum().cast(pl.Int64).alias(name)
-        for kind, name in (
-            ("impression", "impressions"),
-            ("click", "clicks"),
-            ("play", "plays"),
-            ("complete", "completes"),
-        )
-    ),
-    pl.col("heard_ms").sum(),
+COUNTS = (
+    "impressions",
+    "clicks",
+    "plays",
+    "completes",
+    "streams",
+    "listeners",
+    "new_listeners",
+    "engaged",
 )
-"""The counts of a group of event rows."""
+"""What is counted per episode and minute, beside the milliseconds heard."""
 
-MINUTE_MS = 60_000
+EVENT_COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
+"""The counts that are sums over single events."""
 
-_ROWS = pl.Schema(
-    {"episode_id": pl.String(), "offset": pl.Int64(), **dict.fromkeys(COUNTS, pl.Int64())}
-)
+HOUR_MINUTES = 60
+DAY_MINUTES = 24 * 60
+DAY_MS = DAY_MINUTES * MINUTE_MS
+COVERED_MINUTES = 256
+"""Minutes of an episode for which retention is kept."""
 
-Row = tuple[int, int, int, int, int, int]
-"""The last offset applied, then the counts."""
+_KEPT_MINUTES = HOUR_MINUTES + 1
+_KEPT_HOURS = 25
+_LOW = 32
+_LOW_MASK = (1 << _LOW) - 1
+_USER_SHIFT, _EPISODE_SHIFT = 39, 15
+_DAY_MASK, _EPISODE_MASK = (1 << _EPISODE_SHIFT) - 1, (1 << 24) - 1
+_MOST_NAMES = 1 << 24
+"""A key of ``heard`` has 24 bits for the listener, 24 for the episode, 15 for the day, which
+last until 2059."""
 
-Touched = tuple[int, str]
-"""A minute and an episode."""
+_NEVER = -(1 << 62)
+_PIECE_ROWS = 50_000
+_FEWEST_PRUNED = 1_000
 
-
-@dataclass(frozen=True)
-class Minute:
-    """What happened to each episode in one minute, as far as one source partition tells."""
-
-    rows: Mapping[str, Row] = field(default_factory=dict)
-
-    @property
-    def applied(self) -> int:
-        """The last source offset applied; -1 before the first."""
-        return max((row[0] for row in self.rows.values()), default=-1)
-
-    def to_bytes(self) -> bytes:
-        """An Arrow IPC stream: `episode_id`, `offset` and the counts."""
-        columns = [self.rows.keys(), *zip(*self.rows.values(), strict=True)]
-        frame = pl.DataFrame(
-            {name: list(column) for name, column in zip(_ROWS, columns, strict=True)}, schema=_ROWS
-        )
-        buffer = BytesIO()
-        frame.write_ipc_stream(buffer, compat_level=CompatLevel.oldest())
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, value: bytes) -> Minute:
-        episode_ids, *columns = (
-            pl.read_ipc_stream(BytesIO(value)).select(_ROWS.names()).to_dict().values()
-        )
-        rows = zip(*(column.to_list() for column in columns), strict=True)
-        return cls(dict(zip(episode_ids.to_list(), rows, strict=True)))
-
-
-def with_bucket(events: pl.DataFrame) -> pl.DataFrame:
-    """Event rows with the column `bucket`: the start of their UTC minute, in milliseconds."""
-    occurred = pl.col("occurred_at").dt.epoch("ms")
-    return events.with_columns(bucket=occurred - occurred % MINUTE_MS)
-
-
-def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Rows of one source partition as if they had come once each, ordered by offset."""
-    events = frames[0] if len(frames) == 1 else pl.concat(frames)
-    if events["offset"].is_sorted() and events["offset"].n_unique() == events.height:
-        return events
-    return events.unique("offset", keep="first").sort("offset")
-
-
-def fold(
-    minutes: Mapping[int, Minute], events: pl.DataFrame
-) -> tuple[dict[int, Minute], list[Touched]]:
-    """The minutes that the events change, and everything they touch, applied already or not.
-
-    ``events`` are rows of one source partition, as `in_order` and `with_bucket` give them;
-    ``minutes`` is the state of at least every bucket among them that has any.
-    """
-    applied = {bucket: minute.applied for bucket, minute in minutes.items()}
-    touched = events.select("bucket", "episode_id").unique(maintain_order=True).rows()
-    new = events.filter(
-        pl.col("offset")
-        > pl.col("bucket").replace_strict(applied, default=-1, return_dtype=pl.Int64)
-    )
-    groups = new.group_by("bucket", "episode_id").agg(pl.col("offset").max(), *COUNT_EXPRESSIONS)
-    changed: dict[int, dict[str, Row]] = {}
-    for bucket, episode_id, offset, *added in groups.iter_rows():
-        if bucket not in changed:
-            changed[bucket] = dict(minutes[bucket].rows) if bucket in minutes else {}
-        rows = changed[bucket]
-        if (before := rows.get(episode_id)) is not None:
-            added = [count + more for count, more in zip(before[1:], added, strict=True)]
-        rows[episode_id] = (offset, *added)
-    return {bucket: Minute(rows) for bucket, rows in changed.items()}, touched
-
-
-def window_rows(
-    minutes: Mapping[int, Minute], touched: Iterable[Touched], source_partition: int
-) -> pl.DataFrame:
-    """Rows of `engagement_window`: the whole value so far of everything touched."""
-    rows = [
-        (episode_id, bucket, source_partition, *minutes[bucket].rows[episode_id])
-        for bucket, episode_id in touched
+_COLUMN = {name: number for number, name in enumerate(COUNTS)}
+_OF_KIND = np.array(
+    [
+        _COLUMN.get({"impression": "impressions", "click": "clicks"}.get(kind, f"{kind}s"), -1)
+        for kind in KINDS
     ]
-    names = ("episode_id", "bucket", "source_partition", "offset", *COUNTS)
-    types = (pl.String, pl.Int64, pl.Int32, *[pl.Int64] * 6)
-    frame = pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
-    return frame.cast({"bucket": pl.Datetime("ms", "UTC")})
+)
+_SUMS = {"counts": ("i4", (len(COUNTS),)), "heard_ms": "i8"}
+_META = ("applied", "watermark", "late", "events", "closed")
 
 
-@lru_cache(maxsize=1_000_000)
-def _hash(episode_id: str) -> int:
-    return zlib.crc32(episode_id.encode())
+class Engagement:
+    """The live tables of one source partition.
+
+    ``minutes``, ``hours`` and ``days`` hold counts by episode and minute, hour or day number since
+    1970 (see `episode_of`, `time_of`); hours and days get a minute's counts when it is closed.
+    ``pairs`` holds listeners by episode, ``heard`` the minutes of the episode that a listener
+    heard on a day. ``closed`` is the last minute that is over; ``active`` tells, by number, the
+    episodes that something has happened to since `forget_active`. ``restored`` says that the state
+    was loaded: what of it had been handed out, nobody knows.
+    """
+
+    def __init__(self, lateness_ms: int):
+        self.lateness_ms = lateness_ms
+        self.applied = -1
+        self.watermark = _NEVER
+        self.late = 0
+        self.events = 0
+        self.closed = _NEVER
+        self.episodes = Names()
+        self.users = Names()
+        self.minutes = KeyedTable({"offset": "i8", **_SUMS})
+        self.hours = KeyedTable(_SUMS)
+        self.days = KeyedTable({"offset": "i8", **_SUMS})
+        self.pairs = KeyedTable(PAIR_COLUMNS)
+        self.heard = KeyedTable({"cover": ("u8", (COVERED_MINUTES // 64,))})
+        self.active = np.zeros(0, bool)
+        self.restored = False
+        self.renumbered = 0
+        """How often names got new numbers."""
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def apply(self, rows: EventRows) -> np.ndarray:
+        """Count rows above ``applied``; gives the mask of those that are too late for it."""
+        too_late, self.watermark = late(rows, self.watermark, self.lateness_ms)
+        self.applied = int(rows.offsets[-1])
+        self.events += len(rows)
+        self.late += int(too_late.sum())
+        counted = rows.take(~too_late)
+        if len(counted):
+            episodes = self.episodes.codes(counted.episodes.to_list())
+            self._note_active(episodes)
+            slots = self._count_minutes(counted, episodes)
+            if counted.listening.any():
+                self._count_listening(counted, episodes, slots)
+        return too_late
+
+    def _note_active(self, episodes: np.ndarray) -> None:
+        if len(self.active) < len(self.episodes):
+            more = max(len(self.episodes), 2 * len(self.active)) - len(self.active)
+            self.active = np.concatenate((self.active, np.zeros(more, bool)))
+        self.active[episodes] = True
+
+    def forget_active(self) -> None:
+        self.active[:] = False
+
+    def _count_minutes(self, rows: EventRows, episodes: np.ndarray) -> np.ndarray:
+        slots = self.minutes.upsert((episodes << _LOW) | (rows.times // MINUTE_MS))
+        columns = _OF_KIND[rows.kinds]
+        known = columns >= 0
+        self._add(slots[known], columns[known])
+        np.add.at(self.minutes["heard_ms"], slots, rows.heard_ms)
+        # Offsets ascend: of the rows of one slot the last is written last.
+        self.minutes["offset"][slots] = rows.offsets
+        self.minutes.touch(slots)
+        return slots
+
+    def _count_listening(self, rows: EventRows, episodes: np.ndarray, slots: np.ndarray) -> None:
+        here = np.flatnonzero(rows.listening)
+        episodes, slots = episodes[here], slots[here]
+        users = self.users.codes(rows.users.gather(here).to_list())
+        if max(len(self.users), len(self.episodes)) > _MOST_NAMES:
+            raise OverflowError(f"more than {_MOST_NAMES} listeners or episodes in a partition")
+        times, heard_ms = rows.times[here], rows.heard_ms[here]
+        pairs = self.pairs.upsert((users << _LOW) | episodes)
+        done = hear(self.pairs, pairs, times, heard_ms, rows.duration_ms[here])
+        for name, mask in (
+            ("new_listeners", done.new_listener),
+            ("listeners", done.listener),
+            ("streams", done.stream),
+            ("engaged", done.engaged),
+        ):
+            self._add(slots[mask], np.full(int(mask.sum()), _COLUMN[name]))
+        days = times // DAY_MS
+        keys = (users << _USER_SHIFT) | (episodes << _EPISODE_SHIFT) | days
+        heard = self.heard.upsert(keys)
+        self.heard.touch(heard)
+        self._cover(heard, rows.position_ms[here], heard_ms)
+
+    def _add(self, slots: np.ndarray, columns: np.ndarray) -> None:
+        counts = self.minutes["counts"].reshape(-1)
+        np.add.at(counts, slots * len(COUNTS) + columns, np.int32(1))
+
+    def _cover(self, slots: np.ndarray, position_ms: np.ndarray, heard_ms: np.ndarray) -> None:
+        """Note the minutes of the episode that lie in what was heard before ``position_ms``."""
+        start = np.maximum(position_ms - heard_ms, 0) // MINUTE_MS
+        end = np.minimum((position_ms - 1) // MINUTE_MS, COVERED_MINUTES - 1)
+        length = np.where((heard_ms > 0) & (position_ms > 0), np.maximum(end - start + 1, 0), 0)
+        each = np.repeat(np.arange(len(slots)), length)
+        minute = start[each] + np.arange(len(each)) - np.repeat(np.cumsum(length) - length, length)
+        words = self.heard["cover"].reshape(-1)
+        place = slots[each] * (COVERED_MINUTES // 64) + minute // 64
+        np.bitwise_or.at(words, place, np.uint64(1) << (minute % 64).astype(np.uint64))
+
+    # -- closing -------------------------------------------------------------------------------
+
+    def close_minutes(self) -> np.ndarray:
+        """The slots of minutes that no event can change any more, in ascending order of time.
+
+        They have been added to their hours and days. Call `drop_old` when they have been used.
+        """
+        over = (self.watermark - self.lateness_ms) // MINUTE_MS - 1
+        if over <= self.closed:
+            return np.zeros(0, np.int64)
+        times = time_of(self.minutes)
+        slots = np.flatnonzero((times > self.closed) & (times <= over))
+        slots = slots[np.lexsort((self.minutes.keys[slots], times[slots]))]
+        for table, length in ((self.hours, HOUR_MINUTES), (self.days, DAY_MINUTES)):
+            keys = (episode_of(self.minutes)[slots] << _LOW) | (times[slots] // length)
+            sums = table.upsert(keys)
+            np.add.at(table["counts"], sums, self.minutes["counts"][slots])
+            np.add.at(table["heard_ms"], sums, self.minutes["heard_ms"][slots])
+            table.touch(sums)
+            if table is self.days:
+                np.maximum.at(table["offset"], sums, self.minutes["offset"][slots])
+        self.closed = over
+        return slots
+
+    def days_over(self) -> np.ndarray:
+        """The days (numbers since 1970) that are over and still held, ascending."""
+        if self.closed == _NEVER:
+            return np.zeros(0, np.int64)
+        days = np.unique(time_of(self.days))
+        return days[(days + 1) * DAY_MINUTES <= self.closed + 1]
+
+    def drop_old(self) -> None:
+        """Drop what has been handed out and is not looked at any more."""
+        if self.closed == _NEVER:
+            return
+        newest = self.watermark // MINUTE_MS
+        _drop(self.minutes, time_of(self.minutes) <= min(self.closed, newest - _KEPT_MINUTES))
+        _drop(self.hours, time_of(self.hours) <= newest // HOUR_MINUTES - _KEPT_HOURS)
+        forgotten = self.watermark - self.lateness_ms - FORGOTTEN_MS
+        _drop(self.pairs, self.pairs["last"] < forgotten)
+
+    def drop_days(self, days: np.ndarray) -> None:
+        """Drop days whose final counts have been handed out."""
+        self.days.drop(np.isin(time_of(self.days), days))
+        self.heard.drop(np.isin(self.heard_keys()[1], days))
+
+    def heard_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and day of the rows of ``heard``."""
+        keys = self.heard.keys
+        return (keys >> _EPISODE_SHIFT) & _EPISODE_MASK, keys & _DAY_MASK
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def _tables(self) -> dict[str, KeyedTable]:
+        return {
+            "minutes": self.minutes,
+            "hours": self.hours,
+            "days": self.days,
+            "pairs": self.pairs,
+            "heard": self.heard,
+        }
+
+    def _names(self) -> dict[str, Names]:
+        return {"episodes": self.episodes, "users": self.users}
+
+    def _meta(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pydict({name: [getattr(self, name)] for name in _META})
+
+    def changes(self) -> bytes:
+        parts = {"meta": self._meta()}
+        for name, names in self._names().items():
+            if added := names.added():
+                parts[name] = _names_batch(len(names) - len(added), added)
+        for name, table in self._tables().items():
+            if (slots := table.changed()).size:
+                parts[name] = table.to_arrow(slots)
+        self.forget_changes()
+        return pack(parts)
+
+    def forget_changes(self) -> None:
+        for table in self._tables().values():
+            table.forget_changes()
+        for names in self._names().values():
+            names.forget_changes()
+
+    def snapshot(self) -> Iterator[bytes]:
+        self._prune()
+        self.forget_changes()
+        yield pack({"meta": self._meta()})
+        for name, names in self._names().items():
+            for first in range(0, len(names), _PIECE_ROWS):
+                piece = names.all()[first : first + _PIECE_ROWS]
+                yield pack({name: _names_batch(first, piece)})
+        for name, table in self._tables().items():
+            for first in range(0, len(table), _PIECE_ROWS):
+                slots = np.arange(first, min(first + _PIECE_ROWS, len(table)))
+                yield pack({name: table.to_arrow(slots)})
+
+    def load_changes(self, value: bytes) -> None:
+        names, tables = self._names(), self._tables()
+        for name, rows in unpack(value).items():
+            if name in tables:
+                tables[name].load(rows)
+            elif name in names:
+                names[name].load(rows.column("first")[0].as_py(), rows.column("name").to_pylist())
+            else:
+                for field in _META:
+                    setattr(self, field, rows.column(field)[0].as_py())
+        self.restored = True
+        self.active = np.ones(len(self.episodes), bool)
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self.load_changes(piece)
+
+    def _prune(self) -> None:
+        """Forget names that nothing refers to, if they are the most: numbers are given anew."""
+        user_of_heard = self.heard.keys >> _USER_SHIFT
+        episode_of_heard = (self.heard.keys >> _EPISODE_SHIFT) & _EPISODE_MASK
+        used_users = np.zeros(len(self.users), bool)
+        used_users[self.pairs.keys >> _LOW] = used_users[user_of_heard] = True
+        used_episodes = np.zeros(len(self.episodes), bool)
+        used_episodes[self.pairs.keys & _LOW_MASK] = used_episodes[episode_of_heard] = True
+        for table in (self.minutes, self.hours, self.days):
+            used_episodes[episode_of(table)] = True
+        used = int(used_users.sum() + used_episodes.sum())
+        if 2 * used + _FEWEST_PRUNED > len(self.users) + len(self.episodes):
+            return
+        users, episodes = self.users.keep(used_users), self.episodes.keep(used_episodes)
+        self.renumbered += 1
+        self.active = np.ones(len(self.episodes), bool)
+        for table in (self.minutes, self.hours, self.days):
+            table.rekey((episodes[episode_of(table)] << _LOW) | time_of(table))
+        keys = self.pairs.keys
+        self.pairs.rekey((users[keys >> _LOW] << _LOW) | episodes[keys & _LOW_MASK])
+        days = self.heard.keys & _DAY_MASK
+        self.heard.rekey(
+            (users[user_of_heard] << _USER_SHIFT)
+            | (episodes[episode_of_heard] << _EPISODE_SHIFT)
+            | days
+        )
 
 
-def by_target(rows: pl.DataFrame, partitions: int) -> dict[int, pl.DataFrame]:
-    """Rows by the partition that their episode belongs to: crc32(episode_id) modulo partitions."""
-    targets = [_hash(episode_id) % partitions for episode_id in rows["episode_id"].to_list()]
-    groups = rows.with_columns(target=pl.Series(targets, dtype=pl.Int32)).partition_by(
-        "target", as_dict=True, include_key=False
+def episode_of(table: KeyedTable) -> np.ndarray:
+    """The episode, by number, of each row of minutes, hours or days."""
+    return table.keys >> _LOW
+
+
+def time_of(table: KeyedTable) -> np.ndarray:
+    """The minute, hour or day since 1970 of each row of minutes, hours or days."""
+    return table.keys & _LOW_MASK
+
+
+def pair_episodes(pairs: KeyedTable) -> np.ndarray:
+    """The episode, by number, of each pair."""
+    return pairs.keys & _LOW_MASK
+
+
+def pair_users(pairs: KeyedTable) -> np.ndarray:
+    """The listener, by number, of each pair."""
+    return pairs.keys >> _LOW
+
+
+def _drop(table: KeyedTable, old: np.ndarray) -> None:
+    # Dropping costs as much as there is in the table: wait until a good part of it is old.
+    if 4 * int(old.sum()) > len(table):
+        table.drop(old)
+
+
+def _names_batch(first: int, names: Sequence[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {"first": pa.array([first] * len(names), pa.int64()), "name": pa.array(names, pa.string())}
     )
-    return {int(target): group for (target,), group in groups.items()}

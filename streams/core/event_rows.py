@@ -1,0 +1,107 @@
+"""Event rows as numpy arrays: what the live tables are folded of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from schemas import columnar
+from streams.core.bots import is_bot
+
+KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  # type: ignore[attr-defined]
+"""The kinds of events, by code."""
+
+PLAY = KINDS.index("play")
+
+
+@dataclass(frozen=True, slots=True)
+class EventRows:
+    """Events of one source partition in the order of their offsets, column by column."""
+
+    offsets: np.ndarray
+    """int64, ascending."""
+    times: np.ndarray
+    """Counted time, int64 milliseconds: nobody hears in the future, so an event that is dated
+    after its arrival in the log counts at its arrival."""
+    kinds: np.ndarray
+    """uint8, places in KINDS."""
+    heard_ms: np.ndarray
+    position_ms: np.ndarray
+    duration_ms: np.ndarray
+    """int64; 0 where the player told none."""
+    listening: np.ndarray
+    """bool: a play, or something heard, by other than a known bot."""
+    users: pl.Series
+    episodes: pl.Series
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def take(self, mask: np.ndarray) -> EventRows:
+        """The rows where ``mask``."""
+        if mask.all():
+            return self
+        return EventRows(
+            offsets=self.offsets[mask],
+            times=self.times[mask],
+            kinds=self.kinds[mask],
+            heard_ms=self.heard_ms[mask],
+            position_ms=self.position_ms[mask],
+            duration_ms=self.duration_ms[mask],
+            listening=self.listening[mask],
+            users=self.users.filter(pl.Series(mask)),
+            episodes=self.episodes.filter(pl.Series(mask)),
+        )
+
+
+def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
+    """The rows of batches above the offset ``applied``, each once and in order."""
+    events = frames[0] if len(frames) == 1 else pl.concat(frames)
+    offsets = events["offset"].to_numpy()
+    if (len(offsets) > 1 and not (np.diff(offsets) > 0).all()) or (
+        len(offsets) and offsets[0] <= applied
+    ):
+        events = events.filter(pl.col("offset") > applied)
+        events = events.unique("offset", keep="first").sort("offset")
+        offsets = events["offset"].to_numpy()
+    kinds = events["kind"].to_physical().to_numpy()
+    heard_ms = events["heard_ms"].to_numpy()
+    return EventRows(
+        offsets=offsets,
+        times=_counted_times(events),
+        kinds=kinds,
+        heard_ms=heard_ms,
+        position_ms=events["position_ms"].to_numpy(),
+        duration_ms=events["duration_ms"].fill_null(0).to_numpy(),
+        listening=((kinds == PLAY) | (heard_ms > 0)) & ~_bots(events["user_agent"]),
+        users=events["user_id"],
+        episodes=events["episode_id"],
+    )
+
+
+def _counted_times(events: pl.DataFrame) -> np.ndarray:
+    occurred = events["occurred_at"].to_physical()
+    logged = events["logged_at"].to_physical()
+    if logged.null_count():
+        logged = logged.fill_null(np.iinfo(np.int64).max)
+    return np.minimum(occurred.to_numpy(), logged.to_numpy())
+
+
+def _bots(agents: pl.Series) -> np.ndarray:
+    if agents.null_count() == len(agents):
+        return np.zeros(len(agents), bool)
+    bots = [agent for agent in agents.unique().to_list() if agent is not None and is_bot(agent)]
+    return agents.is_in(bots).fill_null(False).to_numpy()
+
+
+def late(rows: EventRows, watermark: int, lateness_ms: int) -> tuple[np.ndarray, int]:
+    """Which rows are late, and the watermark after them.
+
+    The watermark is the newest counted time so far. A row is late if it lies more than
+    ``lateness_ms`` behind the watermark before it: a function of the log alone.
+    """
+    newest = np.maximum.accumulate(np.concatenate(([watermark], rows.times)))
+    return rows.times < newest[:-1] - lateness_ms, int(newest[-1])
