@@ -11,15 +11,18 @@ import asyncio
 import importlib
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
 from schemas.registry import FixedRegistry
-from streams.context import Apply, Context, Handler, Message
-from streams.wire import Wire, dead_letter_headers, error_headers, key_bytes
-from topology.graph import Graph, UndeclaredError, check_reads, check_writes, dead_letter_name
+from streams.context import Apply, Handler, Message
+from streams.core.statelog import Headers, Replay, S
+from streams.stage_context import StageContext
+from streams.statelog import SNAPSHOT_BYTES, LogStates
+from streams.wire import Wire, key_bytes
+from topology.graph import Graph, check_reads
 from topology.model import Stage
 from topology.settings import Settings
 
@@ -35,6 +38,7 @@ class MemoryLog:
         self._records: dict[str, list[list[Message]]] = {
             name: [[] for _ in range(topic.partitions)] for name, topic in graph.topics.items()
         }
+        self._starts: defaultdict[tuple[str, int], int] = defaultdict(int)
 
     def append(
         self,
@@ -73,6 +77,40 @@ class MemoryLog:
         """What is in every record of a topic."""
         return [self.wire.decode(topic, message.value) for message in self.records(topic)]
 
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The offsets of the first record that is left and after the last one."""
+        return self._starts[topic, partition], len(self._records[topic][partition])
+
+    def cut(self, topic: str, partition: int, offset: int) -> None:
+        """Forget the records before an offset."""
+        self._starts[topic, partition] = max(offset, self._starts[topic, partition])
+
+
+class MemoryStateLog:
+    """`StateLog` on a topic of a MemoryLog."""
+
+    def __init__(self, log: MemoryLog, topic: str):
+        self.name = topic
+        self._log = log
+
+    def append(self, partition: int, value: bytes, headers: Headers) -> Awaitable[int]:
+        arrival: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        record = self._log.append(self.name, value, partition=partition, headers=tuple(headers))
+        arrival.set_result(record.offset)
+        return arrival
+
+    async def end(self, partition: int) -> int:
+        return self._log.bounds(self.name, partition)[1]
+
+    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+        start, end = self._log.bounds(self.name, partition)
+        for record in self._log.read(self.name, partition, start, end - start):
+            into.apply(record)
+        return start, end
+
+    async def cut(self, partition: int, offset: int) -> None:
+        self._log.cut(self.name, partition, offset)
+
 
 class MemoryTable:
     """A table whose changelog is a dict that outlives the stage."""
@@ -99,13 +137,18 @@ class MemoryTable:
         return set(range(self._partitions))
 
 
-class MemoryContext(Context):
-    """One stage in memory."""
+class MemoryContext(StageContext):
+    """One stage in memory, owner of every partition."""
 
-    def __init__(self, log: MemoryLog, stage: Stage, settings: Settings, tables: dict[str, dict]):
-        self.stage = stage
-        self.settings = settings
-        self.registry = log.registry
+    def __init__(
+        self,
+        log: MemoryLog,
+        stage: Stage,
+        settings: Settings,
+        tables: dict[str, dict],
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ):
+        super().__init__(stage, settings, log.registry, log.wire, snapshot_bytes)
         self._log = log
         self._tables = tables
         self.handlers: dict[str, tuple[Handler, int]] = {}
@@ -145,50 +188,47 @@ class MemoryContext(Context):
         self.broadcasts[topic] = apply
 
     def table(self, name: str) -> MemoryTable:
-        declared = next((table for table in self.stage.tables if table.name == name), None)
-        if declared is None:
-            raise UndeclaredError(f"Stage {self.stage.name} declares no table {name!r}")
+        declared = self.declared(name, "keyed")
         return MemoryTable(self._tables.setdefault(name, {}), declared.partitions)
+
+    def states(self, name: str, make: Callable[[int], S]) -> LogStates[S]:
+        states = super().states(name, make)
+        states.assign(range(self.declared(name, "log").partitions))
+        return states
+
+    def _state_log(self, topic: str) -> MemoryStateLog:
+        return MemoryStateLog(self._log, topic)
+
+    async def restore(self) -> None:
+        """Restore the states from what was logged."""
+        for states in self._states:
+            await states.restore()
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         """Nothing is ever rebalanced in memory."""
 
-    async def send(
+    async def _send(
         self,
         topic: str,
-        value: bytes | dict[str, Any] | pl.DataFrame | None,
-        *,
-        key: str | bytes | None = None,
-        partition: int | None = None,
-        headers: dict[str, bytes] | None = None,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]],
     ) -> None:
-        check_writes(self.stage, topic)
-        pairs = tuple((headers or {}).items())
-        self._log.append(topic, value, key=key, partition=partition, headers=pairs)
-
-    async def delivered(self) -> None:
-        """What was sent is in the log at once."""
-
-    def decode(self, message: Message) -> Any:
-        return self._log.wire.decode(message.topic, message.value)
-
-    async def dead_letter(self, message: Message, error: BaseException) -> None:
-        errors = error_headers(
-            message.topic, message.partition, message.offset, self.stage.name, error
-        )
-        headers = tuple(dead_letter_headers(message.headers, errors))
-        topic = dead_letter_name(message.topic)
-        check_writes(self.stage, topic)
-        self._log.append(topic, message.value, key=message.key, partition=0, headers=headers)
+        self._log.append(topic, value, key=key, partition=partition, headers=tuple(headers))
 
 
 class MemoryRuntime:
-    """Runs stages of a graph over a MemoryLog until nothing is left to read."""
+    """Runs stages of a graph over a MemoryLog until nothing is left to read.
 
-    def __init__(self, graph: Graph, settings: Settings):
+    ``snapshot_bytes``: how much of changes a log of states holds before a snapshot is due.
+    """
+
+    def __init__(self, graph: Graph, settings: Settings, snapshot_bytes: int = SNAPSHOT_BYTES):
         self.log = MemoryLog(graph)
         self._graph = graph
         self._settings = settings
+        self._snapshot_bytes = snapshot_bytes
         self._contexts: dict[str, MemoryContext] = {}
         self._positions: dict[str, dict[tuple[str, int], int]] = {}
         self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
@@ -197,7 +237,9 @@ class MemoryRuntime:
     def start(self, stage_name: str) -> MemoryContext:
         """Register a stage's handlers, on what it had logged before if it ran already."""
         stage = self._graph.stages[stage_name]
-        context = MemoryContext(self.log, stage, self._settings, self.tables[stage_name])
+        context = MemoryContext(
+            self.log, stage, self._settings, self.tables[stage_name], self._snapshot_bytes
+        )
         importlib.import_module(stage.entry_point).register(context)
         self._contexts[stage_name] = context
         self._positions.setdefault(stage_name, defaultdict(int))
@@ -216,6 +258,8 @@ class MemoryRuntime:
         asyncio.run(self._run(max_batch, timers))
 
     async def _run(self, max_batch: int | None, timers: bool) -> None:
+        for context in self._contexts.values():
+            await context.restore()
         while True:
             while await self._pass(max_batch):
                 pass
@@ -224,6 +268,7 @@ class MemoryRuntime:
             for context in self._contexts.values():
                 for timer in context.timers:
                     await timer()
+                    await context.delivered()
             if not await self._pass(max_batch):
                 return
 
@@ -238,6 +283,7 @@ class MemoryRuntime:
                     batch = self.log.read(topic, partition, offset, max_batch or limit)
                     if batch:
                         await handler(batch)
+                        await context.delivered()
                         self._positions[name][place] += len(batch)
                         progressed = True
         return progressed

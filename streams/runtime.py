@@ -16,21 +16,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 import faust
-import polars as pl
 from faust.types import EventT
 
 from schemas.codec import Registry
-from streams.context import Apply, Context, Handler, Message
+from streams.context import Apply, Handler, Message
 from streams.kafka import BackgroundReader, end_process
-from streams.wire import Wire, dead_letter_headers, error_headers, key_bytes
-from topology.graph import (
-    Graph,
-    UndeclaredError,
-    changelog_name,
-    check_reads,
-    check_writes,
-    dead_letter_name,
-)
+from streams.kafka_states import Appender, KafkaStateLog
+from streams.stage_context import StageContext
+from streams.wire import Wire
+from topology.graph import Graph, changelog_name, check_reads
 from topology.model import Stage
 from topology.settings import Settings
 
@@ -38,7 +32,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DELIVERY_TIMEOUT_S = 60.0
 CONFIRM_AFTER_S = 2.5
 """Longer than an outside store takes to write to its disk what it said it has."""
 
@@ -98,23 +91,19 @@ class FaustTable:
         }
 
 
-class FaustContext(Context):
+class FaustContext(StageContext):
     """One stage on its own Faust app."""
 
     def __init__(
         self, app: faust.App, stage: Stage, settings: Settings, graph: Graph, registry: Registry
     ):
+        super().__init__(stage, settings, registry, Wire(graph, registry))
         self.app = app
-        self.stage = stage
-        self.settings = settings
-        self.registry = registry
-        self._graph = graph
-        self._wire = Wire(graph, registry)
-        self._pending: set[asyncio.Future[Any]] = set()
         self._broadcasts: dict[str, Apply] = {}
         self._references_ready = asyncio.Event()
         self._rebalance_callbacks: list[Callable[[], None]] = []
         self._channels: dict[str, Any] = {}
+        self._appender: Appender | None = None
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)
@@ -178,12 +167,7 @@ class FaustContext(Context):
         self._broadcasts[topic] = apply
 
     def table(self, name: str) -> FaustTable:
-        declared = next((table for table in self.stage.tables if table.name == name), None)
-        if declared is None:
-            raise UndeclaredError(
-                f"Stage {self.stage.name} opens table {name!r}, which topology/stages.py does not "
-                f"give it: add it to `tables` of the stage."
-            )
+        declared = self.declared(name, "keyed")
         changelog = self._raw_topic(changelog_name(self.stage.name, name), declared.partitions)
         table = OwnedTable(
             self.app,
@@ -200,83 +184,26 @@ class FaustContext(Context):
         # The partitions of a table are those of the topic that its stage consumes first.
         return FaustTable(self.app, table, self.stage.consumes[0])
 
+    def _state_log(self, topic: str) -> KafkaStateLog:
+        if self._appender is None:
+            self._appender = Appender(self.settings.kafka_bootstrap_servers)
+        return KafkaStateLog(self.settings.kafka_bootstrap_servers, topic, self._appender)
+
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         self._rebalance_callbacks.append(callback)
 
     # -- sending -----------------------------------------------------------------------------
 
-    async def send(
-        self,
-        topic: str,
-        value: bytes | dict[str, Any] | pl.DataFrame | None,
-        *,
-        key: str | bytes | None = None,
-        partition: int | None = None,
-        headers: dict[str, bytes] | None = None,
-    ) -> None:
-        check_writes(self.stage, topic)
-        await self._send(
-            topic,
-            self._wire.encode(topic, value),
-            key=key_bytes(key),
-            partition=partition,
-            headers=list((headers or {}).items()),
-        )
-
     async def _send(
         self,
         topic: str,
         value: bytes | None,
-        *,
         key: bytes | None,
         partition: int | None,
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
         producer = await self.app.maybe_start_producer()
         self._track(await producer.send(topic, key, value, partition, None, list(headers) or None))
-
-    def _track(self, delivery: Any) -> None:
-        future = asyncio.ensure_future(delivery)
-        self._pending.add(future)
-        future.add_done_callback(self._settle)
-
-    def _settle(self, delivery: asyncio.Future[Any]) -> None:
-        """Forget a delivery that succeeded; a failed one stays for every handler to hear of."""
-        if not delivery.cancelled() and delivery.exception() is None:
-            self._pending.discard(delivery)
-
-    async def delivered(self) -> None:
-        """Return when everything sent so far is in the log; raise if anything could not be.
-
-        Handlers of a stage run side by side: each waits for what the others sent as well.
-        """
-        if self._pending:
-            await asyncio.wait_for(_gather(list(self._pending)), DELIVERY_TIMEOUT_S)
-
-    def decode(self, message: Message) -> Any:
-        return self._wire.decode(message.topic, message.value)
-
-    async def dead_letter(self, message: Message, error: BaseException) -> None:
-        log.warning(
-            "%s: %s[%d]@%d goes to the dead-letter topic: %s",
-            self.stage.name,
-            message.topic,
-            message.partition,
-            message.offset,
-            error,
-        )
-        errors = error_headers(
-            message.topic, message.partition, message.offset, self.stage.name, error
-        )
-        topic = dead_letter_name(message.topic)
-        check_writes(self.stage, topic)
-        await self._send(
-            topic,
-            message.value,
-            key=message.key,
-            partition=0,
-            headers=dead_letter_headers(message.headers, errors),
-        )
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -330,10 +257,18 @@ class FaustContext(Context):
         run.__name__ = getattr(body, "__name__", type(body).__name__)
         return run
 
-    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+    async def _on_assigned(self, *args: Any, **__: Any) -> None:
+        _, assigned = args
+        # The partitions of a state are those of the topic that its stage consumes first.
+        owned = {tp.partition for tp in assigned if tp.topic == self.stage.consumes[0]}
+        for states in self._states:
+            states.assign(owned)
+            self.app.add_future(self._guarded(states.restore)())
         self._rebalanced()
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        for states in self._states:
+            states.revoke()
         self._rebalanced()
 
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
@@ -396,7 +331,3 @@ async def _confirm_later(
     await asyncio.sleep(CONFIRM_AFTER_S)
     await confirm(messages)
     await _acknowledge(taken)
-
-
-async def _gather(deliveries: Sequence[Awaitable[Any]]) -> None:
-    await asyncio.gather(*deliveries)

@@ -22,11 +22,10 @@ def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition():
 def test_a_crash_keeps_tables_and_brings_messages_again(settings):
     graph = build_graph(1)
     runtime = MemoryRuntime(graph, settings)
-    context = runtime.start("track_listening")
-    table = context.table("listening_progress")
-    table.put(0, b"", b"state")
-    runtime.crash("track_listening")
-    assert runtime.start("track_listening").table("listening_progress").get(0) == b"state"
+    table = runtime.start("recommend").table("listeners")
+    table.put(0, b"anna", b"state")
+    runtime.crash("recommend")
+    assert runtime.start("recommend").table("listeners").get(0, b"anna") == b"state"
 
 
 def test_a_stage_may_only_touch_what_it_declares():
@@ -41,6 +40,8 @@ def test_a_stage_may_only_touch_what_it_declares():
 
 
 def test_an_undeclared_table_is_refused_at_start(settings):
-    runtime = MemoryRuntime(build_graph(1), settings)
-    with pytest.raises(UndeclaredError):
-        runtime.start("track_listening").table("engagement")
+    context = MemoryRuntime(build_graph(1), settings).start("recommend")
+    with pytest.raises(UndeclaredError, match="opens table 'engagement'"):
+        context.table("engagement")
+    with pytest.raises(UndeclaredError, match=r"opens table 'listeners' \(log\)"):
+        context.states("listeners", lambda partition: None)
