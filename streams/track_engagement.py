@@ -115,7 +115,7 @@ class Tracker:
         history = window_rows(state, partition, closed)
         days = state.days_over()
         finished = _day_messages(state, partition, days, final=True) if days.size else []
-        state.drop_days(days)
+        state.drop_days()
         state.drop_old()
         for rows in history_messages(history):
             await self._context.send("engagement-history", rows, partition=partition)

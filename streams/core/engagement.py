@@ -195,10 +195,11 @@ class Engagement:
 
     def days_over(self) -> np.ndarray:
         """The days (numbers since 1970) that are over and still held, ascending."""
-        if self.closed == _NEVER:
-            return np.zeros(0, np.int64)
         days = np.unique(time_of(self.days))
-        return days[(days + 1) * DAY_MINUTES <= self.closed + 1]
+        return days[self._is_over(days)]
+
+    def _is_over(self, days: np.ndarray) -> np.ndarray:
+        return (days + 1) * DAY_MINUTES <= self.closed + 1
 
     def drop_old(self) -> None:
         """Drop what has been handed out and is not looked at any more."""
@@ -210,10 +211,10 @@ class Engagement:
         forgotten = self.watermark - self.lateness_ms - FORGOTTEN_MS
         _drop(self.pairs, self.pairs["last"] < forgotten)
 
-    def drop_days(self, days: np.ndarray) -> None:
-        """Drop days whose final counts have been handed out."""
-        self.days.drop(np.isin(time_of(self.days), days))
-        self.heard.drop(np.isin(self.heard_keys()[1], days))
+    def drop_days(self) -> None:
+        """Drop the days that are over, once their final counts have been handed out."""
+        self.days.drop(self._is_over(time_of(self.days)))
+        self.heard.drop(self._is_over(self.heard_keys()[1]))
 
     def heard_keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Episode and day of the rows of ``heard``."""
@@ -269,6 +270,7 @@ class Engagement:
 
     def load_changes(self, value: bytes) -> None:
         names, tables = self._names(), self._tables()
+        days_closed = self.closed // DAY_MINUTES
         for name, rows in unpack(value).items():
             if name in tables:
                 tables[name].load(rows)
@@ -277,6 +279,8 @@ class Engagement:
             else:
                 for field in _META:
                     setattr(self, field, rows.column(field)[0].as_py())
+        if self.closed // DAY_MINUTES != days_closed:
+            self.drop_days()
         self.restored = True
         self.active = np.ones(len(self.episodes), bool)
 
