@@ -58,6 +58,7 @@ class Tracker:
         context.broadcast(catalogue, self._know)
         context.on_rebalance(self._scopes.clear)
         context.on_rebalance(self._published.clear)
+        context.on_rebalance(self._targets.forget)
         context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(self._count)
         context.timer(ROLLING_EVERY_S)(self._publish_rolling)
         context.timer(DAYS_EVERY_S)(self._publish_days)
@@ -86,19 +87,23 @@ class Tracker:
                 batches.setdefault(message.partition, []).append(events)
         touched = [await self._count_partition(p, frames) for p, frames in batches.items()]
         if touched:
-            for target, rows in self._targets.split(pl.concat(touched)):
-                await self._context.send("engagement-windows", rows, partition=target)
+            rows, targets = zip(*touched, strict=True)
+            for target, some in self._targets.split(pl.concat(rows), np.concatenate(targets)):
+                await self._context.send("engagement-windows", some, partition=target)
         for partition in batches:
             await self._states.save(partition)
 
-    async def _count_partition(self, partition: int, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        """Count, hand out what is over, and give the rows that have changed."""
+    async def _count_partition(
+        self, partition: int, frames: list[pl.DataFrame]
+    ) -> tuple[pl.DataFrame, np.ndarray]:
+        """Count, hand out what is over, and give the rows that have changed, with their targets."""
         state = await self._states.get(partition)
         rows = event_rows(frames, state.applied)
         late = state.apply(rows) if len(rows) else np.zeros(0, bool)
         changed = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
         state.restored = False
         windows = window_rows(state, partition, changed)
+        targets = self._targets.of(state, partition, changed)
         if late.any():
             gone = late_rows(frames, rows.offsets[late])
             await self._context.send("late-events", gone, partition=partition)
@@ -108,7 +113,7 @@ class Tracker:
         if closed.size or late.any():
             # State that no longer has what is not in the log would lose it at a kill.
             await self._context.delivered()
-        return windows
+        return windows, targets
 
     async def _hand_out(self, partition: int, state: Engagement, closed: np.ndarray) -> None:
         """Send what nothing can change any more, and drop what nobody looks at any more."""

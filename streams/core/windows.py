@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from schemas import columnar
 from streams.core.audience import MINUTE_MS
 from streams.core.engagement import COUNTS, Engagement, episode_of, time_of
-from streams.core.keyed import Names
 
 _MESSAGE_ROWS = 50_000
+_COLUMNS = columnar.columns("engagement_window")
 
 
 def window_rows(state: Engagement, partition: int, slots: np.ndarray) -> pl.DataFrame:
     """What the minutes with these slots hold, in their order: the whole value so far."""
     minutes = state.minutes
     counts = minutes["counts"][slots].astype(np.int64)
-    return pl.DataFrame(
-        {
-            "episode_id": state.episodes.of(episode_of(minutes)[slots]),
-            "bucket": pl.Series(time_of(minutes)[slots] * MINUTE_MS).cast(pl.Datetime("ms", "UTC")),
-            "source_partition": np.full(len(slots), partition, np.int32),
-            "offset": minutes["offset"][slots],
-            **{name: counts[:, number] for number, name in enumerate(COUNTS)},
-            "heard_ms": minutes["heard_ms"][slots],
-        },
-        schema_overrides={"episode_id": pl.String},
-    )
+    buckets = pl.Series(time_of(minutes)[slots] * MINUTE_MS, dtype=pl.Int64)
+    columns: dict[str, Any] = {
+        "episode_id": pl.Series(state.episodes.of(episode_of(minutes)[slots]), dtype=pl.String),
+        "bucket": buckets.cast(_COLUMNS["bucket"]),
+        "source_partition": np.full(len(slots), partition, np.int32),
+        "offset": minutes["offset"][slots],
+        "heard_ms": minutes["heard_ms"][slots],
+        **{name: counts[:, number] for number, name in enumerate(COUNTS)},
+    }
+    # In the declared order, so that a message can be made of it as it is.
+    return pl.DataFrame({name: columns[name] for name in _COLUMNS})
 
 
 def history_messages(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -45,22 +47,29 @@ def history_messages(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 class Targets:
-    """The partition of `engagement-windows` that an episode belongs to."""
+    """The partition of `engagement-windows` that each minute's episode belongs to."""
 
     def __init__(self, partitions: int):
         self._partitions = partitions
-        self._names = Names()
-        self._targets = np.zeros(0, np.int32)
+        self._known: dict[int, tuple[int, np.ndarray]] = {}
 
-    def split(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Rows by target: crc32(episode_id) modulo the partitions."""
-        codes = self._names.codes(rows["episode_id"].to_list())
-        new = self._names.added()
-        if new:
+    def of(self, state: Engagement, partition: int, slots: np.ndarray) -> np.ndarray:
+        """crc32(episode_id) modulo the partitions, for the minutes with these slots."""
+        renumbered, targets = self._known.get(partition, (-1, np.zeros(0, np.int64)))
+        if renumbered != state.renumbered or len(targets) > len(state.episodes):
+            targets = targets[:0]
+        if new := state.episodes.all()[len(targets) :]:
             made = [zlib.crc32(name.encode()) % self._partitions for name in new]
-            self._targets = np.concatenate((self._targets, np.array(made, np.int32)))
-            self._names.forget_changes()
-        targets = self._targets[codes]
+            targets = np.concatenate((targets, np.array(made, np.int64)))
+        self._known[partition] = (state.renumbered, targets)
+        return targets[episode_of(state.minutes)[slots]]
+
+    def forget(self) -> None:
+        """Partitions moved: a state may have other numbers than the one before it."""
+        self._known.clear()
+
+    def split(self, rows: pl.DataFrame, targets: np.ndarray) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows of each target that has any."""
         order = np.argsort(targets, kind="stable")
         ends = np.searchsorted(targets[order], np.arange(self._partitions + 1))
         ordered = rows[order]
