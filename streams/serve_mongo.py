@@ -1,62 +1,46 @@
 """serve_mongo: keeps MongoDB in step with the log by idempotent batched upserts.
 
 Every write is the whole document, so that records may come again. Documents merged from several
-source partitions are read back once a batch, unless this process wrote them lately itself; all
-records of one such document come through one Kafka partition, hence from one writer.
+source partitions are read back once a batch, unless this process wrote them lately itself. Where
+all records of a document come through one Kafka partition (`engagement_windows`), it has one
+writer. A day of an episode has several, since its parts come by source partition: there a write
+counts only if nobody wrote in between, and is done again if somebody did.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 import polars as pl
 
 from streams.context import Context, Handler, Message, decode_all
-from streams.core import documents
+from streams.core import day_documents, documents
+from streams.core.day_documents import Part, day_id
 from streams.core.documents import Document
+from streams.sinks import rolling
 from streams.sinks.mongo import MongoSink
+from streams.sinks.remembered import Remembered
+from streams.sinks.rolling import RollingWindows
 
 WINDOWS_REMEMBERED = 20_000
-WINDOWS_PER_WRITE = 1_000
+DAYS_REMEMBERED = 5_000
+DOCUMENTS_PER_WRITE = 1_000
 TITLES_REMEMBERED = 100_000
 
+CONFLATE_S = 1.0
+"""Days change with every event and nobody waits for them: one write for what comes together."""
 
-class Remembered:
-    """Documents of a collection by id: the ones used last in memory, the others from the server."""
+ROLLING_EVERY_S = 1.0
+ROLLING_SHARE = 0.1
+"""Large rolling windows are written less often, so that they take this share of the time."""
 
-    def __init__(
-        self, sink: MongoSink, collection: str, limit: int, fields: tuple[str, ...] | None = None
-    ):
-        self._sink = sink
-        self._collection = collection
-        self._limit = limit
-        self._fields = fields
-        self._known: OrderedDict[str, Document] = OrderedDict()
+LONGEST_REST_S = 30.0
 
-    async def get(self, ids: Collection[str]) -> dict[str, Document]:
-        """The documents that exist."""
-        missing = [key for key in ids if key not in self._known]
-        found = {key: self._known[key] for key in ids if key in self._known}
-        fetched = await self._sink.find(self._collection, missing, self._fields)
-        self.put(fetched.values())
-        return found | fetched
-
-    def put(self, changed: Iterable[Document]) -> None:
-        for document in changed:
-            self._known[document["_id"]] = document
-            self._known.move_to_end(document["_id"])
-        while len(self._known) > self._limit:
-            self._known.popitem(last=False)
-
-    def forget(self, ids: Iterable[str] | None = None) -> None:
-        """Drop what is in memory: of these ids, or everything."""
-        if ids is None:
-            self._known.clear()
-            return
-        for key in ids:
-            self._known.pop(key, None)
+Days = Mapping[tuple[str, date], Mapping[str, Part]]
 
 
 def register(context: Context) -> None:
@@ -64,8 +48,10 @@ def register(context: Context) -> None:
     sink = MongoSink(context.settings, context.stage)
     windows = Remembered(sink, "engagement_windows", WINDOWS_REMEMBERED)
     titles = Remembered(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
-    context.on_rebalance(windows.forget)
-    context.on_rebalance(sink.forget_marks)
+    days = Remembered(sink, "episode_days", DAYS_REMEMBERED)
+    rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
+    for forget in (windows.forget, days.forget, rolled.forget, sink.forget_marks):
+        context.on_rebalance(forget)
 
     async def upsert(
         messages: list[Message], collection: str, to_document: Callable[[Any], Document]
@@ -83,7 +69,9 @@ def register(context: Context) -> None:
         await sink.delete(collection, gone)
         return changed
 
-    def serve(topic: str, max_batch: int = 64) -> Callable[[Handler], Handler]:
+    def serve(
+        topic: str, max_batch: int = 64, linger_s: float = 0.0
+    ) -> Callable[[Handler], Handler]:
         """An agent whose messages are acknowledged once the server has them on its disk."""
 
         def decorate(handler: Handler) -> Handler:
@@ -91,7 +79,9 @@ def register(context: Context) -> None:
                 await handler(messages)
                 await sink.mark(messages)
 
-            return context.agent(topic, max_batch=max_batch, confirm=sink.confirm)(marked)
+            return context.agent(
+                topic, max_batch=max_batch, linger_s=linger_s, confirm=sink.confirm
+            )(marked)
 
         return decorate
 
@@ -103,6 +93,7 @@ def register(context: Context) -> None:
     async def serve_episodes(messages: list[Message]) -> None:
         changed = await upsert(messages, "episodes", documents.episode_document)
         titles.forget(document["_id"] for document in changed)
+        rolled.forget_shows(document["show_id"] for document in changed)
 
     @serve("model-metrics", max_batch=512)
     async def serve_metrics(messages: list[Message]) -> None:
@@ -119,11 +110,59 @@ def register(context: Context) -> None:
             return
         rows = documents.newest_rows(pl.concat(frames))
         # Years of imported history touch a document a minute: small writes leave the loop free.
-        for some in rows.iter_slices(WINDOWS_PER_WRITE):
+        for some in rows.iter_slices(DOCUMENTS_PER_WRITE):
             stored = await windows.get(some["_id"].unique().to_list())
             changed = documents.merge_windows(stored, some)
             await sink.replace("engagement_windows", changed)
             windows.put(changed)
+
+    @serve("rolling-windows")
+    async def serve_rolling_parts(messages: list[Message]) -> None:
+        good = await decode_all(context, messages)
+        await rolled.take({m.partition: rolling.Part(m.offset, rows) for m, rows in good})
+
+    @context.timer(ROLLING_EVERY_S)
+    async def serve_rolling_windows() -> None:
+        began = time.monotonic()
+        await rolled.refresh()
+        took = time.monotonic() - began
+        await asyncio.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
+
+    async def upsert_days(
+        told: Days, merge: Callable[[Mapping[str, Document], Days], list[Document]]
+    ) -> None:
+        keys = list(told)
+        for start in range(0, len(keys), DOCUMENTS_PER_WRITE):
+            waiting = keys[start : start + DOCUMENTS_PER_WRITE]
+            while waiting:
+                stored = await days.get([day_id(*key) for key in waiting])
+                changed = merge(stored, {key: told[key] for key in waiting})
+                missed = await sink.swap("episode_days", changed)
+                days.put(document for document in changed if document["_id"] not in missed)
+                days.forget(missed)
+                waiting = [key for key in waiting if day_id(*key) in missed]
+
+    @serve("episode-days", linger_s=CONFLATE_S)
+    async def serve_days(messages: list[Message]) -> None:
+        frames = [rows for _, rows in await decode_all(context, messages)]
+        if frames:
+            told = day_documents.count_parts(pl.concat(frames))
+            await upsert_days(told, day_documents.merge_counts)
+
+    @serve("episode-retention", linger_s=CONFLATE_S)
+    async def serve_retention(messages: list[Message]) -> None:
+        frames = [rows for _, rows in await decode_all(context, messages)]
+        if frames:
+            told = day_documents.retention_parts(frames)
+            await upsert_days(told, day_documents.merge_retention)
+
+    @serve("episode-anomalies", max_batch=512)
+    async def serve_anomalies(messages: list[Message]) -> None:
+        await upsert(messages, "episode_anomalies", documents.anomaly_document)
+
+    @serve("table-progress", max_batch=512, linger_s=CONFLATE_S)
+    async def serve_progress(messages: list[Message]) -> None:
+        await upsert(messages, "table_progress", documents.progress_document)
 
     @serve("trending-episodes", max_batch=512)
     async def serve_trending(messages: list[Message]) -> None:

@@ -120,12 +120,12 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             tables=(
                 Table(
                     "trending",
-                    "Recent counts of the episodes of one partition, and its newest minute.",
-                    key="partition (4 bytes, big-endian) and start of the minute (8 bytes, ms), "
-                    "or partition and `at`",
-                    value="Arrow IPC stream: episode, source partition, offset, plays, completes; "
-                    "or the newest minute (8 bytes, ms)",
+                    "New listeners of the episodes of one partition, by minute and hour, and what "
+                    "each source partition last said of the minutes that may still change.",
+                    key="none; headers tell a change from the whole",
+                    value="Arrow IPC streams: the rows that changed, or all of them",
                     partitions=event_partitions,
+                    form="log",
                 ),
             ),
         ),
@@ -140,10 +140,12 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             tables=(
                 Table(
                     "anomaly_models",
-                    "The plays of each episode of one partition: their running mean and variance.",
-                    key="partition (4 bytes, big-endian) and a part's number",
-                    value="Arrow IPC stream",
+                    "What is usual for each episode of one partition: running means of its plays "
+                    "and of how far they were off; and the counts of the last minutes.",
+                    key="none; headers tell a change from the whole",
+                    value="Arrow IPC streams: the rows that changed, or all of them",
                     partitions=event_partitions,
+                    form="log",
                 ),
             ),
         ),
@@ -266,6 +268,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "final_recommendations",
                 "engagement_windows",
                 "rolling_windows",
+                "rolling_window_parts",
                 "episode_days",
                 "episode_anomalies",
                 "table_progress",

@@ -25,9 +25,16 @@ COLLECTIONS = (
         key="kind|minutes",
     ),
     Collection(
+        "rolling_window_parts",
+        "The newest part of each source partition of `rolling_windows`, as bytes: how workers "
+        "that are sent some partitions each sum all of them.",
+        key="source partition",
+    ),
+    Collection(
         "episode_days",
-        "One document an episode and UTC day, summed over source partitions: downloads, streams, "
-        "listeners, time heard, and `retention`, the listeners of each minute of the episode.",
+        "One document an episode and UTC day, summed over source partitions: downloads (the "
+        "day's listeners), streams, time heard, and `retention`, the listeners of each minute of "
+        "the episode.",
         key="episode_id|day in ISO 8601",
         indexes=(Index((("day", -1),)), Index((("episode_id", 1), ("day", -1)))),
     ),

@@ -18,7 +18,17 @@ from streams.core.trending import merge_scopes
 Document = dict[str, Any]
 Record = Mapping[str, Any]
 
-COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
+COUNTS = (
+    "impressions",
+    "clicks",
+    "plays",
+    "completes",
+    "heard_ms",
+    "streams",
+    "listeners",
+    "engaged",
+    "new_listeners",
+)
 """What an engagement window counts; heard_ms in milliseconds."""
 
 
@@ -59,6 +69,17 @@ def metric_document(record: Record) -> Document:
 def table_generation_document(record: Record) -> Document:
     """`table_generations`: which generation of a table is being served."""
     return {"_id": record["table"], **record}
+
+
+def anomaly_document(record: Record) -> Document:
+    """`episode_anomalies`: an episode's unusual five minutes."""
+    at = record["at"].replace(tzinfo=None).isoformat(timespec="minutes")
+    return {"_id": f"{record['episode_id']}|{at}Z", **record}
+
+
+def progress_document(record: Record) -> Document:
+    """`table_progress`: how far a stage has got with a source partition."""
+    return {"_id": f"{record['stage']}|{record['source_partition']}", **record}
 
 
 def newest(documents: Iterable[Document]) -> list[Document]:
@@ -105,7 +126,8 @@ def merge_windows(stored: Mapping[str, Document], rows: pl.DataFrame) -> list[Do
             "_id": key,
             "episode_id": row["episode_id"],
             "bucket": row["bucket"],
-            **{name: sum(part[name] for part in parts.values()) for name in COUNTS},
+            # a part that was stored by an earlier release has fewer counts
+            **{name: sum(part.get(name, 0) for part in parts.values()) for name in COUNTS},
             "parts": parts,
         }
     return list(changed.values())

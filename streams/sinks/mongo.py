@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pymongo import DeleteOne, MongoClient, ReplaceOne
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from streams.context import Message
@@ -28,7 +28,7 @@ Document = dict[str, Any]
 SERVER_SELECTION_TIMEOUT_MS = 2_000
 LONGEST_PAUSE_S = 10.0
 FIND_CHUNK = 2_000
-
+DUPLICATE_KEY = 11_000
 
 PROGRESS = "serving_progress"
 
@@ -62,12 +62,31 @@ class MongoSink:
             collection, [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents]
         )
 
+    async def swap(self, collection: str, documents: Sequence[Document]) -> set[str]:
+        """Put each document in the place of the one with its ``_id`` and the ``revision`` before.
+
+        Gives the ids of those that were not written because somebody else has written since.
+        """
+        operations = [
+            ReplaceOne({"_id": d["_id"], "revision": d["revision"] - 1}, d, upsert=True)
+            for d in documents
+        ]
+        try:
+            await self._write(collection, operations)
+        except BulkWriteError as error:
+            failed = error.details["writeErrors"]
+            # where the revision is another, the server tries to insert a second document
+            if any(one["code"] != DUPLICATE_KEY for one in failed):
+                raise
+            return {documents[one["index"]]["_id"] for one in failed}
+        return set()
+
     async def delete(self, collection: str, ids: Iterable[str]) -> None:
         """Remove the documents with these ids, where there are any."""
         await self._write(collection, [DeleteOne({"_id": key}) for key in ids])
 
     async def find(
-        self, collection: str, ids: Collection[str], fields: Sequence[str] | None = None
+        self, collection: str, ids: Iterable[str], fields: Sequence[str] | None = None
     ) -> dict[str, Document]:
         """The documents with these ids that exist, by ``_id``; whole, or only ``fields``."""
         target = self._collection(collection)
@@ -82,6 +101,25 @@ class MongoSink:
             return found
 
         return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
+
+    async def find_any(
+        self, collection: str, field: str, values: Iterable[str], fields: Sequence[str]
+    ) -> dict[str, Document]:
+        """One document with each of these values of ``field``, where there is any, by value."""
+        target = self._collection(collection)
+        wanted = list(values)
+
+        def fetch() -> dict[str, Document]:
+            found = ((value, target.find_one({field: value}, fields)) for value in wanted)
+            return {value: document for value, document in found if document is not None}
+
+        return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
+
+    async def progress(self, topic: str, partitions: int) -> dict[int, int]:
+        """How far each partition of a topic was marked, by whichever worker; -1: nothing yet."""
+        keys = {partition: f"{topic}|{partition}" for partition in range(partitions)}
+        found = await self.find(PROGRESS, keys.values())
+        return {p: found[key]["offset"] if key in found else -1 for p, key in keys.items()}
 
     async def mark(self, messages: Sequence[Message]) -> None:
         """Note, behind what was written for these messages, that it was written.

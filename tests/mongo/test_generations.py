@@ -23,7 +23,7 @@ def parts(*rows: tuple[str, int, int, int]) -> pl.DataFrame:
     """(episode, source partition, offset, plays)."""
     return pl.DataFrame(
         [
-            (episode, BUCKET, number, offset, 0, 0, plays, 0, 0)
+            (episode, BUCKET, number, offset, 0, 0, plays, 0, 0, 0, 0, 0, 0)
             for episode, number, offset, plays in rows
         ],
         schema=columnar.columns("engagement_window"),

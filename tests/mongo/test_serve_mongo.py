@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -14,9 +14,12 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 
+from schemas import columnar
 from streams.context import Message
+from streams.core import day_documents, rolling_documents
 from streams.memory import MemoryRuntime
 from streams.sinks.mongo import LostWritesError, MongoSink
+from streams.sinks.rolling import Part, RollingWindows
 from topology.embedded.mongo import running_mongo
 from topology.embedded.ports import free_ports
 from topology.graph import UndeclaredError, build_graph
@@ -85,6 +88,10 @@ def window(episode: str, partition: int, offset: int, plays: int) -> dict:
         "plays": plays,
         "completes": 0,
         "heard_ms": plays * 1000,
+        "streams": 0,
+        "listeners": plays,
+        "engaged": 0,
+        "new_listeners": plays,
     }
 
 
@@ -123,8 +130,183 @@ def test_windows_add_up_over_source_partitions_after_a_crash(runtime, database):
     found = {d["_id"]: d for d in database["engagement_windows"].find()}
     assert found["a|2026-01-31T12:05Z"]["plays"] == 14
     assert found["a|2026-01-31T12:05Z"]["heard_ms"] == 14_000
+    assert found["a|2026-01-31T12:05Z"]["listeners"] == 14
     assert found["a|2026-01-31T12:05Z"]["bucket"] == MINUTE
     assert found["b|2026-01-31T12:05Z"]["plays"] == 1
+
+
+def rolling_rows(partition: int, listeners: int, *scopes: str, minutes: int = 15) -> pl.DataFrame:
+    """Rows of `rolling_window`; a scope is written as `kind:name`."""
+    rows = [
+        {
+            **dict.fromkeys(rolling_documents.COUNTS, listeners),
+            "kind": scope.partition(":")[0],
+            "scope": scope.partition(":")[2],
+            "minutes": minutes,
+            "at": MINUTE,
+            "source_partition": partition,
+            "offset": 1,
+        }
+        for scope in scopes
+    ]
+    return pl.DataFrame(rows, schema=columnar.columns("rolling_window"))
+
+
+def scopes(database, document_id: str) -> list[tuple[str, str, int]]:
+    document = database["rolling_windows"].find_one({"_id": document_id})
+    return [(one["scope"], one["title"], one["listeners"]) for one in document["scopes"]]
+
+
+def test_rolling_windows_add_up_partitions_and_survive_a_restart(runtime, database):
+    def send(partition: int, listeners: int, *scopes: str) -> None:
+        rows = rolling_rows(partition, listeners, *scopes)
+        runtime.log.append("rolling-windows", rows, partition=partition)
+
+    episode = {"episode_id": "a", "title": "T", "show_id": "s", "show_title": "S", "source": "x"}
+    runtime.log.append("episode-metadata", episode, key="a")
+    send(0, 1, "episode:a", "episode:b", "show:s", "category:Art")
+    send(0, 2, "episode:a", "show:s", "category:Art")
+    send(1, 3, "episode:a", "episode:c")
+    runtime.run()
+    assert database["rolling_windows"].count_documents({}) == 15
+    assert scopes(database, "episode|15") == [("a", "T", 5), ("c", "", 3)]
+    assert scopes(database, "show|15") == [("s", "S", 2)]
+    assert scopes(database, "category|15") == [("Art", "Art", 2)]
+    assert database["rolling_windows"].find_one({"_id": "show|15"})["at"] == MINUTE
+    runtime.crash("serve_mongo")
+    send(1, 1, "episode:a")
+    runtime.run()
+    assert scopes(database, "episode|15") == [("a", "T", 3)]
+    # a message of before the crash that comes again is older than what the server has
+    runtime.crash("serve_mongo", redeliver=1)
+    runtime.run(max_batch=1)
+    assert scopes(database, "episode|15") == [("a", "T", 3)]
+
+
+async def no_titles(_: Collection[str]) -> dict:
+    return {}
+
+
+async def test_workers_that_own_some_partitions_each_write_all_of_them(settings, database):
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    workers = [RollingWindows(sink, 2, no_titles) for _ in range(2)]
+
+    async def serve(partition: int, offset: int, listeners: int) -> None:
+        rows = rolling_rows(partition, listeners, "episode:a")
+        await workers[partition].take({partition: Part(offset, rows)})
+        await sink.mark([Message("rolling-windows", partition, offset, None, b"")])
+
+    await serve(0, 4, 10)
+    await workers[0].refresh()
+    await serve(1, 9, 100)
+    await workers[1].refresh()
+    assert scopes(database, "episode|15") == [("a", "", 110)]
+    # the second worker does not write again, the first one finds what the second has left
+    await serve(1, 10, 200)
+    await workers[0].refresh()
+    assert scopes(database, "episode|15") == [("a", "", 210)]
+
+
+async def test_unchanged_rolling_windows_are_not_written_again(settings, database):
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    windows = RollingWindows(sink, 2, no_titles)
+    await windows.take({0: Part(1, rolling_rows(0, 5, "episode:a"))})
+    await windows.refresh()
+    database["rolling_windows"].delete_many({})
+    await windows.take({0: Part(2, rolling_rows(0, 5, "episode:a", "show:s"))})
+    await windows.refresh()
+    assert [document["_id"] for document in database["rolling_windows"].find()] == ["show|15"]
+
+
+def day_row(partition: int, offset: int, downloads: int) -> pl.DataFrame:
+    row = {
+        **dict.fromkeys(day_documents.COUNTS, 1),
+        "episode_id": "a",
+        "day": MINUTE.date(),
+        "source_partition": partition,
+        "offset": offset,
+        "final": False,
+        "downloads": downloads,
+    }
+    return pl.DataFrame([row], schema=columnar.columns("episode_day"))
+
+
+def curve_rows(partition: int, offset: int, *listeners: int) -> pl.DataFrame:
+    rows = [
+        {
+            "episode_id": "a",
+            "day": MINUTE.date(),
+            "minute": minute,
+            "source_partition": partition,
+            "offset": offset,
+            "final": False,
+            "listeners": count,
+        }
+        for minute, count in enumerate(listeners)
+    ]
+    return pl.DataFrame(rows, schema=columnar.columns("episode_retention"))
+
+
+def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(runtime, database):
+    for partition in (0, 1):
+        days = day_row(partition, 5, 10 + partition)
+        runtime.log.append("episode-days", days, partition=partition)
+        curve = curve_rows(partition, 5, 9, 4)
+        runtime.log.append("episode-retention", curve, partition=partition)
+    runtime.run()
+    runtime.crash("serve_mongo", redeliver=1)
+    runtime.log.append("episode-days", day_row(1, 8, 20), partition=1)
+    runtime.log.append("episode-retention", curve_rows(1, 8, 11, 4, 1), partition=1)
+    runtime.run()
+    (document,) = database["episode_days"].find()
+    assert document["_id"] == "a|2026-01-31"
+    assert document["day"] == datetime(2026, 1, 31, tzinfo=UTC)
+    assert (document["downloads"], document["plays"]) == (30, 2)
+    assert document["retention"] == [20, 8, 1]
+
+
+async def test_two_workers_that_change_a_day_at_once_lose_nothing(settings, database):
+    runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
+    handlers = [runtime.start("serve_mongo").handlers["episode-days"][0] for runtime in runtimes]
+
+    async def serve(worker: int) -> None:
+        log = runtimes[worker].log
+        for offset in range(20):
+            rows = day_row(worker, offset, offset)
+            await handlers[worker]([log.append("episode-days", rows, partition=worker)])
+
+    await asyncio.gather(serve(0), serve(1))
+    (document,) = database["episode_days"].find()
+    assert document["downloads"] == 38
+    assert document["revision"] == 40
+
+
+def test_anomalies_and_progress_are_kept_by_key(runtime, database):
+    for plays, direction in ((9, "rise"), (10, "rise")):
+        anomaly = {
+            "episode_id": "a",
+            "at": MINUTE,
+            "direction": direction,
+            "plays": plays,
+            "expected": 1.5,
+            "score": 6.0,
+        }
+        runtime.log.append("episode-anomalies", anomaly, key="a|x")
+    for late in (0, 4):
+        progress = {
+            "stage": "track_engagement",
+            "source_partition": 0,
+            "offset": 10 + late,
+            "watermark": MINUTE,
+            "late": late,
+            "events": 11 + late,
+        }
+        runtime.log.append("table-progress", progress, key="track_engagement|0")
+    runtime.run()
+    (anomaly,) = database["episode_anomalies"].find()
+    assert (anomaly["_id"], anomaly["plays"]) == ("a|2026-01-31T12:05Z", 10)
+    (progress,) = database["table_progress"].find()
+    assert (progress["_id"], progress["late"]) == ("track_engagement|0", 4)
 
 
 def test_trending_carries_titles_and_survives_a_restart(runtime, database):

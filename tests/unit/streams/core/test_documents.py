@@ -24,6 +24,10 @@ def window_rows(*rows: tuple[str, int, int, int, int]) -> pl.DataFrame:
                 "plays": plays,
                 "completes": 0,
                 "heard_ms": plays * 1000,
+                "streams": plays // 2,
+                "listeners": plays,
+                "engaged": 0,
+                "new_listeners": plays,
             }
             for episode, minute, partition, offset, plays in rows
         ],
@@ -72,7 +76,15 @@ def test_source_partitions_add_up_and_newer_rows_replace():
     stored = apply(stored, window_rows(("a", 0, 0, 6, 4)))
     (document,) = stored.values()
     assert (document["plays"], document["heard_ms"]) == (7, 7000)
+    assert (document["listeners"], document["streams"]) == (7, 3)
     assert document["parts"]["0"]["offset"] == 6
+
+
+def test_what_an_earlier_release_stored_counts_on():
+    (document,) = apply({}, window_rows(("a", 0, 1, 9, 3))).values()
+    del document["parts"]["1"]["listeners"]
+    (merged,) = apply({document["_id"]: document}, window_rows(("a", 0, 0, 5, 2))).values()
+    assert (merged["plays"], merged["listeners"]) == (5, 2)
 
 
 def test_a_repeated_or_older_row_changes_no_document():
@@ -99,6 +111,13 @@ def test_any_order_any_cut_and_any_repeat_give_the_same_documents(keys, data):
     assert {key: (d["plays"], d["heard_ms"]) for key, d in parts.items()} == simple
     newest = {(e, m, p): plays for e, m, p, _, plays in sorted(rows, key=lambda r: r[3])}
     assert sum(d["plays"] for d in whole.values()) == sum(newest.values())
+
+
+def test_anomalies_and_progress_have_ids_that_tell_them_apart():
+    anomaly = {"episode_id": "a", "at": MINUTE, "direction": "rise", "plays": 9}
+    assert documents.anomaly_document(anomaly)["_id"] == "a|2026-01-31T12:05Z"
+    progress = {"stage": "track_engagement", "source_partition": 3, "late": 1}
+    assert documents.progress_document(progress)["_id"] == "track_engagement|3"
 
 
 def test_newest_keeps_the_last_document_of_an_id():

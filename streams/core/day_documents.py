@@ -1,0 +1,172 @@
+"""The `episode_days` documents: an episode's UTC day, its source partitions added up.
+
+Two topics tell of a day: what was counted (`episode_day`) and how many listeners heard each minute
+of the episode (`episode_retention`). Of each, a document keeps the newest part of every source
+partition, beside the sums that readers want; so a writer may be restarted at any record, and
+records may come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+
+from streams.core.documents import Document
+
+COUNTS = (
+    "impressions",
+    "clicks",
+    "plays",
+    "completes",
+    "heard_ms",
+    "streams",
+    "engaged",
+    "downloads",
+)
+_KEY = ("episode_id", "day", "source_partition")
+
+Part = dict[str, Any]
+"""What a source partition says, with the `offset` up to which it has counted and `final`."""
+
+
+def day_id(episode_id: str, day: date) -> str:
+    """The ``_id`` of an episode's UTC day, such as ``pi:1|2026-01-31``."""
+    return f"{episode_id}|{day.isoformat()}"
+
+
+def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
+    """The newest part of each source partition by episode and day, of rows of `episode_day`."""
+    newest = rows.sort("offset", "final").unique(_KEY, keep="last", maintain_order=True)
+    return _by_day(
+        (row, {name: row[name] for name in ("offset", "final", *COUNTS)})
+        for row in newest.iter_rows(named=True)
+    )
+
+
+def retention_parts(frames: Iterable[pl.DataFrame]) -> dict[tuple[str, date], dict[str, Part]]:
+    """The same of rows of `episode_retention`: ``listeners`` is a list by minute of the episode.
+
+    A frame is what one message holds: the whole curve of each episode and day in it. A minute
+    without a row is one that nobody heard.
+    """
+    curves = [
+        frame.sort("minute")
+        .group_by(_KEY, maintain_order=True)
+        .agg(pl.col("offset").max(), pl.col("final").last(), "minute", "listeners")
+        for frame in frames
+    ]
+    newest = (
+        pl.concat(curves).sort("offset", "final").unique(_KEY, keep="last", maintain_order=True)
+    )
+    return _by_day(
+        (
+            row,
+            {
+                "offset": row["offset"],
+                "final": row["final"],
+                "listeners": _dense(row["minute"], row["listeners"]),
+            },
+        )
+        for row in newest.iter_rows(named=True)
+    )
+
+
+def merge_counts(
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
+) -> list[Document]:
+    """The documents that parts of `count_parts` change, each with the next `revision`.
+
+    ``stored`` are the documents as they are, by ``_id``; they are left untouched. A part that is
+    not newer than the stored one is a repeat and changes nothing.
+    """
+    return _merge(stored, parts, "parts", _sums)
+
+
+def merge_retention(
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
+) -> list[Document]:
+    """The same for parts of `retention_parts`."""
+    return _merge(stored, parts, "retention_parts", _curve)
+
+
+def _merge(
+    stored: Mapping[str, Document],
+    parts: Mapping[tuple[str, date], Mapping[str, Part]],
+    field: str,
+    summary: Callable[[Mapping[str, Part]], dict[str, Any]],
+) -> list[Document]:
+    changed = []
+    for (episode_id, day), told in parts.items():
+        known = stored.get(day_id(episode_id, day)) or _empty(episode_id, day)
+        newer = {
+            place: part
+            for place, part in told.items()
+            if place not in known[field] or _age(part) > _age(known[field][place])
+        }
+        if newer:
+            merged = {**known[field], **newer}
+            changed.append(
+                {
+                    **known,
+                    **summary(merged),
+                    field: merged,
+                    "revision": known["revision"] + 1,
+                }
+            )
+    return changed
+
+
+def _age(part: Part) -> tuple[int, bool]:
+    """A day's last word has counted no more than the word before it."""
+    return part["offset"], part["final"]
+
+
+def _sums(parts: Mapping[str, Part]) -> dict[str, Any]:
+    return {
+        **{name: sum(part[name] for part in parts.values()) for name in COUNTS},
+        "final": all(part["final"] for part in parts.values()),
+    }
+
+
+def _curve(parts: Mapping[str, Part]) -> dict[str, Any]:
+    curves = [part["listeners"] for part in parts.values()]
+    length = max(map(len, curves))
+    return {
+        "retention": [
+            sum(curve[minute] for curve in curves if minute < len(curve))
+            for minute in range(length)
+        ]
+    }
+
+
+def _empty(episode_id: str, day: date) -> Document:
+    return {
+        "_id": day_id(episode_id, day),
+        "episode_id": episode_id,
+        "day": datetime(day.year, day.month, day.day, tzinfo=UTC),
+        **dict.fromkeys(COUNTS, 0),
+        "final": False,
+        "retention": [],
+        "parts": {},
+        "retention_parts": {},
+        "revision": 0,
+    }
+
+
+def _by_day(
+    rows: Iterable[tuple[Mapping[str, Any], Part]],
+) -> dict[tuple[str, date], dict[str, Part]]:
+    found: dict[tuple[str, date], dict[str, Part]] = {}
+    for row, part in rows:
+        found.setdefault((row["episode_id"], row["day"]), {})[str(row["source_partition"])] = part
+    return found
+
+
+def _dense(minutes: list[int], listeners: list[int]) -> list[int]:
+    curve = [0] * (minutes[-1] + 1)
+    for minute, count in zip(minutes, listeners, strict=True):
+        curve[minute] = count
+    return curve
