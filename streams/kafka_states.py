@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ from confluent_kafka.admin import AdminClient
 
 from streams.core.statelog import Headers, Replay
 from streams.kafka import producer, reader, to_message
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,11 +44,16 @@ class Appender:
                 "queue.buffering.max.kbytes": 2_097_151,
             },
         )
+        self._closing = threading.Event()
         threading.Thread(target=self._poll_forever, name="appender", daemon=True).start()
 
     def _poll_forever(self) -> None:
-        while True:
-            self._producer.poll(1.0)
+        while not self._closing.is_set():
+            self._producer.poll(0.5)
+
+    def close(self) -> None:
+        """Stop telling; what was appended has been waited for."""
+        self._closing.set()
 
     def append(
         self, topic: str, partition: int, value: bytes, headers: Headers
@@ -94,6 +102,12 @@ class KafkaStateLog:
     async def cut(self, partition: int, offset: int) -> None:
         await self._in_thread(self._cut, partition, offset)
 
+    async def close(self) -> None:
+        """Let go of the reader."""
+        if self._reader is not None:
+            await self._in_thread(self._reader.close)
+            self._reader = None
+
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
@@ -115,12 +129,12 @@ class KafkaStateLog:
         try:
             position, heard = start, time.monotonic()
             while position < end:
-                for record in consumer.consume(_RECORDS_AT_ONCE, timeout=1.0):
+                # It waits for all that it is asked for.
+                for record in consumer.consume(min(_RECORDS_AT_ONCE, end - position), timeout=1.0):
                     if record.error() is not None:
-                        raise KafkaException(record.error())
+                        log.warning("reading %s[%d]: %s", self.name, partition, record.error())
+                        continue
                     message = to_message(record)
-                    if message.offset >= end:
-                        break
                     into.apply(message)
                     position, heard = message.offset + 1, time.monotonic()
                 if time.monotonic() - heard > TIMEOUT_S:

@@ -104,6 +104,7 @@ class FaustContext(StageContext):
         self._rebalance_callbacks: list[Callable[[], None]] = []
         self._channels: dict[str, Any] = {}
         self._appender: Appender | None = None
+        self._state_logs: list[KafkaStateLog] = []
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)
@@ -187,7 +188,9 @@ class FaustContext(StageContext):
     def _state_log(self, topic: str) -> KafkaStateLog:
         if self._appender is None:
             self._appender = Appender(self.settings.kafka_bootstrap_servers)
-        return KafkaStateLog(self.settings.kafka_bootstrap_servers, topic, self._appender)
+        state_log = KafkaStateLog(self.settings.kafka_bootstrap_servers, topic, self._appender)
+        self._state_logs.append(state_log)
+        return state_log
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         self._rebalance_callbacks.append(callback)
@@ -274,6 +277,12 @@ class FaustContext(StageContext):
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
         if self._reader is not None:
             self._reader.stop()
+        for states in self._states:
+            states.revoke()
+        for state_log in self._state_logs:
+            await state_log.close()
+        if self._appender is not None:
+            self._appender.close()
 
     def _rebalanced(self) -> None:
         for callback in self._rebalance_callbacks:

@@ -103,8 +103,8 @@ class LogStates(Generic[S]):
 
     async def restore(self) -> None:
         """Restore what is owned, so that timers see it before messages come."""
-        for partition in sorted(self._assigned):
-            await self.get(partition)
+        while missing := self._assigned - self.owned().keys():
+            await self.get(min(missing))
 
     def owned(self) -> dict[int, S]:
         return {

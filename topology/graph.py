@@ -13,6 +13,9 @@ from topology.topics import declare_topics
 
 APP_PREFIX = "podstream"
 
+LOG_SEGMENT_BYTES = 64 * 1_048_576
+"""Small enough that cutting the log of a state frees disk soon."""
+
 
 class UndeclaredError(RuntimeError):
     """A stage touched something that the topology does not give it."""
@@ -82,6 +85,7 @@ def changelog_topic(stage: Stage, table: Table, generation: int = 1) -> Topic:
         partitions=table.partitions,
         cleanup="compact" if table.form == "keyed" else "delete",
         max_message_bytes=table.max_message_bytes,
+        segment_bytes=LOG_SEGMENT_BYTES if table.form == "log" else None,
     )
 
 

@@ -20,6 +20,7 @@ class Topic:
     what a value is: ``avro`` (Confluent framing, one record), ``arrow`` (an Arrow IPC stream, many
     rows), ``json`` or ``raw`` bytes. ``key`` says in words what the key is and how the partition is
     chosen. ``append_time`` makes the broker stamp records, which gives the log a clock of its own.
+    A log that is cut frees its disk by whole segments of ``segment_bytes``.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Topic:
     retention_ms: int = FOREVER
     max_message_bytes: int = 1_048_588
     append_time: bool = False
+    segment_bytes: int | None = None
 
     def config(self) -> dict[str, str]:
         """The topic-level settings that the broker must hold, in its own spelling."""
@@ -42,6 +44,8 @@ class Topic:
         }
         if self.cleanup == "delete":
             settings["retention.ms"] = str(self.retention_ms)
+        if self.segment_bytes is not None:
+            settings["segment.bytes"] = str(self.segment_bytes)
         return settings
 
 

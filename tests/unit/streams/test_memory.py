@@ -1,5 +1,7 @@
 """The in-memory runtime keeps the promises that the stages count on."""
 
+from typing import Any
+
 import pytest
 
 from streams.memory import MemoryLog, MemoryRuntime
@@ -44,4 +46,5 @@ def test_an_undeclared_table_is_refused_at_start(settings):
     with pytest.raises(UndeclaredError, match="opens table 'engagement'"):
         context.table("engagement")
     with pytest.raises(UndeclaredError, match=r"opens table 'listeners' \(log\)"):
-        context.states("listeners", lambda partition: None)
+        make: Any = None
+        context.states("listeners", make)

@@ -282,7 +282,7 @@ class Rival(Worker):
 ACTS = {"handle": 25, "arrive": 60, "cut": 5, "rebalance": 6, "crash": 4}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(chance=st.randoms(use_true_random=True), snapshot_bytes=st.sampled_from([1, 60, 150]))
 def test_nothing_acknowledged_is_lost_however_workers_fight(
     chance: random.Random, snapshot_bytes: int

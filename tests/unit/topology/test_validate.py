@@ -83,7 +83,7 @@ CASES: dict[str, tuple[Callable[[], Graph], str]] = {
     ),
     "table partitions": (
         lambda: with_topic("user-event-batches", partitions=5),
-        "table engagement of track_engagement has 4 partitions and its source "
+        "table engagement_state of track_engagement has 4 partitions and its source "
         "user-event-batches has 5",
     ),
     "not co-partitioned": (

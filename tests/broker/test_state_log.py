@@ -1,0 +1,141 @@
+"""The log of a state on a real broker: restored, cut, and fenced against a second writer."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.core.statelog import Replay
+from streams.kafka_states import Appender, KafkaStateLog
+from streams.statelog import FencedError, LogStates, StateLostError
+
+pytestmark = pytest.mark.broker
+
+KEYS = 20_000
+
+
+class Counters:
+    """The state of a log whose record at offset n adds one to some counters."""
+
+    def __init__(self) -> None:
+        self.applied = -1
+        self.counts = np.zeros(KEYS, np.int64)
+        self._changed: list[np.ndarray] = []
+
+    def fold(self, end: int) -> None:
+        for offset in range(self.applied + 1, end):
+            touched = np.random.default_rng(offset).integers(KEYS, size=50)
+            np.add.at(self.counts, touched, 1)
+            self._changed.append(touched)
+            self.applied = offset
+
+    def changes(self) -> bytes:
+        touched = np.unique(np.concatenate(self._changed))
+        self._changed = []
+        return np.stack([touched, self.counts[touched]]).tobytes()
+
+    def snapshot(self) -> Iterable[bytes]:
+        self._changed = []
+        return [part.tobytes() for part in np.array_split(self.counts, 4)]
+
+    def load_changes(self, value: bytes) -> None:
+        touched, counts = np.frombuffer(value, np.int64).reshape(2, -1)
+        self.counts[touched] = counts
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        self.counts = np.frombuffer(b"".join(pieces), np.int64).copy()
+
+
+@pytest.fixture
+async def topic(broker: str) -> AsyncIterator[str]:
+    name = f"states-{uuid.uuid4().hex[:8]}"
+    config = {"cleanup.policy": "delete", "retention.ms": "-1"}
+    admin = AdminClient({"bootstrap.servers": broker})
+    admin.create_topics([NewTopic(name, 2, 1, config=config)])[name].result(30)
+    yield name
+
+
+class Worker:
+    def __init__(self, broker: str, topic: str, snapshot_bytes: int):
+        self.appender = Appender(broker)
+        self.log = KafkaStateLog(broker, topic, self.appender)
+        self.pending: list[Awaitable[Any]] = []
+        self.states = LogStates(self.log, lambda _: Counters(), self.pending.append, snapshot_bytes)
+        self.states.assign([0, 1])
+
+    async def handle(self, partition: int, end: int) -> None:
+        state = await self.states.get(partition)
+        state.fold(end)
+        await self.states.save(partition)
+        pending, self.pending[:] = list(self.pending), []
+        await asyncio.gather(*pending)
+
+    async def close(self) -> None:
+        await self.log.close()
+        self.appender.close()
+
+
+Hire = Callable[..., Worker]
+
+
+@pytest.fixture
+async def hire(broker: str, topic: str) -> AsyncIterator[Hire]:
+    """Makes a worker that takes snapshots every so many bytes."""
+    workers: list[Worker] = []
+
+    def make(snapshot_bytes: int = 1 << 60) -> Worker:
+        workers.append(Worker(broker, topic, snapshot_bytes))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        await worker.close()
+
+
+def expected(end: int) -> list[int]:
+    state = Counters()
+    state.fold(end)
+    return state.counts.tolist()
+
+
+async def test_states_come_back_from_a_log_that_was_cut(hire: Hire) -> None:
+    worker = hire(50_000)
+    for end in range(10, 410, 10):
+        await worker.handle(1, end)
+    await worker.handle(0, 1)
+    async with asyncio.timeout(10):
+        while (await worker.log.replay(1, Replay(Counters)))[0] == 0:
+            await asyncio.sleep(0.05)
+    other = hire(50_000)
+    await other.states.restore()
+    owned = other.states.owned()
+    assert {partition: state.applied for partition, state in owned.items()} == {0: 0, 1: 399}
+    assert owned[1].counts.tolist() == expected(400)
+    await other.handle(1, 420)
+
+
+async def test_the_first_write_of_a_worker_that_lost_its_partition_fails(hire: Hire) -> None:
+    old, new = hire(), hire()
+    await old.handle(0, 5)
+    await new.handle(0, 10)
+    with pytest.raises(FencedError, match="offset 2 instead of 1"):
+        await old.handle(0, 20)
+    await old.handle(1, 20)
+    state = await hire().states.get(0)
+    assert state.counts.tolist() == expected(state.applied + 1)
+    assert state.applied == 19
+
+
+async def test_a_log_without_its_beginning_is_refused(hire: Hire) -> None:
+    worker = hire()
+    await worker.handle(0, 5)
+    await worker.handle(0, 10)
+    await worker.log.cut(0, 1)
+    with pytest.raises(StateLostError, match="begins at offset 1"):
+        await hire().states.get(0)
