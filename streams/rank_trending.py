@@ -1,4 +1,4 @@
-"""Ranks episodes by time-decayed engagement, overall and per category.
+"""Ranks episodes by new listeners, overall and per category and language.
 
 Each partition ranks its own episodes; a reader merges the partitions with
 `streams.core.trending.merge_scopes`. How scores are made is told in `streams.core.trending`.
@@ -6,133 +6,70 @@ Each partition ranks its own episodes; a reader merges the partitions with
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
-
-import polars as pl
+from datetime import UTC, datetime, timedelta
 
 from schemas.codec import BadRecordError
-from streams.context import Context, Message, StateTable, decode_all
-from streams.core.trending import (
-    HORIZON_MS,
-    Part,
-    Place,
-    Seen,
-    apply,
-    bucket_from_bytes,
-    bucket_to_bytes,
-    newest,
-    rankings,
-    scores,
-    summary,
-)
+from streams.context import Context, Message, decode_all
+from streams.core.trending import Board, Scopes
+from streams.core.trending_state import TrendingState
+from streams.core.window_rows import Logged
 
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 0.5
-_KEY_BYTES = 8
-_CLOCK_KEY = b"at"
+MAX_BATCH = 512
 
-
-class Recent:
-    """The recent minutes of one partition, and how far its event time has got."""
-
-    def __init__(self, table: StateTable, partition: int):
-        self._table = table
-        self._partition = partition
-        self.at = int.from_bytes(table.get(partition, _CLOCK_KEY) or b"", "big")
-        self.buckets: dict[int, dict[Part, Seen]] = {
-            int.from_bytes(key, "big"): bucket_from_bytes(value)
-            for key, value in table.items(partition)
-            if key != _CLOCK_KEY
-        }
-        self.summaries = {bucket: summary(bucket, parts) for bucket, parts in self.buckets.items()}
-        self.published: dict[str, list[Place]] = {}
-        self.changed = True
-
-    def apply(self, logged: list[tuple[pl.DataFrame, int]]) -> None:
-        """Take in window rows with their log times, and forget what has become old by them."""
-        at = self.at
-        for windows, log_ms in logged:
-            at = newest(windows, at, log_ms)
-        if at != self.at:
-            self.at = at
-            self._table.put(self._partition, _CLOCK_KEY, at.to_bytes(_KEY_BYTES, "big"))
-        windows = pl.concat([windows for windows, _ in logged])
-        recent = windows.filter(pl.col("bucket").dt.epoch("ms") > at - HORIZON_MS)
-        for bucket, parts in apply(self.buckets, recent).items():
-            self.buckets[bucket] = parts
-            self.summaries[bucket] = summary(bucket, parts)
-            self._table.put(self._partition, _key(bucket), bucket_to_bytes(parts))
-        for bucket in [bucket for bucket in self.buckets if bucket <= at - HORIZON_MS]:
-            del self.buckets[bucket], self.summaries[bucket]
-            self._table.delete(self._partition, _key(bucket))
-        self.changed = True
-
-
-def _key(bucket: int) -> bytes:
-    return bucket.to_bytes(_KEY_BYTES, "big")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def register(context: Context) -> None:
     (source,), (target,) = context.stage.consumes, context.stage.produces
     (episodes,) = context.stage.broadcast
-    table = context.table("trending")
-    partitions: dict[int, Recent] = {}
-    categories: dict[str, Sequence[str]] = {}
-    context.on_rebalance(partitions.clear)
+    lateness_s = context.settings.allowed_lateness_s
+    states = context.states("trending", lambda _: TrendingState(lateness_s))
+    scopes = Scopes()
+    boards: dict[int, Board] = {}
+    context.on_rebalance(boards.clear)
 
     def know(messages: Sequence[Message]) -> None:
         for message in messages:
             episode_id = (message.key or b"").decode(errors="replace")
             if message.value is None:
-                categories.pop(episode_id, None)
+                scopes.drop(episode_id)
                 continue
             try:
-                categories[episode_id] = context.decode(message)["categories"]
+                episode = context.decode(message)
             except BadRecordError:
                 # The stage that consumes these records has them put aside.
                 continue
+            scopes.put(episode_id, episode["categories"], episode["language"])
 
     context.broadcast(episodes, know)
 
-    def recent(partition: int) -> Recent:
-        if partition not in partitions:
-            partitions[partition] = Recent(table, partition)
-        return partitions[partition]
-
-    @context.agent(source, linger_s=LINGER_S)
+    @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def take(messages: list[Message]) -> None:
-        logged: dict[int, list[tuple[pl.DataFrame, int]]] = {}
-        for message, windows in await decode_all(context, messages):
-            logged.setdefault(message.partition, []).append((windows, message.timestamp_ms))
+        logged: dict[int, list[Logged]] = {}
+        for message, rows in await decode_all(context, messages):
+            arrived = Logged(message.offset, message.timestamp_ms, rows)
+            logged.setdefault(message.partition, []).append(arrived)
         for partition, group in logged.items():
-            recent(partition).apply(group)
+            state = await states.get(partition)
+            if state.fold(group):
+                await states.save(partition)
 
     @context.timer(PUBLISH_EVERY_S)
     async def publish() -> None:
-        for partition in table.partitions():
-            held = recent(partition)
-            if held.changed:
-                held.changed = False
-                await _publish(partition, held)
-
-    async def _publish(partition: int, held: Recent) -> None:
-        now = rankings(scores(held.summaries.values(), held.at), categories)
-        for scope in {**held.published, **now}:
-            if now.get(scope) != held.published.get(scope):
-                await context.send(
-                    target,
-                    _record(scope, partition, held.at, now.get(scope, [])),
-                    key=f"{scope}|{partition}",
-                )
-        held.published = now
-
-
-def _record(scope: str, partition: int, at: int, places: list[Place]) -> dict[str, Any]:
-    return {
-        "scope": scope,
-        "source_partition": partition,
-        "at": datetime.fromtimestamp(at / 1000, UTC),
-        "episodes": places,
-    }
+        for partition, state in states.owned().items():
+            # Not all partitions in one go: others want to run in between.
+            await asyncio.sleep(0)
+            board = boards.setdefault(partition, Board(scopes))
+            at = _EPOCH + timedelta(minutes=state.at)
+            for scope, places in board.changes(state):
+                record = {
+                    "scope": scope,
+                    "source_partition": partition,
+                    "at": at,
+                    "episodes": places,
+                }
+                await context.send(target, record, key=f"{scope}|{partition}")

@@ -1,153 +1,213 @@
-"""Trending: engagement that fades with event time.
+"""Trending: who is being discovered now, and how unusual that is for the episode.
 
-The score of an episode is the sum over its recent minutes b of
+The score of an episode is the sum over the minutes b of the last six hours of
 
-    (plays + 2 · completes) · 2^(-(at - b) / 30 min)
+    new_listeners(b) · 2^(-(at - b) / 30 min)
 
-where ``at`` is the newest minute seen: a completed play says more than a started one, and half an
-hour halves both. What is older than six hours has faded to 1/4096 and is left out. The rankings
-of different partitions have different ``at``; since all of them fade alike, a reader brings them
-to the newest one by a factor.
+where ``at`` is the newest minute seen. A listener is new to an episode who has not heard it in the
+24 hours before: one listener thus lifts an episode once a day, however often a player is told to
+play. Half an hour halves a score; what is older than six hours has faded to 1/4096 and is left
+out. The reason why an episode is there: ``recent``, its new listeners of the last hour, against
+``usual``, those of an average hour among the 23 before, as ``rise`` = (recent + 1) / (usual + 1).
+
+The rankings of different partitions have different ``at``; since all of them fade alike, a reader
+brings them to the newest one by a factor (`merge_scopes`).
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from io import BytesIO
 from typing import Any
 
-import polars as pl
-from polars.interchange import CompatLevel
+import numpy as np
 
-from streams.core.engagement import MINUTE_MS
+from streams.core.keyed import Array, Names
+from streams.core.trending_state import HALF_LIFE_MINUTES, TrendingState
 
-COMPLETE_WEIGHT = 2
-HALF_LIFE_MS = 30 * MINUTE_MS
-HORIZON_MS = 6 * 60 * MINUTE_MS
 PLACES = 50
+TOLD_AT_ONCE = 100
 ALL = "all"
 _DIGITS = 6
-_PLACE = ("episode_id", "score", "plays")
 
-_ROWS = pl.Schema(
-    {
-        "episode_id": pl.String(),
-        "source_partition": pl.Int32(),
-        "offset": pl.Int64(),
-        "plays": pl.Int64(),
-        "completes": pl.Int64(),
-    }
+_FIGURES = np.dtype(
+    [("episode", "i8"), ("score", "f8"), ("plays", "i8"), ("recent", "i8"), ("usual", "f8")]
 )
-_SUMMARY = pl.Schema(
-    {"episode_id": pl.String(), "bucket": pl.Int64(), "weight": pl.Int64(), "plays": pl.Int64()}
-)
-
-Part = tuple[str, int]
-"""An episode and the source partition that counted it."""
-
-Seen = tuple[int, int, int]
-"""The offset of a count, plays and completes."""
-
-Bucket = Mapping[Part, Seen]
-"""What one minute holds."""
 
 Place = dict[str, Any]
-"""`episode_id`, `score` and `plays`."""
+"""`episode_id`, `score`, `plays`, `recent`, `usual` and `rise`."""
 
 
 def category_scope(category: str) -> str:
     return f"category:{category}"
 
 
-def bucket_to_bytes(bucket: Bucket) -> bytes:
-    """An Arrow IPC stream, a row for each part."""
-    rows = [(*part, *seen) for part, seen in bucket.items()]
-    buffer = BytesIO()
-    pl.DataFrame(rows, schema=_ROWS, orient="row").write_ipc_stream(
-        buffer, compat_level=CompatLevel.oldest()
-    )
-    return buffer.getvalue()
+def language_scope(language: str) -> str:
+    return f"language:{language}"
 
 
-def bucket_from_bytes(value: bytes) -> dict[Part, Seen]:
-    rows = pl.read_ipc_stream(BytesIO(value)).select(_ROWS.names()).iter_rows()
-    return {(episode_id, source): tuple(seen) for episode_id, source, *seen in rows}
+def both_scope(category: str, language: str) -> str:
+    return f"{category_scope(category)}|{language_scope(language)}"
 
 
-def newest(windows: pl.DataFrame, before: int, log_ms: int) -> int:
-    """The newest minute, in milliseconds, of rows that the log has at ``log_ms``.
+class Scopes:
+    """Which scopes each episode is in: all, its categories, its language, and both at once."""
 
-    Minutes that are still to come when they are logged come from clocks that are fast; they do
-    not move ours, or one of them would make everything else old. A log without times (0) says
-    nothing about that.
+    def __init__(self) -> None:
+        self.names = Names()
+        self.version = 0
+        """Counts the changes."""
+        self.narrow: set[int] = set()
+        """The numbers of the scopes that are of a category and a language at once."""
+        self._everything = self._numbers([ALL])
+        self._of: dict[str, tuple[int, ...]] = {}
+
+    def put(self, episode_id: str, categories: Sequence[str], language: str) -> None:
+        """Take over what is known of an episode; ``language`` is empty if unknown."""
+        wide = [ALL, *map(category_scope, dict.fromkeys(categories))]
+        both: tuple[int, ...] = ()
+        if language:
+            wide.append(language_scope(language))
+            both = self._numbers(both_scope(name, language) for name in dict.fromkeys(categories))
+            self.narrow.update(both)
+        numbers = self._numbers(wide) + both
+        if self._of.get(episode_id) != numbers:
+            self._of[episode_id] = numbers
+            self.version += 1
+
+    def drop(self, episode_id: str) -> None:
+        if self._of.pop(episode_id, None) is not None:
+            self.version += 1
+
+    def members(self, episode_ids: Sequence[str]) -> Members:
+        """The scopes of episodes, which are numbered as they are here."""
+        scopes = [self._of.get(episode_id, self._everything) for episode_id in episode_ids]
+        sizes = [len(numbers) for numbers in scopes]
+        alphabetical = np.empty(len(episode_ids), np.int64)
+        alphabetical[np.argsort(np.array(episode_ids, object))] = np.arange(len(episode_ids))
+        return Members(
+            scopes=np.fromiter((n for numbers in scopes for n in numbers), np.int64, sum(sizes)),
+            episodes=np.repeat(np.arange(len(episode_ids)), sizes),
+            alphabetical=alphabetical,
+        )
+
+    def _numbers(self, scopes: Iterable[str]) -> tuple[int, ...]:
+        return tuple(self.names.codes(list(scopes)).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Pairs of a scope's and an episode's number, and the place of each episode by its id."""
+
+    scopes: Array
+    episodes: Array
+    alphabetical: Array
+
+
+def best(scores: Array, members: Members) -> tuple[Array, Array]:
+    """The scope and the episode of every place, scope by scope, best first.
+
+    ``scores`` has one number an episode; an episode without a score has no place. Equal scores
+    are in the order of the ids.
     """
-    buckets = windows["bucket"].dt.epoch("ms").to_list()
-    return max(before, *(bucket for bucket in buckets if not 0 < log_ms < bucket), before)
+    order = np.lexsort((members.alphabetical, -scores))
+    rank = np.empty(len(scores), np.int64)
+    rank[order] = np.arange(len(scores))
+    scored = scores[members.episodes] > 0
+    scopes, episodes = members.scopes[scored], members.episodes[scored]
+    chosen = np.argsort(scopes * len(scores) + rank[episodes])
+    scopes, episodes = scopes[chosen], episodes[chosen]
+    starts = np.searchsorted(scopes, scopes, side="left")
+    top = np.arange(len(scopes)) - starts < PLACES
+    return scopes[top], episodes[top]
 
 
-def apply(buckets: Mapping[int, Bucket], windows: pl.DataFrame) -> dict[int, dict[Part, Seen]]:
-    """The minutes that rows of `engagement_window` change; of a part the highest offset wins."""
-    changed: dict[int, dict[Part, Seen]] = {}
-    rows = windows.select(
-        pl.col("bucket").dt.epoch("ms"), *(name for name in _ROWS.names())
-    ).iter_rows()
-    for bucket, episode_id, source, offset, plays, completes in rows:
-        now = changed.get(bucket, buckets.get(bucket, {}))
-        part = (episode_id, source)
-        if part in now and now[part][0] >= offset:
-            continue
-        if bucket not in changed:
-            changed[bucket] = dict(now)
-        changed[bucket][part] = (offset, plays, completes)
-    return changed
+class Board:
+    """The rankings of one partition as they were told last.
 
+    There may be hundreds of scopes, and the busier it is, the more of them change each time. No
+    more than TOLD_AT_ONCE are told at a time, those that have waited longest; those of a category
+    and a language at once after the others.
+    """
 
-def summary(bucket: int, parts: Bucket) -> pl.DataFrame:
-    """What a minute adds to the scores of `scores`: its source partitions added up."""
-    totals: dict[str, tuple[int, int]] = {}
-    for (episode_id, _), (_, plays, completes) in parts.items():
-        weight, played = totals.get(episode_id, (0, 0))
-        totals[episode_id] = (weight + plays + COMPLETE_WEIGHT * completes, played + plays)
-    rows = [(episode_id, bucket, *total) for episode_id, total in totals.items() if total[0]]
-    return pl.DataFrame(rows, schema=_SUMMARY, orient="row")
+    def __init__(self, scopes: Scopes):
+        self._scopes = scopes
+        self._pending = False
+        self._told: dict[int, bytes] = {}
+        self._looked: tuple[int, int] | None = None
+        self._members: Members | None = None
+        self._members_of: tuple[int, int, int] | None = None
 
-
-def scores(summaries: Iterable[pl.DataFrame], at: int) -> dict[str, tuple[float, int]]:
-    """Episode -> score and plays, over the summed up minutes within the horizon of ``at``."""
-    minutes = pl.concat([pl.DataFrame(schema=_SUMMARY), *summaries])
-    age = (at - pl.col("bucket")).clip(lower_bound=0)
-    fade = pl.lit(0.5).pow(age / HALF_LIFE_MS)
-    totals = (
-        minutes.filter(pl.col("bucket") > at - HORIZON_MS)
-        .group_by("episode_id")
-        .agg((pl.col("weight") * fade).sum().round(_DIGITS), pl.col("plays").sum())
-    )
-    return {episode_id: (score, plays) for episode_id, score, plays in totals.iter_rows()}
-
-
-def rankings(
-    scored: Mapping[str, tuple[float, int]], categories: Mapping[str, Sequence[str]]
-) -> dict[str, list[Place]]:
-    """The best places of every scope that has any: all episodes, and those of each category."""
-    scopes: dict[str, list[str]] = defaultdict(list)
-    for episode_id in scored:
-        scopes[ALL].append(episode_id)
-        for category in categories.get(episode_id, ()):
-            scopes[category_scope(category)].append(episode_id)
-    return {
-        scope: [
-            {
-                "episode_id": episode_id,
-                "score": scored[episode_id][0],
-                "plays": scored[episode_id][1],
-            }
-            for episode_id in heapq.nsmallest(PLACES, episode_ids, key=lambda e: (-scored[e][0], e))
+    def changes(self, state: TrendingState) -> list[tuple[str, list[Place]]]:
+        """Scopes whose ranking is another one now; an empty one has lost its last place."""
+        now = (state.applied, self._scopes.version)
+        if now == self._looked and not self._pending:
+            return []
+        self._looked = now
+        totals = state.totals()
+        scores = totals.scores.round(_DIGITS)
+        scopes, episodes = best(scores, self._members_now(state))
+        places = np.empty(len(episodes), _FIGURES)
+        places["episode"], places["score"] = episodes, scores[episodes]
+        places["plays"], places["recent"] = totals.plays[episodes], totals.recent[episodes]
+        places["usual"] = totals.usual[episodes].round(_DIGITS)
+        numbers, starts = np.unique(scopes, return_index=True)
+        ends = np.append(starts, len(places))[1:]
+        rankings = {
+            scope: places[first:end]
+            for scope, first, end in zip(numbers.tolist(), starts, ends, strict=True)
+        }
+        due = self._due(rankings)
+        for scope, ranking in due.items():
+            self._told.pop(scope, None)
+            self._told[scope] = ranking.tobytes()
+        emptied = [scope for scope in self._told if scope not in rankings]
+        for scope in emptied:
+            del self._told[scope]
+        return [
+            *((self._scopes.names[scope], []) for scope in emptied),
+            *((self._scopes.names[scope], _places(due[scope], state.names)) for scope in due),
         ]
-        for scope, episode_ids in scopes.items()
-    }
+
+    def _due(self, rankings: Mapping[int, Array]) -> dict[int, Array]:
+        """Those of the changed rankings whose turn it is."""
+        waiting = {scope: turn for turn, scope in enumerate(self._told)}
+        changed = [
+            scope
+            for scope, ranking in rankings.items()
+            if ranking.tobytes() != self._told.get(scope)
+        ]
+        self._pending = len(changed) > TOLD_AT_ONCE
+        narrow = self._scopes.narrow
+        changed.sort(key=lambda scope: (scope in narrow, waiting.get(scope, -1)))
+        return {scope: rankings[scope] for scope in changed[:TOLD_AT_ONCE]}
+
+    def _members_now(self, state: TrendingState) -> Members:
+        now = (len(state.names), state.numbering, self._scopes.version)
+        if self._members is None or now != self._members_of:
+            self._members = self._scopes.members(state.names.all())
+            self._members_of = now
+        return self._members
+
+
+def _places(ranking: Array, names: Names) -> list[Place]:
+    return [
+        {
+            "episode_id": names[episode],
+            "score": score,
+            "plays": plays,
+            "recent": recent,
+            "usual": usual,
+            "rise": rise(recent, usual),
+        }
+        for episode, score, plays, recent, usual in ranking.tolist()
+    ]
+
+
+def rise(recent: int, usual: float) -> float:
+    """How much more the last hour brought than an average hour of the day before."""
+    return round((recent + 1) / (usual + 1), _DIGITS)
 
 
 def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[Place]:
@@ -164,16 +224,26 @@ def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[Place]:
         return []
     at = max(record["at"] for record in newest_of.values())
     merged: dict[str, Place] = {}
-    for episode_id, score, plays in _faded(newest_of.values(), at):
-        place = merged.setdefault(episode_id, {"episode_id": episode_id, "score": 0.0, "plays": 0})
-        place["score"] += score
-        place["plays"] += plays
+    for place, score in _faded(newest_of.values(), at):
+        known = merged.get(place["episode_id"], _NOTHING)
+        recent, usual = place.get("recent", 0), place.get("usual", 0.0)
+        merged[place["episode_id"]] = {
+            "episode_id": place["episode_id"],
+            "score": known["score"] + score,
+            "plays": known["plays"] + place["plays"],
+            "recent": known["recent"] + recent,
+            "usual": known["usual"] + usual,
+            "rise": rise(known["recent"] + recent, known["usual"] + usual),
+        }
     return sorted(merged.values(), key=lambda place: (-place["score"], place["episode_id"]))
 
 
-def _faded(records: Iterable[Mapping[str, Any]], at: datetime) -> Iterator[tuple[str, float, int]]:
-    half_life = timedelta(milliseconds=HALF_LIFE_MS)
+_NOTHING: Place = {"score": 0.0, "plays": 0, "recent": 0, "usual": 0.0}
+
+
+def _faded(records: Iterable[Mapping[str, Any]], at: datetime) -> Iterator[tuple[Place, float]]:
+    half_life = timedelta(minutes=HALF_LIFE_MINUTES)
     for record in records:
         fade = 0.5 ** ((at - record["at"]) / half_life)
         for place in record["episodes"]:
-            yield place["episode_id"], place["score"] * fade, place["plays"]
+            yield place, place["score"] * fade

@@ -1,148 +1,137 @@
-"""Rankings depend on what was counted and on event time, not on the order of arrival."""
+"""Rankings: every scope has its best places, is told when it changes, and is merged on read."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from streams.core.engagement import MINUTE_MS
+from streams.core import trending
 from streams.core.trending import (
     ALL,
-    HALF_LIFE_MS,
-    HORIZON_MS,
     PLACES,
-    apply,
-    bucket_from_bytes,
-    bucket_to_bytes,
+    Board,
+    Scopes,
+    best,
     merge_scopes,
-    newest,
-    rankings,
-    scores,
-    summary,
 )
+from streams.core.trending_state import HALF_LIFE_MINUTES, TrendingState
+from streams.core.window_rows import MINUTE_MS, Logged
 
-AT = 1_767_225_600_000
-TYPES = {
-    "episode_id": pl.String(),
-    "bucket": pl.Int64(),
-    "source_partition": pl.Int32(),
-    "offset": pl.Int64(),
-    "plays": pl.Int64(),
-    "completes": pl.Int64(),
-}
+AT = 29_453_760
 
 
-def windows(*rows: tuple) -> pl.DataFrame:
-    frame = pl.DataFrame(list(rows), schema=TYPES, orient="row")
-    return frame.cast({"bucket": pl.Datetime("ms", "UTC")})
-
-
-def scored(buckets: dict) -> dict[str, tuple[float, int]]:
-    return scores([summary(bucket, parts) for bucket, parts in buckets.items()], AT)
-
-
-def record(partition: int, at: int, *places: tuple[str, float, int]) -> dict:
+def record(partition: int, at: int, *places: dict) -> dict:
+    moment = datetime.fromtimestamp(at * 60, UTC)
     return {
         "scope": ALL,
         "source_partition": partition,
-        "at": datetime.fromtimestamp(at / 1000, UTC),
-        "episodes": [
-            dict(zip(("episode_id", "score", "plays"), place, strict=True)) for place in places
-        ],
+        "at": moment,
+        "episodes": list(places),
     }
 
 
-rows = st.builds(
-    lambda episode, minute, source, offset: (
-        episode,
-        AT - minute * MINUTE_MS,
-        source,
-        offset,
-        offset // 2,
-        offset // 3,
-    ),
-    st.sampled_from(["pi:1", "pi:2", "pi:3"]),
-    st.integers(0, 3),
-    st.integers(0, 1),
-    st.integers(0, 20),
-)
+def place(episode_id: str, score: float, plays: int, **others: float) -> dict:
+    return {"episode_id": episode_id, "score": score, "plays": plays, **others}
 
 
-@given(st.lists(rows, min_size=1, max_size=20), st.randoms(), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_order_cut_and_repeats_do_not_matter(log: list[tuple], random, size: int) -> None:
-    shuffled = [*log, *random.sample(log, len(log) // 2)]
-    random.shuffle(shuffled)
-    buckets: dict[int, dict] = {}
-    for start in range(0, len(shuffled), size):
-        buckets |= apply(buckets, windows(*shuffled[start : start + size]))
-    stored = {
-        bucket: bucket_from_bytes(bucket_to_bytes(parts)) for bucket, parts in buckets.items()
-    }
-    assert stored == buckets
-    highest: dict[tuple, tuple] = {}
-    for episode, bucket, source, *seen in log:
-        highest[episode, bucket, source] = max(
-            tuple(seen), highest.get((episode, bucket, source), ())
-        )
-    flat = {
-        (episode, bucket, source): seen
-        for bucket, parts in buckets.items()
-        for (episode, source), seen in parts.items()
-    }
-    assert flat == highest
-    one_go = apply({}, windows(*log))
-    assert scored(buckets) == scored(one_go)
-
-
-def test_a_score_halves_in_half_an_hour_and_ends_at_the_horizon() -> None:
-    def score(age_ms: int) -> float:
-        buckets = apply({}, windows(("pi:1", AT - age_ms, 0, 9, 3, 2)))
-        return scored(buckets).get("pi:1", (0.0, 0))[0]
-
-    assert score(0) == 7.0
-    assert score(HALF_LIFE_MS) == 3.5
-    assert score(HORIZON_MS) == 0.0
-
-
-def test_source_partitions_add_up() -> None:
-    buckets = apply({}, windows(("pi:1", AT, 0, 9, 3, 0), ("pi:1", AT, 1, 2, 4, 0)))
-    assert scored(buckets) == {"pi:1": (7.0, 7)}
-
-
-def test_impressions_alone_are_no_trend() -> None:
-    assert scored(apply({}, windows(("pi:1", AT, 0, 9, 0, 0)))) == {}
-
-
-def test_a_clock_that_is_fast_moves_nobody_else() -> None:
-    ahead = windows(("pi:1", AT + HORIZON_MS, 0, 1, 1, 0))
-    both = pl.concat([ahead, windows(("pi:2", AT, 0, 2, 1, 0))])
-    assert newest(ahead, 7, log_ms=AT + 1) == 7
-    assert newest(both, 7, log_ms=AT + 1) == AT
-    assert newest(both, 7, log_ms=0) == AT + HORIZON_MS
-    # It counts as if it had just happened.
-    assert scored(apply({}, ahead))["pi:1"][0] == 1.0
+def state_of(new_listeners: dict[str, int], state: TrendingState | None = None) -> TrendingState:
+    """Everything new in the minute AT."""
+    state = state or TrendingState(900)
+    rows = pl.DataFrame(
+        {
+            "episode_id": list(new_listeners),
+            "bucket": pl.Series([AT * MINUTE_MS] * len(new_listeners)).cast(
+                pl.Datetime("ms", "UTC")
+            ),
+            "source_partition": 0,
+            "offset": state.applied + 1,
+            "plays": [2 * count for count in new_listeners.values()],
+            "new_listeners": list(new_listeners.values()),
+        }
+    )
+    state.fold([Logged(state.applied + 1, 0, rows)])
+    return state
 
 
 def test_every_scope_has_its_best_places() -> None:
-    totals = {f"pi:{n:03}": (float(n), n) for n in range(PLACES + 10)}
-    ranked = rankings(totals, {"pi:003": ["Tv", "News"], "pi:004": ["Tv"], "pi:999": ["Tv"]})
-    assert set(ranked) == {ALL, "category:Tv", "category:News"}
-    assert len(ranked[ALL]) == PLACES and ranked[ALL][0]["episode_id"] == "pi:059"
-    assert [place["episode_id"] for place in ranked["category:Tv"]] == ["pi:004", "pi:003"]
-    assert ranked["category:News"] == [{"episode_id": "pi:003", "score": 3.0, "plays": 3}]
+    scopes = Scopes()
+    scopes.put("pi:003", ["Tv", "News", "Tv"], "en-us")
+    scopes.put("pi:004", ["Tv"], "")
+    scopes.put("pi:999", ["Music"], "de")
+    rankings = dict(Board(scopes).changes(state_of({f"pi:{n:03}": n for n in range(PLACES + 10)})))
+    assert set(rankings) == {
+        ALL,
+        "category:Tv",
+        "category:News",
+        "language:en-us",
+        "category:Tv|language:en-us",
+        "category:News|language:en-us",
+    }
+    assert len(rankings[ALL]) == PLACES and rankings[ALL][0]["episode_id"] == "pi:059"
+    assert [place["episode_id"] for place in rankings["category:Tv"]] == ["pi:004", "pi:003"]
+    (only,) = rankings["category:News|language:en-us"]
+    assert only == {
+        "episode_id": "pi:003",
+        "score": 3.0,
+        "plays": 6,
+        "recent": 3,
+        "usual": 0.0,
+        "rise": 4.0,
+    }
+
+
+def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None:
+    scopes = Scopes()
+    ids = ["b", "c", "a", "zero"]
+    chosen, episodes = best(np.array([1.0, 2.0, 1.0, 0.0]), scopes.members(ids))
+    assert chosen.tolist() == [0, 0, 0]
+    assert [ids[episode] for episode in episodes] == ["c", "a", "b"]
+
+
+def test_a_board_tells_what_has_changed() -> None:
+    scopes = Scopes()
+    scopes.put("pi:1", ["Tv"], "")
+    scopes.put("pi:2", ["News"], "")
+    board, state = Board(scopes), state_of({"pi:1": 2, "pi:2": 1})
+    assert {scope for scope, _ in board.changes(state)} == {ALL, "category:Tv", "category:News"}
+    assert board.changes(state) == []
+    state_of({"pi:2": 5}, state)
+    assert [scope for scope, _ in board.changes(state)] == [ALL, "category:News"]
+    scopes.put("pi:2", ["Arts"], "")
+    told = dict(board.changes(state))
+    assert told["category:News"] == [] and told["category:Arts"][0]["episode_id"] == "pi:2"
+    scopes.drop("pi:2")
+    assert board.changes(state) == [("category:Arts", [])]
+
+
+def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:
+    monkeypatch.setattr(trending, "TOLD_AT_ONCE", 3)
+    scopes = Scopes()
+    for number in range(4):
+        scopes.put(f"pi:{number}", ["Tv"], f"l{number}")
+    board, state = Board(scopes), state_of({f"pi:{n}": n + 1 for n in range(4)})
+    told = []
+    while changes := board.changes(state):
+        assert len(changes) <= 3
+        told += [scope for scope, _ in changes]
+    assert len(told) == len(set(told)) == 10
+    assert all("|" in scope for scope in told[6:])
 
 
 def test_merging_brings_partitions_to_one_time() -> None:
     merged = merge_scopes(
         [
-            record(0, AT - HALF_LIFE_MS, ("pi:old", 10.0, 10)),
-            record(1, AT - MINUTE_MS, ("pi:gone", 99.0, 99)),
-            record(1, AT, ("pi:new", 6.0, 6), ("pi:low", 1.0, 1)),
+            record(0, AT - HALF_LIFE_MINUTES, place("pi:old", 10.0, 10)),
+            record(1, AT - 1, place("pi:gone", 99.0, 99)),
+            record(
+                1,
+                AT,
+                place("pi:new", 6.0, 6, recent=5, usual=1.0, rise=3.0),
+                place("pi:low", 1.0, 1),
+            ),
         ]
     )
     assert [(p["episode_id"], p["plays"]) for p in merged] == [
@@ -151,4 +140,5 @@ def test_merging_brings_partitions_to_one_time() -> None:
         ("pi:low", 1),
     ]
     assert merged[1]["score"] == pytest.approx(5.0)
+    assert [(p["recent"], p["usual"], p["rise"]) for p in merged[:2]] == [(5, 1.0, 3.0), (0, 0, 1)]
     assert merge_scopes([]) == []

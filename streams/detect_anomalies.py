@@ -1,0 +1,48 @@
+"""Finds episodes that are suddenly heard much more, or much less, than before.
+
+Each partition looks at its own episodes. What an anomaly is, and when, is told in
+`streams.core.anomalies`. After a restart the same anomaly may be told again, under the same key.
+"""
+
+from __future__ import annotations
+
+from streams.context import Context, Message, decode_all
+from streams.core.anomaly_state import Anomaly, AnomalyState
+from streams.core.window_rows import Logged
+
+LINGER_S = 0.5
+MAX_BATCH = 512
+
+
+def register(context: Context) -> None:
+    (source,), (target,) = context.stage.consumes, context.stage.produces
+    states = context.states("anomaly_models", lambda _: AnomalyState())
+
+    @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
+    async def look(messages: list[Message]) -> None:
+        logged: dict[int, list[Logged]] = {}
+        for message, rows in await decode_all(context, messages):
+            arrived = Logged(message.offset, message.timestamp_ms, rows)
+            logged.setdefault(message.partition, []).append(arrived)
+        for partition, group in logged.items():
+            state = await states.get(partition)
+            before = state.applied
+            found = state.fold(group)
+            for anomaly in found:
+                await _tell(anomaly)
+            if found:
+                # State that is ahead of the output would lose what was not sent before a kill.
+                await context.delivered()
+            if state.applied > before:
+                await states.save(partition)
+
+    async def _tell(anomaly: Anomaly) -> None:
+        record = {
+            "episode_id": anomaly.episode_id,
+            "at": anomaly.at,
+            "direction": anomaly.surprise.direction,
+            "plays": anomaly.plays,
+            "expected": anomaly.surprise.expected,
+            "score": anomaly.surprise.score,
+        }
+        await context.send(target, record, key=f"{anomaly.episode_id}|{anomaly.at:%Y-%m-%dT%H:%MZ}")
