@@ -56,7 +56,7 @@ class Processes:
 
     def check(self) -> None:
         """AssertionError, with the end of its log, if a process ended without being told to."""
-        for name, process in self._running.items():
+        for name, process in list(self._running.items()):
             assert process.poll() is None, f"{name} ended by itself: {self.log(name)[-3000:]}"
 
     def end(self, name: str, number: signal.Signals) -> int:

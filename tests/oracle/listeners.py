@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,21 @@ BROWSER = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleCoreMedia
 BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 DURATIONS_MS = (None, None, 0, 150_000, 1_800_000, 5_400_000)
 UNDECODABLE = (None, b"", b"garbage", b"\x00\x00\x00\x27\x0f of no known schema")
+
+
+EPISODES: dict[str, dict[str, Any]] = {
+    f"pi:{number}": {
+        "episode_id": f"pi:{number}",
+        "title": f"Episode {number}",
+        "show_id": f"pi:show{number % 4}",
+        "show_title": "Show",
+        "categories": ["News", "Tv"][: number % 3],
+        "language": ("en", "de", "")[number % 3],
+        "source": "import",
+    }
+    for number in range(9)
+}
+"""What the metadata say; one episode more is heard, of which they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +45,27 @@ class Delivery:
         """The event that arrives, if one does."""
         return None if self.cut else self.event
 
+    def value(self, encode: Callable[[dict[str, Any]], bytes]) -> bytes | None:
+        """What is sent."""
+        if self.event is None:
+            return self.garbage
+        return encode(self.event)[:-3] if self.cut else encode(self.event)
+
+
+def last_event(partition: int, at: datetime) -> Delivery:
+    """What ends a test in each partition, so that the clocks of all of them agree."""
+    event = {"event_id": f"last {partition}", "user_id": f"last {partition}", "kind": "play"}
+    return Delivery("last", {**event, "episode_id": "pi:0", "occurred_at": at})
+
 
 class Listeners:
     """A seeded crowd. Ask for its deliveries stretch by stretch, as event time goes on."""
 
-    def __init__(self, seed: int, listeners: int, episodes: int, lateness: timedelta):
+    def __init__(self, seed: int, listeners: int, lateness: timedelta):
         self._random = random.Random(seed)
         self._users = [f"u{number}" for number in range(listeners)]
         self._bots = set(self._users[:: max(7, listeners // 20)])
-        self._episodes = [f"pi:{number}" for number in range(episodes)]
+        self._episodes = [*EPISODES, "pi:unknown"]
         self._lateness = lateness
         self._made = 0
         self._waiting: list[Delivery] = []

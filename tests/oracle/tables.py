@@ -250,9 +250,9 @@ def rolling(
     for minutes in ROLLING_MINUTES:
         first = at - (minutes - 1) * MINUTE if minutes < 1440 else hour_of(at) - 23 * HOUR
         inside = [v for v in on_time(verdicts) if first <= v.minute <= at]
-        names = {v.row.episode for v in inside}
-        for kind, scope, members in _scopes(names, episodes):
-            group = [v for v in inside if v.row.episode in members]
+        by_episode = _grouped(inside, lambda v: v.row.episode)
+        for kind, scope, members in _scopes(by_episode, episodes):
+            group = [v for name in members for v in by_episode[name]]
             rows[kind, scope, minutes] = {
                 **counts_of(v.row for v in group),
                 "streams": sum(v.stream for v in group),

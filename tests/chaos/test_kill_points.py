@@ -1,0 +1,318 @@
+"""Kill -9 at twenty seeded moments of both processes: every table is what the oracle says.
+
+While listeners as bad as real ones write, the batcher and the worker are killed ten times each:
+some time after they began to write what a seed names (batches, windows, state...), or while they
+are still starting. Then a second worker comes, and the first one goes. At the end the log of
+`user-events` is read back with its own times, and the oracle reads it too.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from schemas.codec import RecordCodec
+from schemas.registry import TopicRegistry
+from streams.context import Message
+from streams.kafka import TopicReader, end_offsets, producer, reader
+from streams.wire import Wire
+from tests.chaos.processes import TRACKERS, Processes
+from tests.oracle.check import Oracle
+from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event
+from tests.oracle.log import Entry
+from topology.graph import Graph, build_graph, changelog_topic, dead_letter_name
+from topology.settings import Settings
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
+
+PARTITIONS = 3
+SETTINGS = {"allowed_lateness_s": 900, "dedup_window": 3000}
+SEED = 20
+KILLS = 10
+"""Of each process."""
+
+SOURCE = "user-events"
+TICK_S = 0.25
+EVENTS_A_TICK = 40
+PAST = timedelta(hours=30)
+"""Event time begins so long before the run, and is at the present after PAST_S seconds of it."""
+PAST_S = 120.0
+SETTLED_S = 6.0
+PATIENCE_S = 90.0
+STEADY = (
+    "engagement-windows",
+    "rolling-windows",
+    "table-progress",
+    "user-episode-daily",
+    "trending-episodes",
+)
+"""Outputs that grow all the time."""
+
+
+class Writer(threading.Thread):
+    """Writes what listeners do, until told to stop, and remembers every delivery."""
+
+    def __init__(self, settings: Settings):
+        super().__init__(name="writer", daemon=True)
+        registry = TopicRegistry(settings.kafka_bootstrap_servers)
+        self._codec = RecordCodec(SOURCE, "user_event", registry)
+        self._producer = producer(settings.kafka_bootstrap_servers)
+        self._crowd = Listeners(SEED, 60, timedelta(minutes=15))
+        self._stopping = threading.Event()
+        self.deliveries: list[Delivery] = []
+        for episode_id, episode in EPISODES.items():
+            codec = RecordCodec("episode-metadata", "episode", registry)
+            self._producer.produce("episode-metadata", codec.encode(episode), key=episode_id)
+        self._producer.flush()
+
+    def run(self) -> None:
+        began, started = datetime.now(UTC), time.monotonic()
+        while not self._stopping.wait(TICK_S):
+            share = min(1.0, (time.monotonic() - started) / PAST_S)
+            live = share == 1.0
+            now = datetime.now(UTC) if live else began - PAST * (1 - share)
+            fast = timedelta(hours=20) if live else timedelta(minutes=2)
+            # A busy minute, and then nothing until the next tick.
+            for delivery in self._crowd.deliveries(
+                EVENTS_A_TICK, now - timedelta(minutes=1), now, fast=fast
+            ):
+                self._write(delivery)
+            self._producer.poll(0)
+        for delivery in self._crowd.rest():
+            self._write(delivery)
+        self._producer.flush()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+    def last(self, at: datetime) -> None:
+        """One last event in every partition, all of them at the same time."""
+        for partition in range(PARTITIONS):
+            self._write(last_event(partition, at), partition=partition)
+        self._producer.flush()
+
+    def _write(self, delivery: Delivery, **place: Any) -> None:
+        value = delivery.value(self._codec.encode)
+        number = str(len(self.deliveries)).encode()
+        self.deliveries.append(delivery)
+        self._producer.produce(
+            SOURCE, value, key=delivery.key, headers=[("delivery", number)], **place
+        )
+
+
+@dataclass(frozen=True)
+class KillPoint:
+    """When a process is killed: once a topic has so many more records, or so soon after start."""
+
+    topic: str | None
+    records: int
+    seconds: float
+
+
+class Killer(threading.Thread):
+    """Starts a process and kills it at each of its points; in the end it runs."""
+
+    def __init__(self, settings: Settings, points: Sequence[KillPoint], start: Any, end: Any):
+        super().__init__(daemon=True)
+        self._reader = reader(settings.kafka_bootstrap_servers)
+        self._points = points
+        self._start_process, self._end_process = start, end
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._start_process()
+            for point in self._points:
+                self._wait_for(point)
+                self._end_process(signal.SIGKILL)
+                self._start_process()
+        except BaseException as error:
+            self.failure = error
+
+    def _wait_for(self, point: KillPoint) -> None:
+        if point.topic is None:
+            time.sleep(point.seconds)
+            return
+        mark = self._records(point.topic) + point.records
+        deadline = time.monotonic() + PATIENCE_S
+        while self._records(point.topic) < mark:
+            assert time.monotonic() < deadline, f"{point.topic} stands still before {mark}"
+            time.sleep(0.002)
+
+    def _records(self, topic: str) -> int:
+        return sum(end_offsets(self._reader, topic).values())
+
+
+def kill_points(chance: random.Random, topics: Sequence[str]) -> list[KillPoint]:
+    """Mostly after records of some topic; two of ten soon after the start."""
+    points = [KillPoint(chance.choice(topics), chance.randrange(1, 40), 0) for _ in range(KILLS)]
+    for place in chance.sample(range(KILLS), KILLS // 5):
+        points[place] = KillPoint(None, 0, chance.uniform(0.3, 6.0))
+    return points
+
+
+class Log:
+    """What the topics hold, read once."""
+
+    def __init__(self, settings: Settings, graph: Graph):
+        self._bootstrap = settings.kafka_bootstrap_servers
+        self._wire = Wire(graph, TopicRegistry(self._bootstrap))
+
+    def messages(self, topic: str) -> list[Message]:
+        """Everything in a topic, partition by partition."""
+        found: list[Message] = []
+        reading = TopicReader(self._bootstrap, [topic])
+        reading.read_to_end(found.extend)
+        reading.close()
+        return sorted(found, key=lambda message: (message.partition, message.offset))
+
+    def outputs(self, topic: str) -> list[tuple[int, Any]]:
+        values = [(m.partition, self._wire.decode(topic, m.value)) for m in self.messages(topic)]
+        return [(p, v.to_dicts() if isinstance(v, pl.DataFrame) else v) for p, v in values]
+
+    def entries(self, deliveries: Sequence[Delivery]) -> dict[int, list[Entry]]:
+        """The log of events with the times that the broker gave."""
+        found: dict[int, list[Entry]] = {number: [] for number in range(PARTITIONS)}
+        for message in self.messages(SOURCE):
+            delivery = deliveries[int(message.header("delivery") or b"")]
+            logged_at = datetime.fromtimestamp(0, UTC) + timedelta(
+                milliseconds=message.timestamp_ms
+            )
+            found[message.partition].append(Entry(message.offset, logged_at, delivery.readable))
+        return found
+
+    def dead(self) -> Iterator[tuple[int, int]]:
+        """Partition and offset of the events that were put aside, unchanged."""
+        source = {(m.partition, m.offset): m for m in self.messages(SOURCE)}
+        for message in self.messages(dead_letter_name(SOURCE)):
+            place = (
+                int(message.header("__connect.errors.partition") or b""),
+                int(message.header("__connect.errors.offset") or b""),
+            )
+            assert (message.key, message.value) == (source[place].key, source[place].value)
+            yield place
+
+    def check_ranges(self, written: dict[int, int]) -> None:
+        """The batches of a partition account for all of its offsets, one after another."""
+        reached = dict.fromkeys(written, 0)
+        for message in self.messages("user-event-batches"):
+            assert int(message.header("first_offset") or b"") == reached[message.partition]
+            reached[message.partition] = int(message.header("last_offset") or b"") + 1
+        assert reached == written
+
+
+def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: Processes) -> None:
+    graph, chance = build_graph(PARTITIONS), random.Random(SEED)
+    tracked = [graph.stages[name] for name in TRACKERS]
+    outputs = sorted({topic for stage in tracked for topic in stage.produces})
+    states = [changelog_topic(stage, table).name for stage in tracked for table in stage.tables]
+    killers = [
+        Killer(
+            settings,
+            kill_points(chance, ["user-event-batches", dead_letter_name(SOURCE)]),
+            lambda: processes.start_batcher("batcher"),
+            lambda number: processes.end("batcher", number),
+        ),
+        Killer(
+            settings,
+            kill_points(chance, [*STEADY, *states]),
+            lambda: processes.start_worker("worker"),
+            lambda number: processes.end("worker", number),
+        ),
+    ]
+    writer = Writer(settings)
+    started = time.monotonic()
+    for thread in (writer, *killers):
+        thread.start()
+    for killer in killers:
+        killer.join()
+        assert killer.failure is None, killer.failure
+    print(f"killed {KILLS} times each within {time.monotonic() - started:.0f} s")
+
+    processes.start_worker("second")
+    time.sleep(20)
+    assert processes.end("worker", signal.SIGTERM) == 0
+    time.sleep(max(5.0, PAST_S + 10 - (time.monotonic() - started)))
+    writer.stop()
+    at = datetime.now(UTC).replace(microsecond=0)
+    time.sleep(1)
+    writer.last(at)
+    log = Log(settings, graph)
+    wait_until_settled(settings, processes, log, at, outputs)
+    assert processes.end("batcher", signal.SIGTERM) == 0
+    assert processes.end("second", signal.SIGTERM) == 0
+
+    entries = log.entries(writer.deliveries)
+    oracle = Oracle.of(
+        entries,
+        EPISODES,
+        lateness_s=settings.allowed_lateness_s,
+        dedup_window=settings.dedup_window,
+    )
+    written = {number: len(records) for number, records in entries.items()}
+    assert {number: records.written() for number, records in oracle.sorted.items()} == written
+    assert sum(written.values()) == len(writer.deliveries)
+    oracle.check_batches(log.outputs, list(log.dead()))
+    log.check_ranges(written)
+    assert log.messages(dead_letter_name("user-event-batches")) == []
+    oracle.check_engagement(log.outputs)
+    oracle.check_listening(log.outputs)
+    oracle.check_trending(log.outputs)
+    print(f"written {written}, {dict(what_happened(oracle))}")
+    print(f"all exact after {time.monotonic() - started:.0f} s")
+
+
+def wait_until_settled(
+    settings: Settings, processes: Processes, log: Log, at: datetime, outputs: Sequence[str]
+) -> None:
+    """Return when the tables have the last events, and nothing more is written for a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    wanted = {(stage, p) for stage in TRACKERS[:2] for p in range(PARTITIONS)}
+    while True:
+        reached = {
+            (record["stage"], record["source_partition"])
+            for _, record in log.outputs("table-progress")
+            if record["watermark"] >= at
+        }
+        if reached >= wanted:
+            break
+        assert time.monotonic() < deadline, f"not there: {wanted - reached}"
+        processes.check()
+        time.sleep(0.5)
+    watcher = reader(settings.kafka_bootstrap_servers)
+    before, since = None, time.monotonic()
+    while time.monotonic() - since < SETTLED_S:
+        assert time.monotonic() < deadline, "the outputs do not come to rest"
+        now = {topic: end_offsets(watcher, topic) for topic in outputs}
+        if now != before:
+            before, since = now, time.monotonic()
+        time.sleep(0.5)
+    watcher.close()
+
+
+def what_happened(oracle: Oracle) -> Counter:
+    """How much of everything there was, to see that the run was worth something."""
+    total: Counter = Counter()
+    for number, verdicts in oracle.verdicts.items():
+        records = oracle.sorted[number]
+        total.update(
+            good=len(records.good),
+            dead=len(records.dead),
+            repeats=len(records.repeats),
+            late=sum(v.late for v in verdicts),
+            streams=sum(v.stream for v in verdicts),
+            engaged=sum(v.engaged for v in verdicts),
+            new_listeners=sum(v.new_listener for v in verdicts),
+        )
+    return total
