@@ -1,10 +1,10 @@
 """serve_mongo: keeps MongoDB in step with the log by idempotent batched upserts.
 
-Every write is the whole document, so that records may come again. Documents merged from several
-source partitions are read back once a batch, unless this process wrote them lately itself. Where
-all records of a document come through one Kafka partition (`engagement_windows`), it has one
-writer. A day of an episode has several, since its parts come by source partition: there a write
-counts only if nobody wrote in between, and is done again if somebody did.
+Every write says the whole of what it is about, so that records may come again. Documents merged
+from several source partitions are read back once a batch, unless this process wrote them lately
+itself. Where all records of a document come through one Kafka partition (`engagement_windows`), it
+has one writer. Days and rolling windows have one for each worker, since their parts come by source
+partition: `day_documents` and `sinks.rolling` say how these agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from streams.sinks.remembered import Remembered
 from streams.sinks.rolling import RollingWindows
 
 WINDOWS_REMEMBERED = 20_000
-DAYS_REMEMBERED = 5_000
 DOCUMENTS_PER_WRITE = 1_000
 TITLES_REMEMBERED = 100_000
 
@@ -41,6 +40,7 @@ ROLLING_SHARE = 0.1
 LONGEST_REST_S = 30.0
 
 Days = Mapping[tuple[str, date], Mapping[str, Part]]
+DayChanges = Callable[[Mapping[str, Document], Days], dict[str, Document]]
 
 
 def register(context: Context) -> None:
@@ -48,9 +48,8 @@ def register(context: Context) -> None:
     sink = MongoSink(context.settings, context.stage)
     windows = Remembered(sink, "engagement_windows", WINDOWS_REMEMBERED)
     titles = Remembered(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
-    days = Remembered(sink, "episode_days", DAYS_REMEMBERED)
     rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
-    for forget in (windows.forget, days.forget, rolled.forget, sink.forget_marks):
+    for forget in (windows.forget, rolled.forget, sink.forget_marks):
         context.on_rebalance(forget)
 
     async def upsert(
@@ -128,33 +127,27 @@ def register(context: Context) -> None:
         took = time.monotonic() - began
         await asyncio.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
 
-    async def upsert_days(
-        told: Days, merge: Callable[[Mapping[str, Document], Days], list[Document]]
-    ) -> None:
+    async def upsert_days(told: Days, changes: DayChanges) -> None:
         keys = list(told)
         for start in range(0, len(keys), DOCUMENTS_PER_WRITE):
-            waiting = keys[start : start + DOCUMENTS_PER_WRITE]
-            while waiting:
-                stored = await days.get([day_id(*key) for key in waiting])
-                changed = merge(stored, {key: told[key] for key in waiting})
-                missed = await sink.swap("episode_days", changed)
-                days.put(document for document in changed if document["_id"] not in missed)
-                days.forget(missed)
-                waiting = [key for key in waiting if day_id(*key) in missed]
+            some = {key: told[key] for key in keys[start : start + DOCUMENTS_PER_WRITE]}
+            ids = [day_id(*key) for key in some]
+            while missing := changes(await sink.find("episode_days", ids), some):
+                await sink.set_fields("episode_days", missing)
 
     @serve("episode-days", linger_s=CONFLATE_S)
     async def serve_days(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
             told = day_documents.count_parts(pl.concat(frames))
-            await upsert_days(told, day_documents.merge_counts)
+            await upsert_days(told, day_documents.count_changes)
 
     @serve("episode-retention", linger_s=CONFLATE_S)
     async def serve_retention(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
             told = day_documents.retention_parts(frames)
-            await upsert_days(told, day_documents.merge_retention)
+            await upsert_days(told, day_documents.retention_changes)
 
     @serve("episode-anomalies", max_batch=512)
     async def serve_anomalies(messages: list[Message]) -> None:

@@ -2,8 +2,12 @@
 
 Two topics tell of a day: what was counted (`episode_day`) and how many listeners heard each minute
 of the episode (`episode_retention`). Of each, a document keeps the newest part of every source
-partition, beside the sums that readers want; so a writer may be restarted at any record, and
-records may come again.
+partition, beside the sums that readers want.
+
+Several workers write a document, each the parts of its own source partitions, and sums as far as
+it has seen the others' parts. Each reads again what it wrote until the sums are those of all the
+parts that are there. Whoever writes sums last has thus seen that nothing was left out; and
+whoever brings a part later writes them later.
 """
 
 from __future__ import annotations
@@ -74,49 +78,48 @@ def retention_parts(frames: Iterable[pl.DataFrame]) -> dict[tuple[str, date], di
     )
 
 
-def merge_counts(
+def count_changes(
     stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
-) -> list[Document]:
-    """The documents that parts of `count_parts` change, each with the next `revision`.
+) -> dict[str, Document]:
+    """What is to be set in the documents so that they hold parts of `count_parts`, by ``_id``.
 
-    ``stored`` are the documents as they are, by ``_id``; they are left untouched. A part that is
-    not newer than the stored one is a repeat and changes nothing.
+    ``stored`` are the documents as they are, by ``_id``. Empty once they hold everything: a part
+    that is not newer than the stored one is a repeat.
     """
-    return _merge(stored, parts, "parts", _sums)
+    return _changes(stored, parts, "parts", _sums)
 
 
-def merge_retention(
+def retention_changes(
     stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
-) -> list[Document]:
+) -> dict[str, Document]:
     """The same for parts of `retention_parts`."""
-    return _merge(stored, parts, "retention_parts", _curve)
+    return _changes(stored, parts, "retention_parts", _curve)
 
 
-def _merge(
+def _changes(
     stored: Mapping[str, Document],
     parts: Mapping[tuple[str, date], Mapping[str, Part]],
     field: str,
-    summary: Callable[[Mapping[str, Part]], dict[str, Any]],
-) -> list[Document]:
-    changed = []
+    summary: Callable[[Mapping[str, Part]], Document],
+) -> dict[str, Document]:
+    changes = {}
     for (episode_id, day), told in parts.items():
-        known = stored.get(day_id(episode_id, day)) or _empty(episode_id, day)
+        known = stored.get(day_id(episode_id, day), {})
+        before = known.get(field, {})
         newer = {
             place: part
             for place, part in told.items()
-            if place not in known[field] or _age(part) > _age(known[field][place])
+            if place not in before or _age(part) > _age(before[place])
         }
-        if newer:
-            merged = {**known[field], **newer}
-            changed.append(
-                {
-                    **known,
-                    **summary(merged),
-                    field: merged,
-                    "revision": known["revision"] + 1,
-                }
-            )
-    return changed
+        sums = summary({**before, **newer})
+        if newer or any(known.get(name) != value for name, value in sums.items()):
+            changes[day_id(episode_id, day)] = {
+                "episode_id": episode_id,
+                "day": datetime(day.year, day.month, day.day, tzinfo=UTC),
+                **sums,
+                **{f"{field}.{place}": part for place, part in newer.items()},
+            }
+    return changes
 
 
 def _age(part: Part) -> tuple[int, bool]:
@@ -124,14 +127,14 @@ def _age(part: Part) -> tuple[int, bool]:
     return part["offset"], part["final"]
 
 
-def _sums(parts: Mapping[str, Part]) -> dict[str, Any]:
+def _sums(parts: Mapping[str, Part]) -> Document:
     return {
         **{name: sum(part[name] for part in parts.values()) for name in COUNTS},
         "final": all(part["final"] for part in parts.values()),
     }
 
 
-def _curve(parts: Mapping[str, Part]) -> dict[str, Any]:
+def _curve(parts: Mapping[str, Part]) -> Document:
     curves = [part["listeners"] for part in parts.values()]
     length = max(map(len, curves))
     return {
@@ -139,20 +142,6 @@ def _curve(parts: Mapping[str, Part]) -> dict[str, Any]:
             sum(curve[minute] for curve in curves if minute < len(curve))
             for minute in range(length)
         ]
-    }
-
-
-def _empty(episode_id: str, day: date) -> Document:
-    return {
-        "_id": day_id(episode_id, day),
-        "episode_id": episode_id,
-        "day": datetime(day.year, day.month, day.day, tzinfo=UTC),
-        **dict.fromkeys(COUNTS, 0),
-        "final": False,
-        "retention": [],
-        "parts": {},
-        "retention_parts": {},
-        "revision": 0,
     }
 
 

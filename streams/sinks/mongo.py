@@ -1,17 +1,17 @@
 """MongoDB as a sink of the log: batched upserts by ``_id``, which wait while the server is away.
 
-Only replaces and deletes by ``_id`` are used: they may be repeated, every server knows them, and
-conditional updates are five times slower on the embedded one.
+Only writes by ``_id`` alone are used: they may be repeated, every server knows them, and for any
+further condition the embedded one reads the whole collection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pymongo import DeleteOne, MongoClient, ReplaceOne
+from pymongo import DeleteOne, MongoClient, ReplaceOne, UpdateOne
 from pymongo.errors import AutoReconnect, BulkWriteError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
@@ -62,24 +62,20 @@ class MongoSink:
             collection, [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents]
         )
 
-    async def swap(self, collection: str, documents: Sequence[Document]) -> set[str]:
-        """Put each document in the place of the one with its ``_id`` and the ``revision`` before.
+    async def set_fields(self, collection: str, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set fields (dotted paths) of the documents with these ids, which are made if need be.
 
-        Gives the ids of those that were not written because somebody else has written since.
+        A document that somebody else makes at the same moment may be left as it is: look again.
         """
         operations = [
-            ReplaceOne({"_id": d["_id"], "revision": d["revision"] - 1}, d, upsert=True)
-            for d in documents
+            UpdateOne({"_id": key}, {"$set": fields}, upsert=True)
+            for key, fields in changes.items()
         ]
         try:
             await self._write(collection, operations)
         except BulkWriteError as error:
-            failed = error.details["writeErrors"]
-            # where the revision is another, the server tries to insert a second document
-            if any(one["code"] != DUPLICATE_KEY for one in failed):
+            if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]):
                 raise
-            return {documents[one["index"]]["_id"] for one in failed}
-        return set()
 
     async def delete(self, collection: str, ids: Iterable[str]) -> None:
         """Remove the documents with these ids, where there are any."""
@@ -154,7 +150,7 @@ class MongoSink:
         self._client.close()
 
     async def _write(
-        self, collection: str, operations: Sequence[ReplaceOne[Document] | DeleteOne]
+        self, collection: str, operations: Sequence[ReplaceOne[Document] | UpdateOne | DeleteOne]
     ) -> None:
         target = self._collection(collection)
         if operations:
