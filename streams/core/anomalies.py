@@ -12,8 +12,14 @@ against the episode's own history when it is closed:
 - score = (y - expected) / sqrt(usual squared error). It is an anomaly from a score of 5 on, if at
   least 10 plays are missing or too many, and after an hour of history.
 
-Measured over seeded Poisson counts whose rate swings by 80 % over the day (3 days each of 300
-episodes at 0.3, 2, 10, 50 and 300 plays a bin).
+Measured over seeded Poisson counts whose rate swings by 80 % over the day (300 episodes, 3 days,
+each at 0.3, 2, 10, 50 and 300 plays a bin): 0.2 false alarms in 1,000 episode-days, at 1 µs a bin.
+A rate that rises five-fold is found in the first bin in 99 % of cases from 10 plays a bin on (55 %
+at 5), a fall to zero always from 20 on (34 % at 10, where ten missing plays are just possible).
+With the same threshold, river's `GaussianScorer` over the last two hours raises 20 to 90 false
+alarms, as it takes the morning for an anomaly; `PredictiveAnomalyDetection` on Holt-Winters raises
+thousands, as its threshold is made for errors of constant size. Counts that vary four times as
+much as Poisson's cost some 20, nearly all in the first four hours, until that is learned.
 
 Bins are closed by the log alone: as soon as the newest minute in the partition is two minutes past
 a bin's end. What comes for it later is ignored. Hence it takes source partitions that are at
