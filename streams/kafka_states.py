@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from streams.core.statelog import Headers, Replay
 from streams.kafka import producer, reader, to_message
@@ -118,6 +119,12 @@ class KafkaStateLog:
             self._reader = reader(self._bootstrap)
         return self._reader
 
+    @retry(
+        retry=retry_if_exception_type(KafkaException),
+        stop=stop_after_delay(TIMEOUT_S),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
     def _bounds(self, partition: int) -> tuple[int, int]:
         place = TopicPartition(self.name, partition)
         return self._consumer().get_watermark_offsets(place, timeout=TIMEOUT_S)
