@@ -1,31 +1,92 @@
-"""Works out who heard how much of what, per day.
+"""Works out who heard how much of what, per day; sessions and streaks of listeners.
 
-Every input batch becomes one output message with the same source offsets, never several batches
-one message: after a restart the very same messages go out again, and readers skip them by their
-offsets.
+For `user-episode-daily`, every input batch becomes one output message with the same source
+offsets, never several batches one message: after a restart the very same messages go out again,
+and readers skip them by their offsets. Sessions that one event closes are in one message, and go
+out in the order of these events; so after a restart, rows up to the highest offset that a reader
+knew before a message are repeats, and no others. Streaks are absolute: the newest row counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
 from streams.context import Context, Message, decode_all
-from streams.core.listening import added_by, progress_from_bytes, progress_to_bytes
+from streams.core.event_rows import event_rows
+from streams.core.listening import added_by
+from streams.core.listening_state import Listening
+
+DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
+"""The produced topics, in the order of the topology."""
+
+LINGER_S = 0.02
+"""Enough for what batch_events sent at once, one batch a partition, to arrive together."""
+
+MAX_BATCH = 32
+PROGRESS_EVERY_S = 2.0
+MESSAGE_ROWS = 50_000
 
 
 def register(context: Context) -> None:
-    (source,), (target,) = context.stage.consumes, context.stage.produces
-    progress = context.table("listening_progress")
+    (source,), topics = context.stage.consumes, context.stage.produces
+    lateness_ms = context.settings.allowed_lateness_s * 1000
+    states = context.states("listening_state", lambda number: Listening(number, lateness_ms))
+    published: dict[int, int] = {}
+    context.on_rebalance(published.clear)
 
-    @context.agent(source)
-    async def add_up(messages: list[Message]) -> None:
-        applied: dict[int, int] = {}
+    @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
+    async def listen(messages: list[Message]) -> None:
+        batches: dict[int, list[pl.DataFrame]] = {}
         for message, events in await decode_all(context, messages):
-            partition = message.partition
-            before = applied.get(partition, progress_from_bytes(progress.get(partition)))
-            if (rows := added_by(events, before)) is not None:
-                await context.send(target, rows, partition=partition)
-                applied[partition] = int(rows["last_offset"][0])
-        if applied:
-            # State that is ahead of the output would lose what was not sent before a kill.
-            await context.delivered()
-        for partition, offset in applied.items():
-            progress.put(partition, b"", progress_to_bytes(offset))
+            batches.setdefault(message.partition, []).append(events)
+        for partition, frames in batches.items():
+            state = await states.get(partition)
+            applied = state.applied
+            for events in frames:
+                if (rows := added_by(events, applied)) is not None:
+                    await context.send(topics[DAILY], rows, partition=partition)
+                    applied = int(rows["last_offset"][0])
+            if applied > state.applied:
+                news = state.apply(event_rows(frames, state.applied))
+                for rows in messages_of(news.sessions):
+                    await context.send(topics[SESSIONS], rows, partition=partition)
+                for rows in news.streaks.iter_slices(MESSAGE_ROWS):
+                    await context.send(topics[STREAKS], rows, partition=partition)
+        # State that is ahead of the output would lose what was not sent before a kill.
+        await context.delivered()
+        for partition in batches:
+            await states.save(partition)
+
+    @context.timer(PROGRESS_EVERY_S)
+    async def tell_progress() -> None:
+        stage = context.stage.name
+        for partition, state in states.owned().items():
+            if state.applied == published.get(partition, -1):
+                continue
+            published[partition] = state.applied
+            record = {
+                "stage": stage,
+                "source_partition": partition,
+                "offset": state.applied,
+                "watermark": datetime.fromtimestamp(state.watermark / 1000, UTC),
+                "late": state.late,
+                "events": state.events,
+            }
+            await context.send(topics[PROGRESS], record, key=f"{stage}|{partition}")
+
+
+def messages_of(sessions: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Sessions in messages of moderate size, those of one offset in one message."""
+    offsets = sessions["offset"].to_numpy()
+    ends = np.append(np.flatnonzero(np.diff(offsets)) + 1, len(offsets))
+    start = 0
+    while start < len(offsets):
+        # The last end within the size, or the first one if a single offset has more rows.
+        place = np.searchsorted(ends, start + MESSAGE_ROWS, side="right") - 1
+        end = int(ends[max(place, np.searchsorted(ends, start, side="right"))])
+        yield sessions[start:end]
+        start = end

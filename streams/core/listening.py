@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from polars.interchange import CompatLevel
 
-from streams.core.engagement import COUNT_EXPRESSIONS
+from streams.core.event_rows import KINDS
+from topology.model import DAY_MS
 
-_PROGRESS_BYTES = 8
+_OF_KIND = {
+    "impressions": "impression",
+    "clicks": "click",
+    "plays": "play",
+    "completes": "complete",
+    "likes": "like",
+    "dislikes": "dislike",
+}
+_TIME = pl.Datetime("ms", "UTC")
 
 
 def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
@@ -15,28 +26,62 @@ def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
     All rows carry the offset range of the events counted. A reader that has applied a range skips
     it when it comes again, so the rows of one batch must not be mixed with those of another.
     """
-    new = events.filter(pl.col("offset") > applied)
-    if new.is_empty():
+    if (events["offset"] <= applied).any():
+        events = events.filter(pl.col("offset") > applied)
+    if events.is_empty():
         return None
-    return new.group_by(
-        "user_id", "episode_id", pl.col("occurred_at").dt.date().alias("day"), maintain_order=True
-    ).agg(
-        pl.lit(new["partition"][0], pl.Int32).alias("source_partition"),
-        pl.lit(new["offset"].min(), pl.Int64).alias("first_offset"),
-        pl.lit(new["offset"].max(), pl.Int64).alias("last_offset"),
-        *COUNT_EXPRESSIONS,
-        (pl.col("kind") == "like").sum().cast(pl.Int64).alias("likes"),
-        (pl.col("kind") == "dislike").sum().cast(pl.Int64).alias("dislikes"),
-        pl.col("occurred_at").min().alias("first_at"),
-        pl.col("occurred_at").max().alias("last_at"),
+    occurred = events["occurred_at"].to_physical().to_numpy()
+    days = occurred // DAY_MS
+    order, begin = _groups(_codes(events["user_id"]), _codes(events["episode_id"]), days)
+    first = order[begin]
+    kinds = _count_kinds(events["kind"].to_physical().to_numpy()[order], begin)
+    occurred = occurred[order]
+    offsets = events["offset"].to_numpy()
+    rows = len(begin)
+    return pl.DataFrame(
+        {
+            "user_id": events["user_id"].gather(first),
+            "episode_id": events["episode_id"].gather(first),
+            "day": pl.Series(days[first].astype(np.int32)).cast(pl.Date),
+            "source_partition": np.full(rows, events["partition"][0], np.int32),
+            "first_offset": np.full(rows, offsets.min()),
+            "last_offset": np.full(rows, offsets.max()),
+            "impressions": kinds["impressions"],
+            "clicks": kinds["clicks"],
+            "plays": kinds["plays"],
+            "completes": kinds["completes"],
+            "heard_ms": np.add.reduceat(events["heard_ms"].to_numpy()[order], begin),
+            "likes": kinds["likes"],
+            "dislikes": kinds["dislikes"],
+            "first_at": pl.Series(np.minimum.reduceat(occurred, begin)).cast(_TIME),
+            "last_at": pl.Series(np.maximum.reduceat(occurred, begin)).cast(_TIME),
+            "duration_ms": np.maximum.reduceat(
+                events["duration_ms"].fill_null(0).to_numpy()[order], begin
+            ),
+        }
     )
 
 
-def progress_to_bytes(applied: int) -> bytes:
-    """An applied offset as the table `listening_progress` keeps it."""
-    return applied.to_bytes(_PROGRESS_BYTES, "big")
+def _codes(strings: pl.Series) -> np.ndarray:
+    """A number for each string, by first appearance: sorting numbers is 10 times as fast."""
+    return (
+        strings.to_arrow(compat_level=CompatLevel.oldest()).dictionary_encode().indices.to_numpy()
+    ).astype(np.int64)
 
 
-def progress_from_bytes(value: bytes | None) -> int:
-    """The offset that was kept; -1 if nothing was applied yet."""
-    return -1 if value is None else int.from_bytes(value, "big")
+def _groups(users: np.ndarray, episodes: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The order that brings rows with the same user, episode and day together, and where each
+    such group begins in it."""
+    days = days - days.min()
+    key = (users * (episodes.max() + 1) + episodes) * (days.max() + 1) + days
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    return order, np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+
+
+def _count_kinds(kinds: np.ndarray, begin: np.ndarray) -> dict[str, np.ndarray]:
+    """How many events of each counted kind there are in each group."""
+    group = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(kinds)))
+    counts = np.bincount(group * len(KINDS) + kinds, minlength=len(begin) * len(KINDS))
+    table = counts.reshape(len(begin), len(KINDS))
+    return {name: table[:, KINDS.index(kind)] for name, kind in _OF_KIND.items()}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import columnar
-from streams.core.listening import added_by, progress_from_bytes, progress_to_bytes
+from streams.core.listening import added_by
 
 MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp() * 1000)
 SUMS = ("impressions", "clicks", "plays", "completes", "heard_ms", "likes", "dislikes")
@@ -29,11 +29,12 @@ rows = st.tuples(
     st.sampled_from([*KINDS, "progress", "follow"]),
     st.integers(-5000, 5000).map(lambda ms: MIDNIGHT + ms),
     st.integers(0, 60_000),
+    st.sampled_from([None, 0, 60_000, 90_000]),
 )
 
 
 def frame(log: list[tuple], start: int, end: int) -> pl.DataFrame:
-    names = ("user_id", "episode_id", "kind", "occurred_at", "heard_ms")
+    names = ("user_id", "episode_id", "kind", "occurred_at", "heard_ms", "duration_ms")
     data = [
         {"partition": 1, "offset": offset, **dict(zip(names, log[offset], strict=True))}
         for offset in range(start, end)
@@ -44,16 +45,17 @@ def frame(log: list[tuple], start: int, end: int) -> pl.DataFrame:
 
 def oracle(log: list[tuple]) -> dict[tuple, dict[str, Any]]:
     days: dict[tuple, dict[str, Any]] = {}
-    for user_id, episode_id, kind, at, heard_ms in log:
+    for user_id, episode_id, kind, at, heard_ms, duration_ms in log:
         time = datetime.fromtimestamp(at / 1000, UTC)
         row = days.setdefault(
             (user_id, episode_id, time.date()),
-            {**dict.fromkeys(SUMS, 0), "first_at": time, "last_at": time},
+            {**dict.fromkeys(SUMS, 0), "first_at": time, "last_at": time, "duration_ms": 0},
         )
         if kind in KINDS:
             row[KINDS[kind]] += 1
         row["heard_ms"] += heard_ms
         row["first_at"], row["last_at"] = min(row["first_at"], time), max(row["last_at"], time)
+        row["duration_ms"] = max(row["duration_ms"], duration_ms or 0)
     return days
 
 
@@ -68,20 +70,16 @@ def read(messages: list[pl.DataFrame]) -> dict[tuple, dict[str, Any]]:
         applied = message["last_offset"][0]
         for row in message.iter_rows(named=True):
             key = (row["user_id"], row["episode_id"], row["day"])
-            known = days.setdefault(key, {**dict.fromkeys(SUMS, 0), **row})
-            if known["last_offset"] == row["last_offset"]:
-                days[key] = {name: row[name] for name in (*SUMS, "first_at", "last_at")} | {
-                    "last_offset": -1
-                }
+            told = {name: row[name] for name in (*SUMS, "first_at", "last_at", "duration_ms")}
+            if (known := days.get(key)) is None:
+                days[key] = told
                 continue
             for name in SUMS:
-                known[name] += row[name]
-            known["first_at"] = min(known["first_at"], row["first_at"])
-            known["last_at"] = max(known["last_at"], row["last_at"])
-    return {
-        key: {name: row[name] for name in (*SUMS, "first_at", "last_at")}
-        for key, row in days.items()
-    }
+                known[name] += told[name]
+            known["first_at"] = min(known["first_at"], told["first_at"])
+            known["last_at"] = max(known["last_at"], told["last_at"])
+            known["duration_ms"] = max(known["duration_ms"], told["duration_ms"])
+    return days
 
 
 @given(
@@ -93,7 +91,7 @@ def test_any_cut_and_any_repeat_add_up_to_the_events(
     log: list[tuple], steps: list[tuple[int, int, bool]]
 ) -> None:
     """Batches come again, overlap, and are sent twice after a kill between output and state."""
-    state = progress_from_bytes(None)
+    state = -1
     sent: list[pl.DataFrame] = []
     reached = 0
     for back, size, killed in [*steps, (0, len(log), False)]:
@@ -106,19 +104,19 @@ def test_any_cut_and_any_repeat_add_up_to_the_events(
                 message = columnar.to_message(added, "user_episode_daily")
                 sent.append(columnar.from_message(message, "user_episode_daily"))
                 if not state_is_lost:
-                    state = progress_from_bytes(progress_to_bytes(added["last_offset"][0]))
+                    state = added["last_offset"][0]
         reached = max(reached, end)
     assert read(sent) == oracle(log)
 
 
 def test_a_day_ends_at_midnight_utc() -> None:
-    log = [("ada", "pi:1", "play", at, 0) for at in (MIDNIGHT - 1, MIDNIGHT)]
+    log = [("ada", "pi:1", "play", at, 0, None) for at in (MIDNIGHT - 1, MIDNIGHT)]
     added = added_by(frame(log, 0, 2), -1)
     assert added is not None
     assert added["day"].to_list() == [date(2026, 1, 1), date(2026, 1, 2)]
 
 
 def test_nothing_new_adds_nothing() -> None:
-    log = [("ada", "pi:1", "play", MIDNIGHT, 5)]
+    log = [("ada", "pi:1", "play", MIDNIGHT, 5, None)]
     assert added_by(frame(log, 0, 1), 0) is None
     assert added_by(frame(log, 0, 0), -1) is None
