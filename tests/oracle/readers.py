@@ -8,7 +8,6 @@ then say the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from tests.oracle.tables import COUNTS
@@ -66,22 +65,24 @@ def _picked(
 
 
 def history(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
-    """Minutes that are not above an earlier one of their partition are repeats."""
+    """Whole minutes; one that is not above an earlier one of its partition is a repeat."""
     found: dict[int, dict[tuple, dict[str, Any]]] = {}
-    reached: dict[int, datetime] = {}
     for partition, rows in messages:
-        buckets = {row["bucket"] for row in rows}
-        assert len(buckets) == 1, f"a message with the minutes {buckets}"
-        (bucket,) = buckets
-        assert {row["source_partition"] for row in rows} == {partition}
         known = found.setdefault(partition, {})
-        here = {(row["episode_id"], bucket): pick(row, WINDOW) for row in rows}
-        if partition in reached and bucket <= reached[partition]:
-            again = {place: row for place, row in known.items() if place[1] == bucket}
-            assert here == again, f"minute {bucket} of partition {partition} changed its mind"
-            continue
-        reached[partition] = bucket
-        known.update(here)
+        minutes = [row["bucket"] for row in rows]
+        assert minutes == sorted(minutes)
+        assert {row["source_partition"] for row in rows} == {partition}
+        reached = max((minute for _, minute in known), default=None)
+        for bucket in dict.fromkeys(minutes):
+            here = {
+                (row["episode_id"], bucket): pick(row, WINDOW)
+                for row in rows
+                if row["bucket"] == bucket
+            }
+            if reached is not None and bucket <= reached:
+                again = {place: row for place, row in known.items() if place[1] == bucket}
+                assert here == again, f"minute {bucket} of partition {partition} has changed"
+            known.update(here)
     return found
 
 

@@ -354,14 +354,20 @@ def trending(
     """Score and reason of every episode with a new listener in the last six hours.
 
     ``new_listeners`` are those of each episode and minute, source partitions added up; ``at`` is
-    the newest minute.
+    the newest minute. The day before is counted by the hour: of its first hour, which is not
+    wholly within, a share counts.
     """
+    first_hour = hour_of(at) - DAY
+    share = (59 - at.minute) / 60
     facts: dict[str, dict[str, float]] = {}
     for episode in {episode for episode, _ in new_listeners}:
         ages = Counter({at - b: n for (name, b), n in new_listeners.items() if name == episode})
         score = sum(n * 0.5 ** (age / HALF_HOUR) for age, n in ages.items() if age < 6 * HOUR)
         recent = sum(n for age, n in ages.items() if age < HOUR)
-        usual = sum(n for age, n in ages.items() if HOUR <= age < DAY) / 23
+        before = [(at - age, n) for age, n in ages.items() if age >= HOUR]
+        whole = sum(n for b, n in before if hour_of(b) > first_hour)
+        part = sum(n for b, n in before if hour_of(b) == first_hour)
+        usual = (whole + share * part) / 23
         if score > 0:
             facts[episode] = {
                 "score": score,

@@ -200,11 +200,12 @@ def test_trending_fades_and_compares_with_the_day_before() -> None:
         ("a", at - timedelta(minutes=30)): 2,
         ("a", at - timedelta(minutes=60)): 23,
         ("a", at - timedelta(hours=6)): 46,
-        ("a", at - timedelta(hours=24)): 1000,
+        ("a", at - timedelta(hours=24)): 60,
+        ("a", at - timedelta(hours=24, minutes=1)): 1000,
         ("b", at - timedelta(hours=7)): 5,
     }
     facts = tables.trending(new, at)
     assert list(facts) == ["a"]
     assert facts["a"] == pytest.approx(
-        {"score": 4 + 1 + 23 / 4, "recent": 6, "usual": 3.0, "rise": 7 / 4}
+        {"score": 4 + 1 + 23 / 4, "recent": 6, "usual": 128 / 23, "rise": 7 / (151 / 23)}
     )
