@@ -27,6 +27,7 @@ TIMEOUT_S = 30.0
 
 DELIVERY_TIMEOUT_S = 50.0
 _RECORDS_AT_ONCE = 500
+_FULL_S = 0.01
 
 
 class Appender:
@@ -57,9 +58,17 @@ class Appender:
         self._closing.set()
 
     def append(
-        self, topic: str, partition: int, value: bytes, headers: Headers
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        headers: Headers,
+        key: bytes | None = None,
     ) -> asyncio.Future[int]:
-        """Append at once; the future gives the record's offset, or KafkaException."""
+        """Append at once; the future gives the record's offset, or KafkaException.
+
+        Without a partition the key chooses it.
+        """
         loop = asyncio.get_running_loop()
         arrival: asyncio.Future[int] = loop.create_future()
 
@@ -74,10 +83,16 @@ class Appender:
             else:
                 arrival.set_result(offset)
 
-        self._producer.produce(
-            topic, value, partition=partition, headers=list(headers), on_delivery=delivered
-        )
-        return arrival
+        place = {} if partition is None else {"partition": partition}
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, headers=headers, on_delivery=delivered, **place
+                )
+                return arrival
+            except BufferError:
+                # The broker is slower than we are: whoever sends has to wait.
+                self._producer.poll(_FULL_S)
 
 
 class KafkaStateLog:
