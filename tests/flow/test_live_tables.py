@@ -1,0 +1,239 @@
+"""The live tables in memory against the oracle: any log, any cut, kills at any moment."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import RecordCodec
+from streams.memory import MemoryRuntime
+from tests.oracle.check import Oracle
+from tests.oracle.listeners import (
+    BOT,
+    BROWSER,
+    EPISODES,
+    KINDS,
+    RARE_KINDS,
+    Delivery,
+    Listeners,
+    last_event,
+)
+from tests.oracle.log import Entry
+from topology.graph import build_graph, changelog_topic
+from topology.model import Stage
+from topology.settings import Settings
+
+START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
+TRACKERS = ("track_engagement", "track_listening", "rank_trending")
+
+
+class Killed(BaseException):
+    """The process is gone, in the middle of whatever it did."""
+
+
+class River:
+    """The event path in memory, and what was written to it."""
+
+    def __init__(self, stages: Sequence[str], partitions: int, **more: Any):
+        self._settings = Settings(podstream_home=Path(), event_partitions=partitions, **more)
+        self._graph = build_graph(partitions)
+        self._stages = stages
+        self.runtime = MemoryRuntime(self._graph, self._settings, snapshot_bytes=20_000)
+        self._log: dict[int, list[Entry]] = {number: [] for number in range(partitions)}
+        self._codec = RecordCodec("user-events", "user_event", self.runtime.log.registry)
+        self._sent = {topic for name in stages for topic in _written_by(self._graph.stages[name])}
+        self._append = self.runtime.log.append
+        self._lives = -1
+        self.runtime.log.append = self._append_or_die  # type: ignore[method-assign]
+        for episode_id, episode in EPISODES.items():
+            self._append("episode-metadata", episode, key=episode_id)
+        for stage in ("batch_events", *stages):
+            self.runtime.start(stage)
+
+    def write(self, delivery: Delivery, at: datetime, partition: int | None = None) -> None:
+        """One record, with the log's clock at ``at``."""
+        if partition is None:
+            partition = zlib.crc32(delivery.key.encode()) % len(self._log)
+        value = delivery.value(self._codec.encode)
+        self.runtime.log.now_ms = round(at.timestamp() * 1000)
+        message = self._append("user-events", value, key=delivery.key, partition=partition)
+        self._log[partition].append(Entry(message.offset, at, delivery.readable))
+
+    def finish(self, at: datetime) -> None:
+        """One last event in each partition, all at the same time, and everything read."""
+        for partition in self._log:
+            self.write(last_event(partition, at), at, partition)
+        self.runtime.run()
+
+    def run_and_kill(self, max_batch: int, sends: int, redeliver: int) -> None:
+        """Run until a tracker has sent so many records, or all was read; then kill them all."""
+        self._lives = sends
+        with suppress(Killed):
+            self.runtime.run(max_batch=max_batch)
+        self._lives = -1
+        for stage in self._stages:
+            self.runtime.crash(stage, redeliver=redeliver)
+
+    def _append_or_die(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        if topic in self._sent and self._lives >= 0:
+            if self._lives == 0:
+                raise Killed
+            self._lives -= 1
+        return self._append(topic, *args, **kwargs)
+
+    def outputs(self, topic: str) -> list[tuple[int, Any]]:
+        messages = self.runtime.log.records(topic)
+        values = self.runtime.log.decoded(topic)
+        return [
+            (message.partition, value.to_dicts() if isinstance(value, pl.DataFrame) else value)
+            for message, value in zip(messages, values, strict=True)
+        ]
+
+    def check(self, *checks: Callable) -> None:
+        oracle = Oracle.of(
+            self._log,
+            EPISODES,
+            lateness_s=self._settings.allowed_lateness_s,
+            dedup_window=self._settings.dedup_window,
+        )
+        dead = [
+            (
+                int(message.header("__connect.errors.partition") or b""),
+                int(message.header("__connect.errors.offset") or b""),
+            )
+            for message in self.runtime.log.records("user-events.dlq")
+        ]
+        oracle.check_batches(self.outputs, dead)
+        for check in checks:
+            check(oracle, self.outputs)
+
+
+def _written_by(stage: Stage) -> set[str]:
+    return {*stage.produces, *(changelog_topic(stage, table).name for table in stage.tables)}
+
+
+# -- any small log -------------------------------------------------------------------------------
+
+SECONDS = st.sampled_from((0, 0, 0, 1, 20, 60, 300, 900, 1800, 1801, 5400, 43_200, 86_401))
+ERRORS_S = st.sampled_from(
+    (0, 0, 0, -1, -59, -60, -900, -901, -1800, -3600, -86_400, 60, 7200, 86_400, 86_401)
+)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[int, Delivery, int]:
+    """Seconds since the step before, what comes then, and how often."""
+    event = {
+        "user_id": draw(st.sampled_from(("anna", "bert", "carl"))),
+        "episode_id": draw(st.sampled_from(("pi:1", "pi:2", "pi:5", "pi:unknown"))),
+        "kind": draw(st.sampled_from((*KINDS, *RARE_KINDS))),
+        "occurred_at": timedelta(seconds=draw(ERRORS_S)),
+        "heard_ms": draw(st.sampled_from((0, 0, 1, 30_000, 59_999, 60_000, 1_200_000, -1))),
+        "position_ms": draw(st.sampled_from((0, 1, 60_000, 60_001, 130_000, 15_400_000))),
+        "duration_ms": draw(st.sampled_from((None, None, 0, 150_000, 4_000_000))),
+        "user_agent": draw(st.sampled_from((None, BROWSER, BOT))),
+    }
+    event["event_id"] = f"e{draw(st.integers(0, 10**6))}"
+    if draw(st.integers(0, 30)) == 0:
+        return 0, Delivery(event["user_id"], None, b"garbage"), 1
+    return draw(SECONDS), Delivery(event["user_id"], event), draw(st.sampled_from((1, 1, 2, 3)))
+
+
+KILLS = st.tuples(st.integers(1, 30), st.integers(1, 12), st.integers(0, 12), st.integers(0, 3))
+"""Steps written, then read in batches of so many, until so many sends; messages that come again."""
+
+PROPERTY = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    # Making a failing log shorter takes longer than a test may: add Phase.shrink to wait for it.
+    phases=[Phase.reuse, Phase.generate],
+)
+
+
+def flow(
+    stages: Sequence[str],
+    checks: Sequence[Callable],
+    log: list[tuple[int, Delivery, int]],
+    kills: list[tuple[int, int, int, int]],
+    partitions: int,
+    lateness: int,
+    dedup_window: int,
+    silence: int,
+) -> None:
+    river = River(stages, partitions, allowed_lateness_s=lateness, dedup_window=dedup_window)
+    now, rest = START, list(log)
+    for number, max_batch, sends, redeliver in [*kills, (len(log), 5, 10**6, 0)]:
+        for seconds, delivery, times in rest[:number]:
+            now += timedelta(seconds=seconds)
+            if delivery.event is not None:
+                event = {**delivery.event, "occurred_at": now + delivery.event["occurred_at"]}
+                delivery = Delivery(delivery.key, event)
+            for _ in range(times):
+                river.write(delivery, now)
+        rest = rest[number:]
+        river.run_and_kill(max_batch, sends, redeliver)
+    river.finish(now + timedelta(seconds=silence))
+    river.check(*checks)
+
+
+any_flow = given(
+    log=st.lists(steps(), max_size=60),
+    kills=st.lists(KILLS, max_size=5),
+    partitions=st.sampled_from((1, 3, 4)),
+    lateness=st.sampled_from((0, 900, 3600)),
+    dedup_window=st.sampled_from((3, 100_000)),
+    silence=st.sampled_from((0, 5400, 90_000)),
+)
+
+
+@any_flow
+@PROPERTY
+def test_engagement_of_any_log(**given: Any) -> None:
+    flow(["track_engagement"], [Oracle.check_engagement], **given)
+
+
+@any_flow
+@PROPERTY
+def test_listening_of_any_log(**given: Any) -> None:
+    flow(["track_listening"], [Oracle.check_listening], **given)
+
+
+@any_flow
+@PROPERTY
+def test_trending_of_any_log(**given: Any) -> None:
+    flow(["track_engagement", "rank_trending"], [Oracle.check_trending], **given)
+
+
+# -- a crowd, over a day -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 4])
+def test_a_crowd_is_counted_exactly_through_kills(partitions: int) -> None:
+    chance = random.Random(partitions)
+    lateness = timedelta(seconds=900)
+    river = River(TRACKERS, partitions, allowed_lateness_s=900, dedup_window=500)
+    crowd = Listeners(partitions, listeners=30, lateness=lateness)
+    now = START
+    for _ in range(20):
+        end = now + timedelta(minutes=chance.choice((5, 10, 25)))
+        arriving = list(crowd.deliveries(75, now, end, fast=timedelta(hours=8)))
+        for place, delivery in enumerate(arriving):
+            at = now + (end - now) * (place / len(arriving))
+            river.write(delivery, at.replace(microsecond=0))
+        river.run_and_kill(chance.randrange(1, 40), chance.randrange(60), chance.randrange(4))
+        now = end + timedelta(minutes=chance.choice((1, 40, 170)))
+    for delivery in crowd.rest():
+        river.write(delivery, now)
+    river.finish(now + timedelta(hours=1))
+    river.check(Oracle.check_engagement, Oracle.check_listening, Oracle.check_trending)
