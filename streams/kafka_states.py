@@ -83,12 +83,12 @@ class Appender:
             else:
                 arrival.set_result(offset)
 
-        place = {} if partition is None else {"partition": partition}
+        record: dict[str, Any] = {"topic": topic, "value": value, "key": key, "headers": headers}
+        if partition is not None:
+            record["partition"] = partition
         while True:
             try:
-                self._producer.produce(
-                    topic, value, key, headers=headers, on_delivery=delivered, **place
-                )
+                self._producer.produce(**record, on_delivery=delivered)
                 return arrival
             except BufferError:
                 # The broker is slower than we are: whoever sends has to wait.
