@@ -22,6 +22,7 @@ from streams.context import Message
 from streams.core import rebuild
 from streams.core.batching import Chunk, PartitionBatcher, accounted_to
 from streams.core.documents import Document
+from streams.core.engagement import Engagement
 from streams.core.events import EventDecoder
 from streams.core.rebuild import Comparison, Rebuilt, Replay
 from streams.kafka import TopicReader, end_offsets, producer, reader, to_message
@@ -99,8 +100,8 @@ class Rebuilder:
         started = time.monotonic()
         rebuilt, replays = self._replay(cuts, _reach(cuts, live))
         seconds = time.monotonic() - started
-        served = rebuilt.parts_at(rebuild.document_parts(live.documents))
-        comparisons = self._compare(rebuilt, served, live)
+        served, moving = rebuilt.parts_at(rebuild.document_parts(live.documents))
+        comparisons = self._compare(rebuilt, served, moving, live)
         made = window_documents(served)
         promoted = all(comparison.agrees for comparison in comparisons)
         if promoted:
@@ -219,7 +220,8 @@ class Rebuilder:
         replays = []
         for partition, last in until.items():
             batcher = PartitionBatcher(partition, 0, self._settings.dedup_window, decoder)
-            replay = Replay(batcher, cuts[partition], last)
+            state = Engagement(self._settings.allowed_lateness_s * 1000)
+            replay = Replay(batcher, state, cuts[partition], last)
             for records in self._records(EVENTS, partition, last):
                 replay.feed(
                     Chunk(
@@ -265,14 +267,17 @@ class Rebuilder:
                 )
         self._consumer.unassign()
 
-    def _compare(self, rebuilt: Rebuilt, served: pl.DataFrame, live: Live) -> list[Comparison]:
+    def _compare(
+        self, rebuilt: Rebuilt, served: pl.DataFrame, moving: pl.DataFrame, live: Live
+    ) -> list[Comparison]:
         comparisons = []
         if live.window_parts is not None:
+            parts, changing = rebuilt.parts_at(live.window_parts)
             comparisons.append(
                 rebuild.compare(
                     WINDOWS,
-                    rebuild.windows(rebuilt.parts_at(live.window_parts)),
-                    rebuild.windows(live.window_parts),
+                    rebuild.windows(parts),
+                    rebuild.without(rebuild.windows(live.window_parts), changing),
                     rebuild.WINDOW_KEY,
                 )
             )
@@ -282,7 +287,7 @@ class Rebuilder:
             rebuild.compare(
                 f"MongoDB {SERVED}",
                 rebuild.windows(served),
-                rebuild.document_windows(live.documents),
+                rebuild.without(rebuild.document_windows(live.documents), moving),
                 rebuild.WINDOW_KEY,
             )
         )

@@ -1,9 +1,10 @@
 """The live tables folded anew from the log, and compared with the live ones while events flow.
 
 The tables never stand still, so the two sides are compared at equal offsets, not at equal times.
-Every live row says up to which source offset it has counted. The rebuild counts everything up to a
-cut that the live tables are known to have passed, and for each row on to where that row has got:
-what then differs is wrong, not late.
+Every live row says up to which source offset it has counted. The rebuild has each row as it was at
+a cut that the live tables are known to have passed, and as it is at the furthest offset that any
+live row has reached: a live row must be one of the two. One that has got past the cut, and is
+neither, was changing while it was read, and is left out: what then differs is wrong, not late.
 """
 
 from __future__ import annotations
@@ -17,28 +18,21 @@ import polars as pl
 from schemas import columnar
 from streams.core.batching import Chunk, PartitionBatcher
 from streams.core.digest import Difference, combined, differences, digest
-from streams.core.engagement import COUNT_EXPRESSIONS, COUNTS, with_bucket
+from streams.core.documents import COUNTS
+from streams.core.engagement import EVENT_COUNTS, Engagement
+from streams.core.event_rows import event_rows
 from streams.core.listening import added_by
+from streams.core.windows import window_rows
 
 WINDOW_KEY = ("episode_id", "bucket")
 PART_KEY = (*WINDOW_KEY, "source_partition")
 DAILY_KEY = ("user_id", "episode_id", "day")
-DAILY_SUMS = (*COUNTS, "likes", "dislikes")
+DAILY_SUMS = (*EVENT_COUNTS, "likes", "dislikes")
 
 _EVENTS = pl.DataFrame(schema=columnar.columns("user_event"))
 _PARTS = pl.DataFrame(schema=columnar.columns("engagement_window"))
 _DAILY = pl.DataFrame(schema=columnar.columns("user_episode_daily"))
 _PENDING_ROWS = 500_000
-
-
-def count_parts(events: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `engagement_window` for these events alone; `offset` is that of their last one."""
-    return (
-        with_bucket(events)
-        .group_by("episode_id", "bucket", pl.col("partition").alias("source_partition"))
-        .agg(pl.col("offset").max(), *COUNT_EXPRESSIONS)
-        .cast({"bucket": _PARTS.schema["bucket"]})
-    )
 
 
 def count_daily(events: pl.DataFrame) -> pl.DataFrame:
@@ -49,15 +43,6 @@ def count_daily(events: pl.DataFrame) -> pl.DataFrame:
 
 def _daily_columns(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(*DAILY_KEY, *DAILY_SUMS, "first_at", "last_at")
-
-
-def add_parts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Window counts of one source partition each, added up; the highest offset stays."""
-    return (
-        pl.concat(frames)
-        .group_by(PART_KEY)
-        .agg(pl.col("offset").max(), *(pl.col(name).sum() for name in COUNTS))
-    )
 
 
 def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -76,6 +61,11 @@ def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def windows(parts: pl.DataFrame) -> pl.DataFrame:
     """Counts per episode and minute: source partitions add up."""
     return parts.group_by(WINDOW_KEY).agg(pl.col(name).sum() for name in COUNTS)
+
+
+def without(rows: pl.DataFrame, moving: pl.DataFrame) -> pl.DataFrame:
+    """The rows of other windows than these, by WINDOW_KEY."""
+    return rows.join(moving, on=WINDOW_KEY, how="anti")
 
 
 class Sum:
@@ -100,10 +90,6 @@ class Sum:
         return self._total
 
 
-def parts_sum() -> Sum:
-    return Sum(add_parts, add_parts([_PARTS.select(*PART_KEY, "offset", *COUNTS)]))
-
-
 def daily_sum() -> Sum:
     return Sum(add_daily, add_daily([_DAILY]))
 
@@ -118,6 +104,7 @@ class Replay:
     """The events of one source partition, folded anew as they are fed."""
 
     batcher: PartitionBatcher
+    state: Engagement
     cut: int
     """Last offset that the live tables are known to have passed."""
     until: int
@@ -125,9 +112,11 @@ class Replay:
     events: int = 0
     refused: int = 0
     repeats: int = 0
-    parts: Sum = field(default_factory=parts_sum)
+    parts: Sum = field(default_factory=newest_sum)
+    later_parts: Sum = field(default_factory=newest_sum)
+    """Window rows as they were at the cut, and those that have changed after it."""
     daily: Sum = field(default_factory=daily_sum)
-    late: list[pl.DataFrame] = field(default_factory=list)
+    later: list[pl.DataFrame] = field(default_factory=list)
 
     def feed(self, chunk: Chunk) -> None:
         """The messages that follow, in any number."""
@@ -138,45 +127,71 @@ class Replay:
             counted = made.events.filter(pl.col("offset") <= self.until).cast(_EVENTS.schema)
             self.events += counted.height
             sure = counted.filter(pl.col("offset") <= self.cut)
-            self.parts.put(count_parts(sure))
+            self.parts.put(self._count(sure))
             self.daily.put(count_daily(sure))
-            self.late.append(counted.filter(pl.col("offset") > self.cut))
+            self.later.append(counted.filter(pl.col("offset") > self.cut))
+            self.later_parts.put(self._count(self.later[-1]))
+
+    def _count(self, events: pl.DataFrame) -> pl.DataFrame:
+        """The window rows that these events change."""
+        if events.is_empty():
+            return _PARTS
+        rows = event_rows([events], self.state.applied)
+        self.state.apply(rows)
+        changed = window_rows(self.state, self.batcher.partition, self.state.minutes.changed())
+        self.state.forget_changes()
+        if self.state.close_minutes().size:
+            self.state.drop_days()
+            self.state.drop_old()
+        return changed
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What the replays of all partitions give: the tables at the cut, and the events after it."""
+    """What the replays of all partitions give: the tables at the cut, and what came after it.
 
+    ``cuts`` by source partition; ``parts`` are the window rows at the cut, ``newest`` those at the
+    end; ``later`` are the events after the cut.
+    """
+
+    cuts: Mapping[int, int]
     parts: pl.DataFrame
+    newest: pl.DataFrame
     daily: pl.DataFrame
-    late: pl.DataFrame
+    later: pl.DataFrame
 
     @staticmethod
     def of(replays: Iterable[Replay]) -> Rebuilt:
         """The replays' tables added up, once all of them have been fed to their end."""
         replays = list(replays)
         return Rebuilt(
-            parts=add_parts([parts_sum().total(), *(r.parts.total() for r in replays)]),
+            cuts={replay.batcher.partition: replay.cut for replay in replays},
+            parts=pl.concat([_PARTS, *(r.parts.total() for r in replays)]),
+            newest=newest_parts(
+                [_PARTS, *(s.total() for r in replays for s in (r.parts, r.later_parts))]
+            ),
             daily=add_daily([_DAILY, *(r.daily.total() for r in replays)]),
-            late=pl.concat([_EVENTS, *(frame for r in replays for frame in r.late)]),
+            later=pl.concat([_EVENTS, *(frame for r in replays for frame in r.later)]),
         )
 
-    def parts_at(self, live: pl.DataFrame) -> pl.DataFrame:
-        """Window parts, each counted as far as the ``live`` row of its key has (PART_KEY, offset).
+    def parts_at(self, live: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Window parts, each as the ``live`` row of its key (PART_KEY, offset) should be.
 
-        Keys that ``live`` lacks are counted up to the cut: had the live tables all they should,
-        it would have them.
+        Keys that ``live`` lacks are as at the cut: had the live tables all they should, it would
+        have them. The second frame has the windows (WINDOW_KEY) that were changing, to be left
+        out on both sides.
         """
-        reached = live.select(*PART_KEY, reached=pl.col("offset"))
-        late = (
-            with_bucket(self.late)
-            .cast({"bucket": _PARTS.schema["bucket"]})
-            .with_columns(source_partition=pl.col("partition"))
-            .join(reached, on=PART_KEY, how="inner")
-            .filter(pl.col("offset") <= pl.col("reached"))
-            .select(self.late.columns)
+        cut = pl.col("source_partition").replace_strict(
+            self.cuts, default=-1, return_dtype=pl.Int64
         )
-        return add_parts([self.parts, count_parts(late)])
+        reached = live.select(*PART_KEY, reached=pl.col("offset"))
+        past = reached.filter(pl.col("reached") > cut)
+        newest = self.newest.join(past, on=PART_KEY, how="inner")
+        is_newest = pl.col("offset") == pl.col("reached")
+        advanced = newest.filter(is_newest).select(self.newest.columns)
+        moving = past.join(advanced, on=PART_KEY, how="anti").select(WINDOW_KEY).unique()
+        at_cut = self.parts.join(past, on=PART_KEY, how="anti")
+        return without(pl.concat([at_cut, advanced]), moving), moving
 
     def daily_at(self, reached: Mapping[int, int]) -> pl.DataFrame:
         """Daily amounts, each source partition counted up to ``reached`` or the cut."""
@@ -185,9 +200,9 @@ class Rebuilt:
             schema={"partition": pl.Int32, "reached": pl.Int64},
         )
         late = (
-            self.late.join(ends, on="partition", how="inner")
+            self.later.join(ends, on="partition", how="inner")
             .filter(pl.col("offset") <= pl.col("reached"))
-            .select(self.late.columns)
+            .select(self.later.columns)
         )
         return add_daily([self.daily, count_daily(late)])
 

@@ -14,6 +14,7 @@ from schemas.registry import FixedRegistry
 from streams.core import rebuild
 from streams.core.batching import Chunk, PartitionBatcher, accounted_to
 from streams.core.documents import merge_windows, newest_rows
+from streams.core.engagement import Engagement
 from streams.core.events import EventDecoder
 from streams.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
 from streams.memory import MemoryRuntime
@@ -65,7 +66,8 @@ def replay(runtime: MemoryRuntime, cuts: dict[int, int], chunk: int) -> Rebuilt:
     decoder = EventDecoder(EVENTS, FixedRegistry(GRAPH))
     replays = []
     for partition, cut in cuts.items():
-        one = Replay(PartitionBatcher(partition, 0, 100_000, decoder), cut, until=2**40)
+        batcher = PartitionBatcher(partition, 0, 100_000, decoder)
+        one = Replay(batcher, Engagement(900_000), cut, until=2**40)
         messages = runtime.log.read(EVENTS, partition, 0, 10**6)
         for start in range(0, len(messages), chunk):
             some = messages[start : start + chunk]
@@ -93,18 +95,19 @@ def compared(runtime: MemoryRuntime, cuts: dict[int, int], chunk: int = 37) -> l
     rebuilt = replay(runtime, cuts, chunk)
     parts, daily = live_tables(runtime)
     documents = merge_windows({}, newest_rows(parts))
-    served = rebuilt.parts_at(rebuild.document_parts(documents))
+    served, moving = rebuilt.parts_at(rebuild.document_parts(documents))
+    ours, changing = rebuilt.parts_at(parts)
     return [
         rebuild.compare(
             WINDOWS,
-            rebuild.windows(rebuilt.parts_at(parts)),
-            rebuild.windows(parts),
+            rebuild.windows(ours),
+            rebuild.without(rebuild.windows(parts), changing),
             rebuild.WINDOW_KEY,
         ),
         rebuild.compare(
             "served",
             rebuild.windows(served),
-            rebuild.document_windows(documents),
+            rebuild.without(rebuild.document_windows(documents), moving),
             rebuild.WINDOW_KEY,
         ),
         rebuild.compare(DAILY, rebuilt.daily_at(daily.reached), daily.rows(), rebuild.DAILY_KEY),
