@@ -17,6 +17,7 @@ import faust
 from schemas.codec import Registry
 from schemas.registry import open_registry
 from streams.runtime import FaustContext
+from streams.watchdog import watch_event_loop
 from topology.graph import Graph, app_id, get_graph
 from topology.model import Stage
 from topology.settings import LOOPBACK, Settings, get_settings
@@ -79,6 +80,7 @@ def build_worker(settings: Settings, graph: Graph) -> faust.App:
     registry = open_registry(settings)
     first, *others = chosen_stages(graph, settings.podstream_stages)
     main = stage_app(first, settings, graph, registry, web=True)
+    main.task(watch_event_loop)
     for stage in others:
         main.service(stage_app(stage, settings, graph, registry, web=False))  # type: ignore[arg-type]
     return main

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -125,8 +126,8 @@ class TopicReader:
 
 
 def end_process(why: str) -> NoReturn:
-    """Log the exception being handled and end at once, as after kill -9: work then comes again."""
-    log.critical(why, exc_info=True)
+    """Log why, and the exception being handled; end as after kill -9: work then comes again."""
+    log.critical(why, exc_info=sys.exc_info()[0] is not None)
     logging.shutdown()
     os._exit(CRASH_EXIT_CODE)
 

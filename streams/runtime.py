@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import faust
 from faust.types import EventT
 
 from schemas.codec import Registry
 from streams.context import Apply, Handler, Message
+from streams.inbox import Inbox
 from streams.kafka import BackgroundReader, end_process
 from streams.kafka_states import Appender, KafkaStateLog
 from streams.stage_context import StageContext
+from streams.watchdog import Place, watch_fetching
 from streams.wire import Wire
 from topology.graph import Graph, changelog_name, check_reads
 from topology.model import Stage
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 CONFIRM_AFTER_S = 2.5
 """Longer than an outside store takes to write to its disk what it said it has."""
@@ -99,6 +99,8 @@ class FaustContext(StageContext):
     ):
         super().__init__(stage, settings, registry, Wire(graph, registry))
         self.app = app
+        self._inboxes: list[Inbox[Any]] = []
+        self._handling = 0
         self._broadcasts: dict[str, Apply] = {}
         self._references_ready = asyncio.Event()
         self._rebalance_callbacks: list[Callable[[], None]] = []
@@ -109,6 +111,7 @@ class FaustContext(StageContext):
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_before_shutdown.connect(self._on_shutdown)
         app.task(self._start_references)
+        app.task(self._guarded(self._watch))
         self._reader: BackgroundReader | None = None
 
     # -- declaring ---------------------------------------------------------------------------
@@ -124,7 +127,8 @@ class FaustContext(StageContext):
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
-            inbox: asyncio.Queue[tuple[Any, EventT]] = asyncio.Queue(max_batch * 2)
+            inbox: Inbox[tuple[Any, EventT]] = Inbox(max_batch)
+            self._inboxes.append(inbox)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -133,10 +137,12 @@ class FaustContext(StageContext):
             async def process() -> None:
                 await self._references_ready.wait()
                 while True:
-                    taken = await _take(inbox, max_batch, linger_s)
+                    taken = await inbox.take(linger_s)
                     messages = [_to_message(event) for _, event in taken]
+                    self._handling += 1
                     await handler(messages)
                     await self.delivered()
+                    self._handling -= 1
                     if confirm is None:
                         await _acknowledge(taken)
                     else:
@@ -186,9 +192,8 @@ class FaustContext(StageContext):
         return FaustTable(self.app, table, self.stage.consumes[0])
 
     def _state_log(self, topic: str) -> KafkaStateLog:
-        if self._appender is None:
-            self._appender = Appender(self.settings.kafka_bootstrap_servers)
-        state_log = KafkaStateLog(self.settings.kafka_bootstrap_servers, topic, self._appender)
+        servers = self.settings.kafka_bootstrap_servers
+        state_log = KafkaStateLog(servers, topic, self._producer())
         self._state_logs.append(state_log)
         return state_log
 
@@ -205,8 +210,13 @@ class FaustContext(StageContext):
         partition: int | None,
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
-        producer = await self.app.maybe_start_producer()
-        self._track(await producer.send(topic, key, value, partition, None, list(headers) or None))
+        # Not Faust's producer: it compresses, at lz4's slowest level, on the event loop.
+        self._track(self._producer().append(topic, partition, value, list(headers), key))
+
+    def _producer(self) -> Appender:
+        if self._appender is None:
+            self._appender = Appender(self.settings.kafka_bootstrap_servers)
+        return self._appender
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -245,6 +255,28 @@ class FaustContext(StageContext):
             by_topic.setdefault(message.topic, []).append(message)
         for topic, group in by_topic.items():
             self._broadcasts[topic](group)
+
+    # -- watching, as streams.watchdog.Fetching ----------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+    def busy(self) -> bool:
+        return self._handling > 0 or any(len(inbox) for inbox in self._inboxes)
+
+    def progress(self) -> Hashable:
+        tables: Any = self.app.tables
+        return self.app.consumer_generation_id, sum(tables.recovery.active_offsets.values())
+
+    async def positions(self) -> dict[Place, int]:
+        consumer = self.app.consumer
+        owned = [tp for tp in consumer.assignment() if tp.topic in self.stage.consumes]
+        return {(tp.topic, tp.partition): await consumer.position(tp) or 0 for tp in owned}
+
+    async def _watch(self) -> None:
+        if self.stage.consumes:
+            await watch_fetching(self.settings.kafka_bootstrap_servers, self)
 
     def _guarded(self, body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """End the process when ``body`` raises: unacknowledged messages then come again."""
@@ -311,22 +343,6 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: 
         call(*args)
 
     asyncio.run_coroutine_threadsafe(body(), loop).result()
-
-
-async def _take(inbox: asyncio.Queue[T], limit: int, linger_s: float) -> list[T]:
-    """What is there, and what still comes within ``linger_s`` of the first, up to ``limit``."""
-    clock = asyncio.get_running_loop().time
-    taken = [await inbox.get()]
-    end = clock() + linger_s
-    while len(taken) < limit:
-        if not inbox.empty():
-            taken.append(inbox.get_nowait())
-            continue
-        try:
-            taken.append(await asyncio.wait_for(inbox.get(), end - clock()))
-        except TimeoutError:
-            break
-    return taken
 
 
 async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
