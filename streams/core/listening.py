@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from polars.interchange import CompatLevel
 
+from schemas import columnar
 from streams.core.event_rows import KINDS
 from topology.model import DAY_MS
 
@@ -17,7 +20,7 @@ _OF_KIND = {
     "likes": "like",
     "dislikes": "dislike",
 }
-_TIME = pl.Datetime("ms", "UTC")
+_DAILY = columnar.columns("user_episode_daily")
 
 
 def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
@@ -34,32 +37,37 @@ def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
     days = occurred // DAY_MS
     order, begin = _groups(_codes(events["user_id"]), _codes(events["episode_id"]), days)
     first = order[begin]
-    kinds = _count_kinds(events["kind"].to_physical().to_numpy()[order], begin)
     occurred = occurred[order]
     offsets = events["offset"].to_numpy()
     rows = len(begin)
-    return pl.DataFrame(
-        {
-            "user_id": events["user_id"].gather(first),
-            "episode_id": events["episode_id"].gather(first),
-            "day": pl.Series(days[first].astype(np.int32)).cast(pl.Date),
-            "source_partition": np.full(rows, events["partition"][0], np.int32),
-            "first_offset": np.full(rows, offsets.min()),
-            "last_offset": np.full(rows, offsets.max()),
-            "impressions": kinds["impressions"],
-            "clicks": kinds["clicks"],
-            "plays": kinds["plays"],
-            "completes": kinds["completes"],
-            "heard_ms": np.add.reduceat(events["heard_ms"].to_numpy()[order], begin),
-            "likes": kinds["likes"],
-            "dislikes": kinds["dislikes"],
-            "first_at": pl.Series(np.minimum.reduceat(occurred, begin)).cast(_TIME),
-            "last_at": pl.Series(np.maximum.reduceat(occurred, begin)).cast(_TIME),
-            "duration_ms": np.maximum.reduceat(
-                events["duration_ms"].fill_null(0).to_numpy()[order], begin
-            ),
-        }
-    )
+    columns: dict[str, Any] = {
+        "user_id": events["user_id"][first],
+        "episode_id": events["episode_id"][first],
+        "day": days[first],
+        "source_partition": np.full(rows, events["partition"][0]),
+        "first_offset": np.full(rows, offsets.min()),
+        "last_offset": np.full(rows, offsets.max()),
+        **_count_kinds(events["kind"].to_physical().to_numpy()[order], begin),
+        "heard_ms": np.add.reduceat(events["heard_ms"].to_numpy()[order], begin),
+        "first_at": np.minimum.reduceat(occurred, begin),
+        "last_at": np.maximum.reduceat(occurred, begin),
+        "duration_ms": np.maximum.reduceat(_lengths(events["duration_ms"])[order], begin),
+    }
+    # Series by series: a frame of arrays takes polars longer than all the counting of a few rows.
+    return pl.DataFrame([_series(name, columns[name]) for name in _DAILY])
+
+
+def _series(name: str, values: Any) -> pl.Series:
+    dtype = _DAILY[name]
+    series = pl.Series(name, values)
+    return series.cast(pl.Int32).cast(dtype) if dtype == pl.Date else series.cast(dtype)
+
+
+def _lengths(durations: pl.Series) -> np.ndarray:
+    """Milliseconds; 0 where the player told none."""
+    if durations.null_count() == len(durations):
+        return np.zeros(len(durations), np.int64)
+    return durations.fill_null(0).to_numpy()
 
 
 def _codes(strings: pl.Series) -> np.ndarray:
