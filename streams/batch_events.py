@@ -9,48 +9,49 @@ twice carries the same source offsets, by which readers skip it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 
 from schemas import columnar
 from schemas.codec import BadRecordError
 from schemas.registry import open_registry
 from streams import kafka
+from streams.batch_progress import POLL_RECORDS, TIMEOUT_S, Record, Topics, resume, to_chunk
 from streams.context import Context, Message
-from streams.core.batching import Batch, Chunk, PartitionBatcher, accounted_to
+from streams.core.batching import (
+    Batch,
+    Checked,
+    Chunk,
+    PartitionBatcher,
+    check,
+)
 from streams.core.events import EventDecoder
-from streams.wire import ERROR_PREFIX, dead_letter_headers, error_headers
+from streams.wire import dead_letter_headers, error_headers
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
 from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
 
-Record = Any
-"""A confluent_kafka.Message, whose stubs allow None where a record that was read has a value."""
-
-POLL_RECORDS = 20_000
 FEWEST_RECORDS = 200
 BRISK_S, SLOW_S = 0.02, 0.05
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
-TIMEOUT_S = 60.0
-CLOCK_SKEW_MS = 60_000
-"""How far the clocks of two processes may differ that own a partition one after the other."""
 
 
 class DeliveryError(RuntimeError):
     """The broker did not take a record: the process ends, its successor goes on from the log."""
-
-
-class LogMismatchError(RuntimeError):
-    """The batches account for events that the source does not have."""
 
 
 def register(context: Context) -> None:
@@ -87,6 +88,7 @@ class BatchEvents:
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
         self._dead = dead_letter_name(self._source)
+        self._topics = Topics(self._source, self._target, self._dead)
         self._stage = stage.name
         self._settings = settings
         self._schema = str(graph.topics[self._target].schema)
@@ -116,7 +118,10 @@ class BatchEvents:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": 10_000,
                 "queued.max.messages.kbytes": 16_384,
+                "fetch.message.max.bytes": 1_048_576,
                 "fetch.wait.max.ms": 50,
+                # A full queue is emptied within milliseconds; librdkafka would wait for a second.
+                "fetch.queue.backoff.ms": 5,
             },
         )
 
@@ -143,34 +148,34 @@ class BatchEvents:
             self._consumer.close()
 
     def _take(self, records: list[Record]) -> None:
-        groups: dict[int, list[Record]] = {}
-        for record in records:
-            if (error := record.error()) is not None:
-                raise KafkaException(error)
-            groups.setdefault(record.partition(), []).append(record)
-        for partition, group in groups.items():
+        errors = list(map(KafkaMessage.error, records))
+        if errors.count(None) < len(errors):
+            raise KafkaException(next(error for error in errors if error is not None))
+        pieces: list[Piece] = []
+        for partition, group in _by_partition(records).items():
             if (batcher := self._batchers.get(partition)) is not None:
-                self._batch(batcher, [r for r in group if r.offset() >= batcher.next_offset])
+                pieces += _pieces(batcher, group)
+        for piece, checked in zip(
+            pieces, check([piece.chunk for piece in pieces], self._decoder), strict=True
+        ):
+            self._batch(piece, checked)
 
-    def _batch(self, batcher: PartitionBatcher, records: list[Record]) -> None:
-        start = 0
-        for chunk in _chunk(records).cut():
-            batch = batcher.batch(chunk)
-            for place, error in batch.refused.items():
-                record = records[start + place]
-                if record.offset() not in self._dead_before[batch.partition]:
-                    self._dead_letter(record, error)
-            if batch.refused:
-                # What is refused is on record before the batch that accounts for it.
-                self._settle()
-            self._send(batch)
-            start += len(chunk)
-            self.counts.update(
-                read=len(chunk),
-                batched=batch.events.height,
-                refused=len(batch.refused),
-                repeated=batch.repeats,
-            )
+    def _batch(self, piece: Piece, checked: Checked) -> None:
+        batch = piece.batcher.pack(piece.chunk, checked)
+        for place, error in batch.refused.items():
+            record = piece.records[place]
+            if record.offset() not in self._dead_before[batch.partition]:
+                self._dead_letter(record, error)
+        if batch.refused:
+            # What is refused is on record before the batch that accounts for it.
+            self._settle()
+        self._send(batch)
+        self.counts.update(
+            read=len(piece.chunk),
+            batched=batch.events.height,
+            refused=len(batch.refused),
+            repeated=batch.repeats,
+        )
 
     def _send(self, batch: Batch) -> None:
         def delivered(error: KafkaError | None, _: Record) -> None:
@@ -259,8 +264,14 @@ class BatchEvents:
         self._settle()
         places = []
         for partition in sorted(part.partition for part in partitions):
-            batcher = self._resume(partition)
-            self._batchers[partition] = batcher
+            batcher, refused = resume(
+                self._settings.kafka_bootstrap_servers,
+                self._topics,
+                partition,
+                self._settings.dedup_window,
+                self._decoder,
+            )
+            self._batchers[partition], self._dead_before[partition] = batcher, refused
             places.append(TopicPartition(self._source, partition, batcher.next_offset))
             log.info("%s[%d] goes on at %d", self._source, partition, batcher.next_offset)
         consumer.incremental_assign(places)
@@ -276,57 +287,6 @@ class BatchEvents:
             self._dead_before.pop(part.partition, None)
         consumer.incremental_unassign(partitions)
 
-    def _resume(self, partition: int) -> PartitionBatcher:
-        """A batcher that goes on where the last batch of the partition ended."""
-        reader = kafka.reader(
-            self._settings.kafka_bootstrap_servers,
-            self._stage,
-            **{"enable.partition.eof": True, "fetch.wait.max.ms": 10},
-        )
-        try:
-            low, high = _ends(reader, self._source, partition)
-            next_offset, written_ms = self._last_batch(reader, partition)
-            next_offset = max(next_offset, low)
-            if next_offset > high:
-                raise LogMismatchError(
-                    f"{self._target}[{partition}] accounts for {self._source} up to offset "
-                    f"{next_offset - 1}, which ends at {high}: was the topic made anew?"
-                )
-            self._dead_before[partition] = self._refused_since(
-                reader, written_ms, partition, next_offset
-            )
-            window = self._settings.dedup_window
-            batcher = PartitionBatcher(partition, next_offset, window, self._decoder)
-            for records in _read(
-                reader, self._source, partition, max(low, next_offset - window), next_offset
-            ):
-                batcher.warm(_chunk(records))
-            return batcher
-        finally:
-            reader.close()
-
-    def _last_batch(self, reader: Consumer, partition: int) -> tuple[int, int]:
-        """First source offset that no batch accounts for, and when the last batch was written."""
-        low, high = _ends(reader, self._target, partition)
-        for records in _read(reader, self._target, partition, max(low, high - 1), high):
-            return accounted_to(records[-1].headers() or ()), records[-1].timestamp()[1]
-        return 0, 0
-
-    def _refused_since(
-        self, reader: Consumer, written_ms: int, partition: int, next_offset: int
-    ) -> set[int]:
-        """Source offsets that were refused, but that no batch accounts for: a kill came between."""
-        _, high = _ends(reader, self._dead, 0)
-        since = TopicPartition(self._dead, 0, max(0, written_ms - CLOCK_SKEW_MS))
-        (start,) = reader.offsets_for_times([since], timeout=TIMEOUT_S)
-        refused = set()
-        for records in _read(reader, self._dead, 0, max(start.offset, 0), high):
-            for record in records:
-                errors = dict(record.headers() or ())
-                if int(errors.get(ERROR_PREFIX + "partition", b"-1")) == partition:
-                    refused.add(int(errors[ERROR_PREFIX + "offset"]))
-        return {offset for offset in refused if offset >= next_offset}
-
 
 def _adapted(limit: int, read: int, seconds: float) -> int:
     """How many records to wait for next: as many as come within 20 to 50 ms.
@@ -340,43 +300,32 @@ def _adapted(limit: int, read: int, seconds: float) -> int:
     return limit
 
 
-def _chunk(records: list[Record]) -> Chunk:
-    return Chunk(
-        [record.offset() for record in records],
-        [record.timestamp()[1] for record in records],
-        [record.value() for record in records],
-    )
+@dataclass(frozen=True)
+class Piece:
+    """Records of one partition that make one batch."""
+
+    batcher: PartitionBatcher
+    records: list[Record]
+    chunk: Chunk
 
 
-def _ends(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    return reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+def _pieces(batcher: PartitionBatcher, records: list[Record]) -> Iterator[Piece]:
+    if records[0].offset() < batcher.next_offset:
+        records = [record for record in records if record.offset() >= batcher.next_offset]
+    start = 0
+    for chunk in to_chunk(records).cut():
+        end = start + len(chunk)
+        yield Piece(batcher, records[start:end], chunk)
+        start = end
 
 
-def _read(reader: Consumer, topic: str, partition: int, start: int, end: int) -> Any:
-    """Lists of the records from ``start`` up to but without ``end``; the range may have holes."""
-    if start >= end:
-        return
-    reader.assign([TopicPartition(topic, partition, start)])
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        records: list[Record] = []
-        at_end = False
-        arrived: list[Record] = reader.consume(POLL_RECORDS, timeout=0.1)
-        for record in arrived:
-            error = record.error()
-            if error is None and record.offset() < end:
-                records.append(record)
-            elif error is None or error.code() == KafkaError._PARTITION_EOF:
-                at_end = True
-            else:
-                raise KafkaException(error)
-        if records:
-            deadline = time.monotonic() + TIMEOUT_S
-            yield records
-            at_end = at_end or records[-1].offset() == end - 1
-        if at_end:
-            return
-    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic}[{partition}] does not answer"))
+def _by_partition(records: list[Record]) -> dict[int, list[Record]]:
+    """The records of each partition, in their order. They arrive in long runs of one partition."""
+    groups: dict[int, list[Record]] = {}
+    partition_of: Any = KafkaMessage.partition
+    for partition, run in groupby(records, partition_of):
+        groups.setdefault(partition, []).extend(run)
+    return groups
 
 
 def main() -> None:
@@ -388,6 +337,10 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # Every poll makes 20,000 objects that die young and refer to nothing: not a case for the
+    # collector of cycles, which would look through all of them again and again.
+    gc.freeze()
+    gc.set_threshold(20 * POLL_RECORDS)
     stage = graph.stages["batch_events"]
     decoder = EventDecoder(stage.consumes[0], open_registry(settings))
     BatchEvents(stage, settings, graph, decoder).run(stop)

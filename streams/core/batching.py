@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 
+import numpy as np
 import polars as pl
 
 from schemas import columnar
@@ -19,7 +22,11 @@ MAX_PAYLOAD_BYTES = 4 * 1_048_576
 """Where a batch is cut: an Arrow row takes up to 250 bytes more than its payload, so that a
 batch of this size stays below 10 MB, and its topic takes 16."""
 
-_COLUMNS = columnar.columns("user_event").names()
+_TYPED = [
+    pl.col("log_ms" if name == "logged_at" else name).cast(dtype).alias(name)
+    for name, dtype in columnar.columns("user_event").items()
+    if name != "partition"
+]
 
 
 class DedupWindow:
@@ -41,22 +48,23 @@ class DedupWindow:
         if not event_ids:
             return []
         self._turn(offsets[0])
-        fresh = (
-            self._young.keys().isdisjoint(event_ids)
-            and self._old.keys().isdisjoint(event_ids)
-            and len(set(event_ids)) == len(event_ids)
-        )
-        repeats = [] if fresh else list(self._search(event_ids, offsets))
-        self._young.update(zip(event_ids, offsets, strict=True))
-        return repeats
+        # One pass through a dict of 100,000 is mostly a wait for memory: it finds and notes.
+        noted = list(map(self._young.setdefault, event_ids, offsets))
+        if noted == offsets and self._old.keys().isdisjoint(event_ids):
+            return []
+        return list(self._search(event_ids, offsets, noted))
 
-    def _search(self, event_ids: Sequence[str], offsets: Sequence[int]) -> Iterator[int]:
-        here: dict[str, int] = {}
+    def _search(
+        self, event_ids: Sequence[str], offsets: Sequence[int], noted: Sequence[int]
+    ) -> Iterator[int]:
         for place, (event_id, offset) in enumerate(zip(event_ids, offsets, strict=True)):
-            last = here.get(event_id, self._young.get(event_id, self._old.get(event_id)))
-            if last is not None and offset - last <= self._window:
+            if noted[place] != offset:
+                last = self._young[event_id]
+                self._young[event_id] = offset
+            else:
+                last = self._old.get(event_id, -1 - self._window)
+            if offset - last <= self._window:
                 yield place
-            here[event_id] = offset
 
     def _turn(self, offset: int) -> None:
         if offset - self._young_since > self._window:
@@ -77,8 +85,15 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of all values."""
+        return sum(map(len, filter(None, self.values)))
+
     def cut(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_PAYLOAD_BYTES) -> list[Chunk]:
         """The same messages in pieces, each within both limits or of one message."""
+        if 0 < len(self) <= max_rows and self.bytes <= max_bytes:
+            return [self]
         pieces, start, size = [], 0, 0
         for place, value in enumerate(self.values):
             size += len(value or b"")
@@ -90,8 +105,6 @@ class Chunk:
         return pieces
 
     def _slice(self, start: int, end: int) -> Chunk:
-        if (start, end) == (0, len(self)):
-            return self
         return Chunk(self.offsets[start:end], self.log_ms[start:end], self.values[start:end])
 
 
@@ -127,37 +140,86 @@ class PartitionBatcher:
 
     def warm(self, chunk: Chunk) -> None:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
-        self._check(chunk)
+        for piece in chunk.cut():
+            (checked,) = check([piece], self._decoder)
+            self._note(checked.events)
 
     def batch(self, chunk: Chunk) -> Batch:
         """The batch of the messages that follow, none of them below ``next_offset``."""
-        events, refused, repeats = self._check(chunk)
+        (checked,) = check([chunk], self._decoder)
+        return self.pack(chunk, checked)
+
+    def pack(self, chunk: Chunk, checked: Checked) -> Batch:
+        """The batch of the messages that follow, when they have been checked already."""
+        events = checked.events
+        repeats = self._note(events)
         if repeats:
-            events = events.with_row_index("place").filter(~pl.col("place").is_in(repeats))
+            events = events.filter(~np.isin(np.arange(events.height), repeats))
         first, self.next_offset = self.next_offset, chunk.offsets[-1] + 1
         return Batch(
             self.partition,
             first,
             chunk.offsets[-1],
-            events.with_columns(
-                partition=pl.lit(self.partition, pl.Int32), logged_at=pl.col("log_ms")
-            ).select(_COLUMNS),
-            refused,
+            events.insert_column(0, self._column(events.height)),
+            checked.refused,
             len(repeats),
         )
 
-    def _check(self, chunk: Chunk) -> tuple[pl.DataFrame, dict[int, BadRecordError], list[int]]:
-        events, undecodable = self._decoder.decode(chunk.values)
-        source = pl.DataFrame(
-            {"offset": chunk.offsets, "log_ms": chunk.log_ms},
-            schema={"offset": pl.Int64, "log_ms": pl.Int64},
-        )
-        if undecodable:
-            source = source[events["row"]]
-        events = events.hstack(source)
-        events, impossible = check_events(events)
-        repeats = self._window.repeats(events["event_id"].to_list(), events["offset"].to_list())
-        return events, {**undecodable, **impossible}, repeats
+    def _note(self, events: pl.DataFrame) -> list[int]:
+        return self._window.repeats(events["event_id"].to_list(), events["offset"].to_list())
+
+    def _column(self, rows: int) -> pl.Series:
+        return pl.Series("partition", np.full(rows, self.partition, np.int32))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The valid events of a chunk, in the types of their topic, and why others are refused."""
+
+    events: pl.DataFrame
+    refused: dict[int, BadRecordError]
+    """By place in the chunk."""
+
+
+def check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
+    """Decode and check chunks, as many at once as stay within the limits of a batch.
+
+    One call of polars costs as much as a thousand events do.
+    """
+    together: list[Chunk] = []
+    for chunk in chunks:
+        if together and (
+            sum(map(len, together)) + len(chunk) > MAX_ROWS
+            or sum(other.bytes for other in together) + chunk.bytes > MAX_PAYLOAD_BYTES
+        ):
+            yield from _check(together, decoder)
+            together = []
+        together.append(chunk)
+    if together:
+        yield from _check(together, decoder)
+
+
+def _check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
+    events, undecodable = decoder.decode(list(chain.from_iterable(c.values for c in chunks)))
+    source = pl.DataFrame(
+        {
+            "offset": np.concatenate([chunk.offsets for chunk in chunks]),
+            "log_ms": np.concatenate([chunk.log_ms for chunk in chunks]),
+        },
+        schema={"offset": pl.Int64, "log_ms": pl.Int64},
+    )
+    if undecodable:
+        source = source[events["row"]]
+    events, impossible = check_events(events.hstack(source))
+    refused = {**undecodable, **impossible}
+    rows, events = events["row"].to_numpy(), events.select_seq(*_TYPED)
+    start = 0
+    for chunk in chunks:
+        end = start + len(chunk)
+        first, last = np.searchsorted(rows, (start, end))
+        why = {row - start: refused[row] for row in refused if start <= row < end}
+        yield Checked(events[first:last], why)
+        start = end
 
 
 def accounted_to(headers: Sequence[tuple[str, bytes]]) -> int:

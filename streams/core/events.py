@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
+from operator import itemgetter
 from typing import Any
 
 import fastavro
@@ -39,6 +40,8 @@ SMALLEST_BLOCK = 100
 
 _SCHEMA = "user_event"
 _SYNC = bytes(range(16))
+_FIRST_BYTES: Any = itemgetter(slice(HEADER_SIZE))
+_FRAME = "_frame_header"
 _NULL_BRANCH, _VALUE_BRANCH = 0, 2  # zigzag of 0 and 1
 _WIRE = pl.Schema(
     {
@@ -75,7 +78,7 @@ class EventDecoder:
         bad: dict[int, BadRecordError] = {}
         frames = []
         for head, places in _by_frame_header(values).items():
-            group = [values[place] for place in places]
+            group = values if len(places) == len(values) else [values[p] for p in places]
             try:
                 schema_id, _ = unframe(head)
                 if len(group) < SMALLEST_BLOCK:
@@ -119,14 +122,14 @@ class EventDecoder:
         return frame.cast({"occurred_at": pl.Int64}), bad
 
 
-def _by_frame_header(values: Sequence[bytes | None]) -> dict[bytes | None, list[int]]:
+def _by_frame_header(values: Sequence[bytes | None]) -> dict[bytes | None, Sequence[int]]:
+    if all(values) and len(set(map(_FIRST_BYTES, values))) == 1:
+        return {_FIRST_BYTES(values[0]): range(len(values))}
     heads = [value if value is None else value[:HEADER_SIZE] for value in values]
-    if heads and heads.count(heads[0]) == len(heads):
-        return {heads[0]: list(range(len(heads)))}
     groups: dict[bytes | None, list[int]] = {}
     for place, head in enumerate(heads):
         groups.setdefault(head, []).append(place)
-    return groups
+    return {**groups}
 
 
 class BlockDecoder:
@@ -137,45 +140,60 @@ class BlockDecoder:
 
     def __init__(self, writer: Any):
         fields = [(field["name"], _plain(field["type"])) for field in writer["fields"]]
+        # Each message brings its frame header along, as a field before the others.
+        framed = [(_FRAME, {"type": "fixed", "name": _FRAME, "size": HEADER_SIZE}), *fields]
         schema = {
             "type": "record",
             "name": "row",
-            "fields": [{"name": name, "type": avro} for name, avro in fields],
+            "fields": [{"name": name, "type": avro} for name, avro in framed],
         }
         buffer = BytesIO()
         fastavro.writer(buffer, schema, [], sync_marker=_SYNC)
         self._header = buffer.getvalue()
-        self._sizes = [_shortest(name, avro).alias(f"size of {name}") for name, avro in fields]
-        self._nullable = [place for place, (_, avro) in enumerate(fields) if isinstance(avro, list)]
+        self._sizes = [_shortest(name, avro).alias(name) for name, avro in fields]
+        self._nullable = {name for name, avro in fields if isinstance(avro, list)}
         self._columns = _as_read({field["name"]: field["type"] for field in writer["fields"]})
 
     def decode(self, values: Sequence[bytes | None]) -> pl.DataFrame:
-        """One row for each message; BlockError unless all of them decode."""
-        payloads = [value[HEADER_SIZE:] for value in values if value is not None]
-        block = b"".join(payloads)
-        size = _varint(len(payloads)) + _varint(len(block))
+        """One row for each message; BlockError unless all of them decode.
+
+        All messages have the same frame header, that of the schema.
+        """
+        messages = [value for value in values if value is not None]
+        lengths = np.fromiter(map(len, messages), np.int64, len(messages))
+        start = self._header + _varint(len(messages)) + _varint(int(lengths.sum()))
+        file = b"".join((start, *messages, _SYNC))
         try:
-            file = BytesIO(b"".join((self._header, size, block, _SYNC)))
-            raw = pl.read_avro(file)
+            raw = pl.read_avro(BytesIO(file))
             frame, sizes = raw.select_seq(*self._columns), raw.select_seq(*self._sizes)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise BlockError(str(error)) from error
-        self._compare(sizes.to_numpy(), block, payloads)
+        self._compare(sizes, file, len(start) + np.cumsum(lengths), lengths)
         if frame["kind"].null_count():
             raise BlockError("an event has a kind that is not ours")
         return frame
 
-    def _compare(self, sizes: np.ndarray, block: bytes, payloads: list[bytes]) -> None:
-        """Raise BlockError unless every row is what its own message says, and all of it."""
-        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        if not np.array_equal(sizes.sum(axis=1), lengths):
+    def _compare(
+        self, sizes: pl.DataFrame, file: bytes, ends: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Raise BlockError unless every row is what its own message says, and all of it.
+
+        ``ends`` is where in ``file`` each message ends.
+        """
+        place = ends - lengths + HEADER_SIZE
+        begins = []
+        for column in sizes:
+            if column.name in self._nullable:
+                begins.append(place)
+            place = place + column.to_numpy()
+        if not np.array_equal(place, ends):
             raise BlockError("rows and messages do not coincide")
         # polars takes any branch of a union that is not the value's for the null.
-        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        begins = starts[:, np.newaxis] + np.cumsum(sizes, axis=1) - sizes
-        branches = np.frombuffer(block, np.uint8)[begins[:, self._nullable]]
-        if np.any((branches != _NULL_BRANCH) & (branches != _VALUE_BRANCH)):
-            raise BlockError("a union has no such branch")
+        content = np.frombuffer(file, np.uint8)
+        for begin in begins:
+            branches = content[begin]
+            if np.any((branches != _NULL_BRANCH) & (branches != _VALUE_BRANCH)):
+                raise BlockError("a union has no such branch")
 
 
 def _plain(avro: Any) -> Any:

@@ -6,13 +6,22 @@ from io import BytesIO
 from itertools import pairwise
 
 import fastavro
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import columnar, files
 from schemas.codec import frame
 from schemas.registry import FixedRegistry
-from streams.core.batching import Batch, Chunk, DedupWindow, PartitionBatcher, accounted_to
+from streams.core import batching
+from streams.core.batching import (
+    Batch,
+    Chunk,
+    DedupWindow,
+    PartitionBatcher,
+    accounted_to,
+    check,
+)
 from streams.core.events import EventDecoder
 from topology.graph import build_graph
 
@@ -103,6 +112,24 @@ def test_a_restart_changes_nothing(
     assert rows([*before, *after]) == kept_by_definition(log, window)
 
 
+@given(st.lists(logs, min_size=1, max_size=5), st.integers(1, 10))
+@settings(max_examples=40, deadline=None)
+def test_chunks_checked_together_are_as_if_checked_alone(
+    several: list[list[bytes]], rows: int
+) -> None:
+    chunks = [chunk(log, 0, len(log)) for log in several if log]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "MAX_ROWS", rows)
+        together = list(check(chunks, DECODER))
+    assert len(together) == len(chunks)
+    for one, checked in zip(chunks, together, strict=True):
+        (alone,) = check([one], DECODER)
+        assert checked.events.equals(alone.events)
+        assert {place: str(why) for place, why in checked.refused.items()} == {
+            place: str(why) for place, why in alone.refused.items()
+        }
+
+
 def test_a_batch_accounts_for_holes_and_for_refused_messages() -> None:
     batcher = PartitionBatcher(1, 3, 100, DECODER)
     first = batcher.batch(Chunk([5, 6], [NOW, NOW], [event("a"), b"garbage"]))
@@ -137,6 +164,6 @@ def test_cutting_keeps_every_message_within_limits(
 def test_the_window_holds_no_more_than_it_can_need() -> None:
     window = DedupWindow(100)
     for start in range(0, 10_000, 10):
-        offsets = range(start, start + 10)
+        offsets = list(range(start, start + 10))
         assert window.repeats([f"e{offset}" for offset in offsets], offsets) == []
     assert len(window._young) + len(window._old) <= 220

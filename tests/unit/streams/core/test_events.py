@@ -68,6 +68,7 @@ records = st.builds(
     arm=texts,
     user_agent=texts,
     generation=texts,
+    duration_ms=st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
 )
 payloads = st.builds(written, records)
 
@@ -180,6 +181,26 @@ def test_an_older_version_is_read_with_our_defaults(monkeypatch: pytest.MonkeyPa
     assert BlockDecoder(older).decode([value]).to_dicts() == one_by_one_of(registry, value)
 
 
+def test_both_versions_of_a_running_upgrade_decode_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_by_one(*_: object) -> None:
+        raise AssertionError("these blocks should have been decoded")
+
+    monkeypatch.setattr(EventDecoder, "_decode_each", one_by_one)
+    first = files.parsed("user_event", 1)
+    registry = TwoVersions(files.load("user_event", 1))
+    old = [frame(77, written({**PLAY, "event_id": f"a{n}"}, first)) for n in range(150)]
+    new = [framed(event_id=f"b{n}", duration_ms=n) for n in range(150)]
+    rows, bad = EventDecoder(TOPIC, registry).decode(
+        [value for pair in zip(old, new, strict=True) for value in pair]
+    )
+    assert not bad
+    assert rows["row"].to_list() == list(range(300))
+    assert rows["event_id"].to_list() == [f"{version}{n}" for n in range(150) for version in "ab"]
+    assert rows["duration_ms"].to_list() == [d for n in range(150) for d in (None, n)]
+
+
 def one_by_one_of(registry: FixedRegistry, value: bytes) -> list[dict]:
     record = RecordCodec(TOPIC, "user_event", registry).decode(value)
     return [{**record, "occurred_at": round(record["occurred_at"].timestamp() * 1000)}]
@@ -216,6 +237,7 @@ BAD = [
     ({"user_id": "é" * 513}, "user_id has over"),
     ({"generation": "x" * 1025}, "generation has over"),
     ({"rank": 0}, "rank"),
+    ({"duration_ms": -1}, "duration_ms"),
 ]
 
 
