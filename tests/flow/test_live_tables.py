@@ -135,7 +135,7 @@ def steps(draw: st.DrawFn) -> tuple[int, Delivery, int]:
     """Seconds since the step before, what comes then, and how often."""
     event = {
         "user_id": draw(st.sampled_from(("anna", "bert", "carl"))),
-        "episode_id": draw(st.sampled_from(("pi:1", "pi:2", "pi:5", "pi:unknown"))),
+        "episode_id": draw(st.sampled_from(("pi:100", "pi:102", "pi:105", "pi:unknown"))),
         "kind": draw(st.sampled_from((*KINDS, *RARE_KINDS))),
         "occurred_at": timedelta(seconds=draw(ERRORS_S)),
         "heard_ms": draw(st.sampled_from((0, 0, 1, 30_000, 59_999, 60_000, 1_200_000, -1))),

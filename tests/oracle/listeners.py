@@ -26,7 +26,7 @@ EPISODES: dict[str, dict[str, Any]] = {
         "language": ("en", "de", "")[number % 3],
         "source": "import",
     }
-    for number in range(9)
+    for number in range(100, 109)
 }
 """What the metadata say; one episode more is heard, of which they say nothing."""
 
@@ -55,7 +55,7 @@ class Delivery:
 def last_event(partition: int, at: datetime) -> Delivery:
     """What ends a test in each partition, so that the clocks of all of them agree."""
     event = {"event_id": f"last {partition}", "user_id": f"last {partition}", "kind": "play"}
-    return Delivery("last", {**event, "episode_id": "pi:0", "occurred_at": at})
+    return Delivery("last", {**event, "episode_id": "pi:100", "occurred_at": at})
 
 
 class Listeners:
