@@ -44,7 +44,7 @@ def stage_app(
     datadir = Path(os.environ.get("F_DATADIR", settings.podstream_home / "faust")) / stage.name
     datadir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
-        app_id(stage.name),
+        app_id(stage),
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
         store="memory://",
         datadir=datadir,

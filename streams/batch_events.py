@@ -112,7 +112,7 @@ class BatchEvents:
         )
         self._consumer: Consumer = kafka.reader(
             settings.kafka_bootstrap_servers,
-            app_id(stage.name),
+            app_id(stage),
             **{
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",

@@ -151,7 +151,7 @@ class Rebuilder:
 
     def _wait_for_group(self, stage: str, topic: str, ends: dict[int, int]) -> None:
         """Return once a stage has acknowledged ``topic`` up to ``ends``."""
-        group = reader(self._settings.kafka_bootstrap_servers, app_id(stage))
+        group = reader(self._settings.kafka_bootstrap_servers, app_id(self._graph.stages[stage]))
         places = [TopicPartition(topic, partition) for partition, end in ends.items() if end]
 
         def lag() -> int:

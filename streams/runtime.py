@@ -175,7 +175,7 @@ class FaustContext(StageContext):
 
     def table(self, name: str) -> FaustTable:
         declared = self.declared(name, "keyed")
-        changelog = self._raw_topic(changelog_name(self.stage.name, name), declared.partitions)
+        changelog = self._raw_topic(changelog_name(self.stage, name), declared.partitions)
         table = OwnedTable(
             self.app,
             name=name,

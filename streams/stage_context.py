@@ -57,7 +57,7 @@ class StageContext(Context):
 
     def states(self, name: str, make: Callable[[int], S]) -> LogStates[S]:
         self.declared(name, "log")
-        changelog = self._state_log(changelog_name(self.stage.name, name))
+        changelog = self._state_log(changelog_name(self.stage, name))
         states = LogStates(changelog, make, self._track, self._snapshot_bytes)
         self._states.append(states)
         return states

@@ -63,22 +63,22 @@ def dead_letter_topic(topic: Topic) -> Topic:
     )
 
 
-def app_id(stage: str, generation: int = 1) -> str:
+def app_id(stage: Stage) -> str:
     """The consumer group of a stage, which is also its Faust application id.
 
-    A rebuild is a new generation, thus a new group with new state.
+    A new generation is a new group with new state.
     """
-    return f"{APP_PREFIX}-{stage}-v{generation}"
+    return f"{APP_PREFIX}-{stage.name}-v{stage.generation}"
 
 
-def changelog_name(stage: str, table: str, generation: int = 1) -> str:
-    return f"{app_id(stage, generation)}-{table}-changelog"
+def changelog_name(stage: Stage, table: str) -> str:
+    return f"{app_id(stage)}-{table}-changelog"
 
 
-def changelog_topic(stage: Stage, table: Table, generation: int = 1) -> Topic:
+def changelog_topic(stage: Stage, table: Table) -> Topic:
     """The topic behind a table: compacted if it is keyed, cut by its stage if it is a log."""
     return Topic(
-        changelog_name(stage.name, table.name, generation),
+        changelog_name(stage, table.name),
         f"State of `{stage.name}`: {table.doc}",
         key=table.key,
         format="raw",

@@ -127,7 +127,8 @@ class Stage:
     ``worker`` names the process that runs it by default: stages with the same ``worker`` share
     one; each stage keeps a consumer group of its own, so that the grouping may change freely.
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
-    ``consumes``, whose partitions are divided among the workers.
+    ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
+    form gets the next ``generation``: it reads its topics anew, from the first offset.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     demo_only: bool = False
+    generation: int = 1
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             "Counts what happens to each episode, show and category: minutes, rolling windows, "
             "days, downloads, retention.",
             runner="faust",
+            generation=2,
             entry_point="streams.track_engagement",
             worker="track",
             consumes=("user-event-batches",),
@@ -87,6 +88,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             "track_listening",
             "Works out who heard how much of what, per day; sessions and streaks.",
             runner="faust",
+            generation=2,
             entry_point="streams.track_listening",
             worker="track",
             consumes=("user-event-batches",),
@@ -112,6 +114,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             "Ranks episodes by how many listeners are new to them, overall and per category and "
             "language.",
             runner="faust",
+            generation=2,
             entry_point="streams.rank_trending",
             worker="track",
             consumes=("engagement-windows",),

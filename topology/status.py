@@ -221,7 +221,7 @@ def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
         others = [s.name for s in log.graph.stages.values() if s.runner == "spark" and s != stage]
         done = spark_progress(stage, others, checkpoints(settings.checkpoint_root))
         return log.lag(stage.consumes, done)
-    return log.lag(stage.consumes, log.committed(app_id(stage.name), stage.consumes))
+    return log.lag(stage.consumes, log.committed(app_id(stage), stage.consumes))
 
 
 def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:

@@ -17,7 +17,7 @@ from streams.memory import MemoryLog, MemoryStateLog
 from streams.statelog import FencedError, LogStates, StateLostError
 from topology.graph import build_graph, changelog_name
 
-TOPIC = changelog_name("track_engagement", "engagement_state")
+TOPIC = changelog_name(build_graph(1).stages["track_engagement"], "engagement_state")
 NEVER = 1 << 60
 
 

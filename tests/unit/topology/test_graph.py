@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from topology.graph import (
@@ -28,7 +30,7 @@ def test_every_table_has_a_changelog_with_its_partitions() -> None:
     tables = [(stage, table) for stage in GRAPH.stages.values() for table in stage.tables]
     assert {table.form for _, table in tables} == {"keyed", "log"}
     for stage, table in tables:
-        changelog = GRAPH.topics[changelog_name(stage.name, table.name)]
+        changelog = GRAPH.topics[changelog_name(stage, table.name)]
         assert changelog.partitions == table.partitions
         config = changelog.config()
         if table.form == "keyed":
@@ -46,8 +48,10 @@ def test_event_path_has_the_partitions_asked_for() -> None:
 
 
 def test_a_generation_is_a_group_of_its_own() -> None:
-    assert app_id("recommend") != app_id("recommend", generation=2)
-    assert changelog_name("recommend", "listeners", 2).startswith(app_id("recommend", 2))
+    stage = GRAPH.stages["recommend"]
+    following = replace(stage, generation=stage.generation + 1)
+    assert app_id(stage) != app_id(following)
+    assert changelog_name(following, "listeners").startswith(app_id(following))
 
 
 def test_a_stage_may_touch_what_is_declared_and_nothing_else() -> None:
