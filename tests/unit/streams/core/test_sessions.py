@@ -116,6 +116,21 @@ def test_a_log_of_changes_gives_the_same_sessions(drawn: list, size: int, snapsh
     assert set(rows(copy.close(later))) == oracle(log, later) - set(told)
 
 
+def test_what_is_merged_is_written_as_a_change() -> None:
+    state, copy = Sessions(LATENESS), Sessions(LATENESS)
+    log = [(1, NOON, True, False, 5), (1, NOON + SESSION_GAP_MS, True, False, 5)]
+    ahead = (2, NOON + 65 * MINUTE, False, False, 0)
+    for event in (*log, ahead):
+        add(state, [event])
+        assert not rows(state.close(event[1]))
+        copy.rows.load(state.rows.to_arrow(state.rows.changed()))
+        state.rows.forget_changes()
+    copy.settle(ahead[1])
+    over = NOON + 100 * MINUTE
+    assert rows(copy.close(over)) == [(1, NOON, NOON + SESSION_GAP_MS, 2, 2, 0, 10)]
+    assert len(state.rows) == 2
+
+
 def contents(state: Sessions) -> dict[int, tuple]:
     columns = [state.rows[name].tolist() for name in ("first", "last", *SUMS)]
     return dict(zip(state.rows.keys.tolist(), zip(*columns, strict=True), strict=True))
