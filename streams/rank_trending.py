@@ -47,6 +47,11 @@ def register(context: Context) -> None:
 
     context.broadcast(episodes, know)
 
+    def board(partition: int, state: TrendingState) -> Board:
+        if partition not in boards:
+            boards[partition] = Board(scopes, state)
+        return boards[partition]
+
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def take(messages: list[Message]) -> None:
         logged: dict[int, list[Logged]] = {}
@@ -55,6 +60,7 @@ def register(context: Context) -> None:
             logged.setdefault(message.partition, []).append(arrived)
         for partition, group in logged.items():
             state = await states.get(partition)
+            board(partition, state)
             if state.fold(group):
                 await states.save(partition)
 
@@ -63,9 +69,8 @@ def register(context: Context) -> None:
         for partition, state in states.owned().items():
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
-            board = boards.setdefault(partition, Board(scopes))
             at = _EPOCH + timedelta(minutes=state.at)
-            for scope, places in board.changes(state):
+            for scope, places in board(partition, state).changes(state):
                 record = {
                     "scope": scope,
                     "source_partition": partition,

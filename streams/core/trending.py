@@ -124,20 +124,26 @@ def best(scores: Array, members: Members) -> tuple[Array, Array]:
 
 
 class Board:
-    """The rankings of one partition as they were told last.
+    """The rankings of one partition, and what was told of them.
 
     There may be hundreds of scopes, and the busier it is, the more of them change each time. No
     more than TOLD_AT_ONCE are told at a time, those that have waited longest; those of a category
     and a language at once after the others.
+
+    A ranking that is out there stays until another one replaces it, so `TrendingState.told` has
+    the scopes of all of them, for the time after a restart. It is saved with the next rows only.
+    What was told since the last ones can be told from the state as it was restored, which is why
+    a board wants to see it before rows are added.
     """
 
-    def __init__(self, scopes: Scopes):
+    def __init__(self, scopes: Scopes, restored: TrendingState):
         self._scopes = scopes
-        self._pending = False
         self._told: dict[int, bytes] = {}
+        self._pending = False
         self._looked: tuple[int, int] | None = None
         self._members: Members | None = None
         self._members_of: tuple[int, int, int] | None = None
+        restored.told |= {scopes.names[scope] for scope in self._rankings(restored)}
 
     def changes(self, state: TrendingState) -> list[tuple[str, list[Place]]]:
         """Scopes whose ranking is another one now; an empty one has lost its last place."""
@@ -145,32 +151,21 @@ class Board:
         if now == self._looked and not self._pending:
             return []
         self._looked = now
-        totals = state.totals()
-        scores = totals.scores.round(_DIGITS)
-        scopes, episodes = best(scores, self._members_now(state))
-        places = np.empty(len(episodes), _FIGURES)
-        places["episode"], places["score"] = episodes, scores[episodes]
-        places["plays"], places["recent"] = totals.plays[episodes], totals.recent[episodes]
-        places["usual"] = totals.usual[episodes].round(_DIGITS)
-        numbers, starts = np.unique(scopes, return_index=True)
-        ends = np.append(starts, len(places))[1:]
-        rankings = {
-            scope: places[first:end]
-            for scope, first, end in zip(numbers.tolist(), starts, ends, strict=True)
-        }
+        rankings = self._rankings(state)
+        ranked = {self._scopes.names[scope] for scope in rankings}
+        emptied = sorted(state.told - ranked)
+        self._told = {scope: told for scope, told in self._told.items() if scope in rankings}
         due = self._due(rankings)
-        for scope, ranking in due.items():
+        for scope in due:
             self._told.pop(scope, None)
-            self._told[scope] = ranking.tobytes()
-        emptied = [scope for scope in self._told if scope not in rankings]
-        for scope in emptied:
-            del self._told[scope]
+            self._told[scope] = rankings[scope].tobytes()
+        state.told = frozenset(state.told & ranked | {self._scopes.names[scope] for scope in due})
         return [
-            *((self._scopes.names[scope], []) for scope in emptied),
-            *((self._scopes.names[scope], _places(due[scope], state.names)) for scope in due),
+            *((scope, []) for scope in emptied),
+            *((self._scopes.names[scope], _places(rankings[scope], state.names)) for scope in due),
         ]
 
-    def _due(self, rankings: Mapping[int, Array]) -> dict[int, Array]:
+    def _due(self, rankings: Mapping[int, Array]) -> list[int]:
         """Those of the changed rankings whose turn it is."""
         waiting = {scope: turn for turn, scope in enumerate(self._told)}
         changed = [
@@ -181,7 +176,23 @@ class Board:
         self._pending = len(changed) > TOLD_AT_ONCE
         narrow = self._scopes.narrow
         changed.sort(key=lambda scope: (scope in narrow, waiting.get(scope, -1)))
-        return {scope: rankings[scope] for scope in changed[:TOLD_AT_ONCE]}
+        return changed[:TOLD_AT_ONCE]
+
+    def _rankings(self, state: TrendingState) -> dict[int, Array]:
+        """The places of every scope that has any."""
+        totals = state.totals()
+        scores = totals.scores.round(_DIGITS)
+        scopes, episodes = best(scores, self._members_now(state))
+        places = np.empty(len(episodes), _FIGURES)
+        places["episode"], places["score"] = episodes, scores[episodes]
+        places["plays"], places["recent"] = totals.plays[episodes], totals.recent[episodes]
+        places["usual"] = totals.usual[episodes].round(_DIGITS)
+        numbers, starts = np.unique(scopes, return_index=True)
+        ends = np.append(starts, len(places))[1:]
+        return {
+            scope: places[first:end]
+            for scope, first, end in zip(numbers.tolist(), starts, ends, strict=True)
+        }
 
     def _members_now(self, state: TrendingState) -> Members:
         now = (len(state.names), state.numbering, self._scopes.version)

@@ -53,7 +53,7 @@ PIECE_ROWS = 100_000
 _COUNTS = ("plays", "new_listeners")
 _SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS, "minutes": MINUTE_BITS, "hours": MINUTE_BITS}
 _LOW = (1 << MINUTE_BITS) - 1
-_CLOCK, _SOURCES = "clock", "sources"
+_CLOCK, _SOURCES, _TOLD = "clock", "sources", "told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,15 @@ class TrendingState:
         self.names = Names()
         self.numbering = 0
         """Counts how often episodes have been given other numbers."""
+        self.told: frozenset[str] = frozenset()
+        """The scopes whose ranking may be out there, for somebody to take it back one day."""
         self._hold = -(-allowed_lateness_s // 60) + SLACK_MINUTES
         self._parts = Parts(_COUNTS)
         self._minutes = KeyedTable(dict.fromkeys(_COUNTS, np.int32))
         self._hours = KeyedTable({"new_listeners": np.int32})
         self._bounds = np.zeros((3, SOURCES), np.int64)
         self._bounds_ms = 0
+        self._told_saved = self.told
 
     @property
     def at(self) -> int:
@@ -194,8 +197,9 @@ class TrendingState:
     def changes(self) -> bytes:
         """Every row that has changed since the last call, and the clocks."""
         rows = {name: table.to_arrow(table.changed()) for name, table in self._tables.items()}
+        told = {} if self.told == self._told_saved else self._told()
         self._forget_changes()
-        return pack({**self._clocks(), **portable(rows, _SHIFTS, self.names)})
+        return pack({**self._clocks(), **told, **portable(rows, _SHIFTS, self.names)})
 
     def snapshot(self) -> list[bytes]:
         """All of it, the clocks first; forgets what has changed, and the numbers not in use."""
@@ -204,7 +208,7 @@ class TrendingState:
         if forget_unused(self.names, self._tables, _SHIFTS) is not None:
             self.numbering += 1
         self._forget_changes()
-        pieces = [pack(self._clocks())]
+        pieces = [pack({**self._clocks(), **self._told()})]
         for name, table in self._tables.items():
             for first in range(0, len(table), PIECE_ROWS):
                 slots = np.arange(first, min(first + PIECE_ROWS, len(table)))
@@ -245,6 +249,10 @@ class TrendingState:
     def _forget_changes(self) -> None:
         for table in self._tables.values():
             table.forget_changes()
+        self._told_saved = self.told
+
+    def _told(self) -> dict[str, pa.RecordBatch]:
+        return {_TOLD: pa.RecordBatch.from_pydict({_TOLD: pa.array(sorted(self.told), "string")})}
 
     def _clocks(self) -> dict[str, pa.RecordBatch]:
         known = np.flatnonzero(self._newest)
@@ -262,6 +270,8 @@ class TrendingState:
             self._bounds_ms = clock.column("bounds_ms")[0].as_py()
             known, *bounds = (column.to_numpy() for column in batches.pop(_SOURCES).columns)
             self._bounds[:, known] = bounds
+        if (told := batches.pop(_TOLD, None)) is not None:
+            self.told = self._told_saved = frozenset(told.column(_TOLD).to_pylist())
         if batches:
             for name, rows in local(batches, _SHIFTS, self.names).items():
                 self._tables[name].load(rows)

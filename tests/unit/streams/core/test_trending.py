@@ -37,13 +37,15 @@ def place(episode_id: str, score: float, plays: int, **others: float) -> dict:
     return {"episode_id": episode_id, "score": score, "plays": plays, **others}
 
 
-def state_of(new_listeners: dict[str, int], state: TrendingState | None = None) -> TrendingState:
-    """Everything new in the minute AT."""
+def state_of(
+    new_listeners: dict[str, int], state: TrendingState | None = None, at: int = AT
+) -> TrendingState:
+    """Everything new in one minute."""
     state = state or TrendingState(900)
     rows = pl.DataFrame(
         {
             "episode_id": list(new_listeners),
-            "bucket": pl.Series([AT * MINUTE_MS] * len(new_listeners)).cast(
+            "bucket": pl.Series([at * MINUTE_MS] * len(new_listeners)).cast(
                 pl.Datetime("ms", "UTC")
             ),
             "source_partition": 0,
@@ -61,7 +63,8 @@ def test_every_scope_has_its_best_places() -> None:
     scopes.put("pi:003", ["Tv", "News", "Tv"], "en-us")
     scopes.put("pi:004", ["Tv"], "")
     scopes.put("pi:999", ["Music"], "de")
-    rankings = dict(Board(scopes).changes(state_of({f"pi:{n:03}": n for n in range(PLACES + 10)})))
+    state = state_of({f"pi:{n:03}": n for n in range(PLACES + 10)})
+    rankings = dict(Board(scopes, state).changes(state))
     assert set(rankings) == {
         ALL,
         "category:Tv",
@@ -95,7 +98,8 @@ def test_a_board_tells_what_has_changed() -> None:
     scopes = Scopes()
     scopes.put("pi:1", ["Tv"], "")
     scopes.put("pi:2", ["News"], "")
-    board, state = Board(scopes), state_of({"pi:1": 2, "pi:2": 1})
+    state = state_of({"pi:1": 2, "pi:2": 1})
+    board = Board(scopes, state)
     assert {scope for scope, _ in board.changes(state)} == {ALL, "category:Tv", "category:News"}
     assert board.changes(state) == []
     state_of({"pi:2": 5}, state)
@@ -112,13 +116,35 @@ def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) 
     scopes = Scopes()
     for number in range(4):
         scopes.put(f"pi:{number}", ["Tv"], f"l{number}")
-    board, state = Board(scopes), state_of({f"pi:{n}": n + 1 for n in range(4)})
+    state = state_of({f"pi:{n}": n + 1 for n in range(4)})
+    board = Board(scopes, state)
     told = []
     while changes := board.changes(state):
         assert len(changes) <= 3
         told += [scope for scope, _ in changes]
     assert len(told) == len(set(told)) == 10
     assert all("|" in scope for scope in told[6:])
+
+
+def test_a_ranking_that_was_told_is_taken_back_after_a_restart() -> None:
+    """Whether the state was saved after it was told (News) or before (Tv)."""
+    scopes = Scopes()
+    scopes.put("pi:1", ["Tv"], "")
+    scopes.put("pi:2", ["News"], "")
+    state = state_of({"pi:2": 1})
+    Board(scopes, state).changes(state)
+    state_of({"pi:1": 1}, state)
+    saved = state.changes()
+    Board(scopes, state).changes(state)
+
+    restored = TrendingState(900)
+    restored.load_changes(saved)
+    assert restored.told == {ALL, "category:News"}
+    board = Board(scopes, restored)
+    state_of({"pi:3": 1}, restored, at=AT + 7 * 60)
+    told = board.changes(restored)
+    assert [scope for scope, places in told if not places] == ["category:News", "category:Tv"]
+    assert [place["episode_id"] for place in dict(told)[ALL]] == ["pi:3"]
 
 
 def test_merging_brings_partitions_to_one_time() -> None:
