@@ -159,7 +159,7 @@ def test_crashes_and_repeats_change_neither_rankings_nor_alerts(tmp_path: Path) 
                 for source in range(SOURCES)
             ]
             windows.add(*[counts[n] for n in chance.sample(range(len(counts)), len(counts))])
-            if crashes and minute % 7 == 0:
+            if crashes and minute % 13 == 0:
                 windows.again(minute % 11)
                 runtime.run(max_batch=1 + minute % 5)
                 for stage in STAGES:
