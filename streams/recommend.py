@@ -22,7 +22,7 @@ from streams.core.items import Items
 from streams.core.listeners import Event, Listener
 from streams.core.reasons import explain
 from streams.core.scoring import Parts, mean_weights, profile, recommend
-from streams.core.trending import merge_scopes
+from streams.core.trending import is_of_a_language, merge_scopes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class References:
         self.items = Items()
         self.weights: Parts = mean_weights([])
         self._context = context
-        self._rankings: dict[tuple[str, int], dict[str, Any]] = {}
+        self._rankings: dict[str, dict[int, dict[str, Any]]] = {}
         self._blends: dict[int, dict[str, Any]] = {}
         self._content_ms: int | None = None
         context.broadcast("episode-metadata", self._each(self._episode, self.items.drop_episode))
@@ -116,17 +116,27 @@ class References:
             self._content_ms = message.timestamp_ms
 
     def _trending(self, messages: Sequence[Message]) -> None:
-        for _, record in self._records(messages):
-            self._rankings[record["scope"], record["source_partition"]] = record
-        by_scope: dict[str, list[dict[str, Any]]] = {}
-        for (scope, _), record in sorted(self._rankings.items()):
-            by_scope.setdefault(scope, []).append(record)
-        self.items.set_trending(
-            {
-                scope: [(p["episode_id"], p["score"]) for p in merge_scopes(records)]
-                for scope, records in by_scope.items()
-            }
-        )
+        changed = set()
+        # The key begins with the scope; there may be hundreds that nobody asks for here.
+        keys = [(message.key or b"").decode(errors="replace") for message in messages]
+        wanted = [
+            message
+            for message, key in zip(messages, keys, strict=True)
+            if not is_of_a_language(key)
+        ]
+        for _, record in self._records(wanted):
+            self._rankings.setdefault(record["scope"], {})[record["source_partition"]] = record
+            changed.add(record["scope"])
+        if changed:
+            self.items.set_trending(
+                {
+                    scope: [
+                        (place["episode_id"], place["score"])
+                        for place in merge_scopes(self._rankings[scope].values())
+                    ]
+                    for scope in changed
+                }
+            )
 
     def _blend(self, messages: Sequence[Message]) -> None:
         for _, record in self._records(messages):

@@ -192,14 +192,16 @@ class Items:
         )
 
     def set_trending(self, scopes: Mapping[str, Iterable[tuple[str, float]]]) -> None:
-        """The merged ranking of each scope: (episode_id, score), scores scaled to 1 at the top."""
+        """Replace the merged rankings of these scopes: (episode_id, score), scaled to 1 at the
+        top. Only the overall ranking and those of categories are used."""
         scaled = {scope: self._scaled(ranking) for scope, ranking in scopes.items()}
-        self.overall = scaled.pop(ALL, {})
-        self.by_category = {
+        self.overall = scaled.pop(ALL, self.overall)
+        by_category = self.by_category | {
             scope.removeprefix(CATEGORY_PREFIX): ranking
-            for scope, ranking in sorted(scaled.items())
+            for scope, ranking in scaled.items()
             if scope.startswith(CATEGORY_PREFIX)
         }
+        self.by_category = dict(sorted(by_category.items()))
 
     def _scaled(self, ranking: Iterable[tuple[str, float]]) -> dict[int, float]:
         scores = {self.row(episode_id): score for episode_id, score in ranking if score > 0}

@@ -51,6 +51,11 @@ def both_scope(category: str, language: str) -> str:
     return f"{category_scope(category)}|{language_scope(language)}"
 
 
+def is_of_a_language(scope: str) -> bool:
+    """Whether a scope holds the episodes of one language only."""
+    return scope.startswith(language_scope("")) or f"|{language_scope('')}" in scope
+
+
 class Scopes:
     """Which scopes each episode is in: all, its categories, its language, and both at once."""
 

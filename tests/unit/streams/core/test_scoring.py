@@ -127,6 +127,15 @@ def test_a_category_ranking_counts_for_those_who_hear_it(items):
     assert all(place.parts.trending == 0.0 for place in science)
 
 
+def test_a_ranking_stays_until_its_scope_has_another(items):
+    items.set_trending({"all": [("e:5", 8.0)], "category:History": [("e:0", 3.0)]})
+    items.set_trending({"category:History": [("e:1", 3.0)]})
+    items.set_trending({"language:en": [("e:2", 9.0)], "category:Art": []})
+    assert [items.ids[row] for row in items.overall] == ["e:5"]
+    assert list(items.by_category) == ["Art", "History"]
+    assert [items.ids[row] for row in items.by_category["History"]] == ["e:1"]
+
+
 def test_equals_go_by_date_then_by_id():
     items = Items()
     for number, day in ((3, 1), (1, 1), (2, 5), (4, 1)):

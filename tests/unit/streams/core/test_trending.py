@@ -15,6 +15,7 @@ from streams.core.trending import (
     Board,
     Scopes,
     best,
+    is_of_a_language,
     merge_scopes,
 )
 from streams.core.trending_state import HALF_LIFE_MINUTES, TrendingState
@@ -84,6 +85,11 @@ def test_every_scope_has_its_best_places() -> None:
         "usual": 0.0,
         "rise": 4.0,
     }
+
+
+def test_a_scope_tells_whether_it_is_of_a_language() -> None:
+    assert not any(map(is_of_a_language, (ALL, "category:Tv", "category:A|B")))
+    assert all(map(is_of_a_language, ("language:en", "category:Tv|language:en")))
 
 
 def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None:
