@@ -22,6 +22,7 @@ from streams.core.audience import MINUTE_MS
 from streams.core.engagement import Engagement
 from streams.core.episode_days import day_rows, retention_rows
 from streams.core.event_rows import event_rows
+from streams.core.reach import audience_rows
 from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
 from streams.core.windows import Targets, history_messages, late_rows, window_rows
 
@@ -35,6 +36,8 @@ SHARE_OF_TIME = 0.1
 """Publishing takes at most this share of the time: where there is much, it is less often."""
 
 _MESSAGE_ROWS = 50_000
+_AUDIENCE_ROWS = 5_000
+"""Fewer, because each has a sketch of up to 2 KB."""
 
 
 def register(context: Context) -> None:
@@ -119,12 +122,19 @@ class Tracker:
         """Send what nothing can change any more, and drop what nobody looks at any more."""
         history = window_rows(state, partition, closed)
         days = state.days_over()
-        finished = _day_messages(state, partition, days, final=True) if days.size else []
+        finished = self._finished_days(partition, state, days) if days.size else []
         state.drop_days()
         state.drop_old()
         for rows in history_messages(history):
             await self._context.send("engagement-history", rows, partition=partition)
         await self._send_days(partition, finished)
+
+    def _finished_days(
+        self, partition: int, state: Engagement, days: np.ndarray
+    ) -> list[tuple[str, pl.DataFrame]]:
+        audience = audience_rows(state, partition, days, self._scopes_of(partition, state))
+        messages = _day_messages(state, partition, days, final=True)
+        return messages + [("audience-days", r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
 
     # -- publishing ----------------------------------------------------------------------------
 

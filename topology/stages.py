@@ -69,6 +69,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "rolling-windows",
                 "episode-days",
                 "episode-retention",
+                "audience-days",
                 "late-events",
                 "table-progress",
             ),

@@ -108,6 +108,17 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             max_message_bytes=16 * MEGABYTE,
         ),
         Topic(
+            "audience-days",
+            "Distinct listeners of every episode, show and category on a finished UTC day, with a "
+            "sketch that unites days: one message or several that follow each other per source "
+            "partition and day, days in ascending order.",
+            key="none; partition = the source partition",
+            schema="audience_day",
+            format="arrow",
+            partitions=event_partitions,
+            max_message_bytes=16 * MEGABYTE,
+        ),
+        Topic(
             "late-events",
             "Events that came too late for the live tables; history has them all the same. An "
             "event may be here twice: its partition and offset tell.",

@@ -231,6 +231,10 @@ class Engagement:
         keys = self.heard.keys
         return (keys >> _EPISODE_SHIFT) & _EPISODE_MASK, keys & _DAY_MASK
 
+    def heard_users(self) -> np.ndarray:
+        """The listener, by number, of the rows of ``heard``."""
+        return self.heard.keys >> _USER_SHIFT
+
     # -- state ---------------------------------------------------------------------------------
 
     def _tables(self) -> dict[str, KeyedTable]:

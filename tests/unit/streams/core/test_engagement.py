@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import columnar
-from streams.core import episode_days, rolling, windows
+from streams.core import episode_days, reach, rolling, windows
 from streams.core.audience import MINUTE_MS
 from streams.core.engagement import Engagement
 from streams.core.event_rows import event_rows
@@ -88,6 +88,7 @@ class Run:
         self.history: list[dict] = []
         self.days: dict[tuple, dict] = {}
         self.retention: dict[tuple, dict] = {}
+        self.audience: list[dict] = []
         self.late: set[int] = set()
 
     def feed(self, rows: list[Row], how: str) -> None:
@@ -101,6 +102,8 @@ class Run:
             self.history += windows.window_rows(self.state, 2, closed).to_dicts()
             over = self.state.days_over()
             self.publish_days(over, final=True)
+            if over.size:
+                self.audience += reach.audience_rows(self.state, 2, over, scopes(self)).to_dicts()
             self.state.drop_days()
             self.state.drop_old()
         self.publish_days(self.state.days_over(), final=False)
@@ -123,6 +126,14 @@ class Run:
         self.state.load_snapshot(self.pieces)
         for value in self.changes:
             self.state.load_changes(value)
+
+
+def scopes(run: Run) -> rolling.Scopes:
+    catalogue = {
+        name: rolling.Show(show["show_id"], tuple(show["categories"]))
+        for name, show in EPISODES.items()
+    }
+    return rolling.scopes_of(run.state.episodes.all(), catalogue)
 
 
 def run(rows: list[Row], parts: list[tuple[int, str]]) -> Run:
@@ -160,6 +171,28 @@ def test_every_table_is_what_plain_python_says(log: list[tuple], parts: list[tup
     check(history, tables.history(verdicts, LATENESS))
     check(done.days, tables.days(verdicts, LATENESS))
     check(done.retention, tables.retention(verdicts, LATENESS))
+    audience = {(row["kind"], row["scope"], row["day"]): row for row in done.audience}
+    assert len(audience) == len(done.audience)
+    expected = audience_of(verdicts)
+    assert {key: row["listeners"] for key, row in audience.items()} == {
+        key: len(users) for key, users in expected.items()
+    }
+    assert all(reach.reach([r["sketch"]]).listeners == r["listeners"] for r in done.audience)
+
+
+def audience_of(verdicts: list[tables.Verdict]) -> dict[tuple, set[str]]:
+    """Kind, scope and finished day -> its listeners."""
+    found: dict[tuple, set[str]] = {}
+    over = tables.watermark_of(verdicts) - LATENESS
+    for verdict in verdicts:
+        if verdict.listening and tables.end_of(verdict.day) <= over:
+            show = EPISODES.get(verdict.row.episode, {"show_id": None, "categories": []})
+            places = [("all", ""), ("episode", verdict.row.episode)]
+            places += [("show", show["show_id"])] if show["show_id"] else []
+            places += [("category", name) for name in show["categories"]]
+            for place in places:
+                found.setdefault((*place, verdict.day), set()).add(verdict.row.user)
+    return found
 
 
 @settings(max_examples=300, deadline=None)
@@ -171,12 +204,7 @@ def test_rolling_windows_are_what_plain_python_says(
     verdicts = tables.judge(rows, LATENESS)
     done = run(rows, parts)
     at = done.state.watermark // MINUTE_MS + ahead
-    catalogue = {
-        name: rolling.Show(show["show_id"], tuple(show["categories"]))
-        for name, show in EPISODES.items()
-    }
-    scopes = rolling.scopes_of(done.state.episodes.all(), catalogue)
-    found = rolling.rolling_rows(done.state, 2, at, scopes)
+    found = rolling.rolling_rows(done.state, 2, at, scopes(done))
     table = {(r["kind"], r["scope"], r["minutes"]): r for r in found.to_dicts()}
     assert len(table) == found.height
     when = datetime.fromtimestamp(at * 60, UTC)
