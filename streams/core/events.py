@@ -150,8 +150,9 @@ class BlockDecoder:
         buffer = BytesIO()
         fastavro.writer(buffer, schema, [], sync_marker=_SYNC)
         self._header = buffer.getvalue()
-        self._sizes = [_shortest(name, avro).alias(name) for name, avro in fields]
-        self._nullable = {name for name, avro in fields if isinstance(avro, list)}
+        self._fields, self._numbers = fields, _numbers(fields)
+        nullable = [name for name, avro in fields if isinstance(avro, list)]
+        self._present = [pl.col(name).is_not_null().cast(pl.Int64) for name in nullable]
         self._columns = _as_read({field["name"]: field["type"] for field in writer["fields"]})
 
     def decode(self, values: Sequence[bytes | None]) -> pl.DataFrame:
@@ -165,16 +166,16 @@ class BlockDecoder:
         file = b"".join((start, *messages, _SYNC))
         try:
             raw = pl.read_avro(BytesIO(file))
-            frame, sizes = raw.select_seq(*self._columns), raw.select_seq(*self._sizes)
+            frame = raw.select_seq(self._columns)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise BlockError(str(error)) from error
-        self._compare(sizes, file, len(start) + np.cumsum(lengths), lengths)
+        self._compare(raw, file, len(start) + np.cumsum(lengths), lengths)
         if frame["kind"].null_count():
             raise BlockError("an event has a kind that is not ours")
         return frame
 
     def _compare(
-        self, sizes: pl.DataFrame, file: bytes, ends: np.ndarray, lengths: np.ndarray
+        self, raw: pl.DataFrame, file: bytes, ends: np.ndarray, lengths: np.ndarray
     ) -> None:
         """Raise BlockError unless every row is what its own message says, and all of it.
 
@@ -182,18 +183,26 @@ class BlockDecoder:
         """
         place = ends - lengths + HEADER_SIZE
         begins = []
-        for column in sizes:
-            if column.name in self._nullable:
+        numbers = raw.select_seq(self._numbers)
+        present = raw.select_seq(self._present)
+        for name, avro in self._fields:
+            number = numbers[name].to_numpy()
+            sizes = _shortest(number)
+            if "string" in avro:
+                sizes += number
+            if isinstance(avro, list):
                 begins.append(place)
-            place = place + column.to_numpy()
+                sizes *= present[name].to_numpy()
+                sizes += 1
+            place = place + sizes
         if not np.array_equal(place, ends):
             raise BlockError("rows and messages do not coincide")
+        if not begins:
+            return
         # polars takes any branch of a union that is not the value's for the null.
-        content = np.frombuffer(file, np.uint8)
-        for begin in begins:
-            branches = content[begin]
-            if np.any((branches != _NULL_BRANCH) & (branches != _VALUE_BRANCH)):
-                raise BlockError("a union has no such branch")
+        branches = np.frombuffer(file, np.uint8)[np.stack(begins, axis=1)]
+        if np.any((branches != _NULL_BRANCH) & (branches != _VALUE_BRANCH)):
+            raise BlockError("a union has no such branch")
 
 
 def _plain(avro: Any) -> Any:
@@ -222,23 +231,24 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _shortest(name: str, avro: Any) -> pl.Expr:
-    """Bytes of the shortest Avro encoding of each value of a column."""
-    column = pl.col(name)
-    if isinstance(avro, list):
-        return 1 + _shortest(name, avro[1]).fill_null(0)
-    if avro == "string":
-        length = column.str.len_bytes().cast(pl.Int64)
-        return length + _varint_size(2 * length)
-    number = column.cast(pl.Int64)
-    # The complement of a negative number, which cannot overflow, doubled in 64 bits unsigned.
-    zigzag = pl.when(number < 0).then(-1 - number).otherwise(number).cast(pl.UInt64) * 2
-    return _varint_size(zigzag + (number < 0).cast(pl.UInt64))
+def _numbers(fields: Sequence[tuple[str, Any]]) -> list[pl.Expr]:
+    """Of each field the number that its encoding begins with: a string's is its length."""
+    numbers = []
+    for name, avro in fields:
+        column = pl.col(name)
+        if "string" in avro:
+            column = column.str.len_bytes()
+        numbers.append(column.cast(pl.Int64).fill_null(0))
+    return numbers
 
 
-def _varint_size(number: pl.Expr) -> pl.Expr:
-    bits = 64 - (number.cast(pl.UInt64) | 1).bitwise_leading_zeros().cast(pl.Int64)
-    return (bits + 6) // 7
+def _shortest(numbers: np.ndarray) -> np.ndarray:
+    """Bytes of the shortest encoding of each number: zigzag, seven bits a byte."""
+    zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
+    sizes = np.ones(len(numbers), np.int64)
+    for bits in range(7, int(zigzag.max(initial=0)).bit_length(), 7):
+        sizes += zigzag >= np.uint64(1 << bits)
+    return sizes
 
 
 def _as_read(written: dict[str, Any]) -> list[pl.Expr]:
