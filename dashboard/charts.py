@@ -18,6 +18,10 @@ COLOURS = {
     "trending": "#f59e0b",
     "popularity": "#94a3b8",
     "blend": "#4f46e5",
+    "listeners": "#a5b4fc",
+    "engaged": "#4f46e5",
+    "downloads": "#4f46e5",
+    "streams": "#0d9488",
 }
 PARTS = ("als", "content", "trending")
 METRIC_NAMES = {
@@ -72,6 +76,117 @@ def heard_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) -> 
         interpolate="monotone", line={"color": colour, "strokeWidth": 2}, fillOpacity=0.15
     )
     return _with_running(base, area, counts, running).properties(height=_PANEL_HEIGHT)
+
+
+def scope_bars(scopes: pl.DataFrame) -> Chart:
+    """Distinct listeners of each scope as bars, the engaged ones among them in front.
+
+    ``scopes`` as from ``live_tables.rolling``, best first.
+    """
+    numbered = scopes.with_row_index("place", 1).with_columns(
+        label=pl.format("{}. {}", "place", "title")
+    )
+    kinds = ["listeners", "engaged"]
+    long = numbered.unpivot(
+        on=kinds, index=["place", "label"], variable_name="kind", value_name="distinct"
+    )
+    base = alt.Chart(long).encode(
+        x=alt.X("distinct:Q", title="distinct listeners", stack=None, axis=_whole_axis()),
+        y=alt.Y(
+            "label:N",
+            sort=alt.EncodingSortField("place", op="min"),
+            title=None,
+            axis=alt.Axis(labelLimit=165, labelOverlap=False, ticks=False, domain=False),
+        ),
+        color=_colour("kind", kinds, "square"),
+        tooltip=[
+            alt.Tooltip("label:N", title="scope"),
+            alt.Tooltip("kind:N"),
+            alt.Tooltip("distinct:Q", format=","),
+        ],
+    )
+    # two layers, so that a few engaged ones are never hidden behind the listeners
+    bars = (
+        base.transform_filter(f"datum.kind == '{kind}'").mark_bar(
+            height={"band": 0.62}, cornerRadiusEnd=2
+        )
+        for kind in kinds
+    )
+    return alt.layer(*bars).properties(height=30 * max(len(scopes), 1) + 60)
+
+
+def days_of_episode(days: pl.DataFrame) -> Chart:
+    """Downloads and streams a day, side by side."""
+    kinds = ["downloads", "streams"]
+    long = days.unpivot(on=kinds, index="day", variable_name="kind", value_name="count")
+    return (
+        alt.Chart(long)
+        .mark_bar(cornerRadiusEnd=2)
+        .encode(
+            x=alt.X(
+                "utcyearmonthdate(day):O",
+                title="day, UTC",
+                axis=alt.Axis(
+                    grid=False, labelOverlap=True, labelAngle=0, format="%b %d", ticks=False
+                ),
+            ),
+            xOffset=alt.XOffset("kind:N", sort=kinds),
+            y=alt.Y("count:Q", title="downloads, streams", axis=_whole_axis()),
+            color=_colour("kind", kinds, "square"),
+            tooltip=[
+                alt.Tooltip("utcyearmonthdate(day):O", title="day", format="%Y-%m-%d"),
+                alt.Tooltip("kind:N"),
+                alt.Tooltip("count:Q", format=","),
+            ],
+        )
+        .properties(height=_PANEL_HEIGHT)
+    )
+
+
+def retention(curve: pl.DataFrame, drops: pl.DataFrame) -> Chart:
+    """Share of the listeners who heard each minute, and a rule at each drop-off.
+
+    ``curve`` and ``drops`` as from ``dashboard.retention``.
+    """
+    colour = COLOURS["completes"]
+    x = alt.X("minute:Q", title="minute of the episode", axis=_whole_axis(grid=False))
+    y = alt.Y(
+        "share:Q",
+        title="share of the listeners",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=_axis("%"),
+    )
+    area = (
+        alt.Chart(curve)
+        .mark_area(
+            interpolate="step-after",
+            line={"color": colour, "strokeWidth": 2},
+            color=colour,
+            fillOpacity=0.15,
+        )
+        .encode(
+            x=x,
+            y=y,
+            tooltip=[
+                alt.Tooltip("minute:Q"),
+                alt.Tooltip("share:Q", format=".0%"),
+                alt.Tooltip("listeners:Q", format=","),
+            ],
+        )
+    )
+    rules = (
+        alt.Chart(drops)
+        .mark_rule(color="#e11d48", strokeWidth=1.5, strokeDash=[4, 3])
+        .encode(
+            x="minute:Q",
+            tooltip=[
+                alt.Tooltip("minute:Q"),
+                alt.Tooltip("lost:Q", title="lost", format=","),
+                alt.Tooltip("share:Q", title="share lost", format=".0%"),
+            ],
+        )
+    )
+    return alt.layer(area, rules).properties(height=_PANEL_HEIGHT)
 
 
 def score_parts(items: pl.DataFrame) -> Chart:
@@ -225,7 +340,9 @@ def _time(title: str = "event time, UTC") -> alt.X:
         "at:T",
         title=title,
         scale=alt.Scale(type="utc"),
-        axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8, labelExpr=_CLOCK),
+        axis=alt.Axis(
+            grid=False, labelOverlap=True, tickCount=8, tickMinStep=60_000, labelExpr=_CLOCK
+        ),
     )
 
 
@@ -235,6 +352,19 @@ def _time_tooltip(title: str = "UTC") -> alt.Tooltip:
 
 def _axis(format: str = "~s") -> alt.Axis:
     return alt.Axis(tickCount=5, format=format, gridOpacity=0.5, domain=False, ticks=False)
+
+
+def _whole_axis(grid: bool = True) -> alt.Axis:
+    """An axis of a count: no ticks between whole numbers."""
+    return alt.Axis(
+        tickCount=5,
+        tickMinStep=1,
+        format="~s",
+        grid=grid,
+        gridOpacity=0.5,
+        domain=False,
+        ticks=False,
+    )
 
 
 def _colour(field: str, names: list[str], symbol: str = "stroke") -> alt.Color:

@@ -7,7 +7,7 @@ Nothing here writes. Times are UTC. The aggregations keep to ``$match``, ``$grou
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,18 +18,19 @@ from pymongo.database import Database
 from topology.graph import UndeclaredError, get_graph
 
 MINUTE = timedelta(minutes=1)
-COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
+COUNTS = ("impressions", "clicks", "plays", "streams", "completes", "heard_ms")
+"""What adds up over minutes; distinct listeners do not."""
 
 Types = dict[str, pl.DataType | type[pl.DataType]]
 
-_UTC = pl.Datetime("ms", "UTC")
+UTC_TYPE = pl.Datetime("ms", "UTC")
 _COUNT_TYPES: Types = dict.fromkeys(COUNTS, pl.Int64)
 _METRIC_TYPES: Types = {
     "model": pl.String,
     "generation": pl.String,
     "metric": pl.String,
     "value": pl.Float64,
-    "at": _UTC,
+    "at": UTC_TYPE,
 }
 _ITEM_TYPES: Types = {
     "place": pl.Int64,
@@ -42,14 +43,6 @@ _ITEM_TYPES: Types = {
     "trending": pl.Float64,
     "reason": pl.String,
 }
-_TRENDING_TYPES: Types = {
-    "scope": pl.String,
-    "place": pl.Int64,
-    "episode_id": pl.String,
-    "score": pl.Float64,
-    "plays": pl.Int64,
-    "at": _UTC,
-}
 _TITLE_TYPES: Types = {"episode_id": pl.String, "title": pl.String, "show": pl.String}
 _EPISODE_TYPES: Types = {
     "episode_id": pl.String,
@@ -57,7 +50,7 @@ _EPISODE_TYPES: Types = {
     "show": pl.String,
     "categories": pl.List(pl.String),
     "language": pl.String,
-    "published_at": _UTC,
+    "published_at": UTC_TYPE,
     "duration_s": pl.Int64,
     "description": pl.String,
 }
@@ -74,6 +67,10 @@ class Window:
     @property
     def minutes(self) -> int:
         return round((self.end - self.start) / MINUTE)
+
+    def at_least(self, minutes: int) -> Window:
+        """The same, or a longer window with the same end."""
+        return replace(self, start=min(self.start, self.end - minutes * MINUTE))
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def newest_bucket(database: Database) -> datetime | None:
     """The newest minute that holds an event, in event time."""
     windows = collection(database, "engagement_windows")
     for document in windows.find({}, {"bucket": 1}).sort("bucket", -1).limit(1):
-        return _utc(document["bucket"])
+        return in_utc(document["bucket"])
     return None
 
 
@@ -109,7 +106,7 @@ def newest_update(database: Database) -> datetime | None:
     """When the newest event that has reached a recommendation was logged (the broker's clock)."""
     lists = collection(database, "final_recommendations")
     for document in lists.find({}, {"updated_at": 1}).sort("updated_at", -1).limit(1):
-        return _utc(document.get("updated_at"))
+        return in_utc(document.get("updated_at"))
     return None
 
 
@@ -136,16 +133,17 @@ def counts_over_time(database: Database, window: Window, every_minutes: int = 1)
         [{"$match": _within(window)}, {"$group": {"_id": "$bucket", **_SUMS}}]
     )
     counted = pl.DataFrame(
-        [{**row, "at": _utc(row["_id"])} for row in rows], schema={"at": _UTC, **_COUNT_TYPES}
+        [{**row, "at": in_utc(row["_id"])} for row in rows], schema={"at": UTC_TYPE, **_COUNT_TYPES}
     )
     every = timedelta(minutes=every_minutes)
     start = window.end - every * -(-window.minutes // every_minutes)
     spans = pl.select(
         at=pl.datetime_range(start, window.end, every, closed="left", time_unit="ms")
-    ).with_columns(pl.col("at").cast(_UTC))
-    elapsed = (pl.col("at") - pl.lit(start, dtype=_UTC)).dt.total_minutes()
+    ).with_columns(pl.col("at").cast(UTC_TYPE))
+    elapsed = (pl.col("at") - pl.lit(start, dtype=UTC_TYPE)).dt.total_minutes()
     counted = counted.with_columns(
-        at=pl.lit(start, dtype=_UTC) + pl.duration(minutes=elapsed // every_minutes * every_minutes)
+        at=pl.lit(start, dtype=UTC_TYPE)
+        + pl.duration(minutes=elapsed // every_minutes * every_minutes)
     )
     summed = counted.group_by("at").agg(pl.col(COUNTS).sum())
     return spans.join(summed, on="at", how="left").with_columns(pl.col(COUNTS).fill_null(0))
@@ -163,45 +161,12 @@ def active_episodes(database: Database, window: Window) -> int:
     return int(next(iter(rows), {"episodes": 0})["episodes"])
 
 
-def top_episodes(database: Database, window: Window, limit: int = 12) -> pl.DataFrame:
-    """The episodes with the most plays: ``episode_id``, ``title``, ``show`` and COUNTS."""
-    rows = collection(database, "engagement_windows").aggregate(
-        [
-            {"$match": _within(window)},
-            {"$group": {"_id": "$episode_id", **_SUMS}},
-            {"$sort": {"plays": -1, "heard_ms": -1, "_id": 1}},
-            {"$limit": limit},
-        ]
-    )
-    counted = pl.DataFrame(
-        [{**row, "episode_id": row["_id"]} for row in rows],
-        schema={"episode_id": pl.String, **_COUNT_TYPES},
-    )
-    return _with_titles(database, counted)
-
-
-def trending(database: Database, limit: int = 12) -> pl.DataFrame:
-    """The ranking of every scope: ``scope``, ``place``, ``title``, ``show``, ``score``, ``plays``.
-
-    ``all`` comes first, then the categories by name.
-    """
-    rows = [
-        {**episode, "scope": document["_id"], "place": place, "at": _utc(document.get("at"))}
-        for document in collection(database, "trending_episodes").find()
-        for place, episode in enumerate(document.get("episodes", [])[:limit], start=1)
-    ]
-    ranked = pl.DataFrame(rows, schema=_TRENDING_TYPES).sort(
-        pl.col("scope") != "all", "scope", "place"
-    )
-    return _with_titles(database, ranked)
-
-
 def listeners(database: Database, limit: int = 200) -> pl.DataFrame:
     """Whose lists changed last: ``user_id`` and ``updated_at``, newest first."""
     lists = collection(database, "final_recommendations")
     found = lists.find({}, {"updated_at": 1}).sort("updated_at", -1).limit(limit)
-    rows = [{"user_id": d["_id"], "updated_at": _utc(d.get("updated_at"))} for d in found]
-    return pl.DataFrame(rows, schema={"user_id": pl.String, "updated_at": _UTC})
+    rows = [{"user_id": d["_id"], "updated_at": in_utc(d.get("updated_at"))} for d in found]
+    return pl.DataFrame(rows, schema={"user_id": pl.String, "updated_at": UTC_TYPE})
 
 
 def recommendation(database: Database, user_id: str) -> Recommendation | None:
@@ -216,7 +181,7 @@ def recommendation(database: Database, user_id: str) -> Recommendation | None:
     return Recommendation(
         user_id=user_id,
         generation=document.get("generation") or "",
-        updated_at=_utc(document.get("updated_at")),
+        updated_at=in_utc(document.get("updated_at")),
         caused_by=document.get("caused_by") or "",
         items=pl.DataFrame(rows, schema=_ITEM_TYPES),
     )
@@ -225,7 +190,7 @@ def recommendation(database: Database, user_id: str) -> Recommendation | None:
 def model_metrics(database: Database, limit: int = 5000) -> pl.DataFrame:
     """The newest ``limit`` figures, oldest first: model, generation, metric, value, at."""
     found = collection(database, "model_metrics").find().sort("at", -1).limit(limit)
-    rows = [{**document, "at": _utc(document.get("at"))} for document in found]
+    rows = [{**document, "at": in_utc(document.get("at"))} for document in found]
     return pl.DataFrame(rows, schema=_METRIC_TYPES).sort("at", "model", "metric")
 
 
@@ -280,7 +245,7 @@ def catalogue(
             **document,
             "episode_id": document["_id"],
             "show": document.get("show_title"),
-            "published_at": _utc(document.get("published_at")),
+            "published_at": in_utc(document.get("published_at")),
         }
         for document in found
     ]
@@ -306,7 +271,7 @@ def _within(window: Window) -> dict[str, Any]:
     return {"bucket": {"$gte": window.start, "$lt": window.end}}
 
 
-def _with_titles(database: Database, frame: pl.DataFrame) -> pl.DataFrame:
+def with_titles(database: Database, frame: pl.DataFrame) -> pl.DataFrame:
     """``frame`` with ``title`` and ``show``; an episode not downloaded yet goes by its id."""
     known = titles(database, frame["episode_id"].unique().to_list())
     return frame.join(known, on="episode_id", how="left", maintain_order="left").with_columns(
@@ -314,7 +279,7 @@ def _with_titles(database: Database, frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _utc(value: datetime | None) -> datetime | None:
+def in_utc(value: datetime | None) -> datetime | None:
     """A BSON date, which a client that is not tz_aware gives without its zone."""
     if value is None:
         return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from dashboard import history, queries, sources
+from dashboard import charts, history, live_tables, queries, sources
+from dashboard.retention import drop_offs, retention_curve
 
 LIMIT = 300
+DAYS = 30
 TABLES = ("transcripts", "user_vs_episode_daily")
 
 
@@ -37,6 +39,12 @@ def read_transcript(episode_id: str) -> str | None:
     return history.transcript_text(opened, episode_id) if opened.has("transcripts") else None
 
 
+@st.cache_data(ttl=5, show_spinner=False)
+def read_days(episode_id: str) -> pl.DataFrame:
+    """The episode's newest days."""
+    return live_tables.episode_days(sources.database(), episode_id, DAYS)
+
+
 def show_numbers(total: int, transcripts: pl.DataFrame | None) -> None:
     """The size of the catalogue and of its transcripts."""
     columns = st.columns(4)
@@ -64,12 +72,59 @@ def show_episode(episode: dict[str, object]) -> None:
         st.text(f"{episode['title']}  ·  {episode['show'] or ''}")
         if episode["description"]:
             st.text(str(episode["description"]))
+        show_listening(str(episode["episode_id"]))
         with sources.delta_answers():
             said = read_transcript(str(episode["episode_id"]))
         if said:
             st.text_area("Transcript", said, height=220, disabled=True)
         else:
             st.caption("No transcript.")
+
+
+def show_listening(episode_id: str) -> None:
+    """How often the episode is heard, day by day, and how far into it."""
+    with sources.mongo_answers():
+        days = read_days(episode_id)
+    if days.is_empty():
+        st.caption("Nobody has heard it yet.")
+        return
+    show_totals(days)
+    left, right = st.columns(2)
+    with left.container(border=True, height="stretch"):
+        st.markdown("**Downloads and streams per day**")
+        st.altair_chart(charts.days_of_episode(live_tables.without_gaps(days)), key="days")
+    with right.container(border=True, height="stretch"):
+        st.markdown("**How far it is heard**")
+        curve = retention_curve(days)
+        if curve.is_empty():
+            st.caption("No listening has been reported yet.")
+            return
+        drops = drop_offs(curve)
+        st.altair_chart(charts.retention(curve, drops), key="retention")
+        told = [
+            f"minute {row['minute']} ({row['share']:.0%} left, {row['left']:.0%} went on)"
+            for row in drops.iter_rows(named=True)
+        ]
+        st.caption(f"Largest drop-offs: {', '.join(told)}." if told else "Nobody left early.")
+
+
+def show_totals(days: pl.DataFrame) -> None:
+    """The sums of the days."""
+    totals = {name: int(days[name].sum()) for name in live_tables.DAY_COUNTS}
+    span = f"{len(days)} day{'' if len(days) == 1 else 's'} with events, at most {DAYS}."
+    shown = (
+        (
+            "Downloads",
+            f"{totals['downloads']:,}",
+            f"Distinct listeners of each day, added up over {span} Known bots are left out.",
+        ),
+        ("Streams", f"{totals['streams']:,}", "Sessions that got to 60 seconds heard."),
+        ("Engaged", f"{totals['engaged']:,}", "Sessions that got to 20 minutes or 40 % of it."),
+        ("Completes", f"{totals['completes']:,}", "Times heard to the end."),
+        ("Hours heard", f"{totals['heard_ms'] / 3_600_000:,.1f}", "Audio heard, hours."),
+    )
+    for column, (label, value, help_text) in zip(st.columns(len(shown)), shown, strict=True):
+        column.metric(label, value, border=True, help=help_text)
 
 
 @st.fragment(run_every=10)

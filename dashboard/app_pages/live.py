@@ -7,48 +7,62 @@ from datetime import datetime
 
 import polars as pl
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import charts, queries, sources
+from dashboard import charts, live_tables, queries, sources
+from topology.settings import get_settings
 
-WINDOWS = {"5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
-SCOPE_NAMES = {"all": "Everything"}
+WINDOWS = {"1 min": 1, "5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
+KINDS = {"Episodes": "episode", "Shows": "show", "Categories": "category"}
+# one minute makes no line
+SHORTEST_CHART_MINUTES = 5
+BARS = 10
+DIRECTIONS = {"rise": "▲ rise", "fall": "▼ fall"}
 
 
 @dataclass(frozen=True)
 class View:
-    """One answer: everything on the page, read together."""
+    """Everything that happened in the window, minute by minute; ``counts`` may reach back more."""
 
     window: queries.Window
     every_minutes: int
     counts: pl.DataFrame
     active: int
-    top: pl.DataFrame
-    trending: pl.DataFrame
     newest: datetime | None
+
+    def totals(self) -> dict[str, int]:
+        """The sums over the window alone."""
+        within = self.counts.filter(pl.col("at") >= self.window.start)
+        return {name: int(within[name].sum()) for name in queries.COUNTS}
 
 
 def read_view(minutes: int) -> View | None:
-    """Ask MongoDB for the page; None where no event was ever counted."""
+    """Ask MongoDB for the window; None where no event was ever counted."""
     database = sources.database()
     now = sources.now()
     window = queries.rolling_window(database, minutes, now)
     if window is None:
         return None
+    drawn = window.at_least(SHORTEST_CHART_MINUTES)
     every = 1 if minutes <= 60 else 10
     return View(
         window=window,
         every_minutes=every,
-        counts=queries.counts_over_time(database, window, every),
+        counts=queries.counts_over_time(database, drawn, every),
         active=queries.active_episodes(database, window),
-        top=queries.top_episodes(database, window),
-        trending=queries.trending(database),
         newest=queries.newest_update(database) or queries.newest_bucket(database),
     )
 
 
+@st.cache_data(ttl=10, show_spinner=False)
+def read_choices() -> tuple[list[str], list[str]]:
+    """The categories and languages that are ranked."""
+    return live_tables.trending_choices(sources.database())
+
+
 def show_numbers(view: View) -> None:
     """The totals of the window, each with its course over the minutes that are over."""
-    totals = {name: int(view.counts[name].sum()) for name in queries.COUNTS}
+    totals = view.totals()
     over = view.counts if view.window.historic else view.counts[:-1]
     hours = totals["heard_ms"] / 3_600_000
     minutes = totals["heard_ms"] / 60_000
@@ -66,6 +80,12 @@ def show_numbers(view: View) -> None:
             "Times opened.",
         ),
         ("Plays", f"{totals['plays']:,}", share(totals, "plays", "clicks"), "Times started."),
+        (
+            "Streams",
+            f"{totals['streams']:,}",
+            share(totals, "streams", "plays"),
+            "Times a listener's session with an episode got to 60 seconds heard.",
+        ),
         (
             "Completes",
             f"{totals['completes']:,}",
@@ -116,77 +136,180 @@ def share(totals: dict[str, int], part: str, whole: str) -> str | None:
     return f"{totals[part] / totals[whole]:.0%} of {whole}" if totals[whole] else None
 
 
-def show_top(view: View) -> None:
-    """The most played episodes of the window."""
-    st.subheader("Top episodes", anchor=False)
-    if view.top.is_empty():
-        st.caption("No plays within this window.")
+def show_scopes(label: str, minutes: int) -> None:
+    """The rolling window of every episode, show or category, most listeners first."""
+    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
+    head.subheader("Who is heard", anchor=False)
+    with chooser.container(horizontal_alignment="right"):
+        kind = st.segmented_control(
+            "Scope",
+            list(KINDS),
+            default="Episodes",
+            label_visibility="collapsed",
+            required=True,
+            key="kind",
+        )
+    kind = KINDS[kind or "Episodes"]
+    with sources.mongo_answers():
+        found = sources.paced().get(
+            ("rolling", kind, minutes),
+            lambda: live_tables.rolling(sources.database(), kind, minutes),
+        )
+    if found is None or found.scopes.is_empty():
+        head.caption("Nothing was heard within this window.")
         return
-    table = view.top.select(
+    head.caption(
+        f"Distinct listeners of the {label} up to {found.at:%Y-%m-%d %H:%M} UTC, event time. "
+        "Known bots are not counted as listeners."
+    )
+    left, right = st.columns([2, 1])
+    with left:
+        show_scope_table(found.scopes, kind)
+    with right.container(border=True, height="stretch"):
+        st.altair_chart(charts.scope_bars(found.scopes.head(BARS)), key="scopes")
+
+
+def show_scope_table(scopes: pl.DataFrame, kind: str) -> None:
+    """One row a scope."""
+    table = scopes.select(
         "title",
-        "show",
+        *(["show"] if kind == "episode" else []),
+        "listeners",
+        "engaged",
+        "streams",
         "plays",
-        (100 * pl.col("clicks") / pl.col("impressions")).fill_nan(None).alias("ctr"),
-        (100 * pl.col("completes") / pl.col("plays")).fill_nan(None).alias("completion"),
+        "completes",
+        "clicks",
+        "impressions",
         (pl.col("heard_ms") / 3_600_000).alias("hours"),
     )
+
+    def count(name: str, help_text: str, width: int = 58) -> ColumnConfig:
+        return st.column_config.NumberColumn(name, format="localized", width=width, help=help_text)
+
     st.dataframe(
         table,
         hide_index=True,
-        height=458,
+        height=420 if len(table) > 10 else "auto",
         column_config={
-            "title": st.column_config.TextColumn("Episode", width=290),
-            "show": st.column_config.TextColumn("Show", width=120),
-            "plays": st.column_config.ProgressColumn(
-                "Plays",
+            "title": st.column_config.TextColumn(kind.capitalize(), width=195),
+            "show": st.column_config.TextColumn("Show", width=95),
+            "listeners": st.column_config.ProgressColumn(
+                "Listeners",
                 format="localized",
-                width=110,
+                width=92,
                 min_value=0,
-                max_value=max(table["plays"].to_list()),
+                max_value=max(1, *table["listeners"].to_list()),
+                help="Distinct listeners.",
             ),
-            "ctr": st.column_config.NumberColumn(
-                "Clicked", format="%.0f %%", width=68, help="Clicks per impression."
+            "engaged": count(
+                "Engaged", "Of them, who heard 20 minutes or 40 % in one session.", 68
             ),
-            "completion": st.column_config.NumberColumn(
-                "Finished", format="%.0f %%", width=68, help="Completes per play."
-            ),
+            "streams": count("Streams", "Sessions that got to 60 seconds heard.", 64),
+            "plays": count("Plays", "Times started."),
+            "completes": count("Done", "Times heard to the end."),
+            "clicks": count("Clicks", "Times opened."),
+            "impressions": count("Shown", "Times shown.", 60),
             "hours": st.column_config.NumberColumn("Hours", format="%.1f", width=58),
         },
     )
 
 
-def show_trending(view: View) -> None:
-    """The ranking of one scope."""
+def show_trending() -> None:
+    """The ranking of one scope, and why each episode is in it."""
     st.subheader("Trending", anchor=False)
-    scopes = view.trending["scope"].unique(maintain_order=True).to_list()
-    if not scopes:
-        st.caption("No ranking yet: it comes a moment after the first plays.")
-        return
-    scope = st.selectbox(
-        "Scope",
-        scopes,
-        format_func=lambda name: SCOPE_NAMES.get(name, name.removeprefix("category:")),
+    with sources.mongo_answers():
+        categories, languages = read_choices()
+    left, right = st.columns(2)
+    category = left.selectbox(
+        "Category",
+        categories,
+        index=None,
+        placeholder="All categories",
         label_visibility="collapsed",
-        key="scope",
+        key="category",
     )
-    ranked = view.trending.filter(pl.col("scope") == scope)
+    language = right.selectbox(
+        "Language",
+        languages,
+        index=None,
+        placeholder="All languages",
+        label_visibility="collapsed",
+        key="language",
+    )
+    scope = live_tables.scope_name(category, language)
+    with sources.mongo_answers():
+        ranked = sources.paced().get(
+            ("trending", scope), lambda: live_tables.trending(sources.database(), scope)
+        )
+    if ranked.is_empty():
+        st.caption("No ranking: it comes a moment after the first new listeners.")
+        return
+    reasons = [live_tables.why(*row) for row in ranked.select("recent", "usual", "rise").rows()]
     st.dataframe(
-        ranked.select("place", "title", "score", "plays"),
+        ranked.with_columns(why=pl.Series(reasons)).select("place", "title", "why", "score"),
         hide_index=True,
         height=405,
         column_config={
             "place": st.column_config.NumberColumn("#", width=36),
             "title": st.column_config.TextColumn("Episode", width=245),
+            "why": st.column_config.TextColumn("Why", width=330),
             "score": st.column_config.ProgressColumn(
                 "Score",
-                width=110,
+                width=100,
                 format="%.1f",
                 min_value=0.0,
                 max_value=max(ranked["score"].to_list()),
-                help="Time-decayed engagement.",
+                help="New listeners, each worth half as much after 30 minutes.",
             ),
-            "plays": st.column_config.NumberColumn("Plays", format="localized", width=60),
         },
+    )
+
+
+def show_anomalies() -> None:
+    """Episodes that were suddenly heard much more, or much less, than before."""
+    st.subheader("Anomalies", anchor=False)
+    with sources.mongo_answers():
+        found = sources.paced().get("anomalies", lambda: live_tables.anomalies(sources.database()))
+    if found.is_empty():
+        st.caption(
+            "None: no episode was suddenly played much more, or much less, than its own history "
+            "lets expect."
+        )
+        return
+    st.dataframe(
+        found.select("at", pl.col("direction").replace(DIRECTIONS), "title", "plays", "expected"),
+        hide_index=True,
+        height=458 if len(found) > 8 else "auto",
+        column_config={
+            "at": st.column_config.DatetimeColumn(
+                "UTC",
+                timezone="UTC",
+                format="MMM D, HH:mm",
+                width=95,
+                help="Start of the five minutes.",
+            ),
+            "direction": st.column_config.TextColumn("What", width=65),
+            "title": st.column_config.TextColumn("Episode", width=185),
+            "plays": st.column_config.NumberColumn(
+                "Plays", format="localized", width=58, help="Plays in the five minutes."
+            ),
+            "expected": st.column_config.NumberColumn(
+                "Expected", format="%.1f", width=72, help="Plays that its history lets expect."
+            ),
+        },
+    )
+
+
+def show_late() -> None:
+    """How many events came too late for this page."""
+    with sources.mongo_answers():
+        late = sources.paced().get("late", lambda: live_tables.late_events(sources.database()))
+    allowed = get_settings().allowed_lateness_s / 60
+    st.caption(
+        f":material/schedule: **{late.late:,} late events** of {late.events:,}: they came more "
+        f"than {allowed:g} minutes behind the newest one, so they are in no window on this page, "
+        "but in the history of who heard what."
     )
 
 
@@ -204,7 +327,8 @@ def live() -> None:
             required=True,
             key="window",
         )
-    minutes = WINDOWS[label or "15 min"]
+    label = label or "15 min"
+    minutes = WINDOWS[label]
     with sources.mongo_answers():
         view = sources.paced().get(("live", minutes), lambda: read_view(minutes))
     if view is None:
@@ -239,11 +363,13 @@ def live() -> None:
         st.altair_chart(
             charts.heard_over_time(view.counts, view.every_minutes, running), key="heard"
         )
-    left, right = st.columns([3, 2])
+    show_scopes(label, minutes)
+    left, right = st.columns([8, 5])
     with left:
-        show_top(view)
+        show_trending()
     with right:
-        show_trending(view)
+        show_anomalies()
+    show_late()
 
 
 live()

@@ -26,7 +26,7 @@ from topology.settings import LOOPBACK
 
 ROOT = Path(__file__).parents[2]
 MINUTE = timedelta(minutes=1)
-COUNTS = ("impressions", "clicks", "plays", "completes")
+COUNTS = ("impressions", "clicks", "plays", "completes", "streams")
 
 SUBJECTS = {
     "Science": ("Tidal Minds", ["the moon's pull", "glass frogs", "deep-sea vents", "old light"]),
@@ -78,6 +78,10 @@ def put_windows(stores: Stores, minute: datetime, episodes: int, scale: float) -
             "plays": plays,
             "completes": round(plays * stores.random.uniform(0.1, 0.6)),
             "heard_ms": plays * stores.random.randrange(180_000, 1_500_000),
+            "streams": round(plays * 0.8),
+            "listeners": plays,
+            "engaged": round(plays * 0.4),
+            "new_listeners": round(plays * 0.9),
         }
         documents.append(
             {
@@ -110,7 +114,7 @@ def seed(stores: Stores) -> None:
                 "show_title": show,
                 "description": f"In this episode of {show} we follow {subject} all the way home.",
                 "categories": [category],
-                "language": "en",
+                "language": "de" if place % 10 == 3 else "en",
                 "published_at": now - timedelta(hours=7 * place + 1),
                 "duration_s": random.randrange(900, 4200),
                 "explicit": False,
@@ -122,23 +126,162 @@ def seed(stores: Stores) -> None:
     for back in [*range(1, 75), *range(80, 23 * 60, 15)]:
         put_windows(stores, minute - back * MINUTE, 26, 1.2 + 0.5 * random.random())
     seed_rankings(stores)
+    seed_rolling(stores)
+    seed_days(stores)
+    seed_anomalies(stores)
     seed_lists(stores)
     seed_metrics(stores)
     seed_delta(stores)
 
 
 def seed_rankings(stores: Stores) -> None:
-    """The ranking of everything and of each category."""
-    for scope in ("all", *(f"category:{name}" for name in SUBJECTS)):
-        wanted = scope.removeprefix("category:")
-        ranked = [e for e in stores.episodes if scope == "all" or wanted in e["categories"]][:20]
-        episodes = [
-            {"episode_id": e["_id"], "score": 60 * 0.88**place, "plays": 90 - 4 * place}
-            for place, e in enumerate(ranked)
-        ]
+    """The rankings of everything, of each category and language, and of both at once."""
+    languages = ("de", "en")
+    scopes = [("all", "", "")]
+    scopes += [(f"category:{name}", name, "") for name in SUBJECTS]
+    scopes += [(f"language:{tag}", "", tag) for tag in languages]
+    scopes += [
+        (f"category:{name}|language:{tag}", name, tag) for name in SUBJECTS for tag in languages
+    ]
+    for scope, category, language in scopes:
+        ranked = [
+            episode
+            for episode in stores.episodes
+            if (not category or category in episode["categories"])
+            and (not language or language == episode["language"])
+        ][:20]
+        episodes = []
+        for place, episode in enumerate(ranked):
+            recent, usual = 40 - 2 * place, 3.5 * (place % 4)
+            episodes.append(
+                {
+                    "episode_id": episode["_id"],
+                    "score": 60 * 0.88**place,
+                    "plays": 90 - 4 * place,
+                    "recent": recent,
+                    "usual": usual,
+                    "rise": (recent + 1) / (usual + 1),
+                }
+            )
         stores.database["trending_episodes"].insert_one(
             {"_id": scope, "scope": scope, "at": stores.now, "episodes": episodes}
         )
+
+
+def rolling_counts(stores: Stores, listeners: int) -> dict[str, int]:
+    """Plausible counts of a scope with so many listeners."""
+    random = stores.random
+    plays = round(listeners * random.uniform(1.0, 1.6))
+    return {
+        "impressions": plays * random.randrange(4, 9),
+        "clicks": plays * 2,
+        "plays": plays,
+        "completes": round(plays * random.uniform(0.1, 0.5)),
+        "heard_ms": plays * random.randrange(180_000, 1_500_000),
+        "streams": round(plays * random.uniform(0.6, 0.9)),
+        "listeners": listeners,
+        "engaged": round(listeners * random.uniform(0.2, 0.6)),
+    }
+
+
+def seed_rolling(stores: Stores) -> None:
+    """The rolling windows of episodes, shows and categories."""
+    shows = {e["show_id"]: e["show_title"] for e in stores.episodes}
+    named = {
+        "episode": [
+            (e["_id"], {"title": e["title"], "show": e["show_title"]}) for e in stores.episodes
+        ],
+        "show": [(show_id, {"title": title}) for show_id, title in shows.items()],
+        "category": [(name, {"title": name}) for name in SUBJECTS],
+    }
+    minute = stores.now.replace(second=0, microsecond=0)
+    for kind, scopes in named.items():
+        for minutes in (1, 5, 15, 60, 1440):
+            most = round(20 * minutes**0.6)
+            counted = [
+                {
+                    **names,
+                    "scope": scope,
+                    **rolling_counts(stores, max(1, round(most / (1 + 0.3 * place)))),
+                }
+                for place, (scope, names) in enumerate(scopes[: 12 + minutes])
+            ]
+            stores.database["rolling_windows"].insert_one(
+                {
+                    "_id": f"{kind}|{minutes}",
+                    "kind": kind,
+                    "minutes": minutes,
+                    "at": minute,
+                    "scopes": counted,
+                }
+            )
+
+
+def seed_days(stores: Stores) -> None:
+    """Two weeks of the first episodes: counts and retention, with an advertisement at minute 9."""
+    random, today = stores.random, stores.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for episode in stores.episodes[:12]:
+        for back in range(14):
+            if back == 5:
+                continue
+            downloads = round(240 * 0.85**back * random.uniform(0.7, 1.2)) + 5
+            keeps = [0.995] * (episode["duration_s"] // 60)
+            keeps[1], keeps[9] = 0.86, 0.74
+            curve, listeners = [], downloads * 0.97
+            for keep in keeps:
+                listeners *= keep
+                curve.append(round(listeners))
+            day = today - timedelta(days=back)
+            stores.database["episode_days"].insert_one(
+                {
+                    "_id": f"{episode['_id']}|{day:%Y-%m-%d}",
+                    "episode_id": episode["_id"],
+                    "day": day,
+                    "final": back > 1,
+                    "impressions": downloads * 7,
+                    "clicks": downloads * 2,
+                    "plays": round(downloads * 1.2),
+                    "completes": round(downloads * 0.3),
+                    "heard_ms": downloads * 700_000,
+                    "streams": round(downloads * 0.8),
+                    "engaged": round(downloads * 0.5),
+                    "downloads": downloads,
+                    "retention": curve,
+                }
+            )
+
+
+def seed_anomalies(stores: Stores) -> None:
+    """A few rises and falls; and events that came too late."""
+    minute = stores.now.replace(second=0, microsecond=0)
+    for place, direction in enumerate(("rise", "rise", "fall", "rise", "fall")):
+        at = minute - timedelta(minutes=7 + 95 * place)
+        episode_id = stores.episodes[5 + place]["_id"]
+        plays, expected = (48 - place, 6.5 + place) if direction == "rise" else (1, 25.0 + place)
+        stores.database["episode_anomalies"].insert_one(
+            {
+                "_id": f"{episode_id}|{at:%Y-%m-%dT%H:%MZ}",
+                "episode_id": episode_id,
+                "at": at,
+                "direction": direction,
+                "plays": plays,
+                "expected": expected,
+                "score": 7.5 - place if direction == "rise" else place - 7.5,
+            }
+        )
+    for stage in ("track_engagement", "track_listening"):
+        for partition in range(4):
+            stores.database["table_progress"].insert_one(
+                {
+                    "_id": f"{stage}|{partition}",
+                    "stage": stage,
+                    "source_partition": partition,
+                    "offset": 30_000,
+                    "watermark": stores.now,
+                    "late": 10 + partition,
+                    "events": 29_000,
+                }
+            )
 
 
 def seed_lists(stores: Stores) -> None:

@@ -95,9 +95,72 @@ def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard) -> 
     settled(page)
 
 
+def test_scopes_of_every_kind_and_window_are_those_of_the_store(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Live")
+    rolling = dashboard.stores.database["rolling_windows"]
+    for kind, label, window, minutes in (
+        ("episode", "Episodes", "1 min", 1),
+        ("show", "Shows", "60 min", 60),
+        ("category", "Categories", "24 h", 1440),
+    ):
+        page.get_by_text(window, exact=True).click()
+        page.locator('[data-testid="stMain"]').get_by_text(label, exact=True).click()
+        expect(page.get_by_text(f"Distinct listeners of the {window} up to")).to_be_visible()
+        first = rolling.find_one({"_id": f"{kind}|{minutes}"})["scopes"][0]
+        expect(cell(page, first["title"])).to_be_attached()
+        expect(cell(page, str(first["impressions"]))).to_be_attached()
+        settled(page)
+        page.wait_for_timeout(1500)
+        keep_picture(page, f"live_{kind}_{minutes}")
+
+
+def cell(page: Page, text: str) -> Locator:
+    """A cell of a table, which is drawn on a canvas and told to screen readers unformatted."""
+    return (
+        page.locator('[data-testid="stDataFrame"] [role="gridcell"]')
+        .get_by_text(text, exact=True)
+        .first
+    )
+
+
+def test_trending_says_why_by_category_and_language(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Live")
+    reason = "40 new listeners in the last hour, none in the day before"
+    expect(cell(page, reason)).to_be_attached()
+    first = dashboard.stores.episodes[0]["title"]
+    expect(cell(page, first)).to_be_attached()
+    choose(page, "Category", "Music")
+    choose(page, "Language", "de")
+    places = dashboard.stores.database["trending_episodes"].find_one(
+        {"_id": "category:Music|language:de"}
+    )["episodes"]
+    titles = {episode["_id"]: episode["title"] for episode in dashboard.stores.episodes}
+    expect(cell(page, titles[places[1]["episode_id"]])).to_be_attached()
+    expect(cell(page, "38 new listeners in the last hour, 8.7 times its usual")).to_be_attached()
+    page.mouse.wheel(0, 5000)
+    page.wait_for_timeout(1500)
+    keep_picture(page, "live_below")
+    settled(page)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_anomalies_and_late_events_are_told(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Live")
+    expect(cell(page, "▲ rise")).to_be_attached()
+    expect(cell(page, "▼ fall")).to_be_attached()
+    expect(page.get_by_text("46 late events of 116,000")).to_be_visible()
+    expect(page.get_by_text("more than 15 minutes behind")).to_be_visible()
+    settled(page)
+
+
 def put_more(stores, minute: datetime) -> int:
     """Write windows of the current minute, as serve_mongo does; give the plays in them."""
     counts = {"impressions": 20, "clicks": 5, "plays": 3, "completes": 1, "heard_ms": 1_500_000}
+    counts |= {"streams": 2, "listeners": 3, "engaged": 1, "new_listeners": 3}
     documents = [
         {
             "_id": f"{episode['_id']}|{minute:%Y-%m-%dT%H:%MZ}",
@@ -159,6 +222,25 @@ def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> N
     said = page.locator('[data-testid="stText"]').get_by_text("<script>document.title")
     expect(said).to_be_visible()
     assert page.title() != "owned"
+    settled(page)
+
+
+def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    page.get_by_label("Search title, show or id").fill("demo:1004")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 shown")).to_be_visible()
+    table = page.locator('[data-testid="stDataFrame"] canvas').first
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 12, box["y"] + 52)
+    days = list(dashboard.stores.database["episode_days"].find({"episode_id": "demo:1004"}))
+    for label, name in (("Downloads", "downloads"), ("Streams", "streams")):
+        expect(metric(page, label)).to_have_text(f"{sum(d[name] for d in days):,}")
+    expect(page.get_by_text("Largest drop-offs: minute 1 (")).to_be_visible()
+    expect(page.get_by_text("minute 9 (")).to_be_visible()
+    expect(page.locator("canvas.marks, svg.marks")).to_have_count(2)
+    page.wait_for_timeout(1000)
+    page.get_by_text("How far it is heard").scroll_into_view_if_needed()
     settled(page)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dashboard import charts
 from dashboard.queries import COUNTS
+from dashboard.retention import drop_offs
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 COUNTED = pl.DataFrame(
@@ -39,6 +40,9 @@ METRICS = pl.DataFrame(
     }
 )
 DAYS = pl.DataFrame({"day": [NOON.date()], "plays": [3], "hours": [0.5]})
+SCOPES = pl.DataFrame({"title": ["Moss", "Tides"], "listeners": [5, 3], "engaged": [2, 0]})
+EPISODE_DAYS = pl.DataFrame({"day": [NOON.date()], "downloads": [3], "streams": [2]})
+CURVE = pl.DataFrame({"minute": [0, 1, 2], "listeners": [9, 4, 4], "share": [0.9, 0.4, 0.4]})
 KINDS = pl.DataFrame({"kind": ["play"], "events": [3], "listeners": [2]})
 
 CHARTS = {
@@ -49,6 +53,9 @@ CHARTS = {
     "offline": charts.offline_metric(METRICS, "ndcg_at_10"),
     "online": charts.online_metric(METRICS, "auc", "AUC", 0.5),
     "days": charts.per_day(DAYS, "plays", "plays", "#000"),
+    "scopes": charts.scope_bars(SCOPES),
+    "days of an episode": charts.days_of_episode(EPISODE_DAYS),
+    "retention": charts.retention(CURVE, drop_offs(CURVE)),
     "kinds": charts.by_kind(KINDS),
 }
 
@@ -83,6 +90,19 @@ def test_running_minute_is_a_point_not_part_of_the_line() -> None:
     assert point["mark"]["type"] == "point"
     assert point["transform"] == [{"filter": f"time(datum.at) >= {last}"}]
     assert CHARTS["events, over"].to_dict()["mark"]["type"] == "line"
+
+
+def test_engaged_listeners_stand_before_all_listeners_of_a_scope() -> None:
+    behind, front = CHARTS["scopes"].to_dict()["layer"]
+    assert behind["transform"] == [{"filter": "datum.kind == 'listeners'"}]
+    assert front["transform"] == [{"filter": "datum.kind == 'engaged'"}]
+
+
+def test_each_drop_off_is_a_rule_on_the_curve() -> None:
+    spec = CHARTS["retention"].to_dict()
+    area, rules = spec["layer"]
+    assert area["encoding"]["y"]["scale"]["domain"] == [0, 1]
+    assert [row["minute"] for row in spec["datasets"][rules["data"]["name"]]] == [1]
 
 
 def test_offline_chart_holds_the_metric_asked_for_only() -> None:

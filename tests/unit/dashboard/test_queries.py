@@ -34,6 +34,10 @@ def put(database: Database, episode: str, minutes_ago: int, plays: int, of: date
         "plays": plays,
         "completes": 0,
         "heard_ms": 60_000 * plays,
+        "streams": plays,
+        "listeners": plays,
+        "engaged": 0,
+        "new_listeners": plays,
     }
     database["engagement_windows"].insert_one(
         {
@@ -61,7 +65,6 @@ def test_empty_database_answers_empty(database: Database) -> None:
     assert queries.rolling_window(database, 15, NOW) is None
     assert queries.newest_bucket(database) is None
     assert queries.newest_update(database) is None
-    assert queries.trending(database).is_empty()
     assert queries.listeners(database).is_empty()
     assert queries.recommendation(database, "u1") is None
     assert queries.model_metrics(database).is_empty()
@@ -105,34 +108,23 @@ def test_longer_spans_add_up_to_the_same(database: Database) -> None:
         assert by_minute[name].sum() == by_ten[name].sum()
 
 
-def test_top_episodes_are_ranked_by_plays_and_named(database: Database) -> None:
+def test_counts_that_an_earlier_release_left_out_are_zero(database: Database) -> None:
     put(database, "demo:1", 1, 2)
     put(database, "demo:2", 1, 3)
-    put(database, "demo:2", 2, 3)
-    put(database, "demo:3", 1, 1)
-    database["episodes"].insert_one({"_id": "demo:2", "title": "Moss", "show_title": "Understory"})
-    found = queries.top_episodes(database, window(database, 15), limit=2)
-    assert found.select("episode_id", "title", "show", "plays").rows() == [
-        ("demo:2", "Moss", "Understory", 6),
-        ("demo:1", "demo:1", None, 2),
-    ]
+    database["engagement_windows"].update_many({}, {"$unset": {"streams": ""}})
+    put(database, "demo:3", 0, 1)
+    counts = queries.counts_over_time(database, window(database, 5))
+    assert counts["plays"].to_list() == [0, 0, 0, 5, 1]
+    assert counts["streams"].to_list() == [0, 0, 0, 0, 1]
     assert queries.active_episodes(database, window(database, 15)) == 3
 
 
-def test_trending_puts_everything_first(database: Database) -> None:
-    for scope in ("category:Art", "all", "category:Zoo"):
-        episodes = [{"episode_id": f"{scope}-{n}", "score": 9.0 - n, "plays": n} for n in range(4)]
-        database["trending_episodes"].insert_one(
-            {"_id": scope, "scope": scope, "at": NOW, "episodes": episodes, "parts": {}}
-        )
-    found = queries.trending(database, limit=3)
-    assert found["scope"].unique(maintain_order=True).to_list() == [
-        "all",
-        "category:Art",
-        "category:Zoo",
-    ]
-    assert found["place"].to_list() == [1, 2, 3] * 3
-    assert found["episode_id"][0] == "all-0"
+def test_a_window_may_be_drawn_longer_to_the_same_end(database: Database) -> None:
+    put(database, "demo:1", 0, 1)
+    one = window(database, 1)
+    assert one.at_least(5).minutes == 5
+    assert one.at_least(5).end == one.end
+    assert one.at_least(1) == one
 
 
 def test_recommendation_unfolds_the_parts(database: Database) -> None:
