@@ -18,7 +18,8 @@ from streams.core.window_rows import Logged
 
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 0.5
-MAX_BATCH = 512
+MAX_BATCH = 128
+"""Messages of thousands of rows: what is folded without a pause."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ def register(context: Context) -> None:
     context.broadcast(episodes, know)
 
     def board(partition: int, state: TrendingState) -> Board:
-        if partition not in boards:
+        if partition not in boards or boards[partition].state is not state:
             boards[partition] = Board(scopes, state)
         return boards[partition]
 
@@ -59,6 +60,8 @@ def register(context: Context) -> None:
             arrived = Logged(message.offset, message.timestamp_ms, rows)
             logged.setdefault(message.partition, []).append(arrived)
         for partition, group in logged.items():
+            # Not all partitions in one go: others want to run in between.
+            await asyncio.sleep(0)
             state = await states.get(partition)
             board(partition, state)
             if state.fold(group):
@@ -67,10 +70,9 @@ def register(context: Context) -> None:
     @context.timer(PUBLISH_EVERY_S)
     async def publish() -> None:
         for partition, state in states.owned().items():
-            # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             at = _EPOCH + timedelta(minutes=state.at)
-            for scope, places in board(partition, state).changes(state):
+            for scope, places in board(partition, state).changes():
                 record = {
                     "scope": scope,
                     "source_partition": partition,

@@ -142,21 +142,23 @@ class Board:
     """
 
     def __init__(self, scopes: Scopes, restored: TrendingState):
+        self.state = restored
         self._scopes = scopes
         self._told: dict[int, bytes] = {}
         self._pending = False
         self._looked: tuple[int, int] | None = None
         self._members: Members | None = None
         self._members_of: tuple[int, int, int] | None = None
-        restored.told |= {scopes.names[scope] for scope in self._rankings(restored)}
+        restored.told |= {scopes.names[scope] for scope in self._rankings()}
 
-    def changes(self, state: TrendingState) -> list[tuple[str, list[Place]]]:
+    def changes(self) -> list[tuple[str, list[Place]]]:
         """Scopes whose ranking is another one now; an empty one has lost its last place."""
+        state = self.state
         now = (state.applied, self._scopes.version)
         if now == self._looked and not self._pending:
             return []
         self._looked = now
-        rankings = self._rankings(state)
+        rankings = self._rankings()
         ranked = {self._scopes.names[scope] for scope in rankings}
         emptied = sorted(state.told - ranked)
         self._told = {scope: told for scope, told in self._told.items() if scope in rankings}
@@ -183,11 +185,11 @@ class Board:
         changed.sort(key=lambda scope: (scope in narrow, waiting.get(scope, -1)))
         return changed[:TOLD_AT_ONCE]
 
-    def _rankings(self, state: TrendingState) -> dict[int, Array]:
+    def _rankings(self) -> dict[int, Array]:
         """The places of every scope that has any."""
-        totals = state.totals()
+        totals = self.state.totals()
         scores = totals.scores.round(_DIGITS)
-        scopes, episodes = best(scores, self._members_now(state))
+        scopes, episodes = best(scores, self._members_now())
         places = np.empty(len(episodes), _FIGURES)
         places["episode"], places["score"] = episodes, scores[episodes]
         places["plays"], places["recent"] = totals.plays[episodes], totals.recent[episodes]
@@ -199,7 +201,8 @@ class Board:
             for scope, first, end in zip(numbers.tolist(), starts, ends, strict=True)
         }
 
-    def _members_now(self, state: TrendingState) -> Members:
+    def _members_now(self) -> Members:
+        state = self.state
         now = (len(state.names), state.numbering, self._scopes.version)
         if self._members is None or now != self._members_of:
             self._members = self._scopes.members(state.names.all())

@@ -65,7 +65,7 @@ def test_every_scope_has_its_best_places() -> None:
     scopes.put("pi:004", ["Tv"], "")
     scopes.put("pi:999", ["Music"], "de")
     state = state_of({f"pi:{n:03}": n for n in range(PLACES + 10)})
-    rankings = dict(Board(scopes, state).changes(state))
+    rankings = dict(Board(scopes, state).changes())
     assert set(rankings) == {
         ALL,
         "category:Tv",
@@ -106,15 +106,15 @@ def test_a_board_tells_what_has_changed() -> None:
     scopes.put("pi:2", ["News"], "")
     state = state_of({"pi:1": 2, "pi:2": 1})
     board = Board(scopes, state)
-    assert {scope for scope, _ in board.changes(state)} == {ALL, "category:Tv", "category:News"}
-    assert board.changes(state) == []
+    assert {scope for scope, _ in board.changes()} == {ALL, "category:Tv", "category:News"}
+    assert board.changes() == []
     state_of({"pi:2": 5}, state)
-    assert [scope for scope, _ in board.changes(state)] == [ALL, "category:News"]
+    assert [scope for scope, _ in board.changes()] == [ALL, "category:News"]
     scopes.put("pi:2", ["Arts"], "")
-    told = dict(board.changes(state))
+    told = dict(board.changes())
     assert told["category:News"] == [] and told["category:Arts"][0]["episode_id"] == "pi:2"
     scopes.drop("pi:2")
-    assert board.changes(state) == [("category:Arts", [])]
+    assert board.changes() == [("category:Arts", [])]
 
 
 def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:
@@ -125,7 +125,7 @@ def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) 
     state = state_of({f"pi:{n}": n + 1 for n in range(4)})
     board = Board(scopes, state)
     told = []
-    while changes := board.changes(state):
+    while changes := board.changes():
         assert len(changes) <= 3
         told += [scope for scope, _ in changes]
     assert len(told) == len(set(told)) == 10
@@ -138,17 +138,17 @@ def test_a_ranking_that_was_told_is_taken_back_after_a_restart() -> None:
     scopes.put("pi:1", ["Tv"], "")
     scopes.put("pi:2", ["News"], "")
     state = state_of({"pi:2": 1})
-    Board(scopes, state).changes(state)
+    Board(scopes, state).changes()
     state_of({"pi:1": 1}, state)
     saved = state.changes()
-    Board(scopes, state).changes(state)
+    Board(scopes, state).changes()
 
     restored = TrendingState(900)
     restored.load_changes(saved)
     assert restored.told == {ALL, "category:News"}
     board = Board(scopes, restored)
     state_of({"pi:3": 1}, restored, at=AT + 7 * 60)
-    told = board.changes(restored)
+    told = board.changes()
     assert [scope for scope, places in told if not places] == ["category:News", "category:Tv"]
     assert [place["episode_id"] for place in dict(told)[ALL]] == ["pi:3"]
 
