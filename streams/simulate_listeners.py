@@ -24,13 +24,14 @@ from schemas.registry import open_registry
 from streams.context import Message
 from streams.core.simulation import (
     LIST_LENGTH,
+    PLAYER_KINDS,
     RECOMMENDATIONS,
     TRENDING,
-    USER_AGENTS,
     Act,
     Shown,
     Truth,
     session,
+    user_agent,
 )
 from streams.core.taste import Catalogue, name_rng
 from streams.core.trending import merge_scopes
@@ -151,7 +152,7 @@ class Listeners:
     def _event(self, session_id: str, listener: str, act: Act, now_ms: int) -> dict[str, Any]:
         self._sent += 1
         self.truth.events += 1
-        agent = USER_AGENTS[int(listener.rpartition("-")[2]) % len(USER_AGENTS)]
+        played = act.kind in PLAYER_KINDS
         return {
             "event_id": str(uuid.uuid5(self._namespace, str(self._sent))),
             "user_id": listener,
@@ -164,8 +165,9 @@ class Listeners:
             "surface": act.surface,
             "rank": act.rank,
             "arm": None,
-            "user_agent": agent,
+            "user_agent": user_agent(int(listener.rpartition("-")[2])),
             "generation": act.generation,
+            "duration_ms": self._catalogue.duration_ms(act.episode_id) if played else None,
         }
 
 

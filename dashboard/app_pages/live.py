@@ -249,7 +249,7 @@ def show_trending() -> None:
     st.dataframe(
         ranked.with_columns(why=pl.Series(reasons)).select("place", "title", "why", "score"),
         hide_index=True,
-        height=405,
+        height=405 if len(ranked) > 10 else "auto",
         column_config={
             "place": st.column_config.NumberColumn("#", width=36),
             "title": st.column_config.TextColumn("Episode", width=245),
@@ -346,9 +346,10 @@ def live() -> None:
             f"{view.window.start:%Y-%m-%d %H:%M} to {view.window.end:%Y-%m-%d %H:%M} UTC."
         )
     else:
+        clock = "%H:%M" if view.window.start.date() == view.window.end.date() else "%b %d %H:%M"
         head.caption(
             f":green[:material/sensors:] The last {label}, event time, "
-            f"{view.window.start:%H:%M} to {view.window.end:%H:%M} UTC, updated each second."
+            f"{view.window.start:{clock}} to {view.window.end:{clock}} UTC, updated each second."
         )
     show_numbers(view)
     running = not view.window.historic

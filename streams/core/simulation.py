@@ -37,10 +37,25 @@ USER_AGENTS = (
     "AppleCoreMedia/1.0.0.21F90 (iPhone; U; CPU OS 17_5_1 like Mac OS X; en_us)",
     "Spotify/8.9.42 Android/34 (Pixel 8)",
     "Overcast/3.0 (+http://overcast.fm/; iOS podcast app)",
-    "PocketCasts/1.0 (Pocket Casts Feed Parser; +http://pocketcasts.com/)",
+    "Pocket Casts",
     "AntennaPod/3.4.0",
     "Mozilla/5.0 (X11; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0",
 )
+CRAWLERS = (
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    "PocketCasts/1.0 (Pocket Casts Feed Parser; +http://pocketcasts.com/)",
+)
+CRAWLER_EVERY = 40
+"""One listener in so many is a crawler, so that one can see that crawlers are not counted."""
+
+PLAYER_KINDS = ("play", "progress", "pause", "complete")
+"""What a player tells, which knows how long the episode is."""
+
+
+def user_agent(listener: int) -> str:
+    """The agent of the listener with this number, from 1 on."""
+    turn, rest = divmod(listener, CRAWLER_EVERY)
+    return USER_AGENTS[listener % len(USER_AGENTS)] if rest else CRAWLERS[turn % len(CRAWLERS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,14 @@ def test_events_fit_the_schema_and_repeat_no_id_between_runs(log):
     assert {e["surface"] for e in events} == {"trending", "search"}
 
 
+def test_players_tell_how_long_the_episode_is(log):
+    listeners = crowd(log)
+    for event in (listeners.next_event(n) for n in range(500)):
+        played = event["kind"] in ("play", "progress", "pause", "complete")
+        assert event["duration_ms"] == (600_000 if played else None)
+        assert event["position_ms"] <= 600_000
+
+
 def test_the_same_seed_and_run_do_the_same(log):
     one, two = crowd(log, run=1), crowd(log, run=1)
     assert [one.next_event(n) for n in range(500)] == [two.next_event(n) for n in range(500)]

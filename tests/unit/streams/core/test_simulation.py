@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.bots import is_bot
 from streams.core.simulation import (
     LIST_LENGTH,
     RECOMMENDATIONS,
@@ -13,6 +14,7 @@ from streams.core.simulation import (
     Shown,
     Truth,
     session,
+    user_agent,
 )
 from streams.core.taste import Catalogue, name_rng
 
@@ -105,6 +107,12 @@ def test_a_search_does_not_repeat_what_was_heard(catalogue):
         acts = session(catalogue, "u", None, heard, name_rng(seed))
         assert {act.episode_id for act in acts} == {"e99"}
     assert session(catalogue, "u", None, heard | {"e99"}, name_rng(0)) == []
+
+
+def test_a_few_listeners_are_crawlers_and_the_others_are_not():
+    bots = [number for number in range(1, 201) if is_bot(user_agent(number))]
+    assert bots == [40, 80, 120, 160, 200]
+    assert len({user_agent(number) for number in bots}) == 2
 
 
 def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue):
