@@ -1,8 +1,9 @@
 """Stage `write_delta`: every fact topic into its Delta table, exactly once.
 
-Two streaming queries, one for the Arrow topics (thousands of rows a message) and one for the Avro
-topics (one row a message). A micro-batch is decoded once, by Spark's Python workers, and then
-dispatched by table; a table without new rows gets no commit.
+Few streaming queries, since what costs is a commit, not a row: one for Arrow topics (thousands of
+rows a message), one for Avro topics (one row a message), and a slow one for facts that are settled
+anyway. A micro-batch is decoded once, by Spark's Python workers, and then dispatched by table; a
+table without new rows gets no commit.
 
 `foreachBatch` runs a batch again after a crash. Every table that counts or appends therefore
 keeps the source offsets with its rows: at the start the highest offset of each source partition
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -43,11 +45,37 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 STAGE = "write_delta"
-QUERIES = {"arrow": ("batches", 1_000), "avro": ("records", 20_000)}
-"""Topic format -> name of the query, and its messages in a micro-batch.
 
-A batch of events holds one row where few come and 20,000 in an import. So the limit is a
-compromise: a backlog of small batches has to shrink, and one of large ones to fit."""
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A streaming query over the topics of one format and pace.
+
+    ``messages`` are the most in a micro-batch, and ``every`` the time between two of them, in
+    trigger intervals. A batch of events holds one row where few come and 20,000 in an import, so
+    the limit is a compromise: a backlog of small batches has to shrink, and one of large ones to
+    fit.
+    """
+
+    name: str
+    format: str
+    pace: str
+    messages: int
+    every: int = 1
+
+    def topics(self, graph: Graph) -> list[str]:
+        return [
+            topic
+            for topic, facts in FACTS.items()
+            if (graph.topics[topic].format, facts.pace) == (self.format, self.pace)
+        ]
+
+
+QUERIES = (
+    Query("batches", "arrow", "live", messages=1_000),
+    Query("records", "avro", "live", messages=20_000),
+    Query("settled", "arrow", "settled", messages=10_000, every=6),
+)
 
 _TABLE_PROPERTIES = {
     "delta.enableDeletionVectors": "false",  # delta-rs cannot read them
@@ -60,21 +88,31 @@ _TABLE_PROPERTIES = {
 def create_tables(graph: Graph, settings: Settings) -> None:
     """Create the Delta tables that the topology declares, where they are missing.
 
-    By delta-rs: Spark takes seconds for each.
+    A table that an older version created gets the columns that it lacks; its rows have null in
+    them. By delta-rs: Spark takes seconds for each.
     """
     for table in graph.delta_tables.values():
         path = table_path(settings, table.name)
+        schema = DeltaSchema.from_json(row_type(table).json())
         if DeltaLog.is_deltatable(path):
+            _add_columns(DeltaLog(path), schema)
             continue
         DeltaLog.create(
             path,
-            DeltaSchema.from_json(row_type(table).json()),
+            schema,
             mode="ignore",
             partition_by=list(table.partition_by),
             name=table.name,
             description=table.doc,
             configuration=_TABLE_PROPERTIES,
         )
+
+
+def _add_columns(table: DeltaLog, schema: DeltaSchema) -> None:
+    known = {field.name for field in table.schema().fields}
+    if missing := [field for field in schema.fields if field.name not in known]:
+        table.alter.add_columns(missing)
+        log.info("%s gains %s", table.metadata().name, [field.name for field in missing])
 
 
 def parse_type(ddl: str) -> StructType:
@@ -195,6 +233,10 @@ class TableWriter:
             )
             merge = target.merge(newest.alias("s"), same_key(table))
             merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        elif facts.mode == "insert":
+            first = row.dropDuplicates(list(table.key)).alias("s")
+            merge = target.merge(first, f"{same_key(table)} AND {_same_days(row)}")
+            merge.whenNotMatchedInsertAll().execute()
         else:
             merge = target.merge(sum_daily(row, table).alias("s"), same_key(table))
             merge.whenMatchedUpdate(set=daily_update(table)).whenNotMatchedInsertAll().execute()
@@ -216,6 +258,12 @@ def same_key(table: DeltaTable) -> str:
     return " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
 
 
+def _same_days(rows: DataFrame) -> str:
+    """The condition that keeps MERGE from reading the files of all other days."""
+    earliest, latest = rows.agg(F.min("day"), F.max("day")).first() or (None, None)
+    return f"t.day BETWEEN DATE'{earliest}' AND DATE'{latest}'"
+
+
 @lru_cache(maxsize=1)
 def wire_decoder(bootstrap_servers: str, registry_url: str, event_partitions: int) -> Decode:
     """The decoder of a Python worker, kept for as long as the worker lives."""
@@ -231,14 +279,15 @@ def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[Launch]
     check_edges(stage)
     create_tables(graph, settings)
     launches: list[Launch] = []
-    for form, (name, limit) in QUERIES.items():
-        topics = [topic for topic in stage.consumes if graph.topics[topic].format == form]
+    for query in QUERIES:
+        topics = query.topics(graph)
+        seconds = query.every * settings.delta_trigger_s
         stream = (
-            read_topics(spark, settings, stage, topics, limit)
-            .writeStream.queryName(f"{STAGE}.{name}")
+            read_topics(spark, settings, stage, topics, query.messages)
+            .writeStream.queryName(f"{STAGE}.{query.name}")
             .foreachBatch(TableWriter(settings, graph, topics))
-            .option("checkpointLocation", checkpoint(settings, stage, name))
-            .trigger(processingTime=f"{settings.delta_trigger_s} seconds")
+            .option("checkpointLocation", checkpoint(settings, stage, query.name))
+            .trigger(processingTime=f"{seconds} seconds")
         )
         launches.append(stream.start)
     return launches

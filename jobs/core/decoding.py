@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 from polars.interchange import CompatLevel
 
-from jobs.core.facts import FACTS, Decoded, Facts, drop_repeats
+from jobs.core.facts import FACTS, Decoded, Facts, drop_repeats, positions
 from schemas.codec import BadRecordError
 
 Decode = Callable[[str, bytes | None], Any]
@@ -123,8 +123,9 @@ def _assemble(
     for name in ("partition", "offset"):
         columns[name] = rows[_READ + name].combine_chunks()
     if facts.source is not None:
-        for name, column in zip(("source_partition", "source_offset"), facts.source, strict=True):
-            columns[name] = rows[column].combine_chunks()
+        partition, offset = facts.source
+        columns["source_partition"] = rows[partition].combine_chunks()
+        columns["source_offset"] = positions(rows[offset]).combine_chunks()
     fields = list(schema.field(facts.table).type)
     columns[facts.table] = pa.StructArray.from_arrays(
         [rows[field.name].combine_chunks() for field in fields], fields=fields

@@ -20,23 +20,28 @@ class Decoded:
     content: Any
 
 
-Mode = Literal["append", "upsert", "fold"]
+Mode = Literal["append", "upsert", "insert", "fold"]
+Pace = Literal["live", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """How a topic becomes a table.
 
-    ``mode``: ``append`` adds the rows, ``upsert`` keeps the newest row of each key, ``fold`` adds
-    amounts up by key. ``rows`` gives the table's columns, by name, in any order. ``source`` names
-    the pair of columns (partition, offset) that a repeat is recognised by: rows at or below an
-    offset that the table holds already are repeats. Without it, repeats are harmless.
+    ``mode``: ``append`` adds the rows, ``upsert`` keeps the newest row of each key, ``insert`` the
+    first one, ``fold`` adds amounts up by key. ``rows`` gives the table's columns, by name, in any
+    order. ``source`` names the pair of columns (partition, offset) that a repeat is recognised by:
+    rows at or below an offset that the table holds already are repeats. A time that ascends within
+    a source partition serves as an offset too. Without it, repeats are harmless. ``pace``: facts
+    that are settled, which nothing can change any more, are hours or minutes old when they come:
+    nobody waits for them.
     """
 
     table: str
     mode: Mode
     rows: Callable[[Sequence[Decoded]], list[dict[str, Any]] | pl.DataFrame]
     source: tuple[str, str] | None = None
+    pace: Pace = "live"
 
 
 def episode_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
@@ -76,9 +81,31 @@ def event_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
 
 def daily_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
-    """What each input batch added; `applied_offset` is the last source offset of the batch."""
+    """What each input batch added; `applied_offset` is the last source offset of the batch.
+
+    The share of the episode is that of a whole day, which a batch does not know.
+    """
     amounts = pl.concat([message.content for message in messages])
-    return amounts.rename({"last_offset": "applied_offset"})
+    return amounts.rename({"last_offset": "applied_offset"}).with_columns(
+        share=pl.lit(None, pl.Float64)
+    )
+
+
+def minute_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    minutes = pl.concat([message.content for message in messages])
+    return minutes.with_columns(event_date=pl.col("bucket").dt.date())
+
+
+def final_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """Rows of days that are over; those of the others are only how far they have got."""
+    return pl.concat([message.content for message in messages]).filter("final")
+
+
+def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    sessions = pl.concat([message.content for message in messages])
+    return sessions.rename({"offset": "closed_offset"}).with_columns(
+        event_date=pl.col("started_at").dt.date()
+    )
 
 
 FACTS: dict[str, Facts] = {
@@ -89,6 +116,18 @@ FACTS: dict[str, Facts] = {
     ),
     "user-episode-daily": Facts(
         "user_vs_episode_daily", "fold", daily_rows, ("source_partition", "applied_offset")
+    ),
+    "engagement-history": Facts(
+        "engagement_minutes", "append", minute_rows, ("source_partition", "bucket"), pace="settled"
+    ),
+    "episode-days": Facts("episode_daily", "insert", final_rows, pace="settled"),
+    "episode-retention": Facts("episode_retention", "insert", final_rows, pace="settled"),
+    "listening-sessions": Facts(
+        "listening_sessions",
+        "append",
+        session_rows,
+        ("source_partition", "closed_offset"),
+        pace="settled",
     ),
     "recommendations": Facts(
         "recommendations_history",
@@ -109,7 +148,7 @@ def drop_repeats(rows: pa.Table, source: tuple[str, str], applied: dict[int, int
     ``rows`` come from one message, and messages in the order of the log. Repeats are whole
     messages, or messages cut anew, so one offset a partition tells new rows from repeats.
     """
-    partitions, offsets = (rows[name].to_numpy() for name in source)
+    partitions, offsets = rows[source[0]].to_numpy(), positions(rows[source[1]]).to_numpy()
     fresh = np.zeros(len(rows), dtype=bool)
     for partition in np.unique(partitions).tolist():
         here = partitions == partition
@@ -117,3 +156,10 @@ def drop_repeats(rows: pa.Table, source: tuple[str, str], applied: dict[int, int
         fresh |= here & (offsets > last)
         applied[partition] = max(last, int(offsets[here].max()))
     return rows if fresh.all() else rows.filter(pa.array(fresh))
+
+
+def positions(offsets: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Offsets as int64; of a time, its milliseconds."""
+    if pa.types.is_timestamp(offsets.type):
+        return offsets.cast(pa.timestamp("ms", offsets.type.tz)).cast(pa.int64())
+    return offsets

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import write_delta
@@ -64,20 +64,23 @@ def events(partition: int, offsets: range, days: int = 1) -> pl.DataFrame:
             "occurred_at": [DAY + dt.timedelta(days=n % days) for n in offsets],
             "heard_ms": 1000,
             "position_ms": 0,
+            "duration_ms": 60_000,
+            "logged_at": DAY,
             **dict.fromkeys(("session_id", "surface", "rank", "arm", "user_agent", "generation")),
         },
         schema_overrides={"partition": pl.Int32, "occurred_at": pl.Datetime("ms", "UTC")},
     )
 
 
-def increments(partition: int, last: int, heard_ms: int, **keys: Any) -> pl.DataFrame:
+def increments(
+    partition: int, last: int, heard_ms: int, duration_ms: int = 0, **keys: Any
+) -> pl.DataFrame:
     row = {"user_id": "u", "episode_id": "e", "day": DAY.date(), **keys}
     counts = dict.fromkeys(("impressions", "clicks", "plays", "completes", "likes", "dislikes"), 1)
     position = {"source_partition": partition, "first_offset": last - 9, "last_offset": last}
     at = DAY + dt.timedelta(seconds=last)
-    return pl.DataFrame(
-        [{**row, **position, **counts, "heard_ms": heard_ms, "first_at": at, "last_at": at}]
-    )
+    amounts = {**counts, "heard_ms": heard_ms, "duration_ms": duration_ms}
+    return pl.DataFrame([{**row, **position, **amounts, "first_at": at, "last_at": at}])
 
 
 def test_tables_are_created_as_declared_and_readable_outside_spark(tables, graph):
@@ -112,12 +115,15 @@ def test_events_are_appended_once_however_they_are_cut_again(spark, tables, grap
     assert sorted(written["source_offset"]) == list(range(100))
     assert written["event_date"].unique().to_list() == [DAY.date()]
     assert written["heard_ms"].sum() == 100_000
+    assert written["duration_ms"].unique().to_list() == [60_000]
+    assert written["logged_at"].unique().to_list() == [DAY]
 
 
 def test_daily_amounts_add_up_once(spark, tables, graph, wire):
     topic, table = "user-episode-daily", "user_vs_episode_daily"
     writer = TableWriter(tables, graph, [topic])
-    parts = [increments(0, last, heard) for last, heard in ((9, 100), (19, 20), (29, 3))]
+    told = ((9, 100, 0), (19, 20, 200), (29, 3, 164))
+    parts = [increments(0, *each) for each in told]
     other = increments(1, 5, 7000, user_id="v")
     places = [(topic, 0, n, wire.encode(topic, part)) for n, part in enumerate(parts)]
     writer(micro_batch(spark, [*places[:2], (topic, 1, 0, wire.encode(topic, other))]), 0)
@@ -131,8 +137,140 @@ def test_daily_amounts_add_up_once(spark, tables, graph, wire):
         assert (got["u"]["applied_offset"], got["u"]["source_partition"]) == (29, 0)
         assert got["u"]["first_at"] == DAY + dt.timedelta(seconds=9)
         assert got["u"]["last_at"] == DAY + dt.timedelta(seconds=29)
-        assert got["v"]["heard_ms"] == 7000
+        assert (got["u"]["duration_ms"], got["u"]["share"]) == (200, 123 / 200)
+        assert (got["v"]["heard_ms"], got["v"]["share"]) == (7000, None)
         assert len(got) == 2
+
+
+def test_tables_of_an_older_instance_gain_the_new_columns(spark, settings, graph, wire):
+    new = {
+        "user_events": ["duration_ms", "logged_at"],
+        "user_vs_episode_daily": ["duration_ms", "share"],
+    }
+    events_topic, daily_topic = "user-event-batches", "user-episode-daily"
+    write_delta.create_tables(graph, settings)
+    old = {"user_events": events(0, range(5)), "user_vs_episode_daily": increments(0, 9, 100)}
+    writer = TableWriter(settings, graph, [events_topic, daily_topic])
+    writer(
+        micro_batch(
+            spark,
+            [
+                (events_topic, 0, 0, wire.encode(events_topic, old["user_events"])),
+                (daily_topic, 0, 0, wire.encode(daily_topic, old["user_vs_episode_daily"])),
+            ],
+        ),
+        0,
+    )
+    for table, columns in new.items():
+        path = table_path(settings, table)
+        kept = rows(settings, table).drop(columns)
+        write_deltalake(path, kept, mode="overwrite", schema_mode="overwrite")
+        assert not set(columns) & set(rows(settings, table).columns)
+
+    write_delta.create_tables(graph, settings)
+    before = {table: version(settings, table) for table in new}
+    write_delta.create_tables(graph, settings)
+    assert {table: version(settings, table) for table in new} == before
+    for table, columns in new.items():
+        assert (
+            rows(settings, table)[columns].null_count().row(0)
+            == (rows(settings, table).height,) * 2
+        )
+    writer = TableWriter(settings, graph, [events_topic, daily_topic])
+    more = increments(0, 19, 20, duration_ms=200)
+    writer(
+        micro_batch(
+            spark,
+            [
+                (events_topic, 0, 1, wire.encode(events_topic, events(0, range(3, 8)))),
+                (daily_topic, 0, 1, wire.encode(daily_topic, more)),
+            ],
+        ),
+        1,
+    )
+    written = rows(settings, "user_events").sort("source_offset")
+    assert written["source_offset"].to_list() == list(range(8))
+    assert written["duration_ms"].to_list() == [None] * 5 + [60_000] * 3
+    (day,) = rows(settings, "user_vs_episode_daily").to_dicts()
+    assert (day["heard_ms"], day["duration_ms"], day["share"]) == (120, 200, 0.6)
+
+
+def test_settled_facts_are_written_once(spark, tables, graph, wire):
+    writer = TableWriter(tables, graph, SETTLED)
+    minutes = [wire.encode("engagement-history", minute_of(n)) for n in range(3)]
+    sessions = [
+        wire.encode("listening-sessions", sessions_closed_by(*cut)) for cut in ((4, 4, 6), (6, 9))
+    ]
+    days = [
+        wire.encode("episode-days", day_rows(n, final))
+        for n, final in ((0, False), (0, True), (1, True))
+    ]
+    curves = [
+        wire.encode("episode-retention", curve(n, final))
+        for n, final in ((0, False), (0, True), (0, True))
+    ]
+    first = [
+        *(("engagement-history", 0, n, minutes[n]) for n in (0, 1)),
+        ("engagement-history", 1, 0, wire.encode("engagement-history", minute_of(0, partition=1))),
+        ("listening-sessions", 0, 0, sessions[0]),
+        *(("episode-days", 0, n, days[n]) for n in (0, 1)),
+        *(("episode-retention", 0, n, curves[n]) for n in (0, 1)),
+    ]
+    again = [
+        *(("engagement-history", 0, 2 + n, value) for n, value in enumerate(minutes)),
+        *(("listening-sessions", 0, 1 + n, value) for n, value in enumerate(sessions)),
+        *(("episode-days", 0, 2 + n, value) for n, value in enumerate(days[1:])),
+        ("episode-retention", 0, 2, curves[2]),
+    ]
+    writer(micro_batch(spark, first), 0)
+    for restart in (False, True):
+        if restart:
+            writer = TableWriter(tables, graph, SETTLED)
+        writer(micro_batch(spark, again), 1)
+        written = rows(tables, "engagement_minutes").sort("source_partition", "bucket")
+        assert written["bucket"].to_list() == [noon(n) for n in (0, 1, 2, 0)]
+        assert (written["new_listeners"].sum(), written["heard_ms"].sum()) == (4, 400)
+        assert written["event_date"].unique().to_list() == [DAY.date()]
+        closed = rows(tables, "listening_sessions")["closed_offset"]
+        assert sorted(closed) == [4, 4, 6, 9]
+        finished = rows(tables, "episode_daily").sort("day")
+        assert finished["day"].to_list() == [DAY.date(), DAY.date() + dt.timedelta(days=1)]
+        assert finished["downloads"].to_list() == [7, 7]
+        heard = rows(tables, "episode_retention").sort("minute")
+        assert heard["listeners"].to_list() == [2, 1]
+
+
+SETTLED = [topic for topic, facts in FACTS.items() if facts.pace == "settled"]
+COUNTS = ("impressions", "clicks", "plays", "completes", "streams", "engaged")
+
+
+def noon(minutes: int) -> dt.datetime:
+    return DAY + dt.timedelta(minutes=minutes)
+
+
+def minute_of(number: int, partition: int = 0) -> pl.DataFrame:
+    counts = dict.fromkeys((*COUNTS, "listeners", "new_listeners"), 1)
+    place = {"episode_id": "e", "bucket": noon(number), "source_partition": partition, "offset": 3}
+    return pl.DataFrame([{**place, **counts, "heard_ms": 100}])
+
+
+def sessions_closed_by(*offsets: int) -> pl.DataFrame:
+    counts = dict.fromkeys(("events", "plays", "completes", "heard_ms"), 1)
+    times = {"started_at": DAY, "ended_at": DAY, "source_partition": 0}
+    return pl.DataFrame([{"user_id": f"u{n}", "offset": n, **times, **counts} for n in offsets])
+
+
+def day_rows(number: int, final: bool) -> pl.DataFrame:
+    day = DAY.date() + dt.timedelta(days=number)
+    row = {"episode_id": "e", "day": day, "source_partition": 0, "offset": 3, "final": final}
+    return pl.DataFrame([{**row, **dict.fromkeys(COUNTS, 1), "heard_ms": 5, "downloads": 7}])
+
+
+def curve(number: int, final: bool) -> pl.DataFrame:
+    day = DAY.date() + dt.timedelta(days=number)
+    row = {"episode_id": "e", "day": day, "source_partition": 0, "offset": 3, "final": final}
+    heard = ((0, 2), (1, 1)) if final else ((0, 1),)
+    return pl.DataFrame([{**row, "minute": minute, "listeners": n} for minute, n in heard])
 
 
 def test_records_garbage_and_tombstones(spark, tables, graph, wire):

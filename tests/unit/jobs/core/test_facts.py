@@ -45,10 +45,10 @@ def test_partitions_do_not_hide_each_other():
     assert applied == {0: 11, 1: 1}
 
 
-def test_the_edges_are_those_of_the_topology_and_every_format_has_a_query():
+def test_the_edges_are_those_of_the_topology_and_every_topic_has_one_query():
     graph = build_graph(1)
     check_edges(graph.stages["write_delta"])
-    assert {graph.topics[topic].format for topic in FACTS} == set(QUERIES)
+    assert sorted(topic for query in QUERIES for topic in query.topics(graph)) == sorted(FACTS)
 
 
 def test_bad_messages_become_rows_of_their_own():
