@@ -128,6 +128,16 @@ def status_tables(status: Status) -> Iterator[Table]:
     yield letters_table
 
 
+def late_line(status: Status) -> str | None:
+    """A sentence about events that came too late, if there are any."""
+    if not status.late_events:
+        return None
+    return (
+        f"{status.late_events:,} late events are in no live table (topic late-events has them); "
+        "history has them all the same."
+    )
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:

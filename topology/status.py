@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ from topology.settings import Settings
 Offsets = dict[str, dict[int, int]]
 """topic -> partition -> offset of the next record to read."""
 
+COUNTING_STAGE = "track_engagement"
 _TIMEOUT_S = 15.0
 
 
@@ -64,6 +66,8 @@ class Status:
     stages: list[StageLag] = field(default_factory=list)
     stores: list[StoreRows] = field(default_factory=list)
     dead_letters: list[DeadLetters] = field(default_factory=list)
+    late_events: int = 0
+    """Events that came too late for the live tables; history has them."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,6 +88,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         ],
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
+        late_events=late_events(settings),
     )
 
 
@@ -315,19 +320,31 @@ def spark_progress(stage: Stage, others: list[str], queries: Mapping[str, Offset
 # -- stores --------------------------------------------------------------------------------------
 
 
-def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
-    """Documents of every declared collection."""
+@contextmanager
+def _database(settings: Settings) -> Iterator[Any]:
     from pymongo import MongoClient
 
     client: MongoClient = MongoClient(
         settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
     )
     with client:
-        database = client[settings.mongodb_database]
+        yield client[settings.mongodb_database]
+
+
+def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
+    """Documents of every declared collection."""
+    with _database(settings) as database:
         return [
             StoreRows(name, database[name].estimated_document_count(), "mongodb")
             for name in graph.collections
         ]
+
+
+def late_events(settings: Settings) -> int:
+    """Events that came too late for the live tables, over all source partitions."""
+    with _database(settings) as database:
+        found = database["table_progress"].find({"stage": COUNTING_STAGE}, {"late": 1})
+        return sum(document["late"] for document in found)
 
 
 def delta_rows(settings: Settings, graph: Graph) -> list[StoreRows]:

@@ -3,10 +3,10 @@
 The columns are the public contract. An event: ``event_id`` (derived if missing), ``user_id``,
 ``episode_id``, ``kind``, ``occurred_at`` (ISO 8601, UTC where no offset is given), ``heard_ms``
 and ``position_ms`` (whole milliseconds, 0 if missing), and optionally ``session_id``,
-``surface``, ``rank``, ``arm``, ``user_agent``, ``generation``. An episode: ``episode_id`` and
-``title``, and optionally ``show_id``, ``show_title``, ``description``, ``categories``,
-``language``, ``published_at`` (ISO 8601), ``duration_s``, ``explicit``, ``enclosure_url``,
-``transcript_text``.
+``surface``, ``rank``, ``arm``, ``user_agent``, ``generation``, ``duration_ms`` (of the episode, as
+the player knew it). An episode: ``episode_id`` and ``title``, and optionally ``show_id``,
+``show_title``, ``description``, ``categories``, ``language``, ``published_at`` (ISO 8601),
+``duration_s``, ``explicit``, ``enclosure_url``, ``transcript_text``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from streams.core.events import check_events
 Row = Mapping[str, Any]
 
 EVENT_TIMES = ("occurred_at",)
-EVENT_INTEGERS = {"heard_ms": 0, "position_ms": 0, "rank": None}
+EVENT_INTEGERS = {"heard_ms": 0, "position_ms": 0, "rank": None, "duration_ms": None}
 EVENT_REQUIRED = ("user_id", "episode_id", "kind", "occurred_at")
 EVENT_COLUMNS = tuple(
     name for name in columnar.columns("user_event") if name not in columnar.SOURCE_COLUMNS
@@ -46,7 +46,8 @@ EPISODE_TEXTS = (
 EPISODE_COLUMNS = (*EPISODE_TEXTS, "categories", "published_at", "duration_s", "explicit")
 
 _NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
-_IDENTITY = tuple(name for name in EVENT_COLUMNS if name != "event_id")
+# Not the length of the episode: ids made before events could tell it must stay the same.
+_IDENTITY = tuple(name for name in EVENT_COLUMNS if name not in ("event_id", "duration_ms"))
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")

@@ -94,11 +94,13 @@ def status(
         return
     from rich.console import Console
 
-    from topology.showcase import status_tables
+    from topology.showcase import late_line, status_tables
 
     console = Console()
     for table in status_tables(measured):
         console.print(table)
+    if late := late_line(measured):
+        console.print(late)
 
 
 def env(

@@ -8,8 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
 from topology.graph import build_graph
-from topology.status import checkpoints, memory_bytes, parse_offset_log, spark_progress
+from topology.settings import Settings
+from topology.showcase import late_line
+from topology.status import (
+    Status,
+    checkpoints,
+    late_events,
+    memory_bytes,
+    parse_offset_log,
+    spark_progress,
+)
 
 STAGES = build_graph(2).stages
 
@@ -75,3 +88,23 @@ def test_memory_includes_children() -> None:
         finally:
             os.killpg(parent.pid, 9)
     assert memory_bytes(parent.pid) == 0
+
+
+@pytest.mark.mongo
+def test_late_events_are_those_of_the_stage_that_counts(mongo_uri: str) -> None:
+    settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="status_late")
+    assert late_events(settings) == 0
+    with MongoClient(mongo_uri) as client:
+        client["status_late"]["table_progress"].insert_many(
+            {"_id": f"{stage}|{partition}", "stage": stage, "late": 1200}
+            for stage in ("track_engagement", "track_listening")
+            for partition in (0, 1)
+        )
+    assert late_events(settings) == 2400
+    said = late_line(Status(late_events=late_events(settings)))
+    assert said is not None
+    assert said.startswith("2,400 late events")
+
+
+def test_nothing_is_said_of_late_events_where_there_are_none() -> None:
+    assert late_line(Status()) is None

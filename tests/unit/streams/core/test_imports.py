@@ -41,6 +41,14 @@ def test_the_derived_id_says_the_same_of_equal_rows_only():
     assert one["event_id"] == same["event_id"] != other["event_id"]
 
 
+def test_the_length_of_the_episode_is_taken_over_and_changes_no_derived_id():
+    (plain, told), _ = parse(EVENT, {**EVENT, "duration_ms": "1800000"})
+    assert (plain["duration_ms"], told["duration_ms"]) == (None, 1_800_000)
+    # a file that was imported before events could tell it must not count again
+    of_old = "7174276072c2447fc79f973d03f1153168d98c5145164570da6ad567d6daf7a6"
+    assert plain["event_id"] == told["event_id"] == of_old
+
+
 def test_a_given_id_is_kept():
     (event,), _ = parse({**EVENT, "event_id": "mine"})
     assert event["event_id"] == "mine"
