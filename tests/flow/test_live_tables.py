@@ -124,9 +124,9 @@ def _written_by(stage: Stage) -> set[str]:
 
 # -- any small log -------------------------------------------------------------------------------
 
-SECONDS = st.sampled_from((0, 0, 0, 1, 20, 60, 300, 900, 1800, 1801, 5400, 43_200, 86_401))
+SECONDS = st.sampled_from((0, 0, 0, 1, 20, 60, 300, 900, 1800, 1800, 1801, 5400, 43_200, 86_400))
 ERRORS_S = st.sampled_from(
-    (0, 0, 0, -1, -59, -60, -900, -901, -1800, -3600, -86_400, 60, 7200, 86_400, 86_401)
+    (0, 0, 0, 0, 0, 0, -1, -59, -60, -900, -901, -1800, -3600, -86_400, 60, 7200, 86_400, 86_401)
 )
 
 
@@ -134,18 +134,21 @@ ERRORS_S = st.sampled_from(
 def steps(draw: st.DrawFn) -> tuple[int, Delivery, int]:
     """Seconds since the step before, what comes then, and how often."""
     event = {
-        "user_id": draw(st.sampled_from(("anna", "bert", "carl"))),
-        "episode_id": draw(st.sampled_from(("pi:100", "pi:102", "pi:105", "pi:unknown"))),
+        "user_id": draw(st.sampled_from(("anna", "anna", "bert", "carl"))),
+        "episode_id": draw(st.sampled_from(("pi:100", "pi:100", "pi:102", "pi:105", "pi:unknown"))),
         "kind": draw(st.sampled_from((*KINDS, *RARE_KINDS))),
         "occurred_at": timedelta(seconds=draw(ERRORS_S)),
-        "heard_ms": draw(st.sampled_from((0, 0, 1, 30_000, 59_999, 60_000, 1_200_000, -1))),
+        "heard_ms": draw(st.sampled_from((0, 0, 1, 30_000, 59_999, 60_000, 600_000, 1_200_000))),
         "position_ms": draw(st.sampled_from((0, 1, 60_000, 60_001, 130_000, 15_400_000))),
         "duration_ms": draw(st.sampled_from((None, None, 0, 150_000, 4_000_000))),
-        "user_agent": draw(st.sampled_from((None, BROWSER, BOT))),
+        "user_agent": draw(st.sampled_from((None, None, BROWSER, BOT))),
+        "event_id": f"e{draw(st.integers(0, 10**6))}",
     }
-    event["event_id"] = f"e{draw(st.integers(0, 10**6))}"
-    if draw(st.integers(0, 30)) == 0:
-        return 0, Delivery(event["user_id"], None, b"garbage"), 1
+    match draw(st.integers(0, 30)):
+        case 0:
+            return 0, Delivery(event["user_id"], None, b"garbage"), 1
+        case 1:
+            event["heard_ms"] = -1
     return draw(SECONDS), Delivery(event["user_id"], event), draw(st.sampled_from((1, 1, 2, 3)))
 
 
@@ -188,7 +191,7 @@ def flow(
 
 
 any_flow = given(
-    log=st.lists(steps(), max_size=60),
+    log=st.lists(steps(), min_size=10, max_size=60),
     kills=st.lists(KILLS, max_size=5),
     partitions=st.sampled_from((1, 3, 4)),
     lateness=st.sampled_from((0, 900, 3600)),

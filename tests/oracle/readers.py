@@ -19,7 +19,7 @@ WINDOW = (*COUNTS, "offset", "listeners", "new_listeners", "streams", "engaged")
 DAILY_SUMS = (*COUNTS, "likes", "dislikes")
 DAY = (*COUNTS, "streams", "engaged", "downloads", "final")
 ROLLING = (*COUNTS, "streams", "listeners", "engaged")
-SESSION = ("ended_at", "events", "plays", "completes", "heard_ms")
+SESSION = ("ended_at", "offset", "events", "plays", "completes", "heard_ms")
 
 
 def pick(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

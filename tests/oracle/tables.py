@@ -308,16 +308,21 @@ def daily(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, date], Counts]:
 def sessions(
     verdicts: Sequence[Verdict], lateness: timedelta
 ) -> dict[tuple[str, datetime], Counts]:
-    """`listening-sessions`: listener and start -> what is known to be over."""
+    """`listening-sessions`: listener and start -> what is known to be over.
+
+    ``offset`` is that of the event after which nothing can join the session any more.
+    """
     watermark = watermark_of(verdicts)
     found: dict[tuple[str, datetime], Counts] = {}
     for user, group in _grouped(on_time(verdicts), lambda v: v.row.user).items():
         for run in _runs(sorted(group, key=lambda v: v.at)):
             started_at, ended_at = run[0].at, run[-1].at
-            if ended_at + HALF_HOUR + lateness < watermark:
+            over = ended_at + HALF_HOUR + lateness
+            if over < watermark:
                 counts = counts_of(v.row for v in run)
                 found[user, started_at] = {
                     "ended_at": ended_at,
+                    "offset": next(v.row.offset for v in verdicts if v.watermark > over),
                     "events": len(run),
                     **{name: counts[name] for name in ("plays", "completes", "heard_ms")},
                 }

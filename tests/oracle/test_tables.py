@@ -174,6 +174,7 @@ def test_sessions_are_runs_in_time_and_known_when_nothing_can_join_them() -> Non
     assert tables.sessions(verdicts, LATENESS) == {
         ("anna", START): {
             "ended_at": START + timedelta(minutes=40),
+            "offset": 5,
             "events": 3,
             "plays": 1,
             "completes": 1,
