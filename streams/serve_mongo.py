@@ -146,7 +146,7 @@ def register(context: Context) -> None:
     async def serve_retention(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
-            told = day_documents.retention_parts(frames)
+            told = day_documents.retention_parts(pl.concat(frames))
             await upsert_days(told, day_documents.retention_changes)
 
     @serve("episode-anomalies", max_batch=512)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
+from itertools import zip_longest
 from typing import Any
 
 import polars as pl
@@ -50,20 +51,18 @@ def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
     )
 
 
-def retention_parts(frames: Iterable[pl.DataFrame]) -> dict[tuple[str, date], dict[str, Part]]:
+def retention_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
     """The same of rows of `episode_retention`: ``listeners`` is a list by minute of the episode.
 
-    A frame is what one message holds: the whole curve of each episode and day in it. A minute
-    without a row is one that nobody heard.
+    A minute without a row is one that nobody heard. The rows of one curve have one offset.
     """
-    curves = [
-        frame.sort("minute")
-        .group_by(_KEY, maintain_order=True)
-        .agg(pl.col("offset").max(), pl.col("final").last(), "minute", "listeners")
-        for frame in frames
-    ]
+    age = 2 * pl.col("offset") + pl.col("final")
     newest = (
-        pl.concat(curves).sort("offset", "final").unique(_KEY, keep="last", maintain_order=True)
+        rows.filter(age == age.max().over(_KEY))
+        .unique([*_KEY, "minute"], keep="any")
+        .sort("minute")
+        .group_by(_KEY, maintain_order=True)
+        .agg(pl.col("offset").first(), pl.col("final").first(), "minute", "listeners")
     )
     return _by_day(
         (
@@ -92,8 +91,29 @@ def count_changes(
 def retention_changes(
     stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
 ) -> dict[str, Document]:
-    """The same for parts of `retention_parts`."""
-    return _changes(stored, parts, "retention_parts", _curve)
+    """The same for parts of `retention_parts`; a curve may come in two messages."""
+    return _changes(stored, _completed(stored, parts), "retention_parts", _curve)
+
+
+def _completed(
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
+) -> dict[tuple[str, date], dict[str, Part]]:
+    """The parts, each with the stored rest of the same curve."""
+    completed = {}
+    for (episode_id, day), told in parts.items():
+        known = stored.get(day_id(episode_id, day), {}).get("retention_parts", {})
+        completed[episode_id, day] = {
+            place: _united(part, known[place])
+            if place in known and _age(part) == _age(known[place])
+            else part
+            for place, part in told.items()
+        }
+    return completed
+
+
+def _united(one: Part, other: Part) -> Part:
+    curve = [max(pair) for pair in zip_longest(one["listeners"], other["listeners"], fillvalue=0)]
+    return {**one, "listeners": curve}
 
 
 def _changes(
@@ -109,7 +129,9 @@ def _changes(
         newer = {
             place: part
             for place, part in told.items()
-            if place not in before or _age(part) > _age(before[place])
+            if place not in before
+            or _age(part) > _age(before[place])
+            or (_age(part) == _age(before[place]) and part != before[place])
         }
         sums = summary({**before, **newer})
         if newer or any(known.get(name) != value for name, value in sums.items()):
@@ -136,13 +158,7 @@ def _sums(parts: Mapping[str, Part]) -> Document:
 
 def _curve(parts: Mapping[str, Part]) -> Document:
     curves = [part["listeners"] for part in parts.values()]
-    length = max(map(len, curves))
-    return {
-        "retention": [
-            sum(curve[minute] for curve in curves if minute < len(curve))
-            for minute in range(length)
-        ]
-    }
+    return {"retention": [sum(minute) for minute in zip_longest(*curves, fillvalue=0)]}
 
 
 def _by_day(

@@ -17,11 +17,9 @@ from polars.interchange import CompatLevel
 
 from schemas import columnar
 from streams.core.documents import Document
+from streams.core.rolling import WINDOWS
 
 KINDS = ("episode", "show", "category")
-WINDOWS = (1, 5, 15, 60, 1440)
-"""Lengths in minutes."""
-
 COUNTS = (
     "impressions",
     "clicks",

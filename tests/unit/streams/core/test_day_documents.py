@@ -68,7 +68,7 @@ def with_counts(stored: dict[str, Document], rows: pl.DataFrame) -> dict[str, Do
 
 
 def with_curves(stored: dict[str, Document], *frames: pl.DataFrame) -> dict[str, Document]:
-    parts = day_documents.retention_parts(frames)
+    parts = day_documents.retention_parts(pl.concat(frames))
     after = written(stored, day_documents.retention_changes(stored, parts))
     assert day_documents.retention_changes(after, parts) == {}
     return after
@@ -122,6 +122,16 @@ def test_the_newest_curve_of_a_partition_counts_whole() -> None:
     for frames in ((old, new), (new, old)):
         assert with_curves({}, *frames)["a|2026-01-31"]["retention"] == [4]
     assert with_curves(with_curves({}, new), old)["a|2026-01-31"]["retention"] == [4]
+
+
+def test_a_curve_that_comes_in_two_messages_is_whole() -> None:
+    older = with_curves({}, curve_rows("a", 0, 5, {0: 2, 1: 2, 2: 2, 3: 2}))
+    halves = curve_rows("a", 0, 6, {0: 5, 1: 4}), curve_rows("a", 0, 6, {2: 3})
+    for first, second in (halves, halves[::-1]):
+        after = with_curves(with_curves(older, first), second)
+        assert after["a|2026-01-31"]["retention"] == [5, 4, 3]
+        assert with_curves(after, first) == after
+    assert with_curves(older, *halves)["a|2026-01-31"]["retention"] == [5, 4, 3]
 
 
 def test_counts_and_curves_live_in_one_document() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from schemas import columnar
 from streams.core import rolling_documents
-from streams.core.rolling_documents import KINDS, WINDOWS, add_up, pack, unpack
+from streams.core.rolling import WINDOWS
+from streams.core.rolling_documents import KINDS, add_up, pack, unpack
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 COLUMNS = columnar.columns("rolling_window")
