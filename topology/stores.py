@@ -212,6 +212,19 @@ DELTA_TABLES = (
         key=("episode_id", "day", "minute", "source_partition"),
     ),
     DeltaTable(
+        "audience_daily",
+        "Who heard an episode, show or category on a finished UTC day: exact, and as a sketch.",
+        (
+            Column("kind", "string", "episode, show, category or all", nullable=False),
+            Column("scope", "string", "its id or name; empty for all", nullable=False),
+            Column("day", "date", "UTC day", nullable=False),
+            Column("source_partition", "int", "partition in user-events", nullable=False),
+            Column("listeners", "bigint", "distinct listeners of the day, exact"),
+            Column("sketch", "binary", "HyperLogLog sketch: days and partitions unite"),
+        ),
+        key=("kind", "scope", "day", "source_partition"),
+    ),
+    DeltaTable(
         "listening_sessions",
         "What each listener did without a pause of more than 30 minutes.",
         (

@@ -101,6 +101,12 @@ def final_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
     return pl.concat([message.content for message in messages]).filter("final")
 
 
+def audience_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    return pl.concat([message.content for message in messages]).with_columns(
+        pl.col("kind").cast(pl.String)
+    )
+
+
 def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
     sessions = pl.concat([message.content for message in messages])
     return sessions.rename({"offset": "closed_offset"}).with_columns(
@@ -122,6 +128,7 @@ FACTS: dict[str, Facts] = {
     ),
     "episode-days": Facts("episode_daily", "insert", final_rows, pace="settled"),
     "episode-retention": Facts("episode_retention", "insert", final_rows, pace="settled"),
+    "audience-days": Facts("audience_daily", "insert", audience_rows, pace="settled"),
     "listening-sessions": Facts(
         "listening_sessions",
         "append",
