@@ -48,7 +48,8 @@ EVENTS_A_TICK = 40
 PAST = timedelta(hours=30)
 """Event time begins so long before the run, and is at the present after PAST_S seconds of it."""
 PAST_S = 120.0
-SETTLED_S = 6.0
+SETTLED_S = 12.0
+"""Longer than days take to be told of."""
 LONGEST_LIFE_S = 40.0
 PATIENCE_S = 90.0
 STEADY = (
