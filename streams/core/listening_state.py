@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from schemas import columnar
 from streams.core.event_rows import KINDS, EventRows, late
-from streams.core.keyed import KeyedTable, Names
+from streams.core.keyed import KeyedTable
+from streams.core.names import Names
 from streams.core.packing import pack, unpack
 from streams.core.sessions import SUMS, Closed, Sessions
 from streams.core.streaks import Streaks
@@ -68,7 +69,7 @@ class Listening:
         taken = rows.take(~too_late)
         changed = np.zeros(0, np.int64)
         if len(taken):
-            users = self.users.codes(taken.users.to_list())
+            users = self.users.codes(taken.users)
             self.sessions.add(
                 users, taken.times, taken.kinds == PLAY, taken.kinds == COMPLETE, taken.heard_ms
             )

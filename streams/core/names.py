@@ -1,0 +1,119 @@
+"""Strings by number, many at a time, at a cost that does not grow with how many there are.
+
+A dict of strings costs several cache misses for each string once it is larger than the cache.
+Here polars hashes a whole column, and the hashes are found in a `KeyedTable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from streams.core.keyed import KeyedTable
+
+_SEED = hash("names") & 0xFFFF_FFFF
+"""Python's own seed, another one in each process: nobody can make up strings that collide.
+Numbers do not depend on it."""
+
+_OTHER = 1 << 40
+
+
+class Names:
+    """Strings by number: 0, 1, 2 … in the order in which they came.
+
+    A string is known by 128 bits of two hashes. The first finds it; where the second then differs,
+    two strings share the first, and everything is hashed anew.
+    """
+
+    def __init__(self) -> None:
+        self._seed = _SEED
+        self._reported = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._names: list[str] = []
+        self._index = KeyedTable({"code": "i8", "check": "i8"})
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, code: int) -> str:
+        return self._names[code]
+
+    def codes(self, strings: pl.Series | Sequence[str]) -> np.ndarray:
+        """The number of each string, a new one for those not seen before: int64."""
+        column = pl.Series(strings, dtype=pl.String)
+        while (codes := self._codes(column)) is None:
+            self._hash_anew()
+        return codes
+
+    def _codes(self, strings: pl.Series) -> np.ndarray | None:
+        """The numbers; None, and nothing changed, if two strings have the same hash."""
+        keys, checks = _hashes(strings, self._seed)
+        slots = self._index.find(keys)
+        missing = np.flatnonzero(slots < 0)
+        if missing.size:
+            _, first, place = np.unique(keys[missing], return_index=True, return_inverse=True)
+            new = missing[first]
+            if (checks[missing] != checks[new][place]).any():
+                return None
+        known = slots >= 0
+        if (self._index["check"][slots[known]] != checks[known]).any():
+            return None
+        if missing.size:
+            new.sort()  # numbers are given by first appearance, not by hash
+            rows = self._index.upsert(keys[new])
+            self._index["code"][rows] = np.arange(len(self), len(self) + len(new))
+            self._index["check"][rows] = checks[new]
+            self._names += strings.gather(new).to_list()
+            slots[missing] = self._index.find(keys[missing])
+        return self._index["code"][slots]
+
+    def _hash_anew(self) -> None:
+        self._seed += 1
+        names = self._names
+        self._clear()
+        self.codes(names)
+
+    def of(self, codes: np.ndarray) -> list[str]:
+        """The strings of numbers."""
+        names = self._names
+        return [names[code] for code in codes.tolist()]
+
+    def added(self) -> list[str]:
+        """The strings that came since `forget_changes`, in the order of their numbers."""
+        return self._names[self._reported :]
+
+    def forget_changes(self) -> None:
+        self._reported = len(self)
+
+    def all(self) -> list[str]:
+        return self._names
+
+    def load(self, first: int, strings: Iterable[str]) -> None:
+        """Take over strings that `added` gave, the first of them with the number ``first``."""
+        given = list(strings)
+        codes = self.codes(given)
+        if (codes != np.arange(first, first + len(given))).any():
+            raise ValueError(f"{given[:3]}… have the numbers {codes[:3]}…, not {first}…")
+        self.forget_changes()
+
+    def keep(self, used: np.ndarray) -> np.ndarray:
+        """Forget the others of these numbers, a mask; gives the new number of each old one."""
+        names = [name for name, kept in zip(self._names, used.tolist(), strict=True) if kept]
+        self._clear()
+        self.codes(names)
+        return np.cumsum(used) - 1
+
+
+def _hashes(strings: pl.Series, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two hashes of each string, int64."""
+    name = pl.col("name")
+    hashed = (
+        strings.alias("name")
+        .to_frame()
+        .select_seq(one=name.hash(seed), two=name.hash(seed ^ _OTHER))
+    )
+    return hashed["one"].to_numpy().view(np.int64), hashed["two"].to_numpy().view(np.int64)
