@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -17,6 +18,9 @@ from streams.context import Message
 log = logging.getLogger(__name__)
 
 CRASH_EXIT_CODE = 70
+
+SILENCE_S = 60.0
+"""Longest that a reader waits for records that are there."""
 
 
 def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
@@ -87,8 +91,9 @@ class TopicReader:
     """
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str]):
-        self._consumer = reader(bootstrap_servers)
-        self._positions: dict[tuple[str, int], int] = {}
+        tell_ends: dict[str, Any] = {"enable.partition.eof": True}
+        self._consumer = reader(bootstrap_servers, **tell_ends)
+        self._read_up_to: dict[tuple[str, int], int] = {}
         assignment = []
         for topic in topics:
             for partition in end_offsets(self._consumer, topic):
@@ -102,24 +107,33 @@ class TopicReader:
         for record in self._consumer.consume(limit, timeout=timeout_s):
             error = record.error()
             if error is None:
-                messages.append(to_message(record))
-            elif error.code() != KafkaError._PARTITION_EOF:
-                log.warning("reading reference topics: %s", error)
+                message = to_message(record)
+                messages.append(message)
+                self._read_up_to[message.topic, message.partition] = message.offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # The last offsets of a log may hold no record, after compaction for one.
+                place = (record.topic() or "", record.partition() or 0)
+                self._read_up_to[place] = record.offset() or 0
+            else:
+                log.warning("reading %s: %s", record.topic(), error)
         return messages
 
     def read_to_end(self, apply: Callable[[list[Message]], None]) -> None:
-        """Apply everything up to the ends as they are now."""
+        """Apply everything up to the ends as they are now; TimeoutError if nothing comes."""
         ends = {
             (part.topic, part.partition): self._consumer.get_watermark_offsets(part, timeout=30)
             for part in self._assignment
         }
         missing = {place: end for place, (low, end) in ends.items() if end > low}
-        while missing:
-            apply(self.poll(0.2))
-            for part in self._consumer.position(self._assignment):
-                place = (part.topic, part.partition)
-                if part.offset >= missing.get(place, float("inf")):
-                    del missing[place]
+        heard = time.monotonic()
+        while missing := {
+            place: end for place, end in missing.items() if self._read_up_to.get(place, 0) < end
+        }:
+            if messages := self.poll(0.2):
+                heard = time.monotonic()
+                apply(messages)
+            elif time.monotonic() - heard > SILENCE_S:
+                raise TimeoutError(f"nothing comes of {sorted(missing)}")
 
     def close(self) -> None:
         self._consumer.close()
