@@ -32,8 +32,10 @@ def take(url: str, out: Path, width: int = 1440, height: int = 900) -> None:
         page = browser.new_page(viewport={"width": width, "height": height})
         page.goto(url)
         expect(page.get_by_role("heading").first).to_be_visible(timeout=TIMEOUT_MS)
-        expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=TIMEOUT_MS)
-        # charts and web fonts are drawn after the last element has arrived
+        # charts and tables are fetched, then drawn, after the element that holds them has arrived
+        for _ in range(2):
+            page.wait_for_timeout(SETTLE_MS)
+            expect(page.locator('[data-testid="stSkeleton"]')).to_have_count(0, timeout=TIMEOUT_MS)
         page.wait_for_timeout(SETTLE_MS)
         out.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=out)
