@@ -7,7 +7,7 @@ ranking adds up one row for each episode and minute, whatever the number of sour
 **When a row is forgotten.** A row of a source partition can change as long as its minute is less
 than the allowed lateness behind the newest of that source partition. A source partition tells of
 many minutes at once in several messages, in any order; therefore what is settled by one message is
-taken as settled half a minute of the log's time later, at the next change of the bounds. From then
+taken as settled ten seconds of the log's time later, at the next change of the bounds. From then
 on rows below the bound are repeats, and are skipped.
 """
 
@@ -44,7 +44,7 @@ SLACK_MINUTES = 5
 """How much longer than the allowed lateness rows are kept: a source partition tells of a minute
 a little after it has changed."""
 
-SETTLE_MS = 30_000
+SETTLE_MS = 10_000
 """Time of the log between two changes of the bounds."""
 
 PIECE_ROWS = 100_000

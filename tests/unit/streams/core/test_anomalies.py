@@ -70,6 +70,14 @@ def test_there_is_no_alarm_before_there_is_a_history() -> None:
     assert found(History(), [30] * WARM_UP_BINS + [1000]) == [(WARM_UP_BINS, "rise")]
 
 
+def test_a_first_bin_that_was_not_whole_hides_nothing() -> None:
+    """A history begins in the middle of a bin, and may begin with a change."""
+    for first in (0, 150):
+        history = History()
+        assert found(history, [first] + [600] * 30) == []
+        assert found(history, [1200]) == [(0, "rise")]
+
+
 def test_what_was_expected_is_told_in_plays() -> None:
     history = History()
     found(history, np.random.default_rng(1).poisson(40, 200).tolist())
