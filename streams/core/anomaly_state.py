@@ -21,7 +21,8 @@ from streams.core.anomalies import (
     History,
     Surprise,
 )
-from streams.core.keyed import KeyedTable, Names
+from streams.core.keyed import KeyedTable
+from streams.core.names import Names
 from streams.core.packing import pack, unpack
 from streams.core.window_rows import (
     MINUTE_BITS,

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from streams.core.audience import FORGOTTEN_MS, MINUTE_MS, PAIR_COLUMNS, hear
 from streams.core.event_rows import KINDS, EventRows, late
-from streams.core.keyed import KeyedTable, Names
+from streams.core.keyed import KeyedTable
+from streams.core.names import Names
 from streams.core.packing import pack, unpack
 
 COUNTS = (
@@ -115,7 +116,7 @@ class Engagement:
         self.late += int(too_late.sum())
         counted = rows.take(~too_late)
         if len(counted):
-            episodes = self.episodes.codes(counted.episodes.to_list())
+            episodes = self.episodes.codes(counted.episodes)
             self._note_active(episodes)
             slots = self._count_minutes(counted, episodes)
             if counted.listening.any():
@@ -145,7 +146,7 @@ class Engagement:
     def _count_listening(self, rows: EventRows, episodes: np.ndarray, slots: np.ndarray) -> None:
         here = np.flatnonzero(rows.listening)
         episodes, slots = episodes[here], slots[here]
-        users = self.users.codes(rows.users.gather(here).to_list())
+        users = self.users.codes(rows.users.gather(here))
         if max(len(self.users), len(self.episodes)) > _MOST_NAMES:
             raise OverflowError(f"more than {_MOST_NAMES} listeners or episodes in a partition")
         times, heard_ms = rows.times[here], rows.heard_ms[here]

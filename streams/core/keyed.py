@@ -3,12 +3,11 @@
 A `KeyedTable` finds the rows of thousands of 64-bit keys in a few vector operations, by open
 addressing: a key's place in the index follows from its hash, and the next place is tried where
 another key has it. Rows lie densely, so a scan over all of them is one vector operation too.
-`Names` gives strings the small numbers that keys are packed of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -202,63 +201,3 @@ def _from_arrow(values: pa.Array) -> Array:
     if pa.types.is_fixed_size_list(values.type):
         return values.flatten().to_numpy().reshape(len(values), values.type.list_size)
     return values.to_numpy(zero_copy_only=False)
-
-
-class Names:
-    """Strings by number: 0, 1, 2 … in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._codes = _Codes()
-        self._reported = 0
-
-    def __len__(self) -> int:
-        return len(self._codes.names)
-
-    def __getitem__(self, code: int) -> str:
-        return self._codes.names[code]
-
-    def codes(self, strings: Sequence[str]) -> Array:
-        """The number of each string, a new one for those not seen before: int64."""
-        return np.fromiter(map(self._codes.__getitem__, strings), np.int64, len(strings))
-
-    def of(self, codes: Array) -> list[str]:
-        """The strings of numbers."""
-        names = self._codes.names
-        return [names[code] for code in codes.tolist()]
-
-    def added(self) -> list[str]:
-        """The strings that came since `forget_changes`, in the order of their numbers."""
-        return self._codes.names[self._reported :]
-
-    def forget_changes(self) -> None:
-        self._reported = len(self)
-
-    def all(self) -> list[str]:
-        return self._codes.names
-
-    def load(self, first: int, strings: Iterable[str]) -> None:
-        """Take over strings that `added` gave, the first of them with the number ``first``."""
-        for code, string in enumerate(strings, first):
-            if self._codes[string] != code:
-                raise ValueError(f"{string!r} has number {self._codes[string]}, not {code}")
-        self.forget_changes()
-
-    def keep(self, used: Array) -> Array:
-        """Forget the others of these numbers, a mask; gives the new number of each old one."""
-        names = [name for name, kept in zip(self._codes.names, used.tolist(), strict=True) if kept]
-        self._codes = _Codes()
-        self.codes(names)
-        return np.cumsum(used) - 1
-
-
-class _Codes(dict[str, int]):
-    """A dict that numbers the keys it is asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __missing__(self, name: str) -> int:
-        code = self[name] = len(self.names)
-        self.names.append(name)
-        return code

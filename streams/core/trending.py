@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from streams.core.keyed import Array, Names
+from streams.core.keyed import Array
+from streams.core.names import Names
 from streams.core.trending_state import HALF_LIFE_MINUTES, TrendingState
 
 PLACES = 50

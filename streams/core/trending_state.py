@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streams.core.keyed import Array, KeyedTable, Names
+from streams.core.keyed import Array, KeyedTable
+from streams.core.names import Names
 from streams.core.packing import pack, unpack
 from streams.core.window_rows import (
     MINUTE_BITS,

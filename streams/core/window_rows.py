@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from streams.core.keyed import KEY, Array, KeyedTable, Names
+from streams.core.keyed import KEY, Array, KeyedTable
+from streams.core.names import Names
 
 MINUTE_MS = 60_000
 SOURCE_BITS, MINUTE_BITS = 12, 26

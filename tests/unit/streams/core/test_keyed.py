@@ -1,14 +1,13 @@
-"""KeyedTable against a dict, Names against a list."""
+"""KeyedTable against a dict."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.keyed import KeyedTable, Names
+from streams.core.keyed import KeyedTable
 
 # Few different keys, also negative and far apart, so that they repeat and collide.
 keys = st.one_of(st.integers(-20, 20), st.integers(-(2**63), 2**63 - 1))
@@ -89,31 +88,3 @@ def test_arrow_survives_the_wire() -> None:
         writer.write_batch(rows)
     other.load(pa.ipc.open_stream(sink.getvalue()).read_next_batch())
     assert contents(other) == contents(counted)
-
-
-@given(st.lists(st.lists(st.text(max_size=2), max_size=20), max_size=5))
-def test_names_are_numbered_in_order(parts: list[list[str]]) -> None:
-    names, copy = Names(), Names()
-    order = list(dict.fromkeys(name for part in parts for name in part))
-    for part in parts:
-        first = len(names)
-        assert names.codes(part).tolist() == [order.index(name) for name in part]
-        assert names.added() == order[first : len(names)]
-        copy.load(first, names.added())
-        names.forget_changes()
-    assert names.all() == copy.all() == order
-
-
-def test_names_that_do_not_fit_are_refused() -> None:
-    names = Names()
-    names.codes(["a", "b"])
-    with pytest.raises(ValueError, match="has number 1"):
-        names.load(0, ["b"])
-
-
-def test_names_can_be_pruned() -> None:
-    names = Names()
-    names.codes(["a", "b", "c"])
-    new = names.keep(np.array([True, False, True]))
-    assert names.all() == ["a", "c"]
-    assert new[[0, 2]].tolist() == [0, 1]

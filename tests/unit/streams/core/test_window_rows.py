@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.keyed import Names
+from streams.core.names import Names
 from streams.core.window_rows import (
     MINUTE_BITS,
     MINUTE_MS,
