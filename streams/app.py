@@ -57,13 +57,14 @@ def stage_app(
         worker_redirect_stdouts=False,
         # Wait for what is being processed before partitions leave: its state then is in the log.
         stream_wait_empty=True,
-        stream_buffer_maxsize=256,
+        # Messages hold up to 16 MB: what waits in memory is bounded by their number and by fetches.
+        stream_buffer_maxsize=32,
         broker_commit_interval=0.5,
         broker_commit_every=100_000,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=32 * 1_048_576,
+        consumer_max_fetch_size=4 * 1_048_576,
         producer_max_request_size=32 * 1_048_576,
         producer_linger=0.0,
         producer_compression_type="lz4",
