@@ -265,6 +265,9 @@ class FaustContext(StageContext):
     def busy(self) -> bool:
         return self._handling > 0 or any(len(inbox) for inbox in self._inboxes)
 
+    def rebalancing(self) -> bool:
+        return self.app.rebalancing
+
     def progress(self) -> Hashable:
         tables: Any = self.app.tables
         return self.app.consumer_generation_id, sum(tables.recovery.active_offsets.values())

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 STALL_S = 30.0
 """Longest that a stage may leave records unread while it has nothing else to do."""
 
+REBALANCE_S = 120.0
+"""The same while its group is rebalanced, which waits for the slowest member."""
+
 LOOK_EVERY_S = 5.0
 ANSWER_S = 10.0
 LOOP_STALL_S = 60.0
@@ -43,6 +46,9 @@ class Fetching(Protocol):
     def busy(self) -> bool:
         """Whether messages have been taken that are not finished."""
 
+    def rebalancing(self) -> bool:
+        """Whether partitions are being divided anew."""
+
     def progress(self) -> Hashable:
         """Anything that changes as work goes on."""
 
@@ -51,24 +57,22 @@ class Fetching(Protocol):
 
 
 class StallDetector:
-    """Says when nothing has moved for ``stall_s`` although there is something to read."""
+    """Says for how long nothing has moved although there is something to read."""
 
-    def __init__(self, stall_s: float):
-        self._stall_s = stall_s
-        self._since: float | None = None
+    def __init__(self) -> None:
+        self._since = 0.0
         self._seen: Hashable = None
 
-    def stalled(self, now: float, waiting: bool, seen: Hashable) -> bool:
+    def stalled_s(self, now: float, waiting: bool, seen: Hashable) -> float:
         """Tell what is to be seen at ``now``, seconds; ``waiting``: idle with records unread."""
-        if not waiting or seen != self._seen or self._since is None:
+        if not waiting or seen != self._seen:
             self._since, self._seen = now, seen
-            return False
-        return now - self._since >= self._stall_s
+        return now - self._since
 
 
 async def watch_fetching(bootstrap_servers: str, consumer: Fetching) -> None:
     """End the process when ``consumer`` has stopped fetching."""
-    detector = StallDetector(STALL_S)
+    detector = StallDetector()
     known: Mapping[Place, int] = {}
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -79,9 +83,11 @@ async def watch_fetching(bootstrap_servers: str, consumer: Fetching) -> None:
         ends = await _ends(bootstrap_servers, tuple(known))
         unread = {place: end for place, end in ends.items() if end > known[place]}
         seen = (tuple(sorted(known.items())), consumer.progress())
-        if detector.stalled(time.monotonic(), bool(unread) and not consumer.busy(), seen):
+        waiting = bool(unread) and not consumer.busy()
+        stalled_s = detector.stalled_s(time.monotonic(), waiting, seen)
+        if stalled_s >= (REBALANCE_S if consumer.rebalancing() else STALL_S):
             end_process(
-                f"stage {consumer.name} has read nothing for {STALL_S:.0f} s although "
+                f"stage {consumer.name} has read nothing for {stalled_s:.0f} s although "
                 f"{len(unread)} of its partitions have more; the worker ends"
             )
 
