@@ -162,13 +162,13 @@ def episode_days(database: Database, episode_id: str, days: int = 30) -> pl.Data
     return pl.DataFrame(rows, schema=_DAY_TYPES).sort("day")
 
 
-def without_gaps(days: pl.DataFrame) -> pl.DataFrame:
-    """The same days with zeros for those in between that nothing happened on."""
+def without_gaps(days: pl.DataFrame, least: int = 7) -> pl.DataFrame:
+    """The same days and ``least`` days up to the last one, with zeros where nothing happened."""
     if days.is_empty():
         return days
-    every = pl.select(
-        day=pl.date_range(days["day"].min(), days["day"].max(), timedelta(days=1))  # type: ignore[arg-type]
-    )
+    first, last = days["day"][0], days["day"][-1]
+    start = min(first, last - timedelta(days=least - 1))
+    every = pl.select(day=pl.date_range(start, last, timedelta(days=1)))
     return every.join(days, on="day", how="left", maintain_order="left").with_columns(
         pl.col(DAY_COUNTS).fill_null(0)
     )

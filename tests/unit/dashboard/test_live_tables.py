@@ -125,9 +125,10 @@ def test_days_of_an_episode_are_the_newest_in_order(database: Database) -> None:
     assert found["day"].to_list() == [date(2026, 1, 2), date(2026, 1, 4)]
     assert found["downloads"].to_list() == [3, 0]
     assert found["retention"].to_list() == [[], [9]]
-    whole = live_tables.without_gaps(found)
+    whole = live_tables.without_gaps(found, 2)
     assert whole["day"].to_list() == [date(2026, 1, day) for day in (2, 3, 4)]
     assert whole["streams"].to_list() == [3, 0, 0]
+    assert live_tables.without_gaps(found, 7)["day"][0] == date(2025, 12, 29)
 
 
 @pytest.mark.parametrize(
