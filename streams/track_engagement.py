@@ -88,18 +88,22 @@ class Tracker:
         for message, events in await decode_all(self._context, messages):
             if events.height:
                 batches.setdefault(message.partition, []).append(events)
-        touched = [await self._count_partition(p, frames) for p, frames in batches.items()]
-        if touched:
-            rows, targets = zip(*touched, strict=True)
+        counted = [await self._count_partition(p, frames) for p, frames in batches.items()]
+        if counted:
+            rows, targets, gone = zip(*counted, strict=True)
             for target, some in self._targets.split(pl.concat(rows), np.concatenate(targets)):
                 await self._context.send("engagement-windows", some, partition=target)
+            if any(gone):
+                # State that no longer has what is not in the log would lose it at a kill.
+                await self._context.delivered()
         for partition in batches:
             await self._states.save(partition)
 
     async def _count_partition(
         self, partition: int, frames: list[pl.DataFrame]
-    ) -> tuple[pl.DataFrame, np.ndarray]:
-        """Count, hand out what is over, and give the rows that have changed, with their targets."""
+    ) -> tuple[pl.DataFrame, np.ndarray, bool]:
+        """Count, hand out what is over, and give the rows that have changed, with their targets,
+        and whether anything has left the state."""
         state = await self._states.get(partition)
         rows = event_rows(frames, state.applied)
         late = state.apply(rows) if len(rows) else np.zeros(0, bool)
@@ -110,13 +114,12 @@ class Tracker:
         if late.any():
             gone = late_rows(frames, rows.offsets[late])
             await self._context.send("late-events", gone, partition=partition)
+        before = state.closed
         closed = state.close_minutes()
-        if closed.size:
+        # A day may be over by a minute in which nothing happened.
+        if moved_on := state.closed > before:
             await self._hand_out(partition, state, closed)
-        if closed.size or late.any():
-            # State that no longer has what is not in the log would lose it at a kill.
-            await self._context.delivered()
-        return windows, targets
+        return windows, targets, moved_on or bool(late.any())
 
     async def _hand_out(self, partition: int, state: Engagement, closed: np.ndarray) -> None:
         """Send what nothing can change any more, and drop what nobody looks at any more."""
