@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import RecordCodec
-from streams.memory import MemoryRuntime
+from streams.memory import MemoryContext, MemoryRuntime
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import (
     BOT,
@@ -30,7 +31,6 @@ from tests.oracle.listeners import (
 )
 from tests.oracle.log import Entry
 from topology.graph import build_graph, changelog_topic
-from topology.model import Stage
 from topology.settings import Settings
 
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
@@ -41,59 +41,101 @@ class Killed(BaseException):
     """The process is gone, in the middle of whatever it did."""
 
 
-class River:
-    """The event path in memory, and what was written to it."""
+class River(MemoryRuntime):
+    """The event path in memory, and what was written to it.
+
+    As with a real broker, what a tracker sends is on its way until the tracker has waited for the
+    delivery: at a kill, each partition has got some of it, the first records first. What trackers
+    note of their state is in its log at once, which is the worse case: it is ahead of what was
+    sent.
+    """
 
     def __init__(self, stages: Sequence[str], partitions: int, **more: Any):
         self._settings = Settings(podstream_home=Path(), event_partitions=partitions, **more)
-        self._graph = build_graph(partitions)
+        graph = build_graph(partitions)
+        super().__init__(graph, self._settings, snapshot_bytes=20_000)
         self._stages = stages
-        self.runtime = MemoryRuntime(self._graph, self._settings, snapshot_bytes=20_000)
-        self._log: dict[int, list[Entry]] = {number: [] for number in range(partitions)}
-        self._codec = RecordCodec("user-events", "user_event", self.runtime.log.registry)
-        self._sent = {topic for name in stages for topic in _written_by(self._graph.stages[name])}
-        self._append = self.runtime.log.append
+        self._events: dict[int, list[Entry]] = {number: [] for number in range(partitions)}
+        self._codec = RecordCodec("user-events", "user_event", self.log.registry)
+        self._outputs = {topic for name in stages for topic in graph.stages[name].produces}
+        self._states = {
+            changelog_topic(graph.stages[name], table).name
+            for name in stages
+            for table in graph.stages[name].tables
+        }
+        self._underway: dict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
         self._lives = -1
-        self.runtime.log.append = self._append_or_die  # type: ignore[method-assign]
+        self._append = self.log.append
+        self.log.append = self._send  # type: ignore[method-assign]
         for episode_id, episode in EPISODES.items():
             self._append("episode-metadata", episode, key=episode_id)
         for stage in ("batch_events", *stages):
-            self.runtime.start(stage)
+            self.start(stage)
+
+    def start(self, stage_name: str) -> MemoryContext:
+        context = super().start(stage_name)
+        delivered = context.delivered
+
+        async def land() -> None:
+            await delivered()
+            if self._underway:
+                self._live_on()
+                self._arrive()
+
+        context.delivered = land  # type: ignore[method-assign]
+        return context
+
+    def _send(self, topic: str, value: Any, **record: Any) -> Any:
+        if topic in self._outputs:
+            self._live_on()
+            place = (topic, record.get("partition"))
+            self._underway[place].append({"value": value, **record})
+            return None
+        if topic in self._states:
+            self._live_on()
+        return self._append(topic, value, **record)
+
+    def _live_on(self) -> None:
+        if self._lives == 0:
+            raise Killed
+        self._lives -= 1
+
+    def _arrive(self, lost: random.Random | None = None) -> None:
+        """What is underway arrives, without what is lost at a kill."""
+        for (topic, _), records in self._underway.items():
+            number = lost.randint(0, len(records)) if lost else len(records)
+            for record in records[:number]:
+                self._append(topic, **record)
+        self._underway.clear()
 
     def write(self, delivery: Delivery, at: datetime, partition: int | None = None) -> None:
         """One record, with the log's clock at ``at``."""
         if partition is None:
-            partition = zlib.crc32(delivery.key.encode()) % len(self._log)
+            partition = zlib.crc32(delivery.key.encode()) % len(self._events)
         value = delivery.value(self._codec.encode)
-        self.runtime.log.now_ms = round(at.timestamp() * 1000)
+        self.log.now_ms = round(at.timestamp() * 1000)
         message = self._append("user-events", value, key=delivery.key, partition=partition)
-        self._log[partition].append(Entry(message.offset, at, delivery.readable))
+        self._events[partition].append(Entry(message.offset, at, delivery.readable))
 
     def finish(self, at: datetime) -> None:
         """One last event in each partition, all at the same time, and everything read."""
-        for partition in self._log:
+        for partition in self._events:
             self.write(last_event(partition, at), at, partition)
-        self.runtime.run()
+        self.run()
 
     def run_and_kill(self, max_batch: int, sends: int, redeliver: int) -> None:
-        """Run until a tracker has sent so many records, or all was read; then kill them all."""
+        """Run until the trackers have sent so many records, or all was read; then kill them."""
         self._lives = sends
         with suppress(Killed):
-            self.runtime.run(max_batch=max_batch)
+            self.run(max_batch=max_batch)
         self._lives = -1
+        self._arrive(random.Random(max_batch * sends + redeliver))
         for stage in self._stages:
-            self.runtime.crash(stage, redeliver=redeliver)
-
-    def _append_or_die(self, topic: str, *args: Any, **kwargs: Any) -> Any:
-        if topic in self._sent and self._lives >= 0:
-            if self._lives == 0:
-                raise Killed
-            self._lives -= 1
-        return self._append(topic, *args, **kwargs)
+            self.crash(stage, redeliver=redeliver)
 
     def outputs(self, topic: str) -> list[tuple[int, Any]]:
-        messages = self.runtime.log.records(topic)
-        values = self.runtime.log.decoded(topic)
+        messages = self.log.records(topic)
+        values = self.log.decoded(topic)
         return [
             (message.partition, value.to_dicts() if isinstance(value, pl.DataFrame) else value)
             for message, value in zip(messages, values, strict=True)
@@ -101,7 +143,7 @@ class River:
 
     def check(self, *checks: Callable) -> None:
         oracle = Oracle.of(
-            self._log,
+            self._events,
             EPISODES,
             lateness_s=self._settings.allowed_lateness_s,
             dedup_window=self._settings.dedup_window,
@@ -111,15 +153,11 @@ class River:
                 int(message.header("__connect.errors.partition") or b""),
                 int(message.header("__connect.errors.offset") or b""),
             )
-            for message in self.runtime.log.records("user-events.dlq")
+            for message in self.log.records("user-events.dlq")
         ]
         oracle.check_batches(self.outputs, dead)
         for check in checks:
             check(oracle, self.outputs)
-
-
-def _written_by(stage: Stage) -> set[str]:
-    return {*stage.produces, *(changelog_topic(stage, table).name for table in stage.tables)}
 
 
 # -- any small log -------------------------------------------------------------------------------
