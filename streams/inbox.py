@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Inbox(Generic[T]):
     """A bounded queue from one task to another that wakes the taker once a batch, not an item.
 
-    It holds two batches of ``limit``: one more arrives while one is worked on.
+    It holds one batch of ``limit``, which arrives while another is worked on.
     """
 
     def __init__(self, limit: int):
@@ -28,7 +28,7 @@ class Inbox(Generic[T]):
 
     async def put(self, item: T) -> None:
         """Add an item; wait as long as there is no room."""
-        while len(self._items) >= 2 * self._limit:
+        while len(self._items) >= self._limit:
             self._room.clear()
             await self._room.wait()
         self._items.append(item)

@@ -129,6 +129,7 @@ class FaustContext(StageContext):
         def decorate(handler: Handler) -> Handler:
             inbox: Inbox[tuple[Any, EventT]] = Inbox(max_batch)
             self._inboxes.append(inbox)
+            in_order = asyncio.Lock()
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -146,8 +147,8 @@ class FaustContext(StageContext):
                     if confirm is None:
                         await _acknowledge(taken)
                     else:
-                        waiting = self._guarded(partial(_confirm_later, confirm, messages, taken))
-                        self.app.add_future(waiting())
+                        waiting = partial(_confirm_later, confirm, messages, taken, in_order)
+                        self.app.add_future(self._guarded(waiting)())
 
             self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
             self.app.task(self._guarded(process))
@@ -354,8 +355,13 @@ async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
 
 
 async def _confirm_later(
-    confirm: Handler, messages: list[Message], taken: Sequence[tuple[Any, EventT]]
+    confirm: Handler,
+    messages: list[Message],
+    taken: Sequence[tuple[Any, EventT]],
+    in_order: asyncio.Lock,
 ) -> None:
     await asyncio.sleep(CONFIRM_AFTER_S)
-    await confirm(messages)
-    await _acknowledge(taken)
+    # Where nothing has been committed yet, Faust takes the first acknowledgement for the beginning.
+    async with in_order:
+        await confirm(messages)
+        await _acknowledge(taken)
