@@ -35,6 +35,7 @@ from topology.settings import Settings
 
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
 TRACKERS = ("track_engagement", "track_listening", "rank_trending")
+ALL_CHECKS = (Oracle.check_engagement, Oracle.check_listening, Oracle.check_trending)
 
 
 class Killed(BaseException):
@@ -205,12 +206,12 @@ PROPERTY = settings(
 def flow(
     stages: Sequence[str],
     checks: Sequence[Callable],
-    log: list[tuple[int, Delivery, int]],
+    log: Sequence[tuple[float, Delivery, int]],
     kills: list[tuple[int, int, int, int]],
     partitions: int,
     lateness: int,
     dedup_window: int,
-    silence: int,
+    silence: float,
 ) -> None:
     river = River(stages, partitions, allowed_lateness_s=lateness, dedup_window=dedup_window)
     now, rest = START, list(log)
@@ -256,6 +257,53 @@ def test_trending_of_any_log(**given: Any) -> None:
     flow(["track_engagement", "rank_trending"], [Oracle.check_trending], **given)
 
 
+# -- every boundary, met exactly -------------------------------------------------------------------
+
+
+def at_boundary(after_s: float, user: str, episode: str, **event: Any) -> tuple:
+    """A step: an event so long after the one before; ``ago_s`` before it comes."""
+    ago = timedelta(seconds=-event.pop("ago_s", 0))
+    known = {"event_id": f"{user} {event} {after_s}", "user_id": user, "episode_id": episode}
+    return after_s, Delivery(user, {**known, "kind": "progress", "occurred_at": ago, **event}), 1
+
+
+BOUNDARIES = [
+    # A listener is new after more than 24 hours.
+    at_boundary(0, "carl", "pi:100", kind="play"),
+    at_boundary(0, "bert", "pi:101", kind="play"),
+    at_boundary(86_400, "carl", "pi:100", kind="play"),
+    at_boundary(0.001, "bert", "pi:101", kind="play"),
+    # A session goes on after half an hour: two halves make a stream. After more it does not.
+    at_boundary(60, "anna", "pi:102", heard_ms=30_000),
+    at_boundary(1800, "anna", "pi:102", heard_ms=30_000),
+    at_boundary(0, "fred", "pi:102", heard_ms=59_999),
+    at_boundary(1800.001, "fred", "pi:102", heard_ms=1),
+    # Two fifths of an episode, or twenty minutes.
+    at_boundary(0, "gina", "pi:103", heard_ms=60_000, duration_ms=150_000),
+    at_boundary(0, "hans", "pi:103", heard_ms=59_999, duration_ms=150_000),
+    at_boundary(0, "iris", "pi:103", heard_ms=1_200_000),
+    at_boundary(0, "jack", "pi:103", heard_ms=1_199_999),
+    # Minutes of the episode.
+    at_boundary(0, "kate", "pi:104", heard_ms=60_000, position_ms=60_000),
+    at_boundary(0, "lena", "pi:104", heard_ms=60_000, position_ms=60_001),
+    at_boundary(0, "mike", "pi:104", heard_ms=1, position_ms=256 * 60_000),
+    at_boundary(0, "nora", "pi:104", heard_ms=1, position_ms=256 * 60_000 + 1),
+    # As late as may be, and later.
+    at_boundary(0, "olaf", "pi:105", heard_ms=1, ago_s=900),
+    at_boundary(0, "paul", "pi:105", heard_ms=1, ago_s=900.001),
+    # At half past eleven, and half a minute before midnight; see below.
+    at_boundary(3539.998, "dora", "pi:106", kind="play"),
+    at_boundary(1770, "emma", "pi:106", kind="play"),
+]
+
+
+@pytest.mark.parametrize("seconds", [-0.001, 0, 0.001])
+def test_every_boundary_is_where_it_should_be(seconds: float) -> None:
+    # At a quarter past midnight a day, a minute and a session end, or are just about to.
+    silence = 930 + seconds
+    flow(TRACKERS, ALL_CHECKS, BOUNDARIES, [], 1, lateness=900, dedup_window=100, silence=silence)
+
+
 # -- a crowd, over a day -------------------------------------------------------------------------
 
 
@@ -277,4 +325,4 @@ def test_a_crowd_is_counted_exactly_through_kills(partitions: int) -> None:
     for delivery in crowd.rest():
         river.write(delivery, now)
     river.finish(now + timedelta(hours=1))
-    river.check(Oracle.check_engagement, Oracle.check_listening, Oracle.check_trending)
+    river.check(*ALL_CHECKS)
