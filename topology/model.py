@@ -9,7 +9,8 @@ FOREVER = -1
 """Retention of a topic that is never cut: the log is the source of truth."""
 
 MINUTE_MS = 60_000
-DAY_MS = 24 * 60 * MINUTE_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True)

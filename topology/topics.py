@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topology.model import DAY_MS, Topic
+from topology.model import DAY_MS, HOUR_MS, Topic
 
 MEGABYTE = 1_048_576
 
@@ -82,7 +82,7 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             schema="rolling_window",
             format="arrow",
             partitions=event_partitions,
-            retention_ms=DAY_MS,
+            retention_ms=HOUR_MS,
             max_message_bytes=16 * MEGABYTE,
         ),
         Topic(
