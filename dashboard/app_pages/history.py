@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, history, sources
+from dashboard import charts, history, reach, sources
 
+REACH_DAYS = {"1 day": 1, "7 days": 7, "28 days": 28}
 WINDOWS = {"5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
 
 
@@ -40,6 +41,16 @@ def read_recent(minutes: int) -> tuple[datetime, pl.DataFrame, pl.DataFrame] | N
         return None
     since = newest - timedelta(minutes=minutes)
     return newest, history.events_by_kind(opened, since), history.recent_events(opened, since)
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def read_reach(days: int) -> pl.DataFrame | None:
+    """Distinct listeners over finished days; None before the first day is over."""
+    opened = history.open_history(sources.delta_root(), ("audience_daily", "episodes"))
+    if not opened.has("audience_daily"):
+        return None
+    table = reach.reach_table(opened, days)
+    return None if table.is_empty() else table
 
 
 def show_days(days: pl.DataFrame) -> None:
@@ -87,6 +98,39 @@ def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
                 ),
             },
         )
+
+
+def show_reach() -> None:
+    """Distinct listeners of shows and categories over finished days."""
+    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
+    head.subheader("Reach", anchor=False)
+    with chooser.container(horizontal_alignment="right"):
+        label = st.segmented_control(
+            "Days",
+            list(REACH_DAYS),
+            default="7 days",
+            label_visibility="collapsed",
+            required=True,
+            key="reach-days",
+        )
+    with sources.delta_answers():
+        table = read_reach(REACH_DAYS[label or "7 days"])
+    if table is None:
+        st.caption("Distinct listeners over days: told once the first UTC day is over.")
+        return
+    st.caption("Distinct listeners over finished UTC days, estimated to about 1.6 %.")
+    st.dataframe(
+        table.select("title", "kind", "listeners", "least", "most", "days"),
+        hide_index=True,
+        column_config={
+            "title": st.column_config.TextColumn("Show or category", width="medium"),
+            "kind": st.column_config.TextColumn("Kind", width="small"),
+            "listeners": st.column_config.NumberColumn("Listeners", format="localized"),
+            "least": st.column_config.NumberColumn("At least", format="localized"),
+            "most": st.column_config.NumberColumn("At most", format="localized"),
+            "days": st.column_config.NumberColumn("Days heard", format="localized"),
+        },
+    )
 
 
 def show_recent() -> None:
@@ -168,6 +212,7 @@ def show_history() -> None:
         )
     else:
         show_days(daily[0])
+    show_reach()
     show_recent()
     if daily is not None:
         show_top(daily[1], daily[2])
