@@ -293,6 +293,11 @@ BOUNDARIES = [
     # As late as may be, and later.
     at_boundary(0, "olaf", "pi:105", heard_ms=1, ago_s=900),
     at_boundary(0, "paul", "pi:105", heard_ms=1, ago_s=900.001),
+    # An event comes again three offsets later, which is a repeat here, and then after four.
+    *(
+        at_boundary(0, "rita", "pi:107", kind="click", event_id=name)
+        for name in ("again", "r1", "r2", "again", "r3", "r4", "r5", "again")
+    ),
     # At half past eleven, and half a minute before midnight; see below.
     at_boundary(3539.998, "dora", "pi:106", kind="play"),
     at_boundary(1770, "emma", "pi:106", kind="play"),
@@ -303,7 +308,7 @@ BOUNDARIES = [
 def test_every_boundary_is_where_it_should_be(seconds: float) -> None:
     # At a quarter past midnight a day, a minute and a session end, or are just about to.
     silence = 930 + seconds
-    flow(TRACKERS, ALL_CHECKS, BOUNDARIES, [], 1, lateness=900, dedup_window=100, silence=silence)
+    flow(TRACKERS, ALL_CHECKS, BOUNDARIES, [], 1, lateness=900, dedup_window=3, silence=silence)
 
 
 # -- a crowd, over a day -------------------------------------------------------------------------
