@@ -31,6 +31,7 @@ EVENTS = st.fixed_dictionaries(
         "arm": st.none() | st.text(),
         "user_agent": st.none() | st.text(),
         "generation": st.none() | st.text(),
+        "duration_ms": st.none() | st.integers(0, 2**40),
     }
 )
 

@@ -15,6 +15,7 @@ from schemas.codec import BadRecordError
 ROWS = {
     "partition": [0, 0],
     "offset": [7, 8],
+    "logged_at": [datetime(2026, 1, 3, tzinfo=UTC), None],
     "event_id": ["a", "b"],
     "user_id": ["anna", "ben"],
     "episode_id": ["pi:1", "pi:2"],
@@ -25,6 +26,7 @@ ROWS = {
     **{name: [None, None] for name in ("session_id", "surface", "arm", "user_agent")},
     "rank": [1, None],
     "generation": [None, "g"],
+    "duration_ms": [None, 1_800_000],
 }
 
 
@@ -53,9 +55,17 @@ def test_an_unknown_kind_is_refused():
 
 def test_a_missing_column_is_refused():
     message = BytesIO()
-    pl.DataFrame(ROWS).drop("heard_ms").write_ipc_stream(message)
-    with pytest.raises(BadRecordError, match="heard_ms"):
+    pl.DataFrame(ROWS).drop("episode_id").write_ipc_stream(message)
+    with pytest.raises(BadRecordError, match="episode_id"):
         columnar.from_message(message.getvalue(), "user_event")
+
+
+def test_what_older_messages_did_not_have_yet_is_its_default():
+    message = BytesIO()
+    pl.DataFrame(ROWS).drop("logged_at", "duration_ms").write_ipc_stream(message)
+    rows = columnar.from_message(message.getvalue(), "user_event")
+    assert rows.schema == columnar.columns("user_event")
+    assert rows["duration_ms"].to_list() == rows["logged_at"].to_list() == [None, None]
 
 
 @given(st.none() | st.binary(max_size=300))
