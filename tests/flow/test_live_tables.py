@@ -273,7 +273,12 @@ BOUNDARIES = [
     # A listener is new after more than 24 hours.
     at_boundary(0, "carl", "pi:100", kind="play"),
     at_boundary(0, "bert", "pi:101", kind="play"),
-    at_boundary(86_400, "carl", "pi:100", kind="play"),
+    # Yesterday is heard of after today, and makes today the second day in a row.
+    at_boundary(9300, "tina", "pi:107", kind="play"),
+    at_boundary(0, "tina", "pi:107", kind="play", ago_s=600),
+    # Six hours before the end, when what trends is too old.
+    at_boundary(65_400, "ulla", "pi:108", kind="play"),
+    at_boundary(11_700, "carl", "pi:100", kind="play"),
     at_boundary(0.001, "bert", "pi:101", kind="play"),
     # A session goes on after half an hour: two halves make a stream. After more it does not.
     at_boundary(60, "anna", "pi:102", heard_ms=30_000),
@@ -308,7 +313,8 @@ BOUNDARIES = [
 def test_every_boundary_is_where_it_should_be(seconds: float) -> None:
     # At a quarter past midnight a day, a minute and a session end, or are just about to.
     silence = 930 + seconds
-    flow(TRACKERS, ALL_CHECKS, BOUNDARIES, [], 1, lateness=900, dedup_window=3, silence=silence)
+    kills = [(3, 5, 10**6, 0)]  # between the two events of tina
+    flow(TRACKERS, ALL_CHECKS, BOUNDARIES, kills, 1, lateness=900, dedup_window=3, silence=silence)
 
 
 # -- a crowd, over a day -------------------------------------------------------------------------
