@@ -66,8 +66,8 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
         ),
         Topic(
             "engagement-history",
-            "Counts per episode and minute once nothing can change them any more: one message a "
-            "source partition and minute, minutes in ascending order.",
+            "Counts per episode and minute once nothing can change them any more: whole minutes "
+            "in ascending order. A minute at or below one that came before is a repeat.",
             key="none; partition = the source partition",
             schema="engagement_window",
             format="arrow",
