@@ -34,7 +34,7 @@ EVENTS_PER_EVENT_SECOND = 25_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--events", type=int, default=4_000_000, help="events preloaded for ours")
+    parser.add_argument("--events", type=int, default=5_000_000, help="events preloaded for ours")
     parser.add_argument("--peer-events", type=int, default=60_000, help="events for the peers")
     parser.add_argument("--seconds", type=int, default=30, help="length of the steady rate")
     parser.add_argument("--skip-peers", action="store_true", help="only ours and the limit")

@@ -35,11 +35,6 @@ events = app.topic(
 outcome, counts = Outcome(), {}
 
 
-def note_first(_: dict[str, Any]) -> None:
-    if not counts:
-        outcome.note(0)
-
-
 def note(window: dict[str, Any], episode: Any, *_: Any) -> None:
     counts[episode, window["start"]] = window["value"]
     if outcome.note():
@@ -48,7 +43,7 @@ def note(window: dict[str, Any], episode: Any, *_: Any) -> None:
 
 minutes = (
     app.dataframe(events)
-    .update(note_first)
+    .update(lambda _: outcome.start())
     .group_by("episode_id")
     .tumbling_window(MINUTE_MS, grace_ms=15 * MINUTE_MS)
     .count()
