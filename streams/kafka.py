@@ -47,6 +47,8 @@ def reader(bootstrap_servers: str, group: str = "podstream-reader", **overrides:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.message.max.bytes": 32 * 1_048_576,
+            # librdkafka otherwise idles for a second whenever its queue is full
+            "fetch.queue.backoff.ms": 10,
             **overrides,
         }
     )

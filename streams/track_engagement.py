@@ -26,10 +26,10 @@ from streams.core.reach import audience_rows
 from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
 from streams.core.windows import Targets, history_messages, late_rows, window_rows
 
-LINGER_S = 0.02
+LINGER_S = 0.03
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
 
-MAX_BATCH = 32
+MAX_BATCH = 64
 ROLLING_EVERY_S = 2.0
 DAYS_EVERY_S = 10.0
 SHARE_OF_TIME = 0.1

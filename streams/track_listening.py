@@ -23,10 +23,10 @@ from streams.core.listening_state import Listening
 DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
 """The produced topics, in the order of the topology."""
 
-LINGER_S = 0.02
-"""Enough for what batch_events sent at once, one batch a partition, to arrive together."""
+LINGER_S = 0.2
+"""Nobody waits for daily amounts: fewer, larger pieces leave the time to the windows."""
 
-MAX_BATCH = 32
+MAX_BATCH = 64
 PROGRESS_EVERY_S = 2.0
 MESSAGE_ROWS = 50_000
 

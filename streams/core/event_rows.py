@@ -16,6 +16,9 @@ KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  
 
 PLAY = KINDS.index("play")
 
+_FEW = 1_000
+"""Rows that Python looks through sooner than polars gets started."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventRows:
@@ -67,34 +70,38 @@ def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
         events = events.filter(pl.col("offset") > applied)
         events = events.unique("offset", keep="first").sort("offset")
         offsets = events["offset"].to_numpy()
-    kinds = events["kind"].to_physical().to_numpy()
-    heard_ms = events["heard_ms"].to_numpy()
+    # All at once: each expression of its own costs as much as hundreds of rows.
+    columns = events.select_seq(*_COLUMNS)
+    kinds, heard_ms = columns["kind"].to_numpy(), events["heard_ms"].to_numpy()
     return EventRows(
         offsets=offsets,
-        times=_counted_times(events),
+        times=columns["time"].to_numpy(),
         kinds=kinds,
         heard_ms=heard_ms,
         position_ms=events["position_ms"].to_numpy(),
-        duration_ms=events["duration_ms"].fill_null(0).to_numpy(),
+        duration_ms=columns["duration_ms"].to_numpy(),
         listening=((kinds == PLAY) | (heard_ms > 0)) & ~_bots(events["user_agent"]),
         users=events["user_id"],
         episodes=events["episode_id"],
     )
 
 
-def _counted_times(events: pl.DataFrame) -> np.ndarray:
-    occurred = events["occurred_at"].to_physical()
-    logged = events["logged_at"].to_physical()
-    if logged.null_count():
-        logged = logged.fill_null(np.iinfo(np.int64).max)
-    return np.minimum(occurred.to_numpy(), logged.to_numpy())
+_COLUMNS = (
+    pl.min_horizontal("occurred_at", "logged_at").to_physical().alias("time"),
+    pl.col("kind").to_physical(),
+    pl.col("duration_ms").fill_null(0),
+)
 
 
 def _bots(agents: pl.Series) -> np.ndarray:
+    none = np.zeros(len(agents), bool)
     if agents.null_count() == len(agents):
-        return np.zeros(len(agents), bool)
+        return none
+    if len(agents) < _FEW:
+        known = [agent is not None and is_bot(agent) for agent in agents.to_list()]
+        return np.array(known, bool)
     bots = [agent for agent in agents.unique().to_list() if agent is not None and is_bot(agent)]
-    return agents.is_in(bots).fill_null(False).to_numpy()
+    return agents.is_in(bots).fill_null(False).to_numpy() if bots else none
 
 
 def late(rows: EventRows, watermark: int, lateness_ms: int) -> tuple[np.ndarray, int]:

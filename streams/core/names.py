@@ -110,10 +110,5 @@ class Names:
 
 def _hashes(strings: pl.Series, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two hashes of each string, int64."""
-    name = pl.col("name")
-    hashed = (
-        strings.alias("name")
-        .to_frame()
-        .select_seq(one=name.hash(seed), two=name.hash(seed ^ _OTHER))
-    )
-    return hashed["one"].to_numpy().view(np.int64), hashed["two"].to_numpy().view(np.int64)
+    one, two = strings.hash(seed), strings.hash(seed ^ _OTHER)
+    return one.to_numpy().view(np.int64), two.to_numpy().view(np.int64)
