@@ -9,6 +9,7 @@ knew before a message are repeats, and no others. Streaks are absolute: the newe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ import polars as pl
 
 from streams.context import Context, Message, decode_all
 from streams.core.event_rows import event_rows
-from streams.core.listening import added_by
+from streams.core.listening import above, added_by_each
 from streams.core.listening_state import Listening
 
 DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
@@ -26,7 +27,7 @@ DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
 LINGER_S = 0.2
 """Nobody waits for daily amounts: fewer, larger pieces leave the time to the windows."""
 
-MAX_BATCH = 64
+MAX_BATCH = 128
 PROGRESS_EVERY_S = 2.0
 MESSAGE_ROWS = 50_000
 
@@ -43,19 +44,26 @@ def register(context: Context) -> None:
         batches: dict[int, list[pl.DataFrame]] = {}
         for message, events in await decode_all(context, messages):
             batches.setdefault(message.partition, []).append(events)
+        fresh: list[tuple[int, pl.DataFrame]] = []
+        for partition, frames in batches.items():
+            applied = (await states.get(partition)).applied
+            for events in frames:
+                if (new := above(events, applied)).height:
+                    fresh.append((partition, new))
+                    applied = int(new["offset"][-1])
+        daily = added_by_each([events for _, events in fresh])
+        for (partition, _), rows in zip(fresh, daily, strict=True):
+            await context.send(topics[DAILY], rows, partition=partition)
         for partition, frames in batches.items():
             state = await states.get(partition)
-            applied = state.applied
-            for events in frames:
-                if (rows := added_by(events, applied)) is not None:
-                    await context.send(topics[DAILY], rows, partition=partition)
-                    applied = int(rows["last_offset"][0])
-            if applied > state.applied:
-                news = state.apply(event_rows(frames, state.applied))
+            if len(taken := event_rows(frames, state.applied)):
+                news = state.apply(taken)
                 for rows in messages_of(news.sessions):
                     await context.send(topics[SESSIONS], rows, partition=partition)
                 for rows in news.streaks.iter_slices(MESSAGE_ROWS):
                     await context.send(topics[STREAKS], rows, partition=partition)
+            # Windows, which somebody waits for, are counted on the same event loop.
+            await asyncio.sleep(0)
         # State that is ahead of the output would lose what was not sent before a kill.
         await context.delivered()
         for partition in batches:

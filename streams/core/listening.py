@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import polars as pl
 from polars.interchange import CompatLevel
 
 from schemas import columnar
+from streams.core.audience import starts
 from streams.core.event_rows import KINDS
 from topology.model import DAY_MS
 
@@ -29,24 +32,38 @@ def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
     All rows carry the offset range of the events counted. A reader that has applied a range skips
     it when it comes again, so the rows of one batch must not be mixed with those of another.
     """
-    if (events["offset"] <= applied).any():
-        events = events.filter(pl.col("offset") > applied)
-    if events.is_empty():
-        return None
+    fresh = above(events, applied)
+    return added_by_each([fresh])[0] if fresh.height else None
+
+
+def above(events: pl.DataFrame, applied: int) -> pl.DataFrame:
+    """The events with a higher offset."""
+    if events.is_empty() or events["offset"].to_numpy().min() > applied:
+        return events
+    return events.filter(pl.col("offset") > applied)
+
+
+def added_by_each(batches: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+    """The rows that each batch adds, none of them empty: counted in one go, and kept apart."""
+    if not batches:
+        return []
+    events = batches[0] if len(batches) == 1 else pl.concat(batches)
+    batch = np.repeat(np.arange(len(batches)), [one.height for one in batches])
     occurred = events["occurred_at"].to_physical().to_numpy()
     days = occurred // DAY_MS
-    order, begin = _groups(_codes(events["user_id"]), _codes(events["episode_id"]), days)
-    first = order[begin]
+    order, begin = _groups(
+        batch, _codes(events["user_id"]), _codes(events["episode_id"]), days - days.min()
+    )
+    first, batch = order[begin], batch[order[begin]]
     occurred = occurred[order]
-    offsets = events["offset"].to_numpy()
-    rows = len(begin)
+    offsets = [one["offset"].to_numpy() for one in batches]
     columns: dict[str, Any] = {
         "user_id": events["user_id"][first],
         "episode_id": events["episode_id"][first],
         "day": days[first],
-        "source_partition": np.full(rows, events["partition"][0]),
-        "first_offset": np.full(rows, offsets.min()),
-        "last_offset": np.full(rows, offsets.max()),
+        "source_partition": events["partition"].to_numpy()[first],
+        "first_offset": np.array([some.min() for some in offsets])[batch],
+        "last_offset": np.array([some.max() for some in offsets])[batch],
         **_count_kinds(events["kind"].to_physical().to_numpy()[order], begin),
         "heard_ms": np.add.reduceat(events["heard_ms"].to_numpy()[order], begin),
         "first_at": np.minimum.reduceat(occurred, begin),
@@ -54,7 +71,9 @@ def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
         "duration_ms": np.maximum.reduceat(_lengths(events["duration_ms"])[order], begin),
     }
     # Series by series: a frame of arrays takes polars longer than all the counting of a few rows.
-    return pl.DataFrame([_series(name, columns[name]) for name in _DAILY])
+    rows = pl.DataFrame([_series(name, columns[name]) for name in _DAILY])
+    ends = np.searchsorted(batch, np.arange(len(batches) + 1)).tolist()
+    return [rows[start:end] for start, end in pairwise(ends)]
 
 
 def _series(name: str, values: Any) -> pl.Series:
@@ -77,14 +96,14 @@ def _codes(strings: pl.Series) -> np.ndarray:
     ).astype(np.int64)
 
 
-def _groups(users: np.ndarray, episodes: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The order that brings rows with the same user, episode and day together, and where each
-    such group begins in it."""
-    days = days - days.min()
-    key = (users * (episodes.max() + 1) + episodes) * (days.max() + 1) + days
+def _groups(*numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order that brings rows with the same numbers together, ascending by the first of them,
+    and where each such group begins in it."""
+    key = numbers[0]
+    for more in numbers[1:]:
+        key = key * (int(more.max()) + 1) + more
     order = np.argsort(key, kind="stable")
-    key = key[order]
-    return order, np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+    return order, np.flatnonzero(starts(key[order]))
 
 
 def _count_kinds(kinds: np.ndarray, begin: np.ndarray) -> dict[str, np.ndarray]:
