@@ -32,8 +32,8 @@ LINGER_S = 0.03
 MAX_BATCH = 64
 ROLLING_EVERY_S = 2.0
 DAYS_EVERY_S = 10.0
-SHARE_OF_TIME = 0.1
-"""Publishing takes at most this share of the time: where there is much, it is less often."""
+SHARE_OF_TIME = 0.05
+"""Each kind of publishing takes at most this share: where there is much, it is less often."""
 
 _MESSAGE_ROWS = 50_000
 _AUDIENCE_ROWS = 5_000
