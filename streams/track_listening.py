@@ -24,7 +24,7 @@ from streams.core.listening_state import Listening
 DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
 """The produced topics, in the order of the topology."""
 
-LINGER_S = 0.2
+LINGER_S = 0.5
 """Nobody waits for daily amounts: fewer, larger pieces leave the time to the windows."""
 
 MAX_BATCH = 128

@@ -146,7 +146,7 @@ class Engagement:
     def _count_listening(self, rows: EventRows, episodes: np.ndarray, slots: np.ndarray) -> None:
         here = np.flatnonzero(rows.listening)
         episodes, slots = episodes[here], slots[here]
-        users = self.users.codes(rows.users.gather(here))
+        users = self.users.codes(rows.users.take(here))
         if max(len(self.users), len(self.episodes)) > _MOST_NAMES:
             raise OverflowError(f"more than {_MOST_NAMES} listeners or episodes in a partition")
         times, heard_ms = rows.times[here], rows.heard_ms[here]

@@ -10,6 +10,7 @@ import polars as pl
 
 from schemas import columnar
 from streams.core.bots import is_bot
+from streams.core.names import Hashed, hashed, hashes_of
 
 KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  # type: ignore[attr-defined]
 """The kinds of events, by code."""
@@ -37,8 +38,8 @@ class EventRows:
     """int64; 0 where the player told none."""
     listening: np.ndarray
     """bool: a play, or something heard, by other than a known bot."""
-    users: pl.Series
-    episodes: pl.Series
+    users: Hashed
+    episodes: Hashed
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -55,8 +56,8 @@ class EventRows:
             position_ms=self.position_ms[mask],
             duration_ms=self.duration_ms[mask],
             listening=self.listening[mask],
-            users=self.users.filter(pl.Series(mask)),
-            episodes=self.episodes.filter(pl.Series(mask)),
+            users=self.users.take(mask),
+            episodes=self.episodes.take(mask),
         )
 
 
@@ -81,8 +82,8 @@ def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
         position_ms=events["position_ms"].to_numpy(),
         duration_ms=columns["duration_ms"].to_numpy(),
         listening=((kinds == PLAY) | (heard_ms > 0)) & ~_bots(events["user_agent"]),
-        users=events["user_id"],
-        episodes=events["episode_id"],
+        users=hashed(events["user_id"], columns),
+        episodes=hashed(events["episode_id"], columns),
     )
 
 
@@ -90,6 +91,8 @@ _COLUMNS = (
     pl.min_horizontal("occurred_at", "logged_at").to_physical().alias("time"),
     pl.col("kind").to_physical(),
     pl.col("duration_ms").fill_null(0),
+    *hashes_of("user_id"),
+    *hashes_of("episode_id"),
 )
 
 

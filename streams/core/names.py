@@ -7,6 +7,7 @@ Here polars hashes a whole column, and the hashes are found in a `KeyedTable`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,42 @@ _SEED = hash("names") & 0xFFFF_FFFF
 Numbers do not depend on it."""
 
 _OTHER = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """Some rows of a column of strings, with their hashes: choosing among them costs little."""
+
+    column: pl.Series
+    rows: np.ndarray
+    """Places in the column."""
+    keys: np.ndarray
+    checks: np.ndarray
+    """The two hashes of each row: int64."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: np.ndarray) -> Hashed:
+        """The rows of a mask, or at these places."""
+        return Hashed(self.column, self.rows[chosen], self.keys[chosen], self.checks[chosen])
+
+    def strings(self) -> pl.Series:
+        return self.column[self.rows]
+
+
+def hashes_of(name: str) -> tuple[pl.Expr, pl.Expr]:
+    """The hashes of a column, for a selection that computes more than them."""
+    return (
+        pl.col(name).hash(_SEED).alias(f"{name} key"),
+        pl.col(name).hash(_SEED ^ _OTHER).alias(f"{name} check"),
+    )
+
+
+def hashed(column: pl.Series, selected: pl.DataFrame) -> Hashed:
+    """A column whose hashes are among those ``selected``."""
+    keys, checks = (selected[f"{column.name} {part}"].to_numpy() for part in ("key", "check"))
+    return Hashed(column, np.arange(len(column)), keys.view(np.int64), checks.view(np.int64))
 
 
 class Names:
@@ -42,16 +79,22 @@ class Names:
     def __getitem__(self, code: int) -> str:
         return self._names[code]
 
-    def codes(self, strings: pl.Series | Sequence[str]) -> np.ndarray:
+    def codes(self, strings: Hashed | pl.Series | Sequence[str]) -> np.ndarray:
         """The number of each string, a new one for those not seen before: int64."""
-        column = pl.Series(strings, dtype=pl.String)
-        while (codes := self._codes(column)) is None:
+        if not isinstance(strings, Hashed) or self._seed != _SEED:
+            column = strings.strings() if isinstance(strings, Hashed) else strings
+            strings = self._hash(pl.Series(column, dtype=pl.String))
+        while (codes := self._codes(strings)) is None:
             self._hash_anew()
+            strings = self._hash(strings.strings())
         return codes
 
-    def _codes(self, strings: pl.Series) -> np.ndarray | None:
+    def _hash(self, column: pl.Series) -> Hashed:
+        return Hashed(column, np.arange(len(column)), *_hashes(column, self._seed))
+
+    def _codes(self, strings: Hashed) -> np.ndarray | None:
         """The numbers; None, and nothing changed, if two strings have the same hash."""
-        keys, checks = _hashes(strings, self._seed)
+        keys, checks = strings.keys, strings.checks
         slots = self._index.find(keys)
         missing = np.flatnonzero(slots < 0)
         if missing.size:
@@ -67,7 +110,7 @@ class Names:
             rows = self._index.upsert(keys[new])
             self._index["code"][rows] = np.arange(len(self), len(self) + len(new))
             self._index["check"][rows] = checks[new]
-            self._names += strings.gather(new).to_list()
+            self._names += strings.take(new).strings().to_list()
             slots[missing] = self._index.find(keys[missing])
         return self._index["code"][slots]
 
