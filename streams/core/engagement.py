@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from streams.core.audience import FORGOTTEN_MS, MINUTE_MS, PAIR_COLUMNS, hear
@@ -35,15 +34,6 @@ COUNTS = (
 
 EVENT_COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
 """The counts that are sums over single events."""
-
-COUNT_EXPRESSIONS = (
-    *(
-        (pl.col("kind") == kind).sum().cast(pl.Int64).alias(f"{kind}s")
-        for kind in ("impression", "click", "play", "complete")
-    ),
-    pl.col("heard_ms").sum(),
-)
-"""The event counts of a group of event rows."""
 
 HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60
