@@ -83,12 +83,16 @@ class Index:
 
 @dataclass(frozen=True)
 class Collection:
-    """A MongoDB collection; ``key`` says what its ``_id`` is."""
+    """A MongoDB collection; ``key`` says what its ``_id`` is.
+
+    An ``eventual`` one is empty at first: what it holds must be over, or unusual, to be there.
+    """
 
     name: str
     doc: str
     key: str
     indexes: tuple[Index, ...] = ()
+    eventual: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,17 @@ class Column:
 
 @dataclass(frozen=True)
 class DeltaTable:
-    """A Delta table; ``key`` identifies a row, which is what makes a write idempotent."""
+    """A Delta table; ``key`` identifies a row, which is what makes a write idempotent.
+
+    An ``eventual`` one is empty at first: what it holds, such as a day, must be over to be there.
+    """
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    eventual: bool = False
 
     def ddl(self) -> str:
         """The columns as Spark's DDL schema string."""

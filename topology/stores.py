@@ -43,6 +43,7 @@ COLLECTIONS = (
         "Episodes that were suddenly heard much more, or much less, than before.",
         key="episode_id|at in ISO 8601",
         indexes=(Index((("at", -1),)),),
+        eventual=True,
     ),
     Collection(
         "table_progress",
@@ -76,6 +77,7 @@ COLLECTIONS = (
         "table_generations",
         "Which generation of the live tables is being served.",
         key="table",
+        eventual=True,
     ),
 )
 
@@ -184,6 +186,7 @@ DELTA_TABLES = (
         ),
         key=("episode_id", "bucket", "source_partition"),
         partition_by=("event_date",),
+        eventual=True,
     ),
     DeltaTable(
         "episode_daily",
@@ -198,6 +201,7 @@ DELTA_TABLES = (
             Column("downloads", "bigint", "distinct listeners who heard any of it, bots left out"),
         ),
         key=("episode_id", "day", "source_partition"),
+        eventual=True,
     ),
     DeltaTable(
         "episode_retention",
@@ -210,6 +214,7 @@ DELTA_TABLES = (
             Column("listeners", "bigint", "distinct listeners"),
         ),
         key=("episode_id", "day", "minute", "source_partition"),
+        eventual=True,
     ),
     DeltaTable(
         "audience_daily",
@@ -223,6 +228,7 @@ DELTA_TABLES = (
             Column("sketch", "binary", "HyperLogLog sketch: days and partitions unite"),
         ),
         key=("kind", "scope", "day", "source_partition"),
+        eventual=True,
     ),
     DeltaTable(
         "listening_sessions",
@@ -241,6 +247,7 @@ DELTA_TABLES = (
         ),
         key=("user_id", "started_at"),
         partition_by=("event_date",),
+        eventual=True,
     ),
     DeltaTable(
         "recommendations_history",

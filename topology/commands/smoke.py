@@ -82,11 +82,8 @@ def _wait(
     from topology.graph import get_graph
 
     graph = get_graph()
-    waiting = {f"rows in delta {name}" for name in graph.delta_tables}
-    # A table generation comes of a rebuild only.
-    waiting |= {f"rows in mongodb {name}" for name in graph.collections} - {
-        "rows in mongodb table_generations"
-    }
+    waiting = {f"rows in delta {t.name}" for t in graph.delta_tables.values() if not t.eventual}
+    waiting |= {f"rows in mongodb {c.name}" for c in graph.collections.values() if not c.eventual}
     waiting.add("ALS in final_recommendations")
     while waiting and time.monotonic() - started < timeout:
         stores = _status(environment)["stores"]
