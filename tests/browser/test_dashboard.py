@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
@@ -144,8 +146,14 @@ def test_trending_says_why_by_category_and_language(page: Page, dashboard) -> No
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label, exact=True).first.click()
-    page.get_by_role("option", name=option, exact=True).click()
+    """Open the list and choose; a page being drawn may swallow a click."""
+    wanted = page.get_by_role("option", name=option, exact=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not wanted.is_visible():
+        page.get_by_label(label, exact=True).first.click()
+        with suppress(TimeoutError):
+            wanted.wait_for(timeout=3000)
+    wanted.click()
 
 
 def test_anomalies_and_late_events_are_told(page: Page, dashboard) -> None:

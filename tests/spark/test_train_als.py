@@ -81,6 +81,7 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     assert trainer.look() is None  # an empty table
     daily = checkerboard().with_columns(
         day=pl.lit(START.date()), first_at="last_at", impressions=0, clicks=0,
+        duration_ms=0, share=pl.lit(None, pl.Float64),
         source_partition=pl.lit(0, pl.Int32), applied_offset=pl.lit(10**6),
     )  # fmt: skip
     table = spark.read.format("delta").load(path)
