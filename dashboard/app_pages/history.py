@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, history, reach, sources
+from dashboard.choosing import choose
 
 REACH_DAYS = {"1 day": 1, "7 days": 7, "28 days": 28}
 WINDOWS = {"5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
@@ -102,19 +103,9 @@ def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
 
 def show_reach() -> None:
     """Distinct listeners of shows and categories over finished days."""
-    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
-    head.subheader("Reach", anchor=False)
-    with chooser.container(horizontal_alignment="right"):
-        label = st.segmented_control(
-            "Days",
-            list(REACH_DAYS),
-            default="7 days",
-            label_visibility="collapsed",
-            required=True,
-            key="reach-days",
-        )
+    _, label = choose("Reach", "Days", REACH_DAYS, "7 days", "reach-days")
     with sources.delta_answers():
-        table = read_reach(REACH_DAYS[label or "7 days"])
+        table = read_reach(REACH_DAYS[label])
     if table is None:
         st.caption("Distinct listeners over days: told once the first UTC day is over.")
         return
@@ -135,19 +126,9 @@ def show_reach() -> None:
 
 def show_recent() -> None:
     """The last minutes of events as they were written."""
-    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
-    head.subheader("Last events", anchor=False)
-    with chooser.container(horizontal_alignment="right"):
-        label = st.segmented_control(
-            "Window",
-            list(WINDOWS),
-            default="15 min",
-            label_visibility="collapsed",
-            required=True,
-            key="history-window",
-        )
+    head, label = choose("Last events", "Window", WINDOWS, "15 min", "history-window")
     with sources.delta_answers():
-        recent = read_recent(WINDOWS[label or "15 min"])
+        recent = read_recent(WINDOWS[label])
     if recent is None:
         st.caption("No events in Delta yet: they are written every few seconds.")
         return

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboard import charts, live_tables, queries, sources
+from dashboard.choosing import choose
 from topology.settings import get_settings
 
 WINDOWS = {"1 min": 1, "5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
@@ -138,18 +139,8 @@ def share(totals: dict[str, int], part: str, whole: str) -> str | None:
 
 def show_scopes(label: str, minutes: int) -> None:
     """The rolling window of every episode, show or category, most listeners first."""
-    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
-    head.subheader("Who is heard", anchor=False)
-    with chooser.container(horizontal_alignment="right"):
-        kind = st.segmented_control(
-            "Scope",
-            list(KINDS),
-            default="Episodes",
-            label_visibility="collapsed",
-            required=True,
-            key="kind",
-        )
-    kind = KINDS[kind or "Episodes"]
+    head, chosen = choose("Who is heard", "Scope", KINDS, "Episodes", "kind")
+    kind = KINDS[chosen]
     with sources.mongo_answers():
         found = sources.paced().get(
             ("rolling", kind, minutes),
@@ -316,18 +307,7 @@ def show_late() -> None:
 @st.fragment(run_every=1)
 def live() -> None:
     """The page, once a second."""
-    head, chooser = st.columns([3, 2], vertical_alignment="bottom")
-    head.title("Live", anchor=False)
-    with chooser.container(horizontal_alignment="right"):
-        label = st.segmented_control(
-            "Window",
-            list(WINDOWS),
-            default="15 min",
-            label_visibility="collapsed",
-            required=True,
-            key="window",
-        )
-    label = label or "15 min"
+    head, label = choose("Live", "Window", WINDOWS, "15 min", "window", page=True)
     minutes = WINDOWS[label]
     with sources.mongo_answers():
         view = sources.paced().get(("live", minutes), lambda: read_view(minutes))
