@@ -8,6 +8,7 @@ whole graph runs the very code that production runs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -165,6 +166,30 @@ class Context(Protocol):
 
     async def dead_letter(self, message: Message, error: BaseException) -> None:
         """Put a message that cannot be used, as it came, into its dead-letter topic."""
+
+
+def keyed_records(context: Context, messages: Sequence[Message]) -> Iterator[tuple[str, Any]]:
+    """Key and record of each message of a broadcast topic; None for the record that is withdrawn.
+
+    What does not decode is left out: the stage that consumes the topic has it put aside.
+    """
+    for message in messages:
+        key = (message.key or b"").decode(errors="replace")
+        if message.value is None:
+            yield key, None
+            continue
+        with suppress(BadRecordError):
+            yield key, context.decode(message)
+
+
+async def decode_partitions(
+    context: Context, messages: Sequence[Message]
+) -> dict[int, list[tuple[Message, Any]]]:
+    """What `decode_all` gives, by partition."""
+    found: dict[int, list[tuple[Message, Any]]] = {}
+    for message, content in await decode_all(context, messages):
+        found.setdefault(message.partition, []).append((message, content))
+    return found
 
 
 async def decode_all(context: Context, messages: Sequence[Message]) -> list[tuple[Message, Any]]:

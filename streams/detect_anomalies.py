@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, decode_partitions
 from streams.core.anomaly_state import Anomaly, AnomalyState
 from streams.core.window_rows import Logged
 
@@ -23,11 +23,8 @@ def register(context: Context) -> None:
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def look(messages: list[Message]) -> None:
-        logged: dict[int, list[Logged]] = {}
-        for message, rows in await decode_all(context, messages):
-            arrived = Logged(message.offset, message.timestamp_ms, rows)
-            logged.setdefault(message.partition, []).append(arrived)
-        for partition, group in logged.items():
+        for partition, batch in (await decode_partitions(context, messages)).items():
+            group = [Logged(message.offset, message.timestamp_ms, rows) for message, rows in batch]
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             state = await states.get(partition)

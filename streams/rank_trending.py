@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from schemas.codec import BadRecordError
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, decode_partitions, keyed_records
 from streams.core.trending import Board, Scopes
 from streams.core.trending_state import TrendingState
 from streams.core.window_rows import Logged
@@ -34,17 +33,11 @@ def register(context: Context) -> None:
     context.on_rebalance(boards.clear)
 
     def know(messages: Sequence[Message]) -> None:
-        for message in messages:
-            episode_id = (message.key or b"").decode(errors="replace")
-            if message.value is None:
+        for episode_id, episode in keyed_records(context, messages):
+            if episode is None:
                 scopes.drop(episode_id)
-                continue
-            try:
-                episode = context.decode(message)
-            except BadRecordError:
-                # The stage that consumes these records has them put aside.
-                continue
-            scopes.put(episode_id, episode["categories"], episode["language"])
+            else:
+                scopes.put(episode_id, episode["categories"], episode["language"])
 
     context.broadcast(episodes, know)
 
@@ -55,11 +48,8 @@ def register(context: Context) -> None:
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def take(messages: list[Message]) -> None:
-        logged: dict[int, list[Logged]] = {}
-        for message, rows in await decode_all(context, messages):
-            arrived = Logged(message.offset, message.timestamp_ms, rows)
-            logged.setdefault(message.partition, []).append(arrived)
-        for partition, group in logged.items():
+        for partition, batch in (await decode_partitions(context, messages)).items():
+            group = [Logged(message.offset, message.timestamp_ms, rows) for message, rows in batch]
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             state = await states.get(partition)

@@ -11,20 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
-from schemas.codec import BadRecordError
-from streams.context import Context, Message, decode_all
-from streams.core.audience import MINUTE_MS
+from streams.context import Context, Message, decode_all, keyed_records
 from streams.core.engagement import Engagement
 from streams.core.episode_days import day_rows, retention_rows
 from streams.core.event_rows import event_rows
+from streams.core.progress import progress_record
 from streams.core.reach import audience_rows
 from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
 from streams.core.windows import Targets, history_messages, late_rows, window_rows
+from topology.model import MINUTE_MS
 
 LINGER_S = 0.03
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
@@ -67,18 +66,12 @@ class Tracker:
         context.timer(DAYS_EVERY_S)(self._publish_days)
 
     def _know(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            episode_id = (message.key or b"").decode(errors="replace")
-            if message.value is None:
+        for episode_id, episode in keyed_records(self._context, messages):
+            if episode is None:
                 self._shows.pop(episode_id, None)
-                continue
-            try:
-                episode = self._context.decode(message)
-            except BadRecordError:
-                # The stage that consumes these records has them put aside.
-                continue
-            categories = tuple(dict.fromkeys(episode["categories"]))
-            self._shows[episode_id] = Show(episode["show_id"], categories)
+            else:
+                categories = tuple(dict.fromkeys(episode["categories"]))
+                self._shows[episode_id] = Show(episode["show_id"], categories)
         self._catalogue_version += 1
 
     # -- counting ------------------------------------------------------------------------------
@@ -164,18 +157,8 @@ class Tracker:
 
     async def _send_progress(self, partition: int, state: Engagement) -> None:
         stage = self._context.stage.name
-        await self._context.send(
-            "table-progress",
-            {
-                "stage": stage,
-                "source_partition": partition,
-                "offset": state.applied,
-                "watermark": datetime.fromtimestamp(state.watermark / 1000, UTC),
-                "late": state.late,
-                "events": state.events,
-            },
-            key=f"{stage}|{partition}",
-        )
+        record = progress_record(stage, partition, state)
+        await self._context.send("table-progress", record, key=f"{stage}|{partition}")
 
     async def _publish_days(self) -> None:
         started = time.perf_counter()

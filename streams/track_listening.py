@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, decode_partitions
 from streams.core.event_rows import event_rows
 from streams.core.listening import above, added_by_each
 from streams.core.listening_state import Listening
+from streams.core.progress import progress_record
 
 DAILY, SESSIONS, STREAKS, PROGRESS = range(4)
 """The produced topics, in the order of the topology."""
@@ -41,9 +41,8 @@ def register(context: Context) -> None:
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def listen(messages: list[Message]) -> None:
-        batches: dict[int, list[pl.DataFrame]] = {}
-        for message, events in await decode_all(context, messages):
-            batches.setdefault(message.partition, []).append(events)
+        arrived = await decode_partitions(context, messages)
+        batches = {p: [events for _, events in batch] for p, batch in arrived.items()}
         fresh: list[tuple[int, pl.DataFrame]] = []
         for partition, frames in batches.items():
             applied = (await states.get(partition)).applied
@@ -76,14 +75,7 @@ def register(context: Context) -> None:
             if state.applied == published.get(partition, -1):
                 continue
             published[partition] = state.applied
-            record = {
-                "stage": stage,
-                "source_partition": partition,
-                "offset": state.applied,
-                "watermark": datetime.fromtimestamp(state.watermark / 1000, UTC),
-                "late": state.late,
-                "events": state.events,
-            }
+            record = progress_record(stage, partition, state)
             await context.send(topics[PROGRESS], record, key=f"{stage}|{partition}")
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streams.core.arrays import starts
 from streams.core.keyed import KeyedTable
+from topology.model import DAY_MS, MINUTE_MS
 
-MINUTE_MS = 60_000
 SESSION_GAP_MS = 30 * MINUTE_MS
-FORGOTTEN_MS = 24 * 60 * MINUTE_MS
+FORGOTTEN_MS = DAY_MS
 """A listener who comes back to an episode after longer than this is new to it."""
 
 STREAM_MS = MINUTE_MS
@@ -100,13 +101,6 @@ def hear(
     pairs.touch(mine)
     new_listener = times > before + FORGOTTEN_MS
     return Heard(*(_unsorted(mask, order) for mask in (new_listener, listener, stream, engaged)))
-
-
-def starts(sorted_values: np.ndarray) -> np.ndarray:
-    """Where a run of equal values starts."""
-    first = np.ones(len(sorted_values), bool)
-    first[1:] = sorted_values[1:] != sorted_values[:-1]
-    return first
 
 
 def _running_max(

@@ -9,16 +9,15 @@ active, not by how many events there were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
-import pyarrow as pa
 
-from streams.core.audience import FORGOTTEN_MS, MINUTE_MS, PAIR_COLUMNS, hear
+from streams.core.arrays import spread
+from streams.core.audience import FORGOTTEN_MS, PAIR_COLUMNS, hear
 from streams.core.event_rows import KINDS, EventRows, late
 from streams.core.keyed import KeyedTable
 from streams.core.names import Names
-from streams.core.packing import pack, unpack
+from streams.core.tabled_state import FEWEST_PRUNED, TabledState
+from topology.model import DAY_MS, MINUTE_MS
 
 COUNTS = (
     "impressions",
@@ -37,7 +36,6 @@ EVENT_COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
 
 HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60
-DAY_MS = DAY_MINUTES * MINUTE_MS
 COVERED_MINUTES = 256
 """Minutes of an episode for which retention is kept."""
 
@@ -52,21 +50,13 @@ _MOST_NAMES = 1 << 24
 last until 2059."""
 
 _NEVER = -(1 << 62)
-_PIECE_ROWS = 50_000
-_FEWEST_PRUNED = 1_000
 
 _COLUMN = {name: number for number, name in enumerate(COUNTS)}
-_OF_KIND = np.array(
-    [
-        _COLUMN.get({"impression": "impressions", "click": "clicks"}.get(kind, f"{kind}s"), -1)
-        for kind in KINDS
-    ]
-)
+_OF_KIND = np.array([_COLUMN.get(f"{kind}s", -1) for kind in KINDS])
 _SUMS = {"counts": ("i4", (len(COUNTS),)), "heard_ms": "i8"}
-_META = ("applied", "watermark", "late", "events", "closed")
 
 
-class Engagement:
+class Engagement(TabledState):
     """The live tables of one source partition.
 
     ``minutes``, ``hours`` and ``days`` hold counts by episode and minute, hour or day number since
@@ -76,6 +66,8 @@ class Engagement:
     episodes that something has happened to since `forget_active`. ``restored`` says that the state
     was loaded: what of it had been handed out, nobody knows.
     """
+
+    FIGURES = ("applied", "watermark", "late", "events", "closed")
 
     def __init__(self, lateness_ms: int):
         self.lateness_ms = lateness_ms
@@ -164,8 +156,8 @@ class Engagement:
         start = np.maximum(position_ms - heard_ms, 0) // MINUTE_MS
         end = np.minimum((position_ms - 1) // MINUTE_MS, COVERED_MINUTES - 1)
         length = np.where((heard_ms > 0) & (position_ms > 0), np.maximum(end - start + 1, 0), 0)
-        each = np.repeat(np.arange(len(slots)), length)
-        minute = start[each] + np.arange(len(each)) - np.repeat(np.cumsum(length) - length, length)
+        each, following = spread(length)
+        minute = start[each] + following
         words = self.heard["cover"].reshape(-1)
         place = slots[each] * (COVERED_MINUTES // 64) + minute // 64
         np.bitwise_or.at(words, place, np.uint64(1) << (minute % 64).astype(np.uint64))
@@ -240,58 +232,14 @@ class Engagement:
     def _names(self) -> dict[str, Names]:
         return {"episodes": self.episodes, "users": self.users}
 
-    def _meta(self) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pydict({name: [getattr(self, name)] for name in _META})
-
-    def changes(self) -> bytes:
-        parts = {"meta": self._meta()}
-        for name, names in self._names().items():
-            if added := names.added():
-                parts[name] = _names_batch(len(names) - len(added), added)
-        for name, table in self._tables().items():
-            if (slots := table.changed()).size:
-                parts[name] = table.to_arrow(slots)
-        self.forget_changes()
-        return pack(parts)
-
-    def forget_changes(self) -> None:
-        for table in self._tables().values():
-            table.forget_changes()
-        for names in self._names().values():
-            names.forget_changes()
-
-    def snapshot(self) -> Iterator[bytes]:
-        self._prune()
-        self.forget_changes()
-        yield pack({"meta": self._meta()})
-        for name, names in self._names().items():
-            for first in range(0, len(names), _PIECE_ROWS):
-                piece = names.all()[first : first + _PIECE_ROWS]
-                yield pack({name: _names_batch(first, piece)})
-        for name, table in self._tables().items():
-            for first in range(0, len(table), _PIECE_ROWS):
-                slots = np.arange(first, min(first + _PIECE_ROWS, len(table)))
-                yield pack({name: table.to_arrow(slots)})
-
     def load_changes(self, value: bytes) -> None:
-        names, tables = self._names(), self._tables()
         days_closed = self.closed // DAY_MINUTES
-        for name, rows in unpack(value).items():
-            if name in tables:
-                tables[name].load(rows)
-            elif name in names:
-                names[name].load(rows.column("first")[0].as_py(), rows.column("name").to_pylist())
-            else:
-                for field in _META:
-                    setattr(self, field, rows.column(field)[0].as_py())
+        super().load_changes(value)
+        # Days were handed out before it was written that they are over.
         if self.closed // DAY_MINUTES != days_closed:
             self.drop_days()
         self.restored = True
         self.active = np.ones(len(self.episodes), bool)
-
-    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
-            self.load_changes(piece)
 
     def _prune(self) -> None:
         """Forget names that nothing refers to, if they are the most: numbers are given anew."""
@@ -304,7 +252,7 @@ class Engagement:
         for table in (self.minutes, self.hours, self.days):
             used_episodes[episode_of(table)] = True
         used = int(used_users.sum() + used_episodes.sum())
-        if 2 * used + _FEWEST_PRUNED > len(self.users) + len(self.episodes):
+        if 2 * used + FEWEST_PRUNED > len(self.users) + len(self.episodes):
             return
         users, episodes = self.users.keep(used_users), self.episodes.keep(used_episodes)
         self.renumbered += 1
@@ -345,9 +293,3 @@ def _drop(table: KeyedTable, old: np.ndarray) -> None:
     # Dropping costs as much as there is in the table: wait until a good part of it is old.
     if 4 * int(old.sum()) > len(table):
         table.drop(old)
-
-
-def _names_batch(first: int, names: Sequence[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {"first": pa.array([first] * len(names), pa.int64()), "name": pa.array(names, pa.string())}
-    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from streams.core.audience import starts
+from streams.core.arrays import starts
 from streams.core.engagement import (
     COUNTS,
     COVERED_MINUTES,

@@ -11,7 +11,7 @@ import polars as pl
 from polars.interchange import CompatLevel
 
 from schemas import columnar
-from streams.core.audience import starts
+from streams.core.arrays import starts
 from streams.core.event_rows import KINDS
 from topology.model import DAY_MS
 

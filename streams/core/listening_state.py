@@ -6,27 +6,22 @@ batches. It holds the listeners of the last hours and days, not everybody who ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from schemas import columnar
 from streams.core.event_rows import KINDS, EventRows, late
 from streams.core.keyed import KeyedTable
 from streams.core.names import Names
-from streams.core.packing import pack, unpack
 from streams.core.sessions import SUMS, Closed, Sessions
 from streams.core.streaks import Streaks
+from streams.core.tabled_state import FEWEST_PRUNED, TabledState
 
 PLAY, COMPLETE = KINDS.index("play"), KINDS.index("complete")
 
 _NEVER = -(1 << 62)
-_META = ("applied", "watermark", "late", "events")
-_PIECE_ROWS = 100_000
-_FEWEST_PRUNED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +35,10 @@ class News:
     streaks: pl.DataFrame
 
 
-class Listening:
+class Listening(TabledState):
     """The state of one source partition."""
+
+    FIGURES = ("applied", "watermark", "late", "events")
 
     def __init__(self, partition: int, lateness_ms: int):
         self.partition = partition
@@ -116,59 +113,19 @@ class Listening:
     def _tables(self) -> dict[str, KeyedTable]:
         return {"sessions": self.sessions.rows, "streaks": self.streaks.rows}
 
-    def _meta(self) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pydict({name: [getattr(self, name)] for name in _META})
-
-    def changes(self) -> bytes:
-        parts = {"meta": self._meta()}
-        if added := self.users.added():
-            parts["users"] = _names_batch(len(self.users) - len(added), added)
-        for name, table in self._tables().items():
-            if (slots := table.changed()).size:
-                parts[name] = table.to_arrow(slots)
-        self._forget_changes()
-        return pack(parts)
-
-    def _forget_changes(self) -> None:
-        for table in self._tables().values():
-            table.forget_changes()
-        self.users.forget_changes()
-
-    def snapshot(self) -> Iterator[bytes]:
-        self.sessions.drop_gone()
-        self._prune()
-        self._forget_changes()
-        yield pack({"meta": self._meta()})
-        for first in range(0, len(self.users), _PIECE_ROWS):
-            piece = self.users.all()[first : first + _PIECE_ROWS]
-            yield pack({"users": _names_batch(first, piece)})
-        for name, table in self._tables().items():
-            for first in range(0, len(table), _PIECE_ROWS):
-                slots = np.arange(first, min(first + _PIECE_ROWS, len(table)))
-                yield pack({name: table.to_arrow(slots)})
+    def _names(self) -> dict[str, Names]:
+        return {"users": self.users}
 
     def load_changes(self, value: bytes) -> None:
-        tables = self._tables()
-        for name, rows in unpack(value).items():
-            if name in tables:
-                tables[name].load(rows)
-            elif name == "users":
-                first = rows.column("first")[0].as_py()
-                self.users.load(first, rows.column("name").to_pylist())
-            else:
-                for field in _META:
-                    setattr(self, field, rows.column(field)[0].as_py())
+        super().load_changes(value)
         self._restored = True
-
-    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
-            self.load_changes(piece)
 
     def _prune(self) -> None:
         """Forget listeners that nothing refers to, if they are the most: numbers are given anew."""
+        self.sessions.drop_gone()
         used = np.zeros(len(self.users), bool)
         used[self.sessions.users()] = used[self.streaks.users()] = True
-        if 2 * int(used.sum()) + _FEWEST_PRUNED > len(used):
+        if 2 * int(used.sum()) + FEWEST_PRUNED > len(used):
             return
         numbers = self.users.keep(used)
         self.sessions.renumber(numbers)
@@ -177,9 +134,3 @@ class Listening:
 
 _NO_SESSIONS = pl.DataFrame(schema=columnar.columns("listening_session"))
 _NO_STREAKS = pl.DataFrame(schema=columnar.columns("listening_streak"))
-
-
-def _names_batch(first: int, names: Sequence[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {"first": pa.array([first] * len(names), pa.int64()), "name": pa.array(names, pa.string())}
-    )

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from datasketches import hll_sketch, hll_union, tgt_hll_type
 
-from streams.core.audience import starts
+from streams.core.arrays import starts
 from streams.core.engagement import Engagement
 from streams.core.rolling import Scopes
 
@@ -66,10 +66,7 @@ def _day_rows(state: Engagement, day: int, scopes: Scopes) -> pl.DataFrame:
     episodes, heard_days = state.heard_keys()
     here = heard_days == day
     users, episodes = state.heard_users()[here], episodes[here]
-    count = scopes.count[episodes]
-    each = np.repeat(np.arange(len(users)), count)
-    within = np.arange(len(each)) - np.repeat(np.cumsum(count) - count, count)
-    scope = scopes.of[scopes.first[episodes][each] + within]
+    each, scope = scopes.spread(episodes)
     parts = [
         _sketched(state, users, episodes, ["episode"] * len(scopes.count), state.episodes.all()),
         _sketched(state, users[each], scope, scopes.kinds, scopes.names),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streams.core.audience import MINUTE_MS, starts
+from streams.core.arrays import spread, starts
 from streams.core.engagement import (
     COUNTS,
     HOUR_MINUTES,
@@ -25,6 +25,8 @@ from streams.core.engagement import (
     pair_users,
     time_of,
 )
+from streams.core.keyed import KeyedTable
+from topology.model import MINUTE_MS
 
 WINDOWS = (1, 5, 15, 60, 1440)
 """Lengths in minutes. The longest moves by the hour: this hour so far and the 23 before it."""
@@ -63,6 +65,11 @@ class Scopes:
     first: np.ndarray
     count: np.ndarray
     of: np.ndarray
+
+    def spread(self, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A row for each scope of each of these episodes: the episode's place, and the scope."""
+        each, following = spread(self.count[episodes])
+        return each, self.of[self.first[episodes][each] + following]
 
 
 def scopes_of(episodes: Sequence[str], catalogue: Catalogue) -> Scopes:
@@ -141,10 +148,10 @@ def _episode_sums(state: Engagement, at: int, first: int) -> np.ndarray:
     return sums
 
 
-def _column(table: object, name: str) -> np.ndarray:
+def _column(table: KeyedTable, name: str) -> np.ndarray:
     if name == "heard_ms":
-        return table["heard_ms"]  # type: ignore[index]
-    return table["counts"][:, COUNTS.index(name)]  # type: ignore[index]
+        return table["heard_ms"]
+    return table["counts"][:, COUNTS.index(name)]
 
 
 def _episode_audience(state: Engagement, at: int, first: int) -> np.ndarray:
@@ -169,11 +176,7 @@ def _scope_audience(state: Engagement, at: int, first: int, scopes: Scopes) -> n
     """Distinct listeners by scope, window and _AUDIENCE: one over all episodes of the scope."""
     last = state.pairs["last"] // MINUTE_MS
     recent = np.flatnonzero(last >= first)
-    episodes = pair_episodes(state.pairs)[recent]
-    count = scopes.count[episodes]
-    each = np.repeat(np.arange(len(recent)), count)
-    within = np.arange(len(each)) - np.repeat(np.cumsum(count) - count, count)
-    scope = scopes.of[scopes.first[episodes][each] + within]
+    each, scope = scopes.spread(pair_episodes(state.pairs)[recent])
     size = len(scopes.names)
     keys = pair_users(state.pairs)[recent][each] * size + scope
     order = np.argsort(keys)

@@ -16,20 +16,12 @@ import polars as pl
 from polars.interchange import CompatLevel
 
 from schemas import columnar
+from streams.core.documents import COUNTS as WINDOW_COUNTS
 from streams.core.documents import Document
 from streams.core.rolling import WINDOWS
 
 KINDS = ("episode", "show", "category")
-COUNTS = (
-    "impressions",
-    "clicks",
-    "plays",
-    "completes",
-    "heard_ms",
-    "streams",
-    "listeners",
-    "engaged",
-)
+COUNTS = tuple(name for name in WINDOW_COUNTS if name != "new_listeners")
 MOST_SCOPES = 1_000
 """So many scopes are kept in a document, those with the most listeners."""
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from streams.core.keyed import KEY, Array, KeyedTable
 from streams.core.names import Names
+from topology.model import MINUTE_MS
 
-MINUTE_MS = 60_000
 SOURCE_BITS, MINUTE_BITS = 12, 26
 """4,096 source partitions, and the minutes of 127 years from 1970 on."""
 
@@ -71,7 +71,7 @@ class WindowRows:
 
     def keys(self, names: Names) -> Array:
         """Episode, minute and source partition as one number each."""
-        codes = names.codes(self.episodes.to_list())
+        codes = names.codes(self.episodes)
         return (codes << MINUTE_BITS | self.minutes) << SOURCE_BITS | self.sources
 
 

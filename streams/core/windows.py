@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from schemas import columnar
-from streams.core.audience import MINUTE_MS
 from streams.core.engagement import COUNTS, Engagement, episode_of, time_of
+from topology.model import MINUTE_MS
 
 _MESSAGE_ROWS = 50_000
 _COLUMNS = columnar.columns("engagement_window")

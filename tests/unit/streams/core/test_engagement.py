@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from schemas import columnar
 from streams.core import episode_days, reach, rolling, windows
-from streams.core.audience import MINUTE_MS
 from streams.core.engagement import Engagement
 from streams.core.event_rows import event_rows
 from tests.oracle import tables
 from tests.oracle.log import Row
+from topology.model import MINUTE_MS
 
 LATENESS = timedelta(minutes=15)
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
