@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -48,12 +49,15 @@ def _polars_type(avro: Any) -> pl.DataType:
 
 
 @cache
-def columns(schema_name: str) -> pl.Schema:
-    """The columns of a flat record schema; `user_event` rows also carry their source position."""
+def columns(schema_name: str, only: tuple[str, ...] | None = None) -> pl.Schema:
+    """The columns of a flat record schema, or some of them, in its order.
+
+    `user_event` rows also carry their source position.
+    """
     fields = {f["name"]: _polars_type(f["type"]) for f in files.load(schema_name)["fields"]}
     if schema_name == "user_event":
         fields = {**SOURCE_COLUMNS, **fields}
-    return pl.Schema(fields)
+    return pl.Schema({n: dtype for n, dtype in fields.items() if only is None or n in only})
 
 
 @cache
@@ -63,25 +67,44 @@ def arrow_schema(schema_name: str) -> pa.Schema:
     return frame.to_arrow(compat_level=CompatLevel.oldest()).schema
 
 
-def to_message(frame: pl.DataFrame, schema_name: str) -> bytes:
-    """One message of the rows; columns are put in order and cast to the declared types."""
+def to_message(frame: pl.DataFrame, schema_name: str, *, compress: bool = False) -> bytes:
+    """One message of the rows; columns are put in order and cast to the declared types.
+
+    Compressed, each column is so on its own, by lz4: whoever reads some of the columns
+    decompresses these only. Readers of Arrow read either form.
+    """
     buffer = BytesIO()
-    _as_declared(frame, schema_name).write_ipc_stream(buffer, compat_level=CompatLevel.oldest())
+    _as_declared(frame, schema_name).write_ipc_stream(
+        buffer,
+        compression="lz4" if compress else "uncompressed",
+        compat_level=CompatLevel.oldest(),
+    )
     return buffer.getvalue()
 
 
-def from_message(value: bytes | None, schema_name: str) -> pl.DataFrame:
-    """The rows of a message; BadRecordError if it is none or lacks a column."""
+def from_message(
+    value: bytes | None, schema_name: str, only: tuple[str, ...] | None = None
+) -> pl.DataFrame:
+    """The rows of a message, of all columns or of these; BadRecordError if it lacks one."""
     if value is None:
         raise BadRecordError("the message has no value")
     try:
-        return _as_declared(pl.read_ipc_stream(BytesIO(value)), schema_name)
+        return _as_declared(_read(value, schema_name, only), schema_name, only)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise BadRecordError(f"not an Arrow batch of {schema_name}: {error}") from error
 
 
-def _as_declared(frame: pl.DataFrame, schema_name: str) -> pl.DataFrame:
-    declared = columns(schema_name)
+def _read(value: bytes, schema_name: str, only: tuple[str, ...] | None) -> pl.DataFrame:
+    if only is not None:
+        with suppress(pl.exceptions.ColumnNotFoundError):  # it may be older than a column
+            return pl.read_ipc_stream(BytesIO(value), columns=columns(schema_name, only).names())
+    return pl.read_ipc_stream(BytesIO(value))
+
+
+def _as_declared(
+    frame: pl.DataFrame, schema_name: str, only: tuple[str, ...] | None = None
+) -> pl.DataFrame:
+    declared = columns(schema_name, only)
     # Ours are as declared already; selecting and casting a few rows costs more than reading them.
     if frame.schema == declared:
         return frame

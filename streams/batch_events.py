@@ -107,6 +107,8 @@ class BatchEvents:
                 "enable.gapless.guarantee": True,
                 "message.timeout.ms": 0,
                 "linger.ms": 0,
+                # Batches are compressed already, column by column.
+                "compression.type": "none",
                 "queue.buffering.max.kbytes": 131_072,
             },
         )
@@ -186,7 +188,7 @@ class BatchEvents:
 
         self._produce(
             topic=self._target,
-            value=columnar.to_message(batch.events, self._schema),
+            value=columnar.to_message(batch.events, self._schema, compress=True),
             partition=batch.partition,
             headers=list(batch.headers().items()),
             on_delivery=delivered,

@@ -161,8 +161,11 @@ class Context(Protocol):
         For a handler whose output must be there before the state that says so.
         """
 
-    def decode(self, message: Message) -> Any:
-        """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none."""
+    def decode(self, message: Message, only: tuple[str, ...] | None = None) -> Any:
+        """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none.
+
+        Columns other than ``only`` these cost nothing to leave out.
+        """
 
     async def dead_letter(self, message: Message, error: BaseException) -> None:
         """Put a message that cannot be used, as it came, into its dead-letter topic."""
@@ -183,21 +186,23 @@ def keyed_records(context: Context, messages: Sequence[Message]) -> Iterator[tup
 
 
 async def decode_partitions(
-    context: Context, messages: Sequence[Message]
+    context: Context, messages: Sequence[Message], only: tuple[str, ...] | None = None
 ) -> dict[int, list[tuple[Message, Any]]]:
     """What `decode_all` gives, by partition."""
     found: dict[int, list[tuple[Message, Any]]] = {}
-    for message, content in await decode_all(context, messages):
+    for message, content in await decode_all(context, messages, only):
         found.setdefault(message.partition, []).append((message, content))
     return found
 
 
-async def decode_all(context: Context, messages: Sequence[Message]) -> list[tuple[Message, Any]]:
+async def decode_all(
+    context: Context, messages: Sequence[Message], only: tuple[str, ...] | None = None
+) -> list[tuple[Message, Any]]:
     """The messages that decode, with what is in them; the others go to the dead-letter topic."""
     good = []
     for message in messages:
         try:
-            good.append((message, context.decode(message)))
+            good.append((message, context.decode(message, only)))
         except BadRecordError as error:
             await context.dead_letter(message, error)
     return good

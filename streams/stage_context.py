@@ -120,8 +120,8 @@ class StageContext(Context):
 
     # -- messages ----------------------------------------------------------------------------
 
-    def decode(self, message: Message) -> Any:
-        return self.wire.decode(message.topic, message.value)
+    def decode(self, message: Message, only: tuple[str, ...] | None = None) -> Any:
+        return self.wire.decode(message.topic, message.value, only)
 
     async def dead_letter(self, message: Message, error: BaseException) -> None:
         log.warning(

@@ -10,29 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import polars as pl
 
-from streams.context import Context, Message, decode_all, keyed_records
+from streams.context import Context, Message, decode_partitions, keyed_records
 from streams.core.engagement import Engagement
 from streams.core.episode_days import day_rows, retention_rows
-from streams.core.event_rows import event_rows
+from streams.core.event_rows import READ, event_rows
 from streams.core.progress import progress_record
 from streams.core.reach import audience_rows
 from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
 from streams.core.windows import Targets, history_messages, late_rows, window_rows
 from topology.model import MINUTE_MS
 
-LINGER_S = 0.03
+LINGER_S = 0.01
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
 
 MAX_BATCH = 64
 ROLLING_EVERY_S = 2.0
 DAYS_EVERY_S = 10.0
 SHARE_OF_TIME = 0.05
-"""Each kind of publishing takes at most this share: where there is much, it is less often."""
+"""Each kind of publishing takes at most this share, one source partition after another: where
+there is much, it is less often, and whoever waits for a window never waits for all of it."""
 
 _MESSAGE_ROWS = 50_000
 _AUDIENCE_ROWS = 5_000
@@ -77,11 +78,8 @@ class Tracker:
     # -- counting ------------------------------------------------------------------------------
 
     async def _count(self, messages: list[Message]) -> None:
-        batches: dict[int, list[pl.DataFrame]] = {}
-        for message, events in await decode_all(self._context, messages):
-            if events.height:
-                batches.setdefault(message.partition, []).append(events)
-        counted = [await self._count_partition(p, frames) for p, frames in batches.items()]
+        batches = await decode_partitions(self._context, messages, READ)
+        counted = [await self._count_partition(p, batch) for p, batch in batches.items()]
         if counted:
             rows, targets, gone = zip(*counted, strict=True)
             for target, some in self._targets.split(pl.concat(rows), np.concatenate(targets)):
@@ -93,19 +91,20 @@ class Tracker:
             await self._states.save(partition)
 
     async def _count_partition(
-        self, partition: int, frames: list[pl.DataFrame]
+        self, partition: int, batch: list[tuple[Message, pl.DataFrame]]
     ) -> tuple[pl.DataFrame, np.ndarray, bool]:
         """Count, hand out what is over, and give the rows that have changed, with their targets,
         and whether anything has left the state."""
         state = await self._states.get(partition)
-        rows = event_rows(frames, state.applied)
+        rows = event_rows([events for _, events in batch], state.applied)
         late = state.apply(rows) if len(rows) else np.zeros(0, bool)
         changed = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
         state.restored = False
         windows = window_rows(state, partition, changed)
         targets = self._targets.of(state, partition, changed)
         if late.any():
-            gone = late_rows(frames, rows.offsets[late])
+            whole = [self._context.decode(message) for message, _ in batch]
+            gone = late_rows(whole, rows.offsets[late])
             await self._context.send("late-events", gone, partition=partition)
         before = state.closed
         closed = state.close_minutes()
@@ -135,19 +134,24 @@ class Tracker:
     # -- publishing ----------------------------------------------------------------------------
 
     async def _publish_rolling(self) -> None:
-        started = time.perf_counter()
-        states = {p: state for p, state in self._states.owned().items() if state.events}
-        at = max((state.watermark // MINUTE_MS for state in states.values()), default=0)
-        for partition, state in states.items():
-            view = (state.applied, at, self._catalogue_version)
-            if self._published.get(partition) == view:
+        async for partition, state in self._each_in_turn():
+            newest = max(other.watermark for other in self._states.owned().values())
+            view = (state.applied, newest // MINUTE_MS, self._catalogue_version)
+            if not state.events or self._published.get(partition) == view:
                 continue
-            rows = rolling_rows(state, partition, at, self._scopes_of(partition, state))
+            rows = rolling_rows(state, partition, view[1], self._scopes_of(partition, state))
             await self._context.send("rolling-windows", rows, partition=partition)
             await self._send_progress(partition, state)
             self._published[partition] = view
-            await asyncio.sleep(0)
-        await _pause(started)
+
+    async def _each_in_turn(self) -> AsyncIterator[tuple[int, Engagement]]:
+        """The states that are owned when it is their turn; rests in between."""
+        for partition in self._states.owned():
+            if (state := self._states.owned().get(partition)) is not None:
+                started = time.perf_counter()
+                yield partition, state
+                taken = time.perf_counter() - started
+                await asyncio.sleep(taken * (1 / SHARE_OF_TIME - 1))
 
     def _scopes_of(self, partition: int, state: Engagement) -> Scopes:
         version = (self._catalogue_version, state.renumbered, len(state.episodes))
@@ -161,13 +165,11 @@ class Tracker:
         await self._context.send("table-progress", record, key=f"{stage}|{partition}")
 
     async def _publish_days(self) -> None:
-        started = time.perf_counter()
-        for partition, state in self._states.owned().items():
+        async for partition, state in self._each_in_turn():
             if state.active.any():
                 messages = _day_messages(state, partition, state.days_over(), final=False)
                 state.forget_active()
                 await self._send_days(partition, messages)
-        await _pause(started)
 
     async def _send_days(self, partition: int, messages: list[tuple[str, pl.DataFrame]]) -> None:
         for topic, rows in messages:
@@ -181,7 +183,3 @@ def _day_messages(
     frames = [("episode-days", day_rows(state, partition, days, final))]
     frames += [("episode-retention", r) for r in retention_rows(state, partition, days, final)]
     return [(topic, some) for topic, rows in frames for some in rows.iter_slices(_MESSAGE_ROWS)]
-
-
-async def _pause(started: float) -> None:
-    await asyncio.sleep((time.perf_counter() - started) * (1 / SHARE_OF_TIME - 1))

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from streams.context import Context, Message, decode_partitions
-from streams.core.event_rows import event_rows
+from streams.core.event_rows import READ, event_rows
 from streams.core.listening import above, added_by_each
 from streams.core.listening_state import Listening
 from streams.core.progress import progress_record
@@ -28,6 +28,9 @@ LINGER_S = 0.5
 """Nobody waits for daily amounts: fewer, larger pieces leave the time to the windows."""
 
 MAX_BATCH = 128
+GIVE_WAY_AFTER = 10
+"""Messages sent, a millisecond or two."""
+
 PROGRESS_EVERY_S = 2.0
 MESSAGE_ROWS = 50_000
 
@@ -41,7 +44,7 @@ def register(context: Context) -> None:
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def listen(messages: list[Message]) -> None:
-        arrived = await decode_partitions(context, messages)
+        arrived = await decode_partitions(context, messages, READ)
         batches = {p: [events for _, events in batch] for p, batch in arrived.items()}
         fresh: list[tuple[int, pl.DataFrame]] = []
         for partition, frames in batches.items():
@@ -50,9 +53,14 @@ def register(context: Context) -> None:
                 if (new := above(events, applied)).height:
                     fresh.append((partition, new))
                     applied = int(new["offset"][-1])
+        # Windows, which somebody waits for, are counted on the same event loop: give way often.
+        await asyncio.sleep(0)
         daily = added_by_each([events for _, events in fresh])
-        for (partition, _), rows in zip(fresh, daily, strict=True):
+        await asyncio.sleep(0)
+        for place, ((partition, _), rows) in enumerate(zip(fresh, daily, strict=True)):
             await context.send(topics[DAILY], rows, partition=partition)
+            if place % GIVE_WAY_AFTER == 0:
+                await asyncio.sleep(0)
         for partition, frames in batches.items():
             state = await states.get(partition)
             if len(taken := event_rows(frames, state.applied)):
@@ -61,7 +69,6 @@ def register(context: Context) -> None:
                     await context.send(topics[SESSIONS], rows, partition=partition)
                 for rows in news.streaks.iter_slices(MESSAGE_ROWS):
                     await context.send(topics[STREAKS], rows, partition=partition)
-            # Windows, which somebody waits for, are counted on the same event loop.
             await asyncio.sleep(0)
         # State that is ahead of the output would lose what was not sent before a kill.
         await context.delivered()

@@ -40,11 +40,14 @@ class Wire:
             return self._codec(topic).encode(value)
         return columnar.to_message(value, _schema_name(self._graph.topics[topic]))
 
-    def decode(self, topic: str, value: bytes | None) -> Any:
-        """A dict for an Avro topic, a frame for an Arrow topic; BadRecordError if it is neither."""
+    def decode(self, topic: str, value: bytes | None, only: tuple[str, ...] | None = None) -> Any:
+        """A dict for an Avro topic, a frame for an Arrow topic; BadRecordError if it is neither.
+
+        Of a frame, ``only`` these columns are read.
+        """
         declared = self._graph.topics[topic]
         if declared.format == "arrow":
-            return columnar.from_message(value, _schema_name(declared))
+            return columnar.from_message(value, _schema_name(declared), only)
         return self._codec(topic).decode(value)
 
 

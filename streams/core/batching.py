@@ -12,6 +12,7 @@ import polars as pl
 
 from schemas import columnar
 from schemas.codec import BadRecordError
+from streams.core.dedup import DedupWindow
 from streams.core.events import EventDecoder, check_events
 
 FIRST_OFFSET = "first_offset"
@@ -27,51 +28,6 @@ _TYPED = [
     for name, dtype in columnar.columns("user_event").items()
     if name != "partition"
 ]
-
-
-class DedupWindow:
-    """Which events of one partition were seen within the last ``window`` offsets.
-
-    An event at offset o is a repeat if its id occurred at an offset in [o - window, o): a
-    function of the log alone. Ids are kept in two generations; the older one is dropped once all
-    of it is out of reach, so at most twice the window is held.
-    """
-
-    def __init__(self, window: int):
-        self._window = window
-        self._young: dict[str, int] = {}
-        self._old: dict[str, int] = {}
-        self._young_since = 0
-
-    def repeats(self, event_ids: Sequence[str], offsets: Sequence[int]) -> list[int]:
-        """Places of the repeats among events in ascending offset order, all noted as seen."""
-        if not event_ids:
-            return []
-        self._turn(offsets[0])
-        # One pass through a dict of 100,000 is mostly a wait for memory: it finds and notes.
-        noted = list(map(self._young.setdefault, event_ids, offsets))
-        if noted == offsets and self._old.keys().isdisjoint(event_ids):
-            return []
-        return list(self._search(event_ids, offsets, noted))
-
-    def _search(
-        self, event_ids: Sequence[str], offsets: Sequence[int], noted: Sequence[int]
-    ) -> Iterator[int]:
-        for place, (event_id, offset) in enumerate(zip(event_ids, offsets, strict=True)):
-            if noted[place] != offset:
-                last = self._young[event_id]
-                self._young[event_id] = offset
-            else:
-                last = self._old.get(event_id, -1 - self._window)
-            if offset - last <= self._window:
-                yield place
-
-    def _turn(self, offset: int) -> None:
-        if offset - self._young_since > self._window:
-            # All of the older generation was seen before the younger one began.
-            self._old = self._young
-            self._young = {}
-            self._young_since = offset
 
 
 @dataclass(frozen=True)
@@ -153,7 +109,7 @@ class PartitionBatcher:
         """The batch of the messages that follow, when they have been checked already."""
         events = checked.events
         repeats = self._note(events)
-        if repeats:
+        if repeats.size:
             events = events.filter(~np.isin(np.arange(events.height), repeats))
         first, self.next_offset = self.next_offset, chunk.offsets[-1] + 1
         return Batch(
@@ -165,8 +121,8 @@ class PartitionBatcher:
             len(repeats),
         )
 
-    def _note(self, events: pl.DataFrame) -> list[int]:
-        return self._window.repeats(events["event_id"].to_list(), events["offset"].to_list())
+    def _note(self, events: pl.DataFrame) -> np.ndarray:
+        return self._window.repeats(events["event_id"], events["offset"].to_numpy())
 
     def _column(self, rows: int) -> pl.Series:
         return pl.Series("partition", np.full(rows, self.partition, np.int32))

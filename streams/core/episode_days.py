@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,9 @@ from streams.core.engagement import (
 )
 
 _SUMS = ("impressions", "clicks", "plays", "completes", "streams", "engaged")
-_CHUNK_ROWS = 20_000
+_CHUNK_EPISODES = 2_000
+"""Episodes whose curves are made at once: what is unpacked for them is some megabytes."""
+
 _DAY_BITS = 20
 
 
@@ -85,30 +88,39 @@ def retention_rows(
     keys = _key(*state.heard_keys())[slots]
     order = np.argsort(keys, kind="stable")
     slots, keys = slots[order], keys[order]
-    begin = np.flatnonzero(starts(keys))
-    while len(begin):
-        # Whole episodes, as many as have few enough rows, at least one.
-        ends = np.append(begin[1:], len(slots))
-        take = max(1, int(np.searchsorted(ends, begin[0] + _CHUNK_ROWS, side="right")))
-        first, last = begin[0], ends[take - 1]
-        cover = state.heard["cover"][slots[first:last]].view(np.uint8)
-        heard = np.unpackbits(cover, axis=1, bitorder="little", count=COVERED_MINUTES)
-        curve = np.add.reduceat(heard, begin[:take] - first, axis=0, dtype=np.int64)
-        group, minute = np.nonzero(curve)
-        of = keys[begin[:take]][group]
+    bounds = np.append(np.flatnonzero(starts(keys)), len(keys))
+    for start, end in pairwise([*range(0, len(bounds) - 1, _CHUNK_EPISODES), len(bounds) - 1]):
+        rows = slice(bounds[start], bounds[end])
+        row, minute = _covered(state.heard["cover"][slots[rows]])
+        # A number for each episode's day and minute: how often it is there is what counts.
+        cells = (np.cumsum(starts(keys[rows])) - 1)[row] * COVERED_MINUTES + minute
+        cells, listeners = np.unique(cells, return_counts=True)
+        of = keys[bounds[start + cells // COVERED_MINUTES]]
         yield pl.DataFrame(
             {
                 "episode_id": state.episodes.of(of >> _DAY_BITS),
                 "day": _dates(of),
-                "minute": minute.astype(np.int32),
+                "minute": (cells % COVERED_MINUTES).astype(np.int32),
                 "source_partition": np.full(len(of), partition, np.int32),
                 "offset": np.full(len(of), state.applied, np.int64),
                 "final": np.full(len(of), final),
-                "listeners": curve[group, minute],
+                "listeners": listeners,
             },
             schema_overrides={"episode_id": pl.String},
         )
-        begin = begin[take:]
+
+
+def _covered(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bits that are set: row and minute of each.
+
+    Most listeners hear a few minutes that follow each other: only bytes that have a bit are
+    unpacked.
+    """
+    octets = np.ascontiguousarray(cover).view(np.uint8)
+    row, octet = np.nonzero(octets)
+    bits = np.unpackbits(octets[row, octet][:, None], axis=1, bitorder="little")
+    which, bit = np.nonzero(bits)
+    return row[which], 8 * octet[which] + bit
 
 
 def _key(episodes: np.ndarray, days: np.ndarray) -> np.ndarray:

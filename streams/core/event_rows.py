@@ -17,6 +17,21 @@ KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  
 
 PLAY = KINDS.index("play")
 
+READ = (
+    "partition",
+    "offset",
+    "logged_at",
+    "user_id",
+    "episode_id",
+    "kind",
+    "occurred_at",
+    "heard_ms",
+    "position_ms",
+    "user_agent",
+    "duration_ms",
+)
+"""The columns of an event that the live tables look at."""
+
 _FEW = 1_000
 """Rows that Python looks through sooner than polars gets started."""
 

@@ -90,7 +90,7 @@ class Names:
         return codes
 
     def _hash(self, column: pl.Series) -> Hashed:
-        return Hashed(column, np.arange(len(column)), *_hashes(column, self._seed))
+        return Hashed(column, np.arange(len(column)), *hashes(column, self._seed))
 
     def _codes(self, strings: Hashed) -> np.ndarray | None:
         """The numbers; None, and nothing changed, if two strings have the same hash."""
@@ -151,7 +151,7 @@ class Names:
         return np.cumsum(used) - 1
 
 
-def _hashes(strings: pl.Series, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hashes(strings: pl.Series, seed: int = _SEED) -> tuple[np.ndarray, np.ndarray]:
     """Two hashes of each string, int64."""
     one, two = strings.hash(seed), strings.hash(seed ^ _OTHER)
     return one.to_numpy().view(np.int64), two.to_numpy().view(np.int64)

@@ -83,7 +83,7 @@ def broker_command(home: Path, port: int, controller_port: int) -> tuple[list[st
     properties.write_text("".join(f"{key}={value}\n" for key, value in wanted.items()))
     if not (folder / "data" / "meta.properties").exists():
         _format(java, path, properties)
-    argv = [java, "-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
+    argv = [java, "-Xms128m", "-Xmx512m", "-XX:+UseParallelGC"]
     argv += ["-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true"]
     argv += [f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", path]
     argv += ["kafka.Kafka", str(properties)]

@@ -17,7 +17,6 @@ from streams.core import batching
 from streams.core.batching import (
     Batch,
     Chunk,
-    DedupWindow,
     PartitionBatcher,
     accounted_to,
     check,
@@ -159,11 +158,3 @@ def test_cutting_keeps_every_message_within_limits(
     for piece in pieces:
         assert 1 <= len(piece) <= max_rows
         assert len(piece) == 1 or sum(map(len, piece.values)) <= max_bytes  # type: ignore[arg-type]
-
-
-def test_the_window_holds_no_more_than_it_can_need() -> None:
-    window = DedupWindow(100)
-    for start in range(0, 10_000, 10):
-        offsets = list(range(start, start + 10))
-        assert window.repeats([f"e{offset}" for offset in offsets], offsets) == []
-    assert len(window._young) + len(window._old) <= 220
