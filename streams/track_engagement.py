@@ -18,11 +18,18 @@ import polars as pl
 from streams.context import Context, Message, decode_partitions, keyed_records
 from streams.core.engagement import Engagement
 from streams.core.episode_days import day_rows, retention_rows
-from streams.core.event_rows import READ, event_rows
+from streams.core.event_rows import READ, EventRows, event_rows_each
 from streams.core.progress import progress_record
 from streams.core.reach import audience_rows
 from streams.core.rolling import Scopes, Show, rolling_rows, scopes_of
-from streams.core.windows import Targets, history_messages, late_rows, window_rows
+from streams.core.windows import (
+    Minutes,
+    Targets,
+    history_messages,
+    late_rows,
+    minutes_of,
+    window_rows,
+)
 from topology.model import MINUTE_MS
 
 LINGER_S = 0.01
@@ -79,10 +86,17 @@ class Tracker:
 
     async def _count(self, messages: list[Message]) -> None:
         batches = await decode_partitions(self._context, messages, READ)
-        counted = [await self._count_partition(p, batch) for p, batch in batches.items()]
+        states = {partition: await self._states.get(partition) for partition in batches}
+        rows = event_rows_each(
+            [([e for _, e in batch], states[p].applied) for p, batch in batches.items()]
+        )
+        counted = [
+            await self._count_partition(partition, states[partition], some, batches[partition])
+            for partition, some in zip(batches, rows, strict=True)
+        ]
         if counted:
-            rows, targets, gone = zip(*counted, strict=True)
-            for target, some in self._targets.split(pl.concat(rows), np.concatenate(targets)):
+            changed, targets, gone = zip(*counted, strict=True)
+            for target, some in self._targets.split(window_rows(changed), np.concatenate(targets)):
                 await self._context.send("engagement-windows", some, partition=target)
             if any(gone):
                 # State that no longer has what is not in the log would lose it at a kill.
@@ -91,17 +105,19 @@ class Tracker:
             await self._states.save(partition)
 
     async def _count_partition(
-        self, partition: int, batch: list[tuple[Message, pl.DataFrame]]
-    ) -> tuple[pl.DataFrame, np.ndarray, bool]:
-        """Count, hand out what is over, and give the rows that have changed, with their targets,
+        self,
+        partition: int,
+        state: Engagement,
+        rows: EventRows,
+        batch: list[tuple[Message, pl.DataFrame]],
+    ) -> tuple[Minutes, np.ndarray, bool]:
+        """Count, hand out what is over, and give the minutes that have changed, their targets,
         and whether anything has left the state."""
-        state = await self._states.get(partition)
-        rows = event_rows([events for _, events in batch], state.applied)
         late = state.apply(rows) if len(rows) else np.zeros(0, bool)
-        changed = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
+        slots = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
         state.restored = False
-        windows = window_rows(state, partition, changed)
-        targets = self._targets.of(state, partition, changed)
+        changed = minutes_of(state, partition, slots)
+        targets = self._targets.of(state, partition, slots)
         if late.any():
             whole = [self._context.decode(message) for message, _ in batch]
             gone = late_rows(whole, rows.offsets[late])
@@ -111,11 +127,11 @@ class Tracker:
         # A day may be over by a minute in which nothing happened.
         if moved_on := state.closed > before:
             await self._hand_out(partition, state, closed)
-        return windows, targets, moved_on or bool(late.any())
+        return changed, targets, moved_on or bool(late.any())
 
     async def _hand_out(self, partition: int, state: Engagement, closed: np.ndarray) -> None:
         """Send what nothing can change any more, and drop what nobody looks at any more."""
-        history = window_rows(state, partition, closed)
+        history = window_rows([minutes_of(state, partition, closed)])
         days = state.days_over()
         finished = self._finished_days(partition, state, days) if days.size else []
         state.drop_days()

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from streams.context import Context, Message, decode_partitions
-from streams.core.event_rows import READ, event_rows
+from streams.core.event_rows import READ, event_rows_each
 from streams.core.listening import above, added_by_each
 from streams.core.listening_state import Listening
 from streams.core.progress import progress_record
@@ -46,10 +46,11 @@ def register(context: Context) -> None:
     async def listen(messages: list[Message]) -> None:
         arrived = await decode_partitions(context, messages, READ)
         batches = {p: [events for _, events in batch] for p, batch in arrived.items()}
+        held = {partition: await states.get(partition) for partition in batches}
         fresh: list[tuple[int, pl.DataFrame]] = []
-        for partition, frames in batches.items():
-            applied = (await states.get(partition)).applied
-            for events in frames:
+        for partition, state in held.items():
+            applied = state.applied
+            for events in batches[partition]:
                 if (new := above(events, applied)).height:
                     fresh.append((partition, new))
                     applied = int(new["offset"][-1])
@@ -61,9 +62,9 @@ def register(context: Context) -> None:
             await context.send(topics[DAILY], rows, partition=partition)
             if place % GIVE_WAY_AFTER == 0:
                 await asyncio.sleep(0)
-        for partition, frames in batches.items():
-            state = await states.get(partition)
-            if len(taken := event_rows(frames, state.applied)):
+        rows_each = event_rows_each([(batches[p], state.applied) for p, state in held.items()])
+        for (partition, state), taken in zip(held.items(), rows_each, strict=True):
+            if len(taken):
                 news = state.apply(taken)
                 for rows in messages_of(news.sessions):
                     await context.send(topics[SESSIONS], rows, partition=partition)

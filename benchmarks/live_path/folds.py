@@ -15,7 +15,7 @@ from streams.core.engagement import Engagement
 from streams.core.event_rows import event_rows
 from streams.core.listening import added_by
 from streams.core.listening_state import Listening
-from streams.core.windows import window_rows
+from streams.core.windows import minutes_of, window_rows
 
 PAIRS = 20_000
 """Listener-episode pairs in the state of one source partition at 1x."""
@@ -68,7 +68,7 @@ def engagement() -> Callable[[pl.DataFrame], Any]:
 
     def take(events: pl.DataFrame) -> None:
         state.apply(event_rows([events], state.applied))
-        window_rows(state, 0, state.minutes.changed())
+        window_rows([minutes_of(state, 0, state.minutes.changed())])
         state.close_minutes()
         state.changes()
 

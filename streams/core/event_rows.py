@@ -61,36 +61,49 @@ class EventRows:
 
     def take(self, mask: np.ndarray) -> EventRows:
         """The rows where ``mask``."""
-        if mask.all():
-            return self
+        return self if mask.all() else self[mask]
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> EventRows:
+        """The rows at these places."""
         return EventRows(
-            offsets=self.offsets[mask],
-            times=self.times[mask],
-            kinds=self.kinds[mask],
-            heard_ms=self.heard_ms[mask],
-            position_ms=self.position_ms[mask],
-            duration_ms=self.duration_ms[mask],
-            listening=self.listening[mask],
-            users=self.users.take(mask),
-            episodes=self.episodes.take(mask),
+            offsets=self.offsets[chosen],
+            times=self.times[chosen],
+            kinds=self.kinds[chosen],
+            heard_ms=self.heard_ms[chosen],
+            position_ms=self.position_ms[chosen],
+            duration_ms=self.duration_ms[chosen],
+            listening=self.listening[chosen],
+            users=self.users.take(chosen),
+            episodes=self.episodes.take(chosen),
         )
 
 
 def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
-    """The rows of batches above the offset ``applied``, each once and in order."""
-    events = frames[0] if len(frames) == 1 else pl.concat(frames)
-    offsets = events["offset"].to_numpy()
-    if (len(offsets) > 1 and not (np.diff(offsets) > 0).all()) or (
-        len(offsets) and offsets[0] <= applied
-    ):
-        events = events.filter(pl.col("offset") > applied)
-        events = events.unique("offset", keep="first").sort("offset")
-        offsets = events["offset"].to_numpy()
+    """The rows of batches of one source partition above an offset, each once and in order."""
+    (rows,) = event_rows_each([(frames, applied)])
+    return rows
+
+
+def event_rows_each(partitions: Sequence[tuple[Sequence[pl.DataFrame], int]]) -> list[EventRows]:
+    """What `event_rows` gives for each source partition: read in one go."""
+    frames = [frame for some, _ in partitions for frame in some]
+    if not frames:
+        return []
+    rows = _read(frames[0] if len(frames) == 1 else pl.concat(frames))
+    ends = np.cumsum([sum(frame.height for frame in some) for some, _ in partitions]).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        _fresh(rows if len(partitions) == 1 else rows[start:end], applied)
+        for start, end, (_, applied) in zip(starts, ends, partitions, strict=True)
+    ]
+
+
+def _read(events: pl.DataFrame) -> EventRows:
     # All at once: each expression of its own costs as much as hundreds of rows.
     columns = events.select_seq(*_COLUMNS)
     kinds, heard_ms = columns["kind"].to_numpy(), events["heard_ms"].to_numpy()
     return EventRows(
-        offsets=offsets,
+        offsets=events["offset"].to_numpy(),
         times=columns["time"].to_numpy(),
         kinds=kinds,
         heard_ms=heard_ms,
@@ -100,6 +113,14 @@ def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
         users=hashed(events["user_id"], columns),
         episodes=hashed(events["episode_id"], columns),
     )
+
+
+def _fresh(rows: EventRows, applied: int) -> EventRows:
+    offsets = rows.offsets
+    if not len(offsets) or (offsets[0] > applied and (offsets[1:] > offsets[:-1]).all()):
+        return rows
+    _, first = np.unique(offsets, return_index=True)
+    return rows[first[offsets[first] > applied]]
 
 
 _COLUMNS = (

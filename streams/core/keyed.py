@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from streams.core.arrays import starts
+
 Array = np.ndarray
 
 KEY = "key"
@@ -66,31 +68,38 @@ class KeyedTable:
         """The slot of each key, -1 where there is none."""
         places = self._home(keys)
         slots = self._index[places].astype(np.int64)
-        others = np.flatnonzero((slots != _FREE) & (self._keys[slots] != keys))
-        while others.size:
-            places[others] = (places[others] + 1) & self._mask
-            found = self._index[places[others]]
-            slots[others] = found
-            others = others[(found != _FREE) & (self._keys[found] != keys[others])]
+        (others,) = ((self._keys[slots] != keys) & (slots != _FREE)).nonzero()
+        if others.size:
+            places, wanted = places[others], keys[others]
+            while others.size:
+                places = (places + 1) & self._mask
+                found = self._index[places]
+                slots[others] = found
+                further = (self._keys[found] != wanted) & (found != _FREE)
+                others, places, wanted = others[further], places[further], wanted[further]
         return slots
 
     def upsert(self, keys: Array) -> Array:
         """The slot of each key, new rows added where there was none; keys may repeat."""
         slots = self.find(keys)
-        missing = np.flatnonzero(slots == _FREE)
+        (missing,) = (slots == _FREE).nonzero()
         if missing.size:
-            new, place = np.unique(keys[missing], return_inverse=True)
-            slots[missing] = self._append(new)[place]
+            # What np.unique does, in a third of its time for few keys.
+            order = keys[missing].argsort(kind="stable")
+            missing = missing[order]
+            wanted = keys[missing]
+            first = starts(wanted)
+            slots[missing] = self._append(wanted[first])[first.cumsum() - 1]
         return slots
 
     def _append(self, keys: Array) -> Array:
         first, self._size = self._size, self._size + len(keys)
         if self._size > len(self._keys):
             self._grow(max(self._size, 2 * len(self._keys)))
-        slots = np.arange(first, self._size)
-        self._keys[slots] = keys
+        self._keys[first : self._size] = keys
         for column in self._columns.values():
-            column[slots] = 0
+            column[first : self._size] = 0
+        slots = np.arange(first, self._size)
         if 2 * self._size > len(self._index):
             self._reindex()
         else:
@@ -107,7 +116,7 @@ class KeyedTable:
         self._columns = {name: grown(column) for name, column in self._columns.items()}
 
     def _home(self, keys: Array) -> Array:
-        return ((keys.astype(np.uint64) * _MULTIPLIER) >> self._shift).astype(np.int64)
+        return ((keys.view(np.uint64) * _MULTIPLIER) >> self._shift).view(np.int64)
 
     def _reindex(self) -> None:
         bits = max(self._size * 3, 2 * _SMALLEST).bit_length()
@@ -119,10 +128,10 @@ class KeyedTable:
         """Enter rows into the index; their keys are not in it yet."""
         places = self._home(self._keys[slots])
         while slots.size:
-            free = self._index[places] == _FREE
+            (free,) = (self._index[places] == _FREE).nonzero()
             self._index[places[free]] = slots[free]
             # Of several that found the same place free, one has it now.
-            lost = self._index[places] != slots
+            (lost,) = (self._index[places] != slots).nonzero()
             slots, places = slots[lost], (places[lost] + 1) & self._mask
 
     # -- changes -------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Hashed:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: np.ndarray) -> Hashed:
+    def take(self, chosen: np.ndarray | slice) -> Hashed:
         """The rows of a mask, or at these places."""
         return Hashed(self.column, self.rows[chosen], self.keys[chosen], self.checks[chosen])
 
@@ -93,25 +93,21 @@ class Names:
         return Hashed(column, np.arange(len(column)), *hashes(column, self._seed))
 
     def _codes(self, strings: Hashed) -> np.ndarray | None:
-        """The numbers; None, and nothing changed, if two strings have the same hash."""
-        keys, checks = strings.keys, strings.checks
-        slots = self._index.find(keys)
-        missing = np.flatnonzero(slots < 0)
-        if missing.size:
-            _, first, place = np.unique(keys[missing], return_index=True, return_inverse=True)
-            new = missing[first]
-            if (checks[missing] != checks[new][place]).any():
-                return None
-        known = slots >= 0
-        if (self._index["check"][slots[known]] != checks[known]).any():
+        """The numbers; None, and no string is new, if two strings have the same hash."""
+        known = len(self._index)
+        slots = self._index.upsert(strings.keys)
+        first = np.zeros(len(self._index) - known, np.int64)
+        if first.size:
+            (new,) = (slots >= known).nonzero()
+            # Of several places of one string the first is written last.
+            first[slots[new[::-1]] - known] = new[::-1]
+            self._index["check"][known:] = strings.checks[first]
+        if (self._index["check"][slots] != strings.checks).any():
             return None
-        if missing.size:
-            new.sort()  # numbers are given by first appearance, not by hash
-            rows = self._index.upsert(keys[new])
-            self._index["code"][rows] = np.arange(len(self), len(self) + len(new))
-            self._index["check"][rows] = checks[new]
-            self._names += strings.take(new).strings().to_list()
-            slots[missing] = self._index.find(keys[missing])
+        if first.size:
+            order = first.argsort()  # numbers are given by first appearance, not by hash
+            self._index["code"][known:][order] = np.arange(len(self), len(self) + len(first))
+            self._names += strings.take(first[order]).strings().to_list()
         return self._index["code"][slots]
 
     def _hash_anew(self) -> None:

@@ -22,7 +22,7 @@ from streams.core.documents import COUNTS
 from streams.core.engagement import EVENT_COUNTS, Engagement
 from streams.core.event_rows import event_rows
 from streams.core.listening import added_by
-from streams.core.windows import window_rows
+from streams.core.windows import minutes_of, window_rows
 
 WINDOW_KEY = ("episode_id", "bucket")
 PART_KEY = (*WINDOW_KEY, "source_partition")
@@ -138,7 +138,8 @@ class Replay:
             return _PARTS
         rows = event_rows([events], self.state.applied)
         self.state.apply(rows)
-        changed = window_rows(self.state, self.batcher.partition, self.state.minutes.changed())
+        slots = self.state.minutes.changed()
+        changed = window_rows([minutes_of(self.state, self.batcher.partition, slots)])
         self.state.forget_changes()
         if self.state.close_minutes().size:
             self.state.drop_days()

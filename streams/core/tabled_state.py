@@ -89,7 +89,8 @@ class TabledState(ABC):
             self.load_changes(piece)
 
     def _figures(self) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pydict({name: [getattr(self, name)] for name in self.FIGURES})
+        figures = [pa.array([getattr(self, name)], pa.int64()) for name in self.FIGURES]
+        return pa.RecordBatch.from_arrays(figures, self.FIGURES)
 
 
 def _names_batch(first: int, names: Sequence[str]) -> pa.RecordBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,51 @@ _MESSAGE_ROWS = 50_000
 _COLUMNS = columnar.columns("engagement_window")
 
 
-def window_rows(state: Engagement, partition: int, slots: np.ndarray) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """What minutes of one source partition hold, whatever happens to the state afterwards."""
+
+    episodes: list[str]
+    columns: dict[str, np.ndarray]
+    """The other columns of `engagement_window`: int64, one number a minute."""
+    counts: np.ndarray
+    """int32, shape (minutes, counts), as COUNTS."""
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+
+def minutes_of(state: Engagement, partition: int, slots: np.ndarray) -> Minutes:
     """What the minutes with these slots hold, in their order: the whole value so far."""
     minutes = state.minutes
-    counts = minutes["counts"][slots].astype(np.int64)
-    buckets = pl.Series(time_of(minutes)[slots] * MINUTE_MS, dtype=pl.Int64)
-    columns: dict[str, Any] = {
-        "episode_id": pl.Series(state.episodes.of(episode_of(minutes)[slots]), dtype=pl.String),
-        "bucket": buckets.cast(_COLUMNS["bucket"]),
-        "source_partition": np.full(len(slots), partition, np.int32),
+    columns = {
+        "bucket": time_of(minutes)[slots] * MINUTE_MS,
+        "source_partition": np.full(len(slots), partition),
         "offset": minutes["offset"][slots],
         "heard_ms": minutes["heard_ms"][slots],
+    }
+    episodes = state.episodes.of(episode_of(minutes)[slots])
+    return Minutes(episodes, columns, minutes["counts"][slots])
+
+
+def window_rows(several: Sequence[Minutes]) -> pl.DataFrame:
+    """One frame of all of them, one after another."""
+    counts = np.concatenate([some.counts for some in several]).astype(np.int64)
+    columns: dict[str, Any] = {
+        "episode_id": [episode for some in several for episode in some.episodes],
+        **{
+            name: np.concatenate([some.columns[name] for some in several])
+            for name in several[0].columns
+        },
         **{name: counts[:, number] for number, name in enumerate(COUNTS)},
     }
     # In the declared order, so that a message can be made of it as it is.
-    return pl.DataFrame({name: columns[name] for name in _COLUMNS})
+    return pl.DataFrame([_series(name, columns[name], dtype) for name, dtype in _COLUMNS.items()])
+
+
+def _series(name: str, values: Any, dtype: pl.DataType) -> pl.Series:
+    series = pl.Series(name, values, pl.String if dtype == pl.String else pl.Int64)
+    return series if series.dtype == dtype else series.cast(dtype)
 
 
 def history_messages(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

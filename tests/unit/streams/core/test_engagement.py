@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,15 +92,22 @@ class Run:
         self.audience: list[dict] = []
         self.late: set[int] = set()
 
+    def windows_of(self, slots: np.ndarray) -> pl.DataFrame:
+        return windows.window_rows([windows.minutes_of(self.state, 2, slots)])
+
     def feed(self, rows: list[Row], how: str) -> None:
         batch = event_rows([frame(rows)], self.state.applied)
         if len(batch):
             self.late |= set(batch.offsets[self.state.apply(batch)].tolist())
-        touched = windows.window_rows(self.state, 2, self.state.minutes.changed())
+        touched = windows.window_rows(
+            [windows.minutes_of(self.state, 2, self.state.minutes.changed())]
+        )
         self.windows |= {(r["episode_id"], r["bucket"]): r for r in touched.to_dicts()}
         closed = self.state.close_minutes()
         if closed.size:
-            self.history += windows.window_rows(self.state, 2, closed).to_dicts()
+            self.history += windows.window_rows(
+                [windows.minutes_of(self.state, 2, closed)]
+            ).to_dicts()
             over = self.state.days_over()
             self.publish_days(over, final=True)
             if over.size:
