@@ -105,8 +105,9 @@ def _as_declared(
     frame: pl.DataFrame, schema_name: str, only: tuple[str, ...] | None = None
 ) -> pl.DataFrame:
     declared = columns(schema_name, only)
-    # Ours are as declared already; selecting and casting a few rows costs more than reading them.
-    if frame.schema == declared:
+    # Ours are as declared already; selecting and casting a few rows costs more than reading them,
+    # and so does comparing schemas as wholes.
+    if frame.columns == declared.names() and frame.dtypes == declared.dtypes():
         return frame
     missing = set(declared.names()).difference(frame.columns)
     added = [pl.lit(v).alias(n) for n, v in _defaults(schema_name).items() if n in missing]

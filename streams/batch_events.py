@@ -45,7 +45,7 @@ from topology.settings import Settings, get_settings
 log = logging.getLogger(__name__)
 
 FEWEST_RECORDS = 200
-BRISK_S, SLOW_S = 0.04, 0.1
+BRISK_S, SLOW_S = 0.025, 0.06
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
 

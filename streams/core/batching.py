@@ -14,6 +14,7 @@ from schemas import columnar
 from schemas.codec import BadRecordError
 from streams.core.dedup import DedupWindow
 from streams.core.events import EventDecoder, check_events
+from streams.core.names import Hashed, hashed, hashes_of
 
 FIRST_OFFSET = "first_offset"
 LAST_OFFSET = "last_offset"
@@ -98,7 +99,7 @@ class PartitionBatcher:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
         for piece in chunk.cut():
             (checked,) = check([piece], self._decoder)
-            self._note(checked.events)
+            self._note(checked)
 
     def batch(self, chunk: Chunk) -> Batch:
         """The batch of the messages that follow, none of them below ``next_offset``."""
@@ -108,7 +109,7 @@ class PartitionBatcher:
     def pack(self, chunk: Chunk, checked: Checked) -> Batch:
         """The batch of the messages that follow, when they have been checked already."""
         events = checked.events
-        repeats = self._note(events)
+        repeats = self._note(checked)
         if repeats.size:
             events = events.filter(~np.isin(np.arange(events.height), repeats))
         first, self.next_offset = self.next_offset, chunk.offsets[-1] + 1
@@ -121,8 +122,8 @@ class PartitionBatcher:
             len(repeats),
         )
 
-    def _note(self, events: pl.DataFrame) -> np.ndarray:
-        return self._window.repeats(events["event_id"], events["offset"].to_numpy())
+    def _note(self, checked: Checked) -> np.ndarray:
+        return self._window.repeats(checked.ids, checked.events["offset"].to_numpy())
 
     def _column(self, rows: int) -> pl.Series:
         return pl.Series("partition", np.full(rows, self.partition, np.int32))
@@ -133,6 +134,8 @@ class Checked:
     """The valid events of a chunk, in the types of their topic, and why others are refused."""
 
     events: pl.DataFrame
+    ids: Hashed
+    """Their event ids."""
     refused: dict[int, BadRecordError]
     """By place in the chunk."""
 
@@ -169,12 +172,13 @@ def _check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
     events, impossible = check_events(events.hstack(source))
     refused = {**undecodable, **impossible}
     rows, events = events["row"].to_numpy(), events.select_seq(*_TYPED)
+    ids = hashed(events["event_id"], events.select_seq(*hashes_of("event_id")))
     start = 0
     for chunk in chunks:
         end = start + len(chunk)
         first, last = np.searchsorted(rows, (start, end))
         why = {row - start: refused[row] for row in refused if start <= row < end}
-        yield Checked(events[first:last], why)
+        yield Checked(events[first:last], ids.take(slice(first, last)), why)
         start = end
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from streams.core.arrays import starts
 from streams.core.keyed import KeyedTable
-from streams.core.names import hashes
+from streams.core.names import Hashed
 
 _COLUMNS = {"check": np.int64, "offset": np.int64}
 
@@ -29,12 +28,12 @@ class DedupWindow:
         """How many ids are held."""
         return len(self._young) + len(self._old)
 
-    def repeats(self, event_ids: pl.Series, offsets: np.ndarray) -> np.ndarray:
+    def repeats(self, event_ids: Hashed, offsets: np.ndarray) -> np.ndarray:
         """Places of the repeats among events in ascending offset order, all noted as seen."""
         if not len(offsets):
             return np.zeros(0, np.int64)
         self._turn(int(offsets[0]))
-        keys, checks = hashes(event_ids)
+        keys, checks = event_ids.keys, event_ids.checks
         never = -1 - self._window
         before = _last_seen(self._old, keys, checks, never)
         known = len(self._young)
