@@ -45,7 +45,7 @@ from topology.settings import Settings, get_settings
 log = logging.getLogger(__name__)
 
 FEWEST_RECORDS = 200
-BRISK_S, SLOW_S = 0.025, 0.06
+BRISK_S, SLOW_S = 0.02, 0.045
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
 
@@ -291,7 +291,7 @@ class BatchEvents:
 
 
 def _adapted(limit: int, read: int, seconds: float) -> int:
-    """How many records to wait for next: as many as come within 40 to 100 ms.
+    """How many records to wait for next: as many as come within 20 to 45 ms.
 
     So events wait for a fuller batch as long as the linger time only where few come.
     """

@@ -20,7 +20,7 @@ from streams.kafka import producer, reader
 RATE = 10_000
 """Events a second."""
 
-WARM_UP_S = 5
+WARM_UP_S = 15
 FOLLOWED = 50
 """One event of so many is followed."""
 
