@@ -92,6 +92,13 @@ class Oracle:
             tables.retention,
             self.lateness,
         )
+        self._agree(
+            "audience-days",
+            readers.audience(outputs("audience-days")),
+            tables.audience,
+            self.lateness,
+            self.episodes,
+        )
         self._agree("late-events", readers.late(outputs("late-events")), tables.late_offsets)
         self._check_rolling(outputs("rolling-windows"))
         self._check_progress(outputs, "track_engagement")

@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from datasketches import hll_sketch
+
 from tests.oracle.tables import COUNTS
+
+EXACTLY_SKETCHED = 100
+"""A sketch of so many listeners still is a list of them."""
 
 Rows = list[dict[str, Any]]
 Messages = Iterable[tuple[int, Rows]]
@@ -62,6 +67,20 @@ def _picked(
         partition: {place: pick(row, names) for place, row in rows.items()}
         for partition, rows in found.items()
     }
+
+
+def audience(messages: Messages) -> dict[int, dict[tuple, int]]:
+    """Days in ascending order; a day that comes again is a repeat, and says the same."""
+    found: dict[int, dict[tuple, int]] = {}
+    for partition, rows in messages:
+        known = found.setdefault(partition, {})
+        assert {row["source_partition"] for row in rows} <= {partition}
+        for row in rows:
+            place = (row["kind"], row["scope"], row["day"])
+            sketched = round(hll_sketch.deserialize(row["sketch"]).get_estimate())
+            assert row["listeners"] <= EXACTLY_SKETCHED, "not a case for a sketch that is exact"
+            assert known.setdefault(place, row["listeners"]) == row["listeners"] == sketched, place
+    return found
 
 
 def history(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:

@@ -227,6 +227,25 @@ def retention(
     }
 
 
+def audience(
+    verdicts: Sequence[Verdict],
+    lateness: timedelta,
+    episodes: Mapping[str, Mapping[str, Any]],
+) -> dict[tuple[str, str, date], int]:
+    """`audience-days`: kind, scope and finished UTC day -> distinct listeners."""
+    watermark = watermark_of(verdicts)
+    rows: dict[tuple[str, str, date], int] = {}
+    for day, group in _grouped(on_time(verdicts), lambda v: v.day).items():
+        if end_of(day) + lateness > watermark:
+            continue
+        by_episode = _grouped(group, lambda v: v.row.episode)
+        for kind, scope, members in [*_scopes(by_episode, episodes), ("all", "", set(by_episode))]:
+            heard = _listeners(v for name in members for v in by_episode[name])
+            if heard:
+                rows[kind, scope, day] = len(heard)
+    return rows
+
+
 def rolling(
     verdicts: Sequence[Verdict], at: datetime, episodes: Mapping[str, Mapping[str, Any]]
 ) -> dict[tuple[str, str, int], Counts]:

@@ -105,6 +105,28 @@ def test_a_minute_is_closed_and_a_day_final_by_the_watermark() -> None:
     assert tables.days(verdicts, LATENESS)[day]["downloads"] == 1
 
 
+def test_an_audience_is_of_finished_days_and_each_listener_once() -> None:
+    shows = {name: {"show_id": "s", "categories": ["Arts"]} for name in ("a", "b")}
+    verdicts = judged(
+        entry(0, 0, kind="play"),
+        entry(1, 1, kind="play", episode_id="b"),
+        entry(2, 2, "bert", heard_ms=1000),
+        entry(3, 3, "carl", kind="impression", episode_id="b"),
+        entry(4, 75, "dora", kind="play"),
+    )
+    assert tables.audience(verdicts[:4], LATENESS, shows) == {}
+    assert tables.audience(verdicts, LATENESS, shows) == {
+        (kind, scope, date(2026, 1, 1)): listeners
+        for kind, scope, listeners in (
+            ("episode", "a", 2),
+            ("episode", "b", 1),
+            ("show", "s", 2),
+            ("category", "Arts", 2),
+            ("all", "", 2),
+        )
+    }
+
+
 def test_retention_counts_listeners_by_the_minutes_they_touched() -> None:
     verdicts = judged(
         entry(0, 0, heard_ms=60_000, position_ms=60_000),
