@@ -13,7 +13,7 @@ from topology.embedded.ports import free_ports
 from topology.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-TRACKERS = ("track_engagement", "track_listening", "rank_trending")
+TRACKERS = ("track_engagement", "track_listening", "rank_trending", "detect_anomalies")
 
 
 class Processes:

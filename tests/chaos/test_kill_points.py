@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import polars as pl
@@ -45,6 +46,9 @@ KILLS = 10
 SOURCE = "user-events"
 TICK_S = 0.25
 EVENTS_A_TICK = 40
+RUSH_EVERY, RUSH = 60, 150
+"""After so many ticks, so many plays of one episode at once: an anomaly."""
+
 PAST = timedelta(hours=30)
 """Event time begins so long before the run, and is at the present after PAST_S seconds of it."""
 PAST_S = 120.0
@@ -78,7 +82,7 @@ class Writer(threading.Thread):
         self._producer.flush()
 
     def run(self) -> None:
-        began, started = datetime.now(UTC), time.monotonic()
+        began, started, ticks = datetime.now(UTC), time.monotonic(), count(1)
         while not self._stopping.wait(TICK_S):
             share = min(1.0, (time.monotonic() - started) / PAST_S)
             live = share == 1.0
@@ -89,6 +93,9 @@ class Writer(threading.Thread):
                 EVENTS_A_TICK, now - timedelta(minutes=1), now, fast=fast
             ):
                 self._write(delivery)
+            if not live and next(ticks) % RUSH_EVERY == 0:
+                for delivery in self._crowd.rush(RUSH, now):
+                    self._write(delivery)
             self._producer.poll(0)
         for delivery in self._crowd.rest():
             self._write(delivery)
@@ -185,6 +192,12 @@ class Log:
         values = [(m.partition, self._wire.decode(topic, m.value)) for m in self.messages(topic)]
         return [(p, v.to_dicts() if isinstance(v, pl.DataFrame) else v) for p, v in values]
 
+    def shown(self) -> list[tuple[int, int, list[dict[str, Any]]]]:
+        """Partition, log time and rows of each message of `engagement-windows`."""
+        times = [message.timestamp_ms for message in self.messages("engagement-windows")]
+        outputs = self.outputs("engagement-windows")
+        return [(p, at, rows) for at, (p, rows) in zip(times, outputs, strict=True)]
+
     def entries(self, deliveries: Sequence[Delivery]) -> dict[int, list[Entry]]:
         """The log of events with the times that the broker gave."""
         found: dict[int, list[Entry]] = {number: [] for number in range(PARTITIONS)}
@@ -274,7 +287,9 @@ def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: 
     oracle.check_engagement(log.outputs)
     oracle.check_listening(log.outputs)
     oracle.check_trending(log.outputs)
-    print(f"written {written}, {dict(what_happened(oracle))}")
+    anomalies = oracle.check_anomalies(log.outputs, log.shown())
+    assert anomalies > 0
+    print(f"written {written}, {anomalies} anomalies, {dict(what_happened(oracle))}")
     print(f"all exact after {time.monotonic() - started:.0f} s")
 
 

@@ -151,6 +151,12 @@ class River(MemoryRuntime):
             for message, value in zip(messages, values, strict=True)
         ]
 
+    def shown(self) -> list[tuple[int, int, list[dict[str, Any]]]]:
+        """Partition, log time and rows of each message of `engagement-windows`."""
+        times = [message.timestamp_ms for message in self.log.records("engagement-windows")]
+        outputs = self.outputs("engagement-windows")
+        return [(p, at, rows) for at, (p, rows) in zip(times, outputs, strict=True)]
+
     def check(self, *checks: Callable) -> None:
         oracle = Oracle.of(
             self._events,
@@ -349,3 +355,22 @@ def test_a_crowd_is_counted_exactly_through_kills(partitions: int) -> None:
         river.write(delivery, now)
     river.finish(now + timedelta(hours=1))
     river.check(*ALL_CHECKS)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_anomalies_are_those_in_the_log_through_kills(partitions: int) -> None:
+    chance = random.Random(partitions)
+    river = River(("track_engagement", "detect_anomalies"), partitions)
+    crowd = Listeners(partitions, listeners=30, lateness=timedelta(seconds=900))
+    for number in range(60):
+        now = START + number * timedelta(minutes=4)
+        for delivery in crowd.deliveries(20, now, now + timedelta(minutes=1), fast=timedelta()):
+            river.write(delivery, now)
+        if number % 8 == 7:
+            for delivery in crowd.rush(100, now):
+                river.write(delivery, now)
+        river.run_and_kill(chance.randrange(1, 30), chance.randrange(30), chance.randrange(4))
+    river.finish(now + timedelta(hours=1))
+    found: list[int] = []
+    river.check(lambda oracle, out: found.append(oracle.check_anomalies(out, river.shown())))
+    assert found[0] > 0

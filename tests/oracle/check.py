@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.oracle import readers, tables
+from tests.oracle.anomalies import anomalies
 from tests.oracle.log import Entry, Sorted, sort_out
 from tests.oracle.tables import Verdict
 
@@ -200,6 +201,24 @@ class Oracle:
         language = known.get("language") and f"language:{known['language']}"
         both = [f"{category}|{language}" for category in categories] if language else []
         return ["all", *categories, *([language] if language else []), *both]
+
+    # -- detect_anomalies ------------------------------------------------------------------------
+
+    def check_anomalies(
+        self, outputs: Outputs, shown: Sequence[tuple[int, int, Sequence[Mapping[str, Any]]]]
+    ) -> int:
+        """Gives how many there are. ``shown``: partition, log time and rows of each message of
+        `engagement-windows`, in their order."""
+        told: dict[tuple[str, datetime], dict[str, Any]] = {}
+        for _, record in outputs("episode-anomalies"):
+            place = (record.pop("episode_id"), record.pop("at"))
+            assert told.setdefault(place, record) == record, f"two anomalies of {place}"
+        expected = anomalies(shown)
+        assert told.keys() == expected.keys()
+        for place, record in expected.items():
+            assert told[place].pop("direction") == record.pop("direction"), place
+            assert told[place] == pytest.approx(record, abs=1e-5, rel=1e-9), place
+        return len(told)
 
     # -- all of them -----------------------------------------------------------------------------
 

@@ -92,6 +92,14 @@ class Listeners:
             while self._waiting and chance.random() < len(self._waiting) / 200:
                 yield self._waiting.pop(chance.randrange(len(self._waiting)))
 
+    def rush(self, number: int, at: datetime) -> Iterator[Delivery]:
+        """So many plays of one episode at once."""
+        episode = self._random.choice(list(EPISODES))
+        for _ in range(number):
+            event = self._event(at, timedelta())
+            changed = {"episode_id": episode, "kind": "play", "occurred_at": at, "heard_ms": 0}
+            yield Delivery(event["user_id"], {**event, **changed})
+
     def rest(self) -> Iterator[Delivery]:
         """The repeats that have not come yet."""
         while self._waiting:
