@@ -6,19 +6,26 @@ cannot be read becomes a record that says why.
 
 from __future__ import annotations
 
-import html
+import codecs
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import webvtt
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from streams.core.captions import look_for_cues, read_srt, read_vtt
 from streams.core.episodes import clean, nests_deeply, one_line
+from streams.core.segments import (
+    Segment,
+    TranscriptError,
+    clock_ms,
+    merge_words,
+    running_text,
+    segment,
+)
 
 PREFERENCE = ("vtt", "srt", "json", "html", "text")
 """Best first: the recommended one, then those with times, then the rest."""
@@ -28,42 +35,36 @@ MAX_RECORD_BYTES = 7_000_000
 _SEGMENT_OVERHEAD = 24
 
 MAX_MS = 2**53
-_MERGED_CHARS = 240
 
 _MIME = {
     "text/vtt": "vtt",
     "application/x-subrip": "srt",
     "application/srt": "srt",
     "text/srt": "srt",
+    "text/x-srt": "srt",
     "application/json": "json",
     "text/html": "html",
+    "application/xhtml+xml": "html",
     "text/plain": "text",
 }
 _SUFFIX = {"vtt": "vtt", "srt": "srt", "json": "json", "html": "html", "htm": "html", "txt": "text"}
 
-_TIMING = re.compile(r"[0-9]{1,4}:[0-9]{2}[:.,][0-9.,:]{0,12}[ \t]{0,9}-->")
-_COMMA_TIME = re.compile(r"(:[0-9]{2}),([0-9]{1,3})(?![0-9])")
-_VOICE = re.compile(r"<v(?:\.[^\s>]{0,80})?\s{1,9}([^>]{1,200})>", re.I)
-_TAG = re.compile(r"</?[a-zA-Z0-9][^<>]{0,300}>")
-_NAME = r"(?:[A-ZÀ-ÖØ-Þ][\w.'\u2019-]{0,30}|[0-9]{1,3})"
-_NAMES = rf"{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}}"
-_SPEAKER = re.compile(rf"(?:\[|>>\s?)?({_NAMES})\]?:\s+(?=\S)")
-_CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,3}):([0-9]{2})(?:[.,]([0-9]{1,3}))?")
-_HTML_START = re.compile(r"\s*<(?:!doctype html|html|head|body|cite|p|div|time)\b", re.I)
-
-
-class TranscriptError(ValueError):
-    """A body that holds no transcript; the message says why."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One stretch of speech; times in milliseconds, None where the format has none."""
-
-    start_ms: int | None
-    end_ms: int | None
-    speaker: str
-    text: str
+_BINARY = re.compile(
+    rb"(?P<gzip>\x1f\x8b)|(?P<zip>PK\x03\x04)|(?P<PDF>%PDF-)|(?P<RTF>\{\\rtf)|(?P<Ogg>OggS)"
+    rb"|(?P<mp3>ID3[\x00-\x04]|\xff[\xf2\xf3\xfa\xfb])"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd]")
+_PROLOG = re.compile(r"\s*(?:<\?xml[^>]{0,200}>|<!--(?:(?!-->).){0,1000}-->)", re.S)
+_HTML_START = re.compile(
+    r"\s*<(?:!doctype\s+html|html|head|body|meta|main|article|section|h[1-6]|ul|ol|table|pre"
+    r"|cite|p|div|time)\b",
+    re.I,
+)
+_JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
+_META_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([A-Za-z0-9_-]{1,40})", re.I)
+_NOT_CHARSETS = ("idna", "punycode", "raw-unicode-escape", "unicode-escape")
+_LOOKED_AT = 20_000
+_APART = "br, p, div, li, h1, h2, h3, h4, h5, h6, tr, td, dt, dd, section, blockquote, cite, time"
 
 
 def format_of(mime: str, url: str) -> str:
@@ -145,97 +146,101 @@ def parse_transcript(
     What the body looks like wins over what its address and type say, except that a web page
     where captions were announced is an error page, not a transcript.
     """
-    text = decode(body, charset)
-    if not text.strip():
+    if binary := _BINARY.match(body):
+        raise TranscriptError(f"the body is not text but {binary.lastgroup}")
+    # Some writers fill up their last block.
+    text = decode(body, charset).rstrip("\0")
+    if not text.strip().strip("\ufeff\u200b"):
         raise TranscriptError("the body is empty")
-    if "\0" in text:
+    sample = text[:_LOOKED_AT]
+    if "\0" in text or len(_CONTROLS.findall(sample)) * 10 > len(sample):
         raise TranscriptError("the body is not text")
-    declared, seen = format_of(mime, url), _look(text)
+    declared = format_of(mime, url)
+    seen = _look(text, declared)
     if seen == "html" and declared not in ("html", "text", ""):
         raise TranscriptError(f"a web page where {declared} was announced")
+    if not seen and sample.lstrip().startswith("<?xml"):
+        raise TranscriptError("an XML document in no format we read")
     name = seen or declared or "text"
-    if name in ("vtt", "srt", "json") and seen != name:
+    if name in ("vtt", "srt") and seen != name:
         raise TranscriptError(f"announced as {name}, but it is none")
     if name == "text":
-        plain = "\n".join(line.strip() for line in clean(text).splitlines() if line.strip())
+        lines = (clean(line).strip() for line in text.splitlines())
+        plain = "\n".join(line for line in lines if line)
+        if not plain:
+            raise TranscriptError("no words in text")
         return name, [], plain
     segments = [s for s in _READERS[name](text) if s.text]
     if not segments:
         raise TranscriptError(f"no speech in {name}")
-    return name, segments, _running_text(segments)
+    return name, segments, running_text(segments)
 
 
 def decode(body: bytes, charset: str | None = None) -> str:
-    """Bytes as text: byte order mark, then UTF-8, then the charset announced, then Latin-1."""
+    """Bytes as text by byte order mark, else UTF-8, else the charset announced, else Windows-1252.
+
+    UTF-8 with a few broken bytes stays UTF-8. Latin-1 is read as Windows-1252, as browsers do.
+    """
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", "replace").lstrip("\ufeff")
-    for encoding in ("utf-8-sig", charset or "cp1252"):
+    if charset is None and (meta := _META_CHARSET.search(body[:1024])):
+        charset = meta.group(1).decode()
+    for encoding in (_wide_encoding(body), "utf-8", _codec(charset)):
         try:
-            return body.decode(encoding)
+            return body.decode(encoding).lstrip("\ufeff")
         except (UnicodeError, LookupError, ValueError):
             continue
-    return body.decode("latin-1")
+    text = body.decode("utf-8", "replace").lstrip("\ufeff")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    if text.count("\ufffd") * 4 <= beyond_ascii:
+        return text
+    try:
+        return body.decode("cp1252")
+    except UnicodeError:
+        return body.decode("latin-1")
 
 
-def _look(text: str) -> str:
+def _codec(charset: str | None) -> str:
+    """The codec for a charset that a stranger named, or '' for none we would use."""
+    try:
+        name = codecs.lookup(charset or "").name
+    except (LookupError, ValueError):
+        return ""
+    if name in ("ascii", "iso8859-1"):
+        return "cp1252"
+    return "" if name in _NOT_CHARSETS else name
+
+
+def _wide_encoding(body: bytes) -> str:
+    """The UTF-16 that a body without a byte order mark shows itself to be, or ''."""
+    even, odd = body[:400:2].count(0), body[1:400:2].count(0)
+    half = min(len(body), 400) // 2
+    if max(even, odd) * 10 < half * 7 or min(even, odd) > 0 or half < 4:
+        return ""
+    return "utf-16-le" if odd else "utf-16-be"
+
+
+def _look(text: str, declared: str) -> str:
     """The format that a text shows itself to be, or '' if it shows none."""
     start = text[:2000].lstrip()
     if start.startswith("WEBVTT"):
         return "vtt"
-    if start.startswith(("{", "[")) and text.rstrip().endswith(("}", "]")):
+    bracketed = start.startswith(("{", "[")) and text.rstrip().endswith(("}", "]"))
+    if _JSON_START.match(start) or (declared == "json" and bracketed):
         return "json"
+    while prolog := _PROLOG.match(start):
+        start = start[prolog.end() :]
     if _HTML_START.match(start):
         return "html"
-    timing = _TIMING.search(text[:20_000])
-    if timing:
-        return "srt" if "," in timing.group() else "vtt"
+    cue = look_for_cues(text[:_LOOKED_AT])
+    if cue:
+        in_vtt = "," not in cue and (declared == "vtt" or "<v " in text[:_LOOKED_AT])
+        return "vtt" if in_vtt else "srt"
     return ""
 
 
-def _read_vtt(text: str) -> list[Segment]:
-    text = text.strip()
-    if not text.startswith("WEBVTT"):
-        text = f"WEBVTT\n\n{text}"
-    segments = []
-    for caption in webvtt.WebVTT.from_string(text).captions:
-        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
-        for speaker, words in _voices(caption.raw_text):
-            segments.append(_segment(start, end, speaker, words))
-    return segments
-
-
-def _voices(raw: str) -> list[tuple[str, str]]:
-    """The (speaker, text) stretches of a cue; an unclosed voice tag lasts to the next one."""
-    parts = _VOICE.split(raw)
-    stretches = [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    return [(html.unescape(name).strip(), _cue_text(words)) for name, words in stretches]
-
-
-def _cue_text(raw: str) -> str:
-    return html.unescape(_TAG.sub("", raw))
-
-
-def _read_srt(text: str) -> list[Segment]:
-    lines = text.strip().splitlines()
-    try:
-        captions = webvtt.WebVTT.from_buffer(lines, format="srt").captions
-    except webvtt.errors.MalformedFileError:
-        captions = []
-    if not captions:
-        # Cues without numbers: VTT in all but name once the decimal comma is a point.
-        return _read_vtt(_COMMA_TIME.sub(r"\1.\2", text))
-    segments, speaker = [], ""
-    for caption in captions:
-        words = _cue_text(caption.raw_text).strip()
-        if named := _SPEAKER.match(words):
-            # A speaker is named once and goes on until another one is.
-            speaker, words = named.group(1), words[named.end() :]
-        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
-        segments.append(_segment(start, end, speaker, words))
-    return segments
-
-
 def _read_json(text: str) -> list[Segment]:
+    """Segments as the podcast namespace has them, or as Whisper or Podlove write them."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -248,32 +253,20 @@ def _read_json(text: str) -> list[Segment]:
     for entry in listed:
         if not isinstance(entry, dict):
             continue
-        speaker = one_line(entry["speaker"]) if entry.get("speaker") else speaker
-        body = entry.get("body")
-        start, end = _milliseconds(entry.get("startTime")), _milliseconds(entry.get("endTime"))
-        segments.append(_segment(start, end, speaker, body if isinstance(body, str) else ""))
-    return _merge_words([segment for segment in segments if segment.text])
+        speaker = _name(entry.get("speaker")) or speaker
+        start = _milliseconds(entry.get("startTime", entry.get("start")))
+        end = _milliseconds(entry.get("endTime", entry.get("end")))
+        body = entry.get("body", entry.get("text"))
+        segments.append(segment(start, end, speaker, body if isinstance(body, str) else ""))
+    return merge_words([segment for segment in segments if segment.text])
 
 
-def _merge_words(segments: Sequence[Segment]) -> list[Segment]:
-    """Segments of a word or two joined into sentences, which is what a segment means elsewhere."""
-    words = sum(len(segment.text.split()) for segment in segments)
-    if words > 3 * len(segments):
-        return list(segments)
-    merged: list[Segment] = []
-    for segment in segments:
-        last = merged[-1] if merged else None
-        if (
-            last is None
-            or last.speaker != segment.speaker
-            or last.text.endswith((".", "?", "!"))
-            or len(last.text) > _MERGED_CHARS
-        ):
-            merged.append(segment)
-        else:
-            end = segment.end_ms if segment.end_ms is not None else segment.start_ms
-            merged[-1] = Segment(last.start_ms, end, last.speaker, f"{last.text} {segment.text}")
-    return merged
+def _name(speaker: object) -> str:
+    """A speaker as text; some writers give a number, or an object with a name."""
+    if isinstance(speaker, dict):
+        speaker = speaker.get("name")
+    named = isinstance(speaker, str | int) and not isinstance(speaker, bool)
+    return one_line(speaker) if named else ""
 
 
 def _read_html(text: str) -> list[Segment]:
@@ -281,52 +274,38 @@ def _read_html(text: str) -> list[Segment]:
         raise TranscriptError("HTML nested too deeply")
     tree = LexborHTMLParser(text)
     tree.strip_tags(["script", "style", "template", "noscript", "head"])
-    if not tree.css_first("p"):
-        body = tree.body
-        return [_segment(None, None, "", body.text(separator=" ") if body else "")]
+    for node in tree.css(_APART):
+        # Inline markup parts no words, these do.
+        node.insert_before(" ")
+        node.insert_after(" ")
+    whole = tree.body.text() if tree.body else ""
+    if 2 * sum(len(node.text()) for node in tree.css("p, cite, time")) < len(whole.strip()):
+        return [segment(None, None, "", whole)]
     segments: list[Segment] = []
     speaker, start = "", None
     for node in tree.css("cite, time, p"):
         if node.tag == "cite":
             speaker = _inner_text(node).rstrip(": ")
         elif node.tag == "time":
-            start = _clock_ms(_inner_text(node))
+            start = clock_ms(_inner_text(node))
         else:
             # A cite or time inside the paragraph comes later in the walk, but belongs to it.
             for inner in node.css("cite, time"):
                 if inner.tag == "cite":
                     speaker = _inner_text(inner).rstrip(": ")
                 else:
-                    start = _clock_ms(_inner_text(inner))
+                    start = clock_ms(_inner_text(inner))
                 inner.decompose()
-            segments.append(_segment(start, None, speaker, node.text(separator=" ")))
+            segments.append(segment(start, None, speaker, node.text()))
             start = None
     return segments
 
 
 def _inner_text(node: LexborNode) -> str:
-    return one_line(node.text(separator=" "))
+    return one_line(node.text())
 
 
-_READERS = {"vtt": _read_vtt, "srt": _read_srt, "json": _read_json, "html": _read_html}
-
-
-def _segment(start: int | None, end: int | None, speaker: str, text: str) -> Segment:
-    if start is not None and end is not None and end < start:
-        end = None
-    return Segment(start, end, one_line(speaker)[:200], " ".join(clean(text).split()))
-
-
-def _running_text(segments: Sequence[Segment]) -> str:
-    """What was said, one line a turn of a speaker."""
-    lines: list[list[str]] = []
-    previous: str | None = None
-    for segment in segments:
-        if not lines or segment.speaker != previous:
-            lines.append([])
-        lines[-1].append(segment.text)
-        previous = segment.speaker
-    return "\n".join(" ".join(line) for line in lines)
+_READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": _read_html}
 
 
 def _record_bytes(segments: Sequence[Segment], text: str) -> int:
@@ -340,22 +319,12 @@ def _milliseconds(value: object) -> int | None:
         try:
             value = float(value)
         except ValueError:
-            return _clock_ms(str(value))
+            return clock_ms(str(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return int(value * 1000) if 0 <= value < MAX_MS // 1000 else None
-
-
-def _clock_ms(text: str) -> int | None:
-    """`m:ss`, `h:mm:ss`, each with an optional fraction, in milliseconds."""
-    match = _CLOCK.search(text)
-    if match is None:
-        return None
-    hours, minutes, seconds, fraction = match.groups()
-    whole = (int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)
-    return whole * 1000 + int((fraction or "0").ljust(3, "0"))
+    return round(value * 1000) if 0 <= value < MAX_MS // 1000 else None
 
 
 def _segment_record(segment: Segment) -> dict[str, Any]:
