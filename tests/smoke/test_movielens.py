@@ -48,7 +48,7 @@ def test_delta_holds_every_interaction_once(movielens: Instance):
         lambda: (
             delta(movielens, "user_vs_episode_daily")["heard_ms"].sum() == events["heard_ms"].sum()
         ),
-        120,
+        300,
         "the daily table",
     )
     daily = delta(movielens, "user_vs_episode_daily")
