@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from selectolax.lexbor import LexborHTMLParser
 
@@ -47,7 +49,8 @@ def episode_from_podcastindex(
     Raises EpisodeError without an id or a feed's id; anything else may be missing or odd.
     """
     feed = feed or {}
-    episode_id, feed_id = _whole(item.get("id")), _whole(item.get("feedId") or feed.get("id"))
+    episode_id = index_id(item.get("id"))
+    feed_id = index_id(item.get("feedId")) or index_id(feed.get("id"))
     if not episode_id or not feed_id:
         raise EpisodeError("the episode has no id or no feed")
     show_title = one_line(item.get("feedTitle") or feed.get("title"))
@@ -63,9 +66,9 @@ def episode_from_podcastindex(
         "duration_s": seconds(item.get("duration")),
         "explicit": truth(item.get("explicit")),
         "enclosure_url": web_address(item.get("enclosureUrl")),
-        "image_url": web_address(item.get("image") or item.get("feedImage") or feed.get("image")),
+        "image_url": _first_address(item.get("image"), item.get("feedImage"), feed.get("image")),
         "link": web_address(item.get("link")),
-        "guid": one_line(item.get("guid")),
+        "guid": identifier(item.get("guid")),
         "transcripts": _transcript_links(item.get("transcripts"), item.get("transcriptUrl")),
         "source": PODCASTINDEX,
     }
@@ -74,15 +77,13 @@ def episode_from_podcastindex(
 def episode_from_rss(
     feed_url: str, feed: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An `episode` record from an entry and its feed, both as podcastparser gives them.
+    """An `episode` record from an entry and its feed, both as `parse_feed` gives them.
 
     Raises EpisodeError without a guid.
     """
-    guid = one_line(entry.get("guid"))
+    guid = identifier(entry.get("guid"))
     if not guid:
         raise EpisodeError("the entry has no guid")
-    enclosures = entry.get("enclosures")
-    first = enclosures[0] if isinstance(enclosures, list) and enclosures else {}
     show_title = one_line(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
     return {
@@ -96,18 +97,18 @@ def episode_from_rss(
         "published_at": utc_time(entry.get("published")),
         "duration_s": seconds(entry.get("total_time")),
         "explicit": truth(entry.get("explicit", feed.get("explicit"))),
-        "enclosure_url": web_address(first.get("url") if isinstance(first, Mapping) else ""),
-        "image_url": web_address(entry.get("episode_art_url") or feed.get("cover_url")),
+        "enclosure_url": _sound_address(entry.get("enclosures")),
+        "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
         "guid": guid,
-        "transcripts": _transcript_links(None, entry.get("transcript_url")),
+        "transcripts": _transcript_links(entry.get("transcripts"), None),
         "source": RSS,
     }
 
 
 def podcastindex_ref(item: Mapping[str, Any], found_by: str, found_at: datetime) -> dict[str, Any]:
     """An `episode_ref` from an item of any listing. Raises EpisodeError without its two ids."""
-    episode_id, feed_id = _whole(item.get("id")), _whole(item.get("feedId"))
+    episode_id, feed_id = index_id(item.get("id")), index_id(item.get("feedId"))
     if not episode_id or not feed_id:
         raise EpisodeError("the episode has no id or no feed")
     return {
@@ -147,8 +148,10 @@ def _digest(*parts: str) -> str:
 
 
 def clean(value: object) -> str:
-    """A value as text that UTF-8 can carry, without control characters other than line ends."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)
+    """Text or a number as text that UTF-8 can carry, without control characters but line ends."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**64:
+        value = str(value)
+    text = value if isinstance(value, str) else ""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(c for c in text if c >= " " or c in "\n\t") if not text.isprintable() else text
 
@@ -156,6 +159,11 @@ def clean(value: object) -> str:
 def one_line(value: object) -> str:
     """Text on one line: markup and entities gone, blanks collapsed, at most 2,000 characters."""
     return " ".join(plain_text(value).split())[:MAX_SHORT]
+
+
+def identifier(value: object) -> str:
+    """An id on one line, at most 2,000 characters; an ampersand in it begins no entity."""
+    return " ".join(clean(value).split())[:MAX_SHORT]
 
 
 def plain_text(value: object) -> str:
@@ -180,11 +188,14 @@ def nests_deeply(markup: str) -> bool:
     Parsing takes time with the square of the depth, which a stranger must not choose.
     """
     depth = 0
-    for close, tag in _OPEN_OR_CLOSE.findall(markup):
-        if tag.lower() not in _NEVER_NEST:
-            depth = max(depth - 1, 0) if close else depth + 1
-            if depth > MAX_NESTING:
-                return True
+    opened: Counter[str] = Counter()
+    for close, tag in _OPEN_OR_CLOSE.findall(markup.lower()):
+        if tag in _NEVER_NEST or (close and not opened[tag]):
+            continue  # a closing tag without its opening one takes nothing back
+        opened[tag] += -1 if close else 1
+        depth += -1 if close else 1
+        if depth > MAX_NESTING:
+            return True
     return False
 
 
@@ -228,8 +239,37 @@ def truth(value: object) -> bool:
 
 def web_address(value: object) -> str:
     """An http or https URL, or nothing; whatever else feeds put there is of no use to anyone."""
-    text = clean(value).strip()
-    return text if text.lower().startswith(("http://", "https://")) and len(text) < 4_000 else ""
+    text = re.sub(r"[\t\n]", "", clean(value)).strip()
+    if not text.lower().startswith(("http://", "https://")) or len(text) >= 4_000:
+        return ""
+    try:
+        parts = urlsplit(text)
+        return text if parts.hostname and parts.port != 0 else ""
+    except ValueError:
+        return ""
+
+
+def index_id(value: object) -> int | None:
+    """An id of PodcastIndex: a positive number of at most 63 bits, or its digits."""
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    number = _whole(value)
+    return number if number is not None and 0 < number < 2**63 else None
+
+
+def _first_address(*values: object) -> str:
+    return next(filter(None, map(web_address, values)), "")
+
+
+def _sound_address(enclosures: object) -> str:
+    """The first enclosure that says it is audio, or else video, or else does not say."""
+    ranked: list[tuple[int, str]] = []
+    for entry in enclosures if isinstance(enclosures, list) else ():
+        if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
+            kind = clean(entry.get("mime_type")).strip().lower().partition("/")[0]
+            if kind not in ("image", "text"):
+                ranked.append(({"audio": 0, "video": 1}.get(kind, 2), url))
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else ""
 
 
 def _whole(value: object) -> int | None:
@@ -248,6 +288,8 @@ def _whole(value: object) -> int | None:
 def _transcript_links(listed: object, single: object) -> list[dict[str, str]]:
     """The transcripts on offer; the single URL counts where the list does not hold it."""
     links: dict[str, dict[str, str]] = {}
+    if isinstance(listed, Mapping):
+        listed = [listed]
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
             links.setdefault(url, {"url": url, "type": one_line(entry.get("type")).lower()})

@@ -28,10 +28,13 @@ from tenacity import (
 from yarl import URL
 
 from streams.core.episodes import (
+    EPOCH,
     PODCASTINDEX,
     EpisodeError,
     episode_from_podcastindex,
+    index_id,
     podcastindex_ref,
+    utc_time,
 )
 from streams.fetcher import USER_AGENT
 from streams.sources.base import Episode, Ref, SourceError
@@ -198,11 +201,9 @@ class PodcastIndexSource:
 
     async def discover(self) -> AsyncIterator[list[Ref]]:
         """The newest episodes of each trending show, more of each, then what is new anywhere."""
-        feeds = [
-            str(feed["id"])
-            for feed in await self._client.trending(TRENDING_FEEDS)
-            if feed.get("id")
-        ]
+        trending = await self._client.trending(TRENDING_FEEDS)
+        ids = (index_id(feed.get("id")) for feed in trending)
+        feeds = list(dict.fromkeys(str(feed) for feed in ids if feed))
         by_feed = await self._newest_of(feeds)
         found_at = _now()
         ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
@@ -227,7 +228,7 @@ class PodcastIndexSource:
             try:
                 limit = EPISODES_A_FEED * len(several)
                 for item in await self._client.episodes_of(several, limit):
-                    items[str(item.get("id"))] = item
+                    items[str(index_id(item.get("id")))] = item
             except SourceError as error:
                 log.warning("listing %d feeds failed, asking one by one: %s", len(several), error)
         await asyncio.gather(*(self._load_feed(feed) for feed in wanted))
@@ -241,7 +242,10 @@ class PodcastIndexSource:
             item = listed.get(ref["source_id"]) or await self._client.episode(ref["source_id"])
             if not item:
                 return SourceError("the index does not know the episode")
-            return episode_from_podcastindex(item, self._feeds.get(ref["feed_id"]))
+            record = episode_from_podcastindex(item, self._feeds.get(ref["feed_id"]))
+            if record["episode_id"] != ref["episode_id"]:
+                return SourceError("the index answered with another episode")
+            return record
         except (SourceError, EpisodeError) as error:
             return error if isinstance(error, SourceError) else SourceError(str(error))
 
@@ -269,13 +273,15 @@ class PodcastIndexSource:
             items = await self._client.episodes_of(asked, EPISODES_A_FEED * len(asked))
             found: dict[str, list[dict[str, Any]]] = {}
             for item in items:
-                found.setdefault(str(item.get("feedId")), []).append(item)
+                # Only what was asked for counts, or an index that mixes up feeds is asked for ever.
+                if (feed := str(index_id(item.get("feedId")))) in asked:
+                    found.setdefault(feed, []).append(item)
             by_feed |= found
             starved = [feed for feed in asked if feed not in found]
             if found and len(items) >= min(EPISODES_A_FEED * len(asked), MAX_RESULTS):
                 missing += starved
         for items in by_feed.values():
-            items.sort(key=lambda item: -int(item.get("datePublished") or 0))
+            items.sort(key=lambda item: utc_time(item.get("datePublished")) or EPOCH, reverse=True)
         return by_feed
 
 
@@ -319,8 +325,8 @@ def _answer(route: str, status: int, headers: Mapping[str, str], body: bytes) ->
         # A web page with status 200 is a proxy's or the index's own bad moment.
         raise RetryableError(f"{route}: not JSON: {start[:60]}") from error
     if not isinstance(parsed, dict) or str(parsed.get("status")).lower() != "true":
-        said = parsed.get("description") if isinstance(parsed, dict) else start
-        raise SourceError(f"{route}: {str(said)[:200]}")
+        said = parsed.get("description") if isinstance(parsed, dict) else None
+        raise SourceError(f"{route}: {str(said or start)[:200]}")
     return parsed
 
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import podcastparser
-
-from streams.core.episodes import RSS, EpisodeError, episode_from_rss, one_line, rss_ref
+from streams.core.episodes import RSS, EpisodeError, episode_from_rss, identifier, rss_ref
+from streams.core.feeds import FeedError, parse_feed
 from streams.fetcher import FetchError, GuardedFetcher
 from streams.sources.base import Episode, Ref, SourceError
 
 log = logging.getLogger(__name__)
 
 EPISODES_A_FEED = 200
-
-# podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
-podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
 
 
 class RssSource:
@@ -44,8 +39,7 @@ class RssSource:
                 log.warning("feed %s: %s", url, error)
                 continue
             found_at = datetime.now(UTC)
-            guids = (one_line(entry.get("guid")) for entry in feed["episodes"])
-            yield [rss_ref(url, guid, found_at) for guid in guids if guid]
+            yield [rss_ref(url, guid, found_at) for guid in _entries(feed)]
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """Each feed is read once for all its refs."""
@@ -57,7 +51,7 @@ class RssSource:
             except SourceError as error:
                 records |= {ref["episode_id"]: error for ref in wanted}
                 continue
-            entries = {one_line(entry.get("guid")): entry for entry in feed["episodes"]}
+            entries = _entries(feed)
             for ref in wanted:
                 records[ref["episode_id"]] = _record(url, feed, entries.get(ref["source_id"]))
         return records
@@ -65,16 +59,22 @@ class RssSource:
     async def _read(self, url: str) -> dict[str, Any]:
         try:
             fetched = await self._fetcher.get(url)
-            # The feed's own URL, not the one redirects led to: podcastparser completes guids with
-            # it, and ids must not change with the publisher's host.
-            return await asyncio.to_thread(
-                podcastparser.parse, url, io.BytesIO(fetched.body), EPISODES_A_FEED
-            )
+            # The feed's own URL, not the one redirects led to: ids must not change with the
+            # publisher's host.
+            return await asyncio.to_thread(parse_feed, url, fetched.body, EPISODES_A_FEED)
         except FetchError as error:
             raise SourceError(str(error)) from error
-        except Exception as error:
-            # podcastparser lets many kinds of error out, and the feed was written by a stranger.
-            raise SourceError(f"not a feed: {type(error).__name__}: {error}"[:300]) from error
+        except FeedError as error:
+            raise SourceError(f"not a feed: {error}") from error
+
+
+def _entries(feed: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """A feed's entries by guid; of those that share one, the newest."""
+    entries: dict[str, Mapping[str, Any]] = {}
+    for entry in feed["episodes"]:
+        if guid := identifier(entry.get("guid")):
+            entries.setdefault(guid, entry)
+    return entries
 
 
 def _record(

@@ -65,7 +65,7 @@ async def test_feeds_are_followed_and_bad_ones_left_out() -> None:
     assert first["description"] == "About books"
     assert first["categories"] == ["Arts", "Books"]
     assert (first["duration_s"], first["explicit"], first["language"]) == (3723, True, "en-gb")
-    assert first["transcripts"] == [{"url": "https://example.com/1.vtt", "type": ""}]
+    assert first["transcripts"] == [{"url": "https://example.com/1.vtt", "type": "text/vtt"}]
     assert first["source"] == "rss"
 
 

@@ -1,0 +1,327 @@
+"""Reads RSS and Atom feeds as they are published, which is not always as XML allows.
+
+podcastparser knows where feeds keep what; its targets are replaced here where they lose something
+(all transcripts but one, the times without a zone), let one odd tag cost the whole feed, keep state
+between feeds that are parsed at the same time, or take time with the square of what a feed holds.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import logging
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from html.entities import html5
+from typing import Any
+from urllib.parse import urljoin
+from xml.parsers import expat
+
+import podcastparser
+
+from streams.core.episodes import MAX_DESCRIPTION, utc_time
+
+# podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
+podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
+# A stranger's misspelt dates and prefixes are no events of ours.
+logging.getLogger("podcastparser").setLevel(logging.CRITICAL)
+
+LONGEST_ENTITY = 32
+
+_DECLARED = re.compile(rb"\s{0,100}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w.-]{1,40})")
+_NESTED = re.compile(r"&([^#;]{1,200});")
+_DECLARES = re.compile(rb"<!(?:DOCTYPE|ENTITY)\b")
+_XML_DECLARATION = re.compile(r"\A<\?xml[^>]{0,1000}\?>")
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE = re.compile(r"&(?:(#x?[0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]{1,31});)?")
+_OF_XML = frozenset(("amp", "lt", "gt", "quot", "apos"))
+# Those that expat leaves alone; the rest of Python's codecs is not for strangers to choose from.
+_WIDE_CODECS = re.compile(r"big5|cp932|cp949|euc_jp|euc_kr|gb18030|gb2312|gbk|iso2022_jp|shift_jis")
+
+
+class FeedError(ValueError):
+    """What was published is no feed; the message says why."""
+
+
+def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
+    """A feed as podcastparser gives them, with its newest ``max_episodes`` entries, newest first.
+
+    Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
+    ``{"url", "type"}``, its `guid` is as published or, without one, the address of its sound or
+    page. Addresses are completed with ``url``. Raises FeedError; a body that breaks the rules of
+    XML in one of the usual ways is mended first, unless it declares entities of its own.
+    """
+    try:
+        return _parsed(url, body, max_episodes)
+    except FeedError:
+        if _DECLARES.search(body) or b"\0" in body[:100]:
+            raise
+        mended = mended_xml(body)
+        with suppress(FeedError):
+            return _parsed(url, mended, max_episodes)
+        raise
+
+
+def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
+    handler = _Handler(url, max_episodes)
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.EntityDeclHandler = handler.check_entity
+    parser.StartElementHandler = handler.startElement
+    parser.EndElementHandler = handler.endElement
+    parser.CharacterDataHandler = handler.characters
+    try:
+        # In one go: expat takes square time for long tokens that come in pieces.
+        parser.Parse(body, True)
+    except FeedError:
+        raise
+    except expat.ExpatError as error:
+        raise FeedError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+    except Exception as error:
+        # An encoding that expat cannot read is a ValueError or LookupError, and there may be more.
+        raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
+    return {**handler.data, "episodes": handler.newest()}
+
+
+def mended_xml(body: bytes) -> bytes:
+    """A feed without what XML forbids and publishers write all the same, as UTF-8.
+
+    That is: bytes of another encoding, blanks before the declaration, control characters, names of
+    HTML entities, and ampersands that begin no entity.
+    """
+    text = _NO_XML.sub("", _decoded(body))
+    text = _XML_DECLARATION.sub("", text[max(text.find("<"), 0) :])
+    first, *sections = text.split("<![CDATA[")
+    parts = [_REFERENCE.sub(_mended_reference, first)]
+    for section in sections:
+        inside, end, outside = section.partition("]]>")
+        parts += ["<![CDATA[", inside, end, _REFERENCE.sub(_mended_reference, outside)]
+    return "".join(parts).encode("utf-8", "replace")
+
+
+def _decoded(body: bytes) -> str:
+    if body.startswith(codecs.BOM_UTF8):
+        body = body[3:]
+    if declared := _DECLARED.match(body):
+        try:
+            codec = codecs.lookup(declared[1].decode()).name
+        except LookupError:
+            codec = ""
+        if _WIDE_CODECS.fullmatch(codec):
+            return body.decode(codec, "replace")
+    # Hosts paste lines of Windows-1252 into UTF-8: the lines that are UTF-8 stay so.
+    return "\n".join(map(_decoded_line, body.split(b"\n")))
+
+
+def _decoded_line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace")
+
+
+def _mended_reference(found: re.Match[str]) -> str:
+    name = found[1]
+    if not name:
+        return "&amp;"
+    if name in _OF_XML:
+        return found[0]
+    if name.startswith("#"):
+        return html.escape(_NO_XML.sub("", html.unescape(found[0])))
+    known = html5.get(f"{name};")
+    return html.escape(known) if known else f"&amp;{name};"
+
+
+def published_time(text: str) -> int:
+    """Unix seconds of a date as RSS or Atom write it, UTC unless it says; 0 if of no use."""
+    text = text.strip()[:100]
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        # The parser of mail lets more kinds of error out than it says.
+        with suppress(ValueError, TypeError, IndexError, OverflowError):
+            moment = parse(text)
+            seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+            return seconds if utc_time(seconds) else 0
+    return 0
+
+
+def _joined(base: str, address: str | None) -> str:
+    """An address completed with that of its feed; empty if it is none."""
+    address = (address or "").strip()
+    try:
+        return urljoin(base, address) if address else ""
+    except ValueError:
+        return ""
+
+
+def _text(text: str) -> str:
+    return text[: 10 * MAX_DESCRIPTION].strip()
+
+
+class _Guid(podcastparser.Target):
+    WANT_TEXT = True
+
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        permalink = attrs.get("isPermaLink", "true").strip().lower() == "true"
+        handler.set_episode_attr("_guid_is_permalink", permalink)
+
+    def end(self, handler: _Handler, text: str) -> None:
+        if guid := text.strip():
+            handler.set_episode_attr("guid", guid)
+
+
+class _Link(podcastparser.Target):
+    WANT_TEXT = True
+
+    def end(self, handler: _Handler, text: str) -> None:
+        if link := _joined(handler.base, text):
+            handler.set_episode_attr("link", link)
+
+
+class _AtomLink(podcastparser.Target):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        link = _joined(handler.base, attrs.get("href"))
+        relation, kind = attrs.get("rel", "alternate"), attrs.get("type")
+        if link and relation == "enclosure":
+            handler.add_enclosure(link, -1, kind)
+        elif link and relation == "alternate" and (kind or "text/html") == "text/html":
+            handler.episodes[-1]["link"] = handler.episodes[-1]["link"] or link
+
+
+class _Enclosure(podcastparser.Target):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url")):
+            size = podcastparser.parse_length(attrs.get("length") or attrs.get("fileSize"))
+            handler.add_enclosure(url, size, attrs.get("type"))
+
+
+class _Transcript(podcastparser.Target):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url")):
+            found = {"url": url, "type": attrs.get("type") or ""}
+            handler.episodes[-1].setdefault("transcripts", []).append(found)
+
+
+class _Nothing(podcastparser.Target):
+    """In place of a target whose work is done elsewhere."""
+
+
+_ITEM, _ENTRY = "rss/channel/item", "atom:feed/atom:entry"
+_PUBLISHED = podcastparser.EpisodeAttr("published", published_time)
+_CONTENT = podcastparser.EpisodeAttr("_content", _text)
+_DESCRIPTION = podcastparser.EpisodeAttr("_description", _text)
+_SUMMARY = podcastparser.EpisodeAttr("_summary", _text)
+_UNTITLED = podcastparser.EpisodeAttr("title", podcastparser.squash_whitespace, overwrite=False)
+
+MAPPING: dict[str, Any] = {
+    **podcastparser.MAPPING,
+    "rss/channel": _Nothing(),
+    "atom:feed": _Nothing(),
+    f"{_ITEM}/guid": _Guid(),
+    f"{_ITEM}/link": _Link(),
+    f"{_ITEM}/atom:link": _AtomLink(),
+    f"{_ENTRY}/atom:link": _AtomLink(),
+    f"{_ITEM}/enclosure": _Enclosure(),
+    f"{_ITEM}/media:content": _Enclosure(),
+    f"{_ITEM}/media:group/media:content": _Enclosure(),
+    f"{_ITEM}/podcast:transcript": _Transcript(),
+    f"{_ENTRY}/podcast:transcript": _Transcript(),
+    f"{_ITEM}/itunes:title": _UNTITLED,
+    f"{_ITEM}/content:encoded": _CONTENT,
+    f"{_ENTRY}/content:encoded": _CONTENT,
+    f"{_ENTRY}/atom:content": _CONTENT,
+    f"{_ITEM}/description": _DESCRIPTION,
+    f"{_ITEM}/itunes:summary": _SUMMARY,
+    f"{_ITEM}/media:description": _SUMMARY,
+    f"{_ENTRY}/atom:summary": _SUMMARY,
+    f"{_ENTRY}/media:group/media:description": _SUMMARY,
+    f"{_ITEM}/pubDate": _PUBLISHED,
+    f"{_ENTRY}/atom:published": _PUBLISHED,
+    f"{_ENTRY}/atom:updated": podcastparser.EpisodeAttr(
+        "published", published_time, overwrite=False
+    ),
+}
+_DEEPEST = 1 + max(path.count("/") for path in MAPPING)
+
+
+class _Handler(podcastparser.PodcastHandler):
+    """What podcastparser's does, in bounded time, and with every odd tag left out by itself."""
+
+    namespace: Any
+    text: Any
+
+    def __init__(self, url: str, max_episodes: int) -> None:
+        super().__init__(url, max_episodes)
+        self.data["title"] = ""
+        self.depth = 0
+        self.unfolded = dict.fromkeys(_OF_XML, 1)
+
+    def newest(self) -> list[dict[str, Any]]:
+        return sorted(self.episodes, key=lambda e: -e["published"])[: self.max_episodes]
+
+    def check_entity(self, name: str, _: object, value: str | None, *__: object) -> None:
+        """Let short entities pass, but none that could unfold a small feed into a large one.
+
+        Entities in files and on other hosts (``value`` None) are never read: they are empty.
+        """
+        value = value or ""
+        # What is declared later may be of any length, and what is declared twice has the longer.
+        within = (self.unfolded.get(inner, LONGEST_ENTITY + 1) for inner in _NESTED.findall(value))
+        size = sum(within, len(_NESTED.sub("", value)))
+        self.unfolded[name] = max(size, self.unfolded.get(name, 0))
+        if size > LONGEST_ENTITY:
+            raise FeedError(f"entity {name[:60]} unfolds to more than {LONGEST_ENTITY} characters")
+
+    def startElement(self, name: str, attrs: Any) -> None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            return
+        self.namespace = podcastparser.Namespace(attrs, self.namespace)
+        # A default namespace that nobody knows is a dialect of RSS.
+        name = self.namespace.map(name).removeprefix("None:")
+        if not self.path_stack and name not in podcastparser.VALID_ROOTS:
+            raise FeedError(f"it begins with <{name[:60]}>")
+        self.path_stack.append(name)
+        target = MAPPING.get("/".join(self.path_stack))
+        if target is not None:
+            self._try(lambda: target.start(self, attrs))
+            if target.WANT_TEXT:
+                self.text = []
+
+    def endElement(self, name: str) -> None:
+        self.depth -= 1
+        if self.text is not None:
+            self.text.append(" ")
+        if self.depth >= _DEEPEST:
+            return
+        target = MAPPING.get("/".join(self.path_stack))
+        if target is not None:
+            text = "".join(self.text or ())
+            self.text = None
+            self._try(lambda: target.end(self, text))
+        self.namespace = self.namespace.parent
+        self.path_stack.pop()
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            # podcastparser lets many kinds of error out, and the tag was written by a stranger.
+            logging.getLogger(__name__).debug("a tag left out: %s: %s", type(error).__name__, error)
+
+    def validate_episode(self) -> None:
+        entry = self.episodes[-1]
+        permalink = entry.pop("_guid_is_permalink")
+        texts = [entry.pop(key, "") for key in ("_content", "_description", "_summary")]
+        entry["description_html"] = next(filter(None, texts), "")
+        if not entry["link"] and permalink:
+            entry["link"] = entry.get("guid", "")
+        if not entry.get("guid"):
+            sounds = (enclosure["url"] for enclosure in entry["enclosures"])
+            entry["guid"] = next(sounds, entry["link"])
+        if not entry["guid"]:
+            self.episodes.pop()
+        elif len(self.episodes) > 1_000 + 2 * self.max_episodes:
+            self.episodes[:] = self.newest()
