@@ -94,7 +94,7 @@ class Listeners:
 
     def rush(self, number: int, at: datetime) -> Iterator[Delivery]:
         """So many plays of one episode at once."""
-        episode = self._random.choice(list(EPISODES))
+        episode, at = self._random.choice(list(EPISODES)), whole_ms(at)
         for _ in range(number):
             event = self._event(at, timedelta())
             changed = {"episode_id": episode, "kind": "play", "occurred_at": at, "heard_ms": 0}
