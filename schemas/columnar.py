@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
@@ -65,6 +66,19 @@ def arrow_schema(schema_name: str) -> pa.Schema:
     """The same columns for pyarrow; an enum is a plain string there."""
     frame = pl.DataFrame(schema=columns(schema_name)).cast({pl.Enum: pl.String})
     return frame.to_arrow(compat_level=CompatLevel.oldest()).schema
+
+
+def frame_of(values: Mapping[str, Any], schema_name: str) -> pl.DataFrame:
+    """Columns of numbers and strings as rows of a schema, so that a message is made as it is."""
+    # Series by series: polars takes long over a frame of arrays, if the rows are few.
+    declared = columns(schema_name)
+    return pl.DataFrame([_series(name, values[name], dtype) for name, dtype in declared.items()])
+
+
+def _series(name: str, values: Any, dtype: pl.DataType) -> pl.Series:
+    series = pl.Series(name, values, pl.String if dtype == pl.String else None)
+    # A day is a number of 32 bits.
+    return series.cast(pl.Int32).cast(dtype) if dtype == pl.Date else series.cast(dtype)
 
 
 def to_message(frame: pl.DataFrame, schema_name: str, *, compress: bool = False) -> bytes:

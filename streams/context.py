@@ -164,7 +164,7 @@ class Context(Protocol):
     def decode(self, message: Message, only: tuple[str, ...] | None = None) -> Any:
         """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none.
 
-        Columns other than ``only`` these cost nothing to leave out.
+        Of rows, ``only`` these columns are read.
         """
 
     async def dead_letter(self, message: Message, error: BaseException) -> None:

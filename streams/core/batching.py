@@ -14,7 +14,7 @@ from schemas import columnar
 from schemas.codec import BadRecordError
 from streams.core.dedup import DedupWindow
 from streams.core.events import EventDecoder, check_events
-from streams.core.names import Hashed, hashed, hashes_of
+from streams.core.names import Hashed, hash_strings
 
 FIRST_OFFSET = "first_offset"
 LAST_OFFSET = "last_offset"
@@ -172,7 +172,7 @@ def _check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
     events, impossible = check_events(events.hstack(source))
     refused = {**undecodable, **impossible}
     rows, events = events["row"].to_numpy(), events.select_seq(*_TYPED)
-    ids = hashed(events["event_id"], events.select_seq(*hashes_of("event_id")))
+    ids = hash_strings(events["event_id"])
     start = 0
     for chunk in chunks:
         end = start + len(chunk)

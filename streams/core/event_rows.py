@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -90,11 +91,10 @@ def event_rows_each(partitions: Sequence[tuple[Sequence[pl.DataFrame], int]]) ->
     if not frames:
         return []
     rows = _read(frames[0] if len(frames) == 1 else pl.concat(frames))
-    ends = np.cumsum([sum(frame.height for frame in some) for some, _ in partitions]).tolist()
-    starts = [0, *ends[:-1]]
+    bounds = np.cumsum([0, *(sum(frame.height for frame in some) for some, _ in partitions)])
     return [
-        _fresh(rows if len(partitions) == 1 else rows[start:end], applied)
-        for start, end, (_, applied) in zip(starts, ends, partitions, strict=True)
+        _fresh(rows[start:end], applied)
+        for (start, end), (_, applied) in zip(pairwise(bounds.tolist()), partitions, strict=True)
     ]
 
 

@@ -23,7 +23,6 @@ _OF_KIND = {
     "likes": "like",
     "dislikes": "dislike",
 }
-_DAILY = columnar.columns("user_episode_daily")
 
 
 def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
@@ -70,16 +69,9 @@ def added_by_each(batches: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
         "last_at": np.maximum.reduceat(occurred, begin),
         "duration_ms": np.maximum.reduceat(_lengths(events["duration_ms"])[order], begin),
     }
-    # Series by series: a frame of arrays takes polars longer than all the counting of a few rows.
-    rows = pl.DataFrame([_series(name, columns[name]) for name in _DAILY])
+    rows = columnar.frame_of(columns, "user_episode_daily")
     ends = np.searchsorted(batch, np.arange(len(batches) + 1)).tolist()
     return [rows[start:end] for start, end in pairwise(ends)]
-
-
-def _series(name: str, values: Any) -> pl.Series:
-    dtype = _DAILY[name]
-    series = pl.Series(name, values)
-    return series.cast(pl.Int32).cast(dtype) if dtype == pl.Date else series.cast(dtype)
 
 
 def _lengths(durations: pl.Series) -> np.ndarray:

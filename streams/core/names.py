@@ -57,6 +57,11 @@ def hashed(column: pl.Series, selected: pl.DataFrame) -> Hashed:
     return Hashed(column, np.arange(len(column)), keys.view(np.int64), checks.view(np.int64))
 
 
+def hash_strings(column: pl.Series, seed: int = _SEED) -> Hashed:
+    """All rows of a column."""
+    return Hashed(column, np.arange(len(column)), *_hashes(column, seed))
+
+
 class Names:
     """Strings by number: 0, 1, 2 … in the order in which they came.
 
@@ -83,14 +88,11 @@ class Names:
         """The number of each string, a new one for those not seen before: int64."""
         if not isinstance(strings, Hashed) or self._seed != _SEED:
             column = strings.strings() if isinstance(strings, Hashed) else strings
-            strings = self._hash(pl.Series(column, dtype=pl.String))
+            strings = hash_strings(pl.Series(column, dtype=pl.String), self._seed)
         while (codes := self._codes(strings)) is None:
             self._hash_anew()
-            strings = self._hash(strings.strings())
+            strings = hash_strings(strings.strings(), self._seed)
         return codes
-
-    def _hash(self, column: pl.Series) -> Hashed:
-        return Hashed(column, np.arange(len(column)), *hashes(column, self._seed))
 
     def _codes(self, strings: Hashed) -> np.ndarray | None:
         """The numbers; None, and no string is new, if two strings have the same hash."""
@@ -147,7 +149,7 @@ class Names:
         return np.cumsum(used) - 1
 
 
-def hashes(strings: pl.Series, seed: int = _SEED) -> tuple[np.ndarray, np.ndarray]:
+def _hashes(strings: pl.Series, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two hashes of each string, int64."""
     one, two = strings.hash(seed), strings.hash(seed ^ _OTHER)
     return one.to_numpy().view(np.int64), two.to_numpy().view(np.int64)

@@ -15,7 +15,6 @@ from streams.core.engagement import COUNTS, Engagement, episode_of, time_of
 from topology.model import MINUTE_MS
 
 _MESSAGE_ROWS = 50_000
-_COLUMNS = columnar.columns("engagement_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +26,6 @@ class Minutes:
     """The other columns of `engagement_window`: int64, one number a minute."""
     counts: np.ndarray
     """int32, shape (minutes, counts), as COUNTS."""
-
-    def __len__(self) -> int:
-        return len(self.episodes)
 
 
 def minutes_of(state: Engagement, partition: int, slots: np.ndarray) -> Minutes:
@@ -56,13 +52,7 @@ def window_rows(several: Sequence[Minutes]) -> pl.DataFrame:
         },
         **{name: counts[:, number] for number, name in enumerate(COUNTS)},
     }
-    # In the declared order, so that a message can be made of it as it is.
-    return pl.DataFrame([_series(name, columns[name], dtype) for name, dtype in _COLUMNS.items()])
-
-
-def _series(name: str, values: Any, dtype: pl.DataType) -> pl.Series:
-    series = pl.Series(name, values, pl.String if dtype == pl.String else pl.Int64)
-    return series if series.dtype == dtype else series.cast(dtype)
+    return columnar.frame_of(columns, "engagement_window")
 
 
 def history_messages(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

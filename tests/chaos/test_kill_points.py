@@ -192,12 +192,6 @@ class Log:
         values = [(m.partition, self._wire.decode(topic, m.value)) for m in self.messages(topic)]
         return [(p, v.to_dicts() if isinstance(v, pl.DataFrame) else v) for p, v in values]
 
-    def shown(self) -> list[tuple[int, int, list[dict[str, Any]]]]:
-        """Partition, log time and rows of each message of `engagement-windows`."""
-        times = [message.timestamp_ms for message in self.messages("engagement-windows")]
-        outputs = self.outputs("engagement-windows")
-        return [(p, at, rows) for at, (p, rows) in zip(times, outputs, strict=True)]
-
     def entries(self, deliveries: Sequence[Delivery]) -> dict[int, list[Entry]]:
         """The log of events with the times that the broker gave."""
         found: dict[int, list[Entry]] = {number: [] for number in range(PARTITIONS)}
@@ -287,7 +281,8 @@ def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: 
     oracle.check_engagement(log.outputs)
     oracle.check_listening(log.outputs)
     oracle.check_trending(log.outputs)
-    anomalies = oracle.check_anomalies(log.outputs, log.shown())
+    times = [message.timestamp_ms for message in log.messages("engagement-windows")]
+    anomalies = oracle.check_anomalies(log.outputs, times)
     assert anomalies > 0
     print(f"written {written}, {anomalies} anomalies, {dict(what_happened(oracle))}")
     print(f"all exact after {time.monotonic() - started:.0f} s")

@@ -204,16 +204,15 @@ class Oracle:
 
     # -- detect_anomalies ------------------------------------------------------------------------
 
-    def check_anomalies(
-        self, outputs: Outputs, shown: Sequence[tuple[int, int, Sequence[Mapping[str, Any]]]]
-    ) -> int:
-        """Gives how many there are. ``shown``: partition, log time and rows of each message of
-        `engagement-windows`, in their order."""
+    def check_anomalies(self, outputs: Outputs, times: Sequence[int]) -> int:
+        """Gives how many there are. ``times``: the log's, in milliseconds, of each message of
+        `engagement-windows`."""
         told: dict[tuple[str, datetime], dict[str, Any]] = {}
         for _, record in outputs("episode-anomalies"):
             place = (record.pop("episode_id"), record.pop("at"))
             assert told.setdefault(place, record) == record, f"two anomalies of {place}"
-        expected = anomalies(shown)
+        shown = zip(times, outputs("engagement-windows"), strict=True)
+        expected = anomalies((partition, at, rows) for at, (partition, rows) in shown)
         assert told.keys() == expected.keys()
         for place, record in expected.items():
             assert told[place].pop("direction") == record.pop("direction"), place

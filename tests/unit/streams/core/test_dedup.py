@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.dedup import DedupWindow
-from streams.core.names import Hashed, hashes
+from streams.core.names import Hashed, hash_strings
 
 
 def by_definition(ids: list[str], offsets: list[int], window: int) -> list[int]:
@@ -25,10 +25,6 @@ def by_definition(ids: list[str], offsets: list[int], window: int) -> list[int]:
     ]
 
 
-def well(ids: pl.Series) -> Hashed:
-    return Hashed(ids, np.arange(len(ids)), *hashes(ids))
-
-
 def badly(ids: pl.Series) -> Hashed:
     checks = np.array([ord(name) for name in ids], np.int64)
     return Hashed(ids, np.arange(len(ids)), checks % 2, checks)
@@ -39,7 +35,7 @@ def found(
     offsets: list[int],
     window: int,
     cuts: list[int],
-    hash_them: Callable[[pl.Series], Hashed] = well,
+    hash_them: Callable[[pl.Series], Hashed] = hash_strings,
 ) -> list[int]:
     seen, places = DedupWindow(window), []
     for start, end in pairwise([0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]):
@@ -70,5 +66,5 @@ def test_the_window_holds_no_more_than_it_can_need():
     window = DedupWindow(100)
     for start in range(0, 10_000, 10):
         offsets = np.arange(start, start + 10)
-        assert not window.repeats(well(pl.Series([f"e{o}" for o in offsets])), offsets).size
+        assert not window.repeats(hash_strings(pl.Series([f"e{o}" for o in offsets])), offsets).size
     assert len(window) <= 220

@@ -68,13 +68,13 @@ def test_strings_whose_hashes_collide_are_told_apart(
     together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [f"listener {number}" for number in range(50)]
-    real = module.hashes
+    real = module._hashes
 
     def weak(strings: pl.Series, seed: int) -> tuple[np.ndarray, np.ndarray]:
         keys, checks = real(strings, seed)
         return (keys % 7 if seed < module._SEED + 3 else keys), checks
 
-    monkeypatch.setattr(module, "hashes", weak)
+    monkeypatch.setattr(module, "_hashes", weak)
     names = Names()
     for batch in [words] if together else [[word] for word in words]:
         names.codes(batch)
