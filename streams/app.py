@@ -16,6 +16,7 @@ import faust
 
 from schemas.codec import Registry
 from schemas.registry import open_registry
+from streams.consumer import Transport
 from streams.runtime import FaustContext
 from streams.watchdog import watch_event_loop
 from topology.graph import Graph, app_id, get_graph
@@ -69,6 +70,7 @@ def stage_app(
         producer_linger=0.0,
         producer_compression_type="lz4",
     )
+    app.transport = Transport(app.conf.broker_consumer, app)
     # A stage that only has timers subscribes to nothing, which a consumer refuses.
     app.producer_only = not stage.consumes
     context = FaustContext(app, stage, settings, graph, registry)

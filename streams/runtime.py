@@ -19,6 +19,7 @@ import faust
 from faust.types import EventT
 
 from schemas.codec import Registry
+from streams.consumer import SkippedError
 from streams.context import Apply, Handler, Message
 from streams.inbox import Inbox
 from streams.kafka import BackgroundReader, end_process
@@ -99,6 +100,7 @@ class FaustContext(StageContext):
     ):
         super().__init__(stage, settings, registry, Wire(graph, registry))
         self.app = app
+        self._graph = graph
         self._inboxes: list[Inbox[Any]] = []
         self._handling = 0
         self._broadcasts: dict[str, Apply] = {}
@@ -130,9 +132,12 @@ class FaustContext(StageContext):
             inbox: Inbox[tuple[Any, EventT]] = Inbox(max_batch)
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
+            gapless = self._gapless(topic)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
+                    if gapless:
+                        self._check_order(event)
                     await inbox.put((stream, event))
 
             async def process() -> None:
@@ -155,6 +160,19 @@ class FaustContext(StageContext):
             return handler
 
         return decorate
+
+    def _gapless(self, topic: str) -> bool:
+        """Whether offsets must follow each other: state counts by them, and no record is cut out
+        of the middle of the topic."""
+        counted = any(table.form == "log" for table in self.stage.tables)
+        return counted and self._graph.topics[topic].cleanup == "delete"
+
+    def _check_order(self, event: EventT) -> None:
+        consumer: Any = self.app.consumer
+        try:
+            consumer.delivered(event.message.tp, event.message.offset)
+        except SkippedError:
+            end_process(f"stage {self.stage.name} cannot go on; the worker ends")
 
     def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
         def decorate(coroutine: Callable[[], Awaitable[None]]) -> Any:

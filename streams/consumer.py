@@ -1,0 +1,52 @@
+"""Faust's Kafka consumer, which skips no record at a rebalance.
+
+Around a rebalance Faust drops what it has fetched and goes back to what was committed. A
+partition of which nothing has been committed yet it leaves where it is, after what was dropped:
+here it goes back to the beginning. What follows without a gap is checked all the same, because
+state that has skipped a record looks like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from faust.transport.drivers import aiokafka
+from faust.types import TP
+
+
+class SkippedError(RuntimeError):
+    """Records between two that were delivered, or after the last one committed, are missing."""
+
+
+class Consumer(aiokafka.Consumer):
+    """The consumer of one stage."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._next: dict[TP, int] = {}
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed = await super().seek_to_committed()
+        earliest = await self.earliest_offsets(*committed)
+        # Nothing at all, or offset 0, which is no place to go to for aiokafka.
+        new = [TP(*tp) for tp, offset in committed.items() if not offset]
+        new = [tp for tp in new if not self._is_changelog_tp(tp)]
+        await self._thread.seek_wait({tp: earliest[tp] for tp in new})
+        self._next = {TP(*tp): max(offset or 0, earliest[tp]) for tp, offset in committed.items()}
+        return committed
+
+    def delivered(self, tp: TP, offset: int) -> None:
+        """Note a record; SkippedError if any before it was not delivered. Some come again."""
+        expected = self._next.get(tp, offset)
+        if offset > expected:
+            raise SkippedError(
+                f"{tp.topic}[{tp.partition}]: offset {offset} came where {expected} was next"
+            )
+        self._next[tp] = offset + 1
+
+
+class Transport(aiokafka.Transport):
+    """What gives an app its consumer."""
+
+    Consumer = Consumer

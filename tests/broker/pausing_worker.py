@@ -1,0 +1,47 @@
+"""A Faust worker whose flow stops, as at a rebalance, while its consumer waits for records.
+
+Usage: ``python pausing_worker.py FOLDER WEB_PORT``, the environment as a worker's. It makes a
+file ``stopped`` in the folder when its flow has stopped and goes on once there is ``go-on``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from streams.app import app
+
+folder, port = Path(sys.argv[1]), sys.argv[2]
+
+
+@app.task
+async def stop_and_go_on() -> None:
+    consumer = app.consumer
+    while app.rebalancing or not consumer.assignment():
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(2)
+    fetching = _Waiting(consumer._getmany)  # type: ignore[attr-defined]
+    consumer._getmany = fetching.getmany  # type: ignore[attr-defined]
+    await fetching.begun.wait()
+    consumer.stop_flow()
+    (folder / "stopped").touch()
+    while not (folder / "go-on").exists():
+        await asyncio.sleep(0.05)
+    consumer.resume_flow()
+
+
+class _Waiting:
+    """Tells when a fetch has begun."""
+
+    def __init__(self, getmany):  # type: ignore[no-untyped-def]
+        self._getmany = getmany
+        self.begun = asyncio.Event()
+
+    async def getmany(self, **kwargs):  # type: ignore[no-untyped-def]
+        self.begun.set()
+        return await self._getmany(**kwargs)
+
+
+sys.argv[1:] = ["worker", "--web-port", port, "-l", "info"]
+app.main()

@@ -1,0 +1,43 @@
+"""Records fetched while a worker may not take them are handled later: the first ones, too."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.broker.workers import DEAD, instance, records, start, write_garbage
+
+pytestmark = pytest.mark.broker
+
+
+def test_first_records_that_come_while_the_flow_is_stopped_are_handled(tmp_path: Path) -> None:
+    """Nothing has been committed yet, so there is no offset to go back to."""
+    log = tmp_path / "worker.log"
+    with instance(tmp_path) as settings, log.open("wb") as output:
+        worker = start(settings, "pausing_worker.py", str(tmp_path), output=output)
+        try:
+            _wait(worker, (tmp_path / "stopped").exists)
+            write_garbage(settings, 3)
+            # the fetch that had begun gets them, and has to throw them away
+            time.sleep(2)
+            (tmp_path / "go-on").touch()
+            write_garbage(settings, 2)
+            _wait(worker, lambda: records(settings, DEAD) >= 5 * settings.event_partitions)
+        except TimeoutError:
+            pytest.fail(f"{records(settings, DEAD)} of 10 records\n{log.read_text()[-3000:]}")
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def _wait(worker: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert worker.poll() is None
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)

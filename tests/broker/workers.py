@@ -1,0 +1,68 @@
+"""Worker processes on a broker of their own; dead letters of garbage show that they work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from streams.kafka import end_offsets, producer, reader
+from topology.apply import apply_topology
+from topology.embedded.broker import running_broker
+from topology.embedded.ports import free_ports
+from topology.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SOURCE, DEAD = "user-event-batches", "user-event-batches.dlq"
+
+
+@contextmanager
+def instance(home: Path) -> Iterator[Settings]:
+    """A broker with two partitions of events."""
+    with running_broker(home) as bootstrap:
+        settings = Settings(
+            podstream_home=home, kafka_bootstrap_servers=bootstrap, event_partitions=2
+        )
+        apply_topology(settings, mongo=False)
+        yield settings
+
+
+def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> subprocess.Popen:
+    """Start a script of this folder, a worker of `track_listening`; its last argument is a port."""
+    (port,) = free_ports(1)
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name(script)), *args, str(port)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PODSTREAM_HOME": str(settings.podstream_home),
+            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "EVENT_PARTITIONS": str(settings.event_partitions),
+            "PODSTREAM_STAGES": "track_listening",
+        },
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def write_garbage(settings: Settings, each: int = 1) -> None:
+    """What a stage puts aside at once, so many records a partition."""
+    writer = producer(settings.kafka_bootstrap_servers)
+    for partition in range(settings.event_partitions):
+        for _ in range(each):
+            writer.produce(SOURCE, b"garbage", partition=partition)
+    assert writer.flush(30) == 0
+
+
+def records(settings: Settings, topic: str) -> int:
+    """How many records a topic has got."""
+    consumer = reader(settings.kafka_bootstrap_servers)
+    try:
+        return sum(end_offsets(consumer, topic).values())
+    finally:
+        consumer.close()
