@@ -1,45 +1,204 @@
-"""Finds trending and new episodes and announces them on `episode-ids`.
+"""Follows feeds and finds new, edited and withdrawn episodes, which it announces on `episode-ids`.
 
-What was announced is remembered within the process only: after a restart episodes are announced
-once more, and everything downstream takes a repeat for what it is.
+Which feeds are followed is said on `feeds`; whoever owns a feed's partition polls it. Where each
+feed was left is kept in a table, and moves on only once what was found is in the log: after kill
+-9 a ref may be there twice, but none is missing, and nothing that has not changed is fetched anew.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from streams.context import Context
-from streams.core.recent import RecentKeys
-from streams.sources.base import Source, SourceError
+from schemas.codec import BadRecordError, RecordCodec
+from streams.context import Context, Message, StateTable
+from streams.core import following
+from streams.core.following import Followed
+from streams.core.subscriptions import Subscription, problem_of
+from streams.sources.base import FeedGoneError, Ref, Source, SourceError
 from streams.sources.configured import configured_sources
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 200_000
+TICK_S = 1.0
+POLLS_AT_ONCE = 8
+POLLS_A_TICK = 64
+
+Place = tuple[int, str]
+"""The partition that owns a feed, and the feed's URL."""
+
+
+def now() -> float:
+    """Unix seconds."""
+    return time.time()
+
+
+class Schedule:
+    """The `cursors` table, and in memory when each feed of a source is due."""
+
+    def __init__(self, table: StateTable, source_of: Callable[[Followed], str]) -> None:
+        self._table = table
+        self._source_of = source_of
+        self._due: dict[int, dict[str, tuple[float, str]]] = {}
+
+    def forget(self) -> None:
+        """What is in memory may be another worker's now."""
+        self._due.clear()
+
+    def get(self, place: Place) -> Followed | None:
+        value = self._table.get(place[0], place[1].encode())
+        return following.decode(value) if value is not None else None
+
+    def put(self, place: Place, followed: Followed) -> None:
+        partition, url = place
+        self._table.put(partition, url.encode(), following.encode(followed))
+        if partition in self._due:
+            self._note(partition, url, followed)
+
+    def delete(self, place: Place) -> None:
+        partition, url = place
+        self._table.delete(partition, url.encode())
+        self._due.get(partition, {}).pop(url, None)
+
+    def owns(self, place: Place) -> bool:
+        return place[0] in self._table.partitions()
+
+    def due(self, source: str, at: float) -> list[Place]:
+        """The feeds of a source that are due, the longest waiting first."""
+        for partition in self._table.partitions() - self._due.keys():
+            self._due[partition] = {}
+            for url, value in self._table.items(partition):
+                self._note(partition, url.decode(), following.decode(value))
+        found = sorted(
+            (next_poll_at, partition, url)
+            for partition, feeds in self._due.items()
+            for url, (next_poll_at, name) in feeds.items()
+            if next_poll_at <= at and name == source
+        )
+        return [(partition, url) for _, partition, url in found]
+
+    def _note(self, partition: int, url: str, followed: Followed) -> None:
+        if followed.gone:
+            self._due[partition].pop(url, None)
+        else:
+            self._due[partition][url] = (followed.next_poll_at, self._source_of(followed))
 
 
 def register(context: Context) -> None:
-    """Ask every source at the start and then every `DISCOVER_INTERVAL_S` seconds."""
+    """Take subscriptions as they come, and every second poll the feeds that are due."""
     sources = configured_sources(context.settings)
-    announced = RecentKeys(REMEMBERED)
+    subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
 
-    @context.timer(context.settings.discover_interval_s)
-    async def discover_episodes() -> None:
-        for source in sources.values():
-            before = len(announced)
+    def source_of(followed: Followed) -> str:
+        return subscriptions.decode(followed.subscription)["source"]
+
+    schedule = Schedule(context.table("cursors"), source_of)
+    context.on_rebalance(schedule.forget)
+
+    @context.agent("feeds")
+    async def on_subscriptions(messages: list[Message]) -> None:
+        for message in messages:
+            place = message.partition, (message.key or b"").decode("utf-8", "replace")
+            if message.value is None:
+                schedule.delete(place)
+                continue
             try:
-                await _announce(context, source, announced)
-            except SourceError as error:
-                log.warning("%s: discovery failed, next try in time: %s", source.name, error)
-            finally:
-                await source.close()
-            if found := len(announced) - before:
-                log.info("%s: %d new episodes", source.name, found)
+                record = context.decode(message)
+                if problem := problem_of(record, place[1]):
+                    raise BadRecordError(problem)
+            except BadRecordError as error:
+                await context.dead_letter(message, error)
+                continue
+            if record["source"] not in sources:
+                log.warning("%s waits: %s is not configured", place[1], record["source"])
+            before = schedule.get(place)
+            schedule.put(place, following.subscribed(before, message.value, message.offset))
+
+    poller = Poller(context, schedule, subscriptions)
+    for source in sources.values():
+        # One timer each: an index that is slow or down delays no feed.
+        context.timer(TICK_S)(partial(poller.poll_due, source))
 
 
-async def _announce(context: Context, source: Source, announced: RecentKeys) -> None:
-    async for refs in source.discover():
+class Poller:
+    """Polls feeds and announces what has changed in them."""
+
+    def __init__(self, context: Context, schedule: Schedule, subscriptions: RecordCodec) -> None:
+        self._context = context
+        self._schedule = schedule
+        self._subscriptions = subscriptions
+        self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
+
+    async def poll_due(self, source: Source) -> None:
+        """Poll the feeds of a source that are due, several at once."""
+        due = self._schedule.due(source.name, now())[:POLLS_A_TICK]
+        if not due:
+            return
+        gate = asyncio.Semaphore(POLLS_AT_ONCE)
+
+        async def poll(place: Place) -> None:
+            async with gate:
+                await self._poll(source, place)
+
+        try:
+            await asyncio.gather(*map(poll, due))
+        finally:
+            await source.close()
+
+    async def _poll(self, source: Source, place: Place) -> None:
+        before = self._schedule.get(place)
+        if before is None:
+            return  # unsubscribed a moment ago
+        subscription: Subscription = self._subscriptions.decode(before.subscription)
+        cursor, failed, gone = before.cursor, False, False
+        try:
+            async for found in source.poll(subscription, cursor):
+                await self._announce(found.refs, place)
+                cursor = found.cursor
+                if found.refs:
+                    self._keep(place, before, replace(before, cursor=cursor))
+        except FeedGoneError as error:
+            log.warning("%s: gone for good, not polled any more: %s", place[1], error)
+            gone = True
+        except SourceError as error:
+            log.warning("%s: the poll failed, next try in time: %s", place[1], error)
+            failed = True
+        after = following.polled(
+            before,
+            cursor,
+            url=place[1],
+            now=now(),
+            interval_s=subscription["interval_s"] or self._context.settings.discover_interval_s,
+            failed=failed,
+        )
+        self._keep(place, before, replace(after, gone=gone))
+
+    def _keep(self, place: Place, before: Followed, after: Followed) -> None:
+        """Put the state after a poll, unless the feed is no longer ours or followed.
+
+        Of one that was subscribed to anew in the meantime only the cursor counts.
+        """
+        current = self._schedule.get(place) if self._schedule.owns(place) else None
+        if current is None:
+            return
+        if current.revision != before.revision:
+            after = replace(current, cursor=after.cursor)
+        self._schedule.put(place, after)
+
+    async def _announce(self, refs: list[Ref], place: Place) -> None:
+        """Have the refs in the log."""
         for ref in refs:
-            if ref["episode_id"] not in announced:
-                await context.send("episode-ids", ref, key=ref["episode_id"])
-            announced.add(ref["episode_id"])
+            record: Mapping[str, Any] | None = ref.get("record")
+            encoded = self._episodes.encode(dict(record)) if record is not None else None
+            value = ref | {"record": encoded}
+            await self._context.send("episode-ids", value, key=ref["episode_id"])
+        if refs:
+            await self._context.delivered()
+            kinds = Counter("withdrawn" if r.get("withdrawn") else r["found_by"] for r in refs)
+            log.info("%s: %s", place[1], ", ".join(f"{n} {kind}" for kind, n in kinds.items()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urljoin
@@ -39,18 +39,29 @@ class RefusedError(FetchError):
     """A fetch that our own rules forbid: asking again will not help."""
 
 
+class GoneError(FetchError):
+    """The server says that the thing is gone for good (410)."""
+
+
 class UnavailableError(FetchError):
     """A fetch that the network or the server failed: asking again later may help."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A body, its final ``url``, and the ``content_type`` and ``charset`` the server named."""
+    """A body, its final ``url``, and the ``content_type`` and ``charset`` the server named.
+
+    ``etag`` and ``last_modified`` are for the next request; where the server answers it with
+    ``not_modified``, the body is empty.
+    """
 
     url: str
     content_type: str
     charset: str | None
     body: bytes
+    etag: str = ""
+    last_modified: str = ""
+    not_modified: bool = False
 
 
 def is_public_address(address: str) -> bool:
@@ -129,15 +140,16 @@ class GuardedFetcher:
             await self._session.close()
             self._session = None
 
-    async def get(self, url: str) -> Fetched:
-        """The body behind ``url``, unpacked.
+    async def get(self, url: str, *, etag: str = "", last_modified: str = "") -> Fetched:
+        """The body behind ``url``, unpacked, unless it is still what the validators stand for.
 
         Raises RefusedError where our rules forbid it, UnavailableError where network, server or
-        time failed, FetchError where the server has no such thing.
+        time failed, GoneError or FetchError where the server has no such thing.
         """
+        headers = {"If-None-Match": etag, "If-Modified-Since": last_modified}
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url)
+                return await self._follow(url, {k: v for k, v in headers.items() if v})
         except TimeoutError:
             raise UnavailableError(f"no answer within {self._timeout_s:g} s") from None
         except aiohttp.InvalidURL as error:
@@ -145,10 +157,12 @@ class GuardedFetcher:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}"[:300]) from error
 
-    async def _follow(self, url: str) -> Fetched:
+    async def _follow(self, url: str, headers: Mapping[str, str]) -> Fetched:
         for _ in range(MAX_REDIRECTS + 1):
             target = self._check(url)
-            async with self._open().get(target, allow_redirects=False) as response:
+            async with self._open().get(target, allow_redirects=False, headers=headers) as response:
+                if response.status == 304 and headers:
+                    return Fetched(str(response.url), "", None, b"", not_modified=True)
                 if response.status not in REDIRECTS:
                     return await self._read(response)
                 location = response.headers.get("Location")
@@ -179,6 +193,8 @@ class GuardedFetcher:
     async def _read(self, response: aiohttp.ClientResponse) -> Fetched:
         if response.status == 429 or response.status >= 500:
             raise UnavailableError(f"HTTP {response.status}")
+        if response.status == 410:
+            raise GoneError("HTTP 410")
         if response.status != 200:
             raise FetchError(f"HTTP {response.status}")
         if (response.content_length or 0) > self._max_bytes:
@@ -192,7 +208,14 @@ class GuardedFetcher:
                 # Not read to its end, so the connection cannot serve another request.
                 response.close()
                 raise RefusedError(f"more than {self._max_bytes} bytes once unpacked")
-        return Fetched(str(response.url), response.content_type, response.charset, bytes(body))
+        return Fetched(
+            str(response.url),
+            response.content_type,
+            response.charset,
+            bytes(body),
+            response.headers.get("ETag", ""),
+            response.headers.get("Last-Modified", ""),
+        )
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

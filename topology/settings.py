@@ -96,7 +96,9 @@ class Settings(BaseSettings):
     rss_feeds: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Feed URLs to follow, comma-separated."
     )
-    discover_interval_s: float = Field(300.0, gt=0, description="Seconds between two discoveries.")
+    discover_interval_s: float = Field(
+        300.0, gt=0, description="Seconds between two polls of a feed that asks for no other."
+    )
     fetch_allow_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="host:port pairs that the guarded fetcher may reach although they are not "

@@ -9,12 +9,32 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
     """The stages of a deployment whose event path has ``event_partitions`` partitions."""
     return (
         Stage(
+            "announce_feeds",
+            "Subscribes to the feeds and the index that the settings name.",
+            runner="faust",
+            entry_point="streams.announce_feeds",
+            worker="ingest",
+            broadcast=("feeds",),
+            produces=("feeds",),
+        ),
+        Stage(
             "discover_episodes",
-            "Finds trending and new episodes in PodcastIndex, RSS feeds or the demo index.",
+            "Follows feeds, PodcastIndex or the demo index: finds new, edited and withdrawn "
+            "episodes.",
             runner="faust",
             entry_point="streams.discover_episodes",
             worker="ingest",
+            consumes=("feeds",),
             produces=("episode-ids",),
+            tables=(
+                Table(
+                    "cursors",
+                    "Each subscription, when it is polled next and where it was left.",
+                    key="url (UTF-8)",
+                    value="Avro `feed_cursor`",
+                    partitions=2,
+                ),
+            ),
         ),
         Stage(
             "download_episodes",

@@ -11,8 +11,16 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
     """The topics of a deployment whose event path has ``event_partitions`` partitions."""
     return (
         Topic(
+            "feeds",
+            "Feeds to follow, each as a subscription: a public way in; a tombstone ends one.",
+            key="url",
+            schema="feed_subscription",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
             "episode-ids",
-            "Episodes found by a source and not yet fetched.",
+            "Episodes that a source found, or found changed or withdrawn.",
             key="episode_id",
             schema="episode_ref",
             partitions=2,

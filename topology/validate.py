@@ -12,7 +12,7 @@ from schemas import columnar, files
 from topology.graph import dead_letter_name
 from topology.model import Graph, Stage
 
-PUBLIC_INPUTS = frozenset({"user-events"})
+PUBLIC_INPUTS = frozenset({"feeds", "user-events"})
 """Topics that the world writes to; a stage may do so as well."""
 
 OPERATOR_TOPICS = frozenset({"table-generations", "_schemas"})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streams.core.following import Cursor
+
 Ref = dict[str, Any]
-"""An `episode_ref` record."""
+"""An `episode_ref` record, its `record` (if any) not yet encoded: an `Episode`."""
 
 Episode = dict[str, Any]
 """An `episode` record."""
@@ -16,13 +19,32 @@ class SourceError(Exception):
     """A source did not give what was asked for, after all retries; the message says why."""
 
 
+class FeedGoneError(SourceError):
+    """The publisher says that a feed is gone for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Episodes that are new, edited or withdrawn, the most wanted first.
+
+    ``cursor`` is where to go on once the refs are in the log.
+    """
+
+    refs: list[Ref]
+    cursor: Cursor
+
+
 class Source(Protocol):
-    """A source of episodes. ``name`` is what its refs carry as `source`."""
+    """A source of episodes. ``name`` is what its refs and subscriptions carry as `source`."""
 
     name: str
 
-    def discover(self) -> AsyncIterator[list[Ref]]:
-        """Batches of refs, the most wanted first. Raises SourceError where the source fails."""
+    def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
+        """What has changed since ``cursor`` in what a `feed_subscription` names.
+
+        Nothing if nothing has. Raises SourceError where the source fails, and FeedGoneError where
+        asking again is of no use; what was found before that stands.
+        """
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """The record of each ref, or why there is none, by episode_id.

@@ -10,8 +10,8 @@ from topology.settings import Settings
 
 
 def configured_sources(settings: Settings) -> dict[str, Source]:
-    """Sources by the name that their refs carry: PodcastIndex where a key is set, and RSS."""
-    sources: list[Source] = [RssSource(GuardedFetcher.from_settings(settings), settings.rss_feeds)]
+    """Sources by the name that their refs carry: RSS, and PodcastIndex where a key is set."""
+    sources: list[Source] = [RssSource(GuardedFetcher.from_settings(settings))]
     if settings.podcastindex_key.get_secret_value():
         sources.insert(0, PodcastIndexSource.from_settings(settings))
     return {source.name: source for source in sources}

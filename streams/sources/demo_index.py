@@ -36,6 +36,7 @@ DEMO_KEY = "PODSTREAMDEMOKEY0001"
 DEMO_SECRET = "open-secret-of-the-demo-index"  # noqa: S105  (guards nothing)
 AUTH_WINDOW_S = 180
 API = "/api/1.0"
+DAY_S = 86_400
 WORDS_WITHOUT_FULLTEXT = 100
 NO_CATEGORIES = "Match Point"
 
@@ -78,6 +79,7 @@ class DemoIndex:
         app.router.add_get(f"{API}/episodes/byfeedid", self._episodes_by_feed)
         app.router.add_get(f"{API}/episodes/byid", self._episode_by_id)
         app.router.add_get(f"{API}/recent/episodes", self._recent_episodes)
+        app.router.add_get(f"{API}/recent/data", self._recent_data)
         app.router.add_get("/transcripts/{name}", self._transcript)
         app.router.add_get("/audio/{name}", self._audio)
         return app
@@ -189,6 +191,34 @@ class DemoIndex:
                 "count": len(items),
                 "max": str(limit),
                 "description": "Found matching items.",
+            }
+        )
+
+    async def _recent_data(self, request: web.Request) -> web.Response:
+        now = int(self._clock())
+        limit, since = _limit(request, 1000), _number(request, "since", now - DAY_S)
+        items = [
+            {
+                "episodeId": episode.episode_id,
+                "episodeTitle": episode.title,
+                "episodeTimestamp": self.published_at(episode),
+                "episodeAdded": self.published_at(episode),
+                "episodeDuration": episode.duration_s,
+                "feedId": episode.feed_id,
+            }
+            for episode in self.visible()
+            if self.published_at(episode) >= since
+        ][:limit]
+        return web.json_response(
+            {
+                "status": "true",
+                "feedCount": 0,
+                "itemCount": len(items),
+                "max": str(limit),
+                "since": since,
+                "description": "Found matching data.",
+                "data": {"position": 0, "feeds": [], "items": items},
+                "nextSince": now,
             }
         )
 

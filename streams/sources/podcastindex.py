@@ -12,7 +12,8 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +37,10 @@ from streams.core.episodes import (
     podcastindex_ref,
     utc_time,
 )
+from streams.core.following import Cursor
+from streams.core.listings import Item, item_of, new_and_edited, remembered
 from streams.fetcher import USER_AGENT
-from streams.sources.base import Episode, Ref, SourceError
+from streams.sources.base import Episode, Found, Ref, SourceError
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,11 @@ FIRST_EPISODES = 5
 EPISODES_A_FEED = 20
 RECENT_EPISODES = 60
 CACHED_FEEDS = 10_000
+REMEMBERED = 10_000
+"""Episodes that were listed, the last ones."""
+OVERLAP_S = 86_400
+RECENT = "recent"
+"""What a cursor calls its position in the listing of everything that is new."""
 
 
 class RetryableError(SourceError):
@@ -94,30 +102,52 @@ class PodcastIndexClient:
             await self._session.close()
             self._session = None
 
-    async def trending(self, limit: int) -> list[dict[str, Any]]:
-        """Feeds, the most trending first."""
-        return _records((await self._get("podcasts/trending", max=limit)).get("feeds"))
+    async def trending(
+        self, limit: int, languages: Sequence[str] = (), categories: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Feeds, the most trending first; all of them, or those in one of the languages and
+        of one of the categories."""
+        query = {"lang": ",".join(languages), "cat": ",".join(categories)}
+        asked = {name: value for name, value in query.items() if value}
+        return _records((await self._get("podcasts/trending", max=limit, **asked)).get("feeds"))
 
     async def feed(self, feed_id: str) -> dict[str, Any]:
         """One feed; empty if the index does not know it."""
         feed = (await self._get("podcasts/byfeedid", id=feed_id)).get("feed")
         return feed if isinstance(feed, dict) else {}
 
-    async def episodes_of(self, feed_ids: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        """Episodes of up to 200 feeds, newest first; ``limit`` is shared among the feeds."""
-        answer = await self._get(
-            "episodes/byfeedid", id=",".join(feed_ids), max=min(limit, MAX_RESULTS), fulltext=""
-        )
-        return _records(answer.get("items"))
+    async def episodes_of(
+        self, feed_ids: Sequence[str], limit: int, since: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Episodes of up to 200 feeds, newest first; ``limit`` is shared among the feeds.
+
+        With ``since``, in unix seconds, those published from then on.
+        """
+        query: dict[str, str | int] = {"id": ",".join(feed_ids), "max": min(limit, MAX_RESULTS)}
+        if since is not None:
+            query["since"] = since
+        return _records((await self._get("episodes/byfeedid", **query, fulltext="")).get("items"))
 
     async def episode(self, episode_id: str) -> dict[str, Any]:
         """One episode; empty if the index does not know it."""
         answer = (await self._get("episodes/byid", id=episode_id, fulltext="")).get("episode")
         return answer if isinstance(answer, dict) else {}
 
-    async def recent(self, limit: int) -> list[dict[str, Any]]:
-        """The newest episodes of all feeds."""
-        return _records((await self._get("recent/episodes", max=limit)).get("items"))
+    async def recent(self, since: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
+        """What came into the index lately, the newest first, and the ``since`` to go on with.
+
+        Items are ``{"id", "feedId", "datePublished"}``. Without ``since`` (unix seconds) they are
+        of the last day.
+        """
+        query = {} if since is None else {"since": since}
+        answer = await self._get("recent/data", max=MAX_RESULTS, **query)
+        data = answer.get("data")
+        items = _records(data.get("items") if isinstance(data, dict) else None)
+        items.sort(key=lambda item: utc_time(item.get("episodeAdded")) or EPOCH, reverse=True)
+        names = {"id": "episodeId", "feedId": "feedId", "datePublished": "episodeTimestamp"}
+        found = [{ours: item.get(name) for ours, name in names.items()} for item in items]
+        next_since = utc_time(answer.get("nextSince"))
+        return found, int(next_since.timestamp()) if next_since else None
 
     async def _get(self, route: str, **query: str | int) -> dict[str, Any]:
         retrying = AsyncRetrying(
@@ -199,23 +229,34 @@ class PodcastIndexSource:
     async def close(self) -> None:
         await self._client.close()
 
-    async def discover(self) -> AsyncIterator[list[Ref]]:
-        """The newest episodes of each trending show, more of each, then what is new anywhere."""
-        trending = await self._client.trending(TRENDING_FEEDS)
+    async def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
+        """The newest episodes of each trending show, more of each, then what is new anywhere.
+
+        A show that was trending before is asked for what it has published since then only, and a
+        day more: the index may come late to an episode, and publishers edit new ones most.
+        Of what is new anywhere the newest 60 are taken: an index gets more than can be fetched.
+        """
+        started = int(time.time())
+        trending = await self._client.trending(
+            TRENDING_FEEDS, subscription["languages"], subscription["categories"]
+        )
         ids = (index_id(feed.get("id")) for feed in trending)
         feeds = list(dict.fromkeys(str(feed) for feed in ids if feed))
-        by_feed = await self._newest_of(feeds)
-        found_at = _now()
+        fresh = [feed for feed in feeds if feed not in cursor.positions]
+        by_feed = await self._newest_of(fresh)
+        if seen := [feed for feed in feeds if feed in cursor.positions]:
+            since = min(cursor.positions[feed] for feed in seen) - OVERLAP_S
+            by_feed |= await self._newest_of(seen, since)
         ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
-        yield _refs(
-            (item for items in ranked for item in items[:FIRST_EPISODES]), "trending", found_at
-        )
-        yield _refs(
-            (item for items in ranked for item in items[FIRST_EPISODES:EPISODES_A_FEED]),
-            "trending",
-            found_at,
-        )
-        yield _refs(await self._client.recent(RECENT_EPISODES), "recent", _now())
+        first = [item for items in ranked for item in items[:FIRST_EPISODES]]
+        more = [item for items in ranked for item in items[FIRST_EPISODES:EPISODES_A_FEED]]
+        yield (found := _found(first, "trending", cursor))
+        positions = {name: at for name, at in cursor.positions.items() if name == RECENT}
+        cursor = replace(found.cursor, positions=positions | dict.fromkeys(feeds, started))
+        yield (found := _found(more, "trending", cursor))
+        recent, next_since = await self._client.recent(positions.get(RECENT))
+        positions = {**cursor.positions, RECENT: next_since or started}
+        yield _found(recent[:RECENT_EPISODES], "recent", replace(found.cursor, positions=positions))
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """Feeds of which several episodes are wanted are listed once; the rest comes one by one."""
@@ -261,8 +302,10 @@ class PodcastIndexSource:
         if len(self._feeds) > CACHED_FEEDS:
             self._feeds.popitem(last=False)
 
-    async def _newest_of(self, feed_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """The newest episodes of each feed, by feed.
+    async def _newest_of(
+        self, feed_ids: Sequence[str], since: int | None = None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The newest episodes of each feed, by feed; with ``since``, those published from then on.
 
         As ``max`` is shared, busy feeds may crowd out others: those are asked for again.
         """
@@ -270,7 +313,7 @@ class PodcastIndexSource:
         missing = list(feed_ids)
         while missing:
             asked, missing = missing[:IDS_A_REQUEST], missing[IDS_A_REQUEST:]
-            items = await self._client.episodes_of(asked, EPISODES_A_FEED * len(asked))
+            items = await self._client.episodes_of(asked, EPISODES_A_FEED * len(asked), since)
             found: dict[str, list[dict[str, Any]]] = {}
             for item in items:
                 # Only what was asked for counts, or an index that mixes up feeds is asked for ever.
@@ -285,14 +328,27 @@ class PodcastIndexSource:
         return by_feed
 
 
-def _refs(items: Iterable[Mapping[str, Any]], found_by: str, found_at: datetime) -> list[Ref]:
-    refs = []
+def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor) -> Found:
+    """Refs of those items that are new or edited, and the cursor that knows them."""
+    listed: dict[str, Item] = {}
+    refs: dict[str, Ref] = {}
     for item in items:
         try:
-            refs.append(podcastindex_ref(item, found_by, found_at))
+            ref = podcastindex_ref(item, found_by, _now())
+            # A listing that has no durations has no transcripts and no persons either.
+            whole = item_of(episode_from_podcastindex(item)) if "duration" in item else None
         except EpisodeError as error:
             log.warning("an item of the index is left out: %s", error)
-    return refs
+            continue
+        refs[ref["episode_id"]] = ref
+        listed[ref["episode_id"]] = whole or Item(ref["episode_id"])
+    new, edited = new_and_edited(cursor.listed, listed)
+    announced = [
+        ref | {"found_by": found_by if episode_id in new else "edit"}
+        for episode_id, ref in refs.items()
+        if episode_id in new | edited
+    ]
+    return Found(announced, replace(cursor, listed=remembered(cursor.listed, listed, REMEMBERED)))
 
 
 def _now() -> datetime:

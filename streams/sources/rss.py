@@ -3,86 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.core.episodes import RSS, EpisodeError, episode_from_rss, identifier, rss_ref
+from streams.core.episodes import RSS, episode_from_rss, identifier, rss_ref
 from streams.core.feeds import FeedError, parse_feed
-from streams.fetcher import FetchError, GuardedFetcher
-from streams.sources.base import Episode, Ref, SourceError
-
-log = logging.getLogger(__name__)
+from streams.core.following import Cursor
+from streams.core.listings import item_of, new_and_edited, withdrawn
+from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher
+from streams.sources.base import Episode, FeedGoneError, Found, Ref, SourceError
 
 EPISODES_A_FEED = 200
 
 
 class RssSource:
-    """`Source` on a list of feed URLs. Feeds are fetched whole each time: RSS has no other way."""
+    """`Source` on feeds by their URL.
+
+    A feed is fetched whole or, where it has not changed and its server says so, not at all. Ids are
+    made of the URL that was subscribed to, wherever redirects lead.
+    """
 
     name = RSS
 
-    def __init__(self, fetcher: GuardedFetcher, feed_urls: Sequence[str]) -> None:
+    def __init__(self, fetcher: GuardedFetcher) -> None:
         self._fetcher = fetcher
-        self._feed_urls = tuple(feed_urls)
 
     async def close(self) -> None:
         await self._fetcher.close()
 
-    async def discover(self) -> AsyncIterator[list[Ref]]:
-        """The newest episodes of each feed; a feed that fails is logged, and the next one read."""
-        for url in self._feed_urls:
-            try:
-                feed = await self._read(url)
-            except SourceError as error:
-                log.warning("feed %s: %s", url, error)
-                continue
-            found_at = datetime.now(UTC)
-            yield [rss_ref(url, guid, found_at) for guid in _entries(feed)]
+    async def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
+        """What has changed among the newest 200 episodes; refs carry the whole record."""
+        url = subscription["url"]
+        fetched = await self._get(url, cursor.etag, cursor.last_modified)
+        if fetched.not_modified:
+            return
+        records = await asyncio.to_thread(_records, url, fetched.body)
+        listed = {episode_id: item_of(record) for episode_id, record in records.items()}
+        new, edited = new_and_edited(cursor.listed, listed)
+        gone = withdrawn(cursor.listed, listed)
+        found_at = datetime.now(UTC)
+        refs = [
+            rss_ref(url, record["guid"], found_at)
+            | {"found_by": "feed" if episode_id in new else "edit", "record": record}
+            for episode_id, record in records.items()
+            if episode_id in new | edited
+        ]
+        refs += [_withdrawal(url, episode_id, found_at) for episode_id in sorted(gone)]
+        yield Found(
+            refs,
+            Cursor(
+                etag=_validator(fetched.etag),
+                last_modified=_validator(fetched.last_modified),
+                listed=listed or cursor.listed,
+            ),
+        )
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """Each feed is read once for all its refs."""
-        records: dict[str, Episode | SourceError] = {}
+        found: dict[str, Episode | SourceError] = {}
+        missing = SourceError("the feed no longer lists the episode")
         for url in dict.fromkeys(ref["feed_id"] for ref in refs):
-            wanted = [ref for ref in refs if ref["feed_id"] == url]
+            wanted = [ref["episode_id"] for ref in refs if ref["feed_id"] == url]
             try:
-                feed = await self._read(url)
+                fetched = await self._get(url)
+                records = await asyncio.to_thread(_records, url, fetched.body)
             except SourceError as error:
-                records |= {ref["episode_id"]: error for ref in wanted}
+                found |= dict.fromkeys(wanted, error)
                 continue
-            entries = _entries(feed)
-            for ref in wanted:
-                records[ref["episode_id"]] = _record(url, feed, entries.get(ref["source_id"]))
-        return records
+            found |= {episode_id: records.get(episode_id, missing) for episode_id in wanted}
+        return found
 
-    async def _read(self, url: str) -> dict[str, Any]:
+    async def _get(self, url: str, etag: str = "", last_modified: str = "") -> Fetched:
         try:
-            fetched = await self._fetcher.get(url)
-            # The feed's own URL, not the one redirects led to: ids must not change with the
-            # publisher's host.
-            return await asyncio.to_thread(parse_feed, url, fetched.body, EPISODES_A_FEED)
+            return await self._fetcher.get(url, etag=etag, last_modified=last_modified)
+        except GoneError as error:
+            raise FeedGoneError(str(error)) from error
         except FetchError as error:
             raise SourceError(str(error)) from error
-        except FeedError as error:
-            raise SourceError(f"not a feed: {error}") from error
 
 
-def _entries(feed: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A feed's entries by guid; of those that share one, the newest."""
-    entries: dict[str, Mapping[str, Any]] = {}
-    for entry in feed["episodes"]:
-        if guid := identifier(entry.get("guid")):
-            entries.setdefault(guid, entry)
-    return entries
-
-
-def _record(
-    url: str, feed: Mapping[str, Any], entry: Mapping[str, Any] | None
-) -> Episode | SourceError:
-    if entry is None:
-        return SourceError("the feed no longer lists the episode")
+def _records(url: str, body: bytes) -> dict[str, Episode]:
+    """The newest episodes of a feed by their id; of those that share a guid, the newest."""
     try:
-        return episode_from_rss(url, feed, entry)
-    except EpisodeError as error:
-        return SourceError(str(error))
+        feed = parse_feed(url, body, EPISODES_A_FEED)
+    except FeedError as error:
+        raise SourceError(f"not a feed: {error}") from error
+    records: dict[str, Episode] = {}
+    for entry in feed["episodes"]:
+        if identifier(entry.get("guid")):
+            record = episode_from_rss(url, feed, entry)
+            records.setdefault(record["episode_id"], record)
+    return records
+
+
+def _withdrawal(url: str, episode_id: str, found_at: datetime) -> Ref:
+    """A ref that says that an episode is gone. What it was listed as is not kept, only its id."""
+    ref = rss_ref(url, "", found_at)
+    return ref | {"episode_id": episode_id, "withdrawn": True}
+
+
+def _validator(value: str) -> str:
+    """A validator as it may be sent back; one of odd characters is none."""
+    return value if value.isascii() and value.isprintable() else ""

@@ -19,7 +19,7 @@ from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from topology.graph import build_graph
 from topology.settings import Settings
 
-STAGES = ("discover_episodes", "download_episodes", "fetch_transcripts")
+STAGES = ("announce_feeds", "discover_episodes", "download_episodes", "fetch_transcripts")
 AT_START = sum(e.age_s is not None for e in build_catalogue().episodes.values())
 
 

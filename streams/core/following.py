@@ -1,0 +1,130 @@
+"""How far a subscription has been followed, and when its feed is polled next.
+
+One value of the table holds it all, so that what was announced and where to go on change together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import fastavro
+
+from schemas import files
+from streams.core.listings import Item
+
+DAY_S = 86_400.0
+JITTER = 0.1
+_MOST_DOUBLINGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a source was left.
+
+    The validators of the last body (HTTP), the positions in an index's listings (unix seconds),
+    and the newest items that were listed, by episode_id.
+    """
+
+    etag: str = ""
+    last_modified: str = ""
+    positions: Mapping[str, int] = field(default_factory=dict)
+    listed: Mapping[str, Item] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A subscription (framed, as it came at offset ``revision``) and what became of it so far.
+
+    ``next_poll_at`` is in unix seconds; one that is ``gone`` is not polled.
+    """
+
+    subscription: bytes
+    revision: int
+    cursor: Cursor = field(default_factory=Cursor)
+    next_poll_at: float = 0.0
+    failures: int = 0
+    gone: bool = False
+
+
+def subscribed(before: Followed | None, subscription: bytes, revision: int) -> Followed:
+    """The state after a subscription, due at once unless nothing about it is new.
+
+    One that came before changes nothing when it comes again; a later one revives a feed that was
+    gone or kept failing.
+    """
+    if before is None:
+        return Followed(subscription, revision)
+    if revision <= before.revision:
+        return before
+    as_before = subscription == before.subscription and not before.gone and not before.failures
+    return Followed(
+        subscription,
+        revision,
+        before.cursor,
+        next_poll_at=before.next_poll_at if as_before else 0.0,
+    )
+
+
+def polled(
+    followed: Followed, cursor: Cursor, *, url: str, now: float, interval_s: float, failed: bool
+) -> Followed:
+    """The state after a poll that ended at ``now``, and left its source at ``cursor``."""
+    failures = followed.failures + 1 if failed else 0
+    next_poll_at = now + poll_delay(url, interval_s, failures)
+    return replace(followed, cursor=cursor, next_poll_at=next_poll_at, failures=failures)
+
+
+def poll_delay(url: str, interval_s: float, failures: int) -> float:
+    """Seconds until the next poll: the interval, doubled for each failure, but at most a day.
+
+    Up to a tenth is taken off, by the feed's URL and the number of failures, so that feeds that
+    were added or failed together do not stay together.
+    """
+    grown = interval_s * 2.0 ** min(failures, _MOST_DOUBLINGS)
+    if failures:
+        grown = min(grown, max(DAY_S, interval_s))
+    drawn = hashlib.sha256(f"{url}\n{failures}".encode("utf-8", "replace")).digest()
+    return grown * (1 - JITTER * int.from_bytes(drawn[:4], "big") / 2**32)
+
+
+def encode(followed: Followed) -> bytes:
+    """`feed_cursor` as plain Avro bytes."""
+    cursor = followed.cursor
+    record = {
+        "subscription": followed.subscription,
+        "revision": followed.revision,
+        "next_poll_at": datetime.fromtimestamp(followed.next_poll_at, UTC),
+        "failures": followed.failures,
+        "gone": followed.gone,
+        "etag": cursor.etag,
+        "last_modified": cursor.last_modified,
+        "positions": cursor.positions,
+        "listed": [item._asdict() for item in cursor.listed.values()],
+    }
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed("feed_cursor"), record)
+    return buffer.getvalue()
+
+
+def decode(value: bytes) -> Followed:
+    """The state in ``value``."""
+    record: Any = fastavro.schemaless_reader(BytesIO(value), files.parsed("feed_cursor"), None)
+    items = (Item(**item) for item in record["listed"])
+    return Followed(
+        subscription=record["subscription"],
+        revision=record["revision"],
+        cursor=Cursor(
+            record["etag"],
+            record["last_modified"],
+            record["positions"],
+            {item.episode_id: item for item in items},
+        ),
+        next_poll_at=record["next_poll_at"].timestamp(),
+        failures=record["failures"],
+        gone=record["gone"],
+    )
