@@ -19,11 +19,13 @@ from confluent_kafka import KafkaError, Message
 from schemas import files
 from schemas.codec import BadRecordError
 from schemas.registry import open_registry
+from streams.context import Message as LogMessage
 from streams.core import imports, movielens
 from streams.core.imports import RowError
 from streams.core.records import key_of, record_of
-from streams.kafka import producer
-from streams.sources.tabular import parse_json_object, read_rows
+from streams.core.subscriptions import OpmlError, subscriptions_of_opml
+from streams.kafka import TopicReader, producer
+from streams.sources.tabular import FileError, parse_json_object, read_rows
 from streams.wire import Wire
 from topology.graph import Graph
 from topology.model import Topic
@@ -50,6 +52,8 @@ class Report:
     delivered: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+    known: int = 0
+    """Records that were there already."""
 
 
 def topic_of_schema(graph: Graph, schema: str) -> Topic:
@@ -155,6 +159,50 @@ def _send_episode(
     if transcript is not None:
         topic = topic_of_schema(graph, "transcript").name
         sender.send(topic, transcript, transcript["episode_id"])
+
+
+def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) -> Report:
+    """Subscribe to the feeds of an OPML file that are not followed yet.
+
+    ``refuse`` gets the place in the file's list of addresses, and the reason. FileError if the
+    file cannot be read as OPML.
+    """
+    try:
+        feeds, refused = subscriptions_of_opml(path.read_bytes())
+    except OpmlError as error:
+        raise FileError(f"{path.name}: {error}") from error
+    topic = topic_of_schema(graph, "feed_subscription").name
+    followed = live_keys(settings, topic)
+    sender = Sender(settings, graph)
+    for number, reason in refused:
+        sender.report.refused += 1
+        refuse(number, reason)
+    for feed in feeds:
+        if feed["url"] in followed:
+            sender.report.known += 1
+        else:
+            sender.send(topic, feed, feed["url"])
+    return sender.close()
+
+
+def live_keys(settings: Settings, topic: str) -> set[str]:
+    """The keys of a compacted topic whose newest record is no tombstone."""
+    keys: set[str] = set()
+
+    def apply(messages: list[LogMessage]) -> None:
+        for message in messages:
+            key = (message.key or b"").decode(errors="replace")
+            (keys.discard if message.value is None else keys.add)(key)
+
+    try:
+        reader = TopicReader(settings.kafka_bootstrap_servers, [topic])
+    except KeyError as error:  # there is no such topic, and it says what to do
+        raise ImportFailedError(str(error.args[0])) from error
+    try:
+        reader.read_to_end(apply)
+    finally:
+        reader.close()
+    return keys
 
 
 def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Report:

@@ -69,8 +69,10 @@ def changes_of_settings(
     return changes
 
 
-def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[str]]:
-    """The feeds of an OPML file, each once, nested outlines too; and what is wrong with others.
+def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[tuple[int, str]]]:
+    """The feeds of an OPML file, each once, nested outlines too; and which are none, and why.
+
+    Those that are none come with their place among the addresses, 1 being the first.
 
     Other lists that the file links to are not read. OpmlError if the file is no OPML, or broken
     beyond what publishers usually get wrong (ampersands, encodings).
@@ -83,10 +85,11 @@ def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[str]]:
     found = listparser.parse(mended)
     if not found["version"].startswith("opml"):
         raise OpmlError("no OPML: it does not begin with <opml>")
-    feeds, refused = [], []
-    for entry in found["feeds"]:
+    feeds: list[Subscription] = []
+    refused: list[tuple[int, str]] = []
+    for number, entry in enumerate(found["feeds"], 1):
         if url := web_address(entry["url"]):
             feeds.append(subscription(url, RSS, BY_OPML, one_line(entry["title"])))
         else:
-            refused.append(f"{entry['url'][:200]!r} is no address of a feed")
+            refused.append((number, f"{entry['url'][:200]!r} is no address of a feed"))
     return feeds, refused

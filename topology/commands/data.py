@@ -26,9 +26,10 @@ class MovieLens(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    group = typer.Typer(no_args_is_help=True, help="Import episodes and listener events.")
+    group = typer.Typer(no_args_is_help=True, help="Import episodes, events and feeds to follow.")
     group.command("episodes")(import_episodes)
     group.command("events")(import_events)
+    group.command("opml")(import_opml)
     group.command("movielens")(import_movielens)
     app.add_typer(group, name="import")
     app.command("produce")(produce)
@@ -57,6 +58,28 @@ def import_events(file: ExistingFile) -> None:
     with _sentences(), _progress(f"Importing {file.name}") as advance:
         report = run(file, get_settings(), get_graph(), _refuse, advance)
     _finish(report)
+
+
+def import_opml(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An OPML file.")],
+) -> None:
+    """Follow the feeds that an OPML file lists, as any podcast app exports one."""
+    from streams.importing import import_opml as run
+    from topology.graph import get_graph
+    from topology.settings import get_settings
+
+    def refuse(place: int, reason: str) -> None:
+        typer.echo(f"feed {place}: {reason}", err=True)
+
+    with _sentences():
+        report = run(file, get_settings(), get_graph(), refuse)
+    new = report.delivered.total()
+    typer.echo(f"{new:,} new feeds are followed from now on, {report.known:,} were already")
+    if report.refused:
+        typer.echo(f"{report.refused:,} feeds refused", err=True)
+    if not new + report.known:
+        typer.echo(f"{file.name} lists no feed that could be followed.", err=True)
+        raise typer.Exit(1)
 
 
 def import_movielens(dataset: MovieLens) -> None:
