@@ -97,6 +97,32 @@ def test_episodes_are_imported_with_their_transcripts(tmp_path: Path) -> None:
     assert "imp:3" not in transcripts
 
 
+def test_feeds_of_an_opml_file_are_followed_once(tmp_path: Path) -> None:
+    path = tmp_path / "feeds.opml"
+    outlines = [f'<outline text="F" xmlUrl="https://pods.example/{n}"/>' for n in range(3)]
+    outlines.append('<outline text="G" xmlUrl="gopher://pods.example/"/>')
+
+    def opml(count: int) -> Result:
+        body = "".join(outlines[-count:])
+        path.write_text(f"<opml><body><outline text='all'>{body}</outline></body></opml>")
+        return podstream("import", "opml", str(path))
+
+    first, second = opml(3), opml(4)
+    assert first.exit_code == second.exit_code == 0, first.output + second.output
+    assert "2 new feeds are followed from now on, 0 were already" in first.output
+    assert "feed 3: 'gopher://pods.example/' is no address of a feed" in first.output
+    assert "1 new feeds are followed from now on, 2 were already" in second.output
+    produced = podstream("produce", "feeds", lines='{"url": "https://pods.example/9"}')
+    assert produced.exit_code == 0, produced.output
+    followed = [(k, r["added_by"]) for k, r in records("feeds") if "pods.example" in k]
+    by_opml = [(f"https://pods.example/{n}", "opml") for n in range(3)]
+    assert sorted(followed) == [*by_opml, ("https://pods.example/9", "")]
+
+    broken = path.write_text("<opml><body>") and podstream("import", "opml", str(path))
+    assert broken.exit_code == 1
+    assert broken.output.strip().startswith("feeds.opml: no XML: no element found")
+
+
 def test_produced_lines_are_checked_one_by_one() -> None:
     good = {**EVENT, "event_id": "p1", "user_id": "produced"}
     lines = [json.dumps(good), "{", json.dumps({**good, "rank": "first"}), ""]

@@ -12,10 +12,18 @@ import fastavro
 import pytest
 
 from schemas import files
-from streams.core.episodes import EpisodeError, episode_from_podcastindex, podcastindex_ref
+from streams.core.episodes import (
+    PODCASTINDEX,
+    RSS,
+    EpisodeError,
+    episode_from_podcastindex,
+    podcastindex_ref,
+)
 from streams.core.feeds import FeedError, parse_feed
+from streams.core.following import Cursor
+from streams.core.subscriptions import subscription
 from streams.fetcher import Fetched
-from streams.sources.base import SourceError
+from streams.sources.base import Ref, SourceError
 from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource, _answer
 from streams.sources.rss import EPISODES_A_FEED, RssSource
 
@@ -31,7 +39,7 @@ class StandIn:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
-    async def get(self, url: str) -> Fetched:
+    async def get(self, url: str, *, etag: str = "", last_modified: str = "") -> Fetched:
         return Fetched(url, "application/rss+xml", None, self.body)
 
     async def close(self) -> None:
@@ -49,6 +57,11 @@ class CannedClient(PodcastIndexClient):
     async def _get(self, route: str, **query: str | int) -> dict[str, Any]:
         self.asked.append(route)
         return _answer(route, 200, {}, self.answers[route])
+
+
+async def found_in(source: PodcastIndexSource) -> list[list[Ref]]:
+    index = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
+    return [found.refs async for found in source.poll(index, Cursor())]
 
 
 def cases(*kinds: str) -> list[Any]:
@@ -73,8 +86,10 @@ def assert_as_expected(records: list[dict[str, Any]], expected: list[dict[str, A
 
 async def records_of_feed(body: bytes) -> list[dict[str, Any]]:
     """The episodes of a feed the way the platform gets them: found first, then fetched."""
-    source = RssSource(StandIn(body), [FEED_URL])  # type: ignore[arg-type]
-    refs = [ref async for batch in source.discover() for ref in batch]
+    source = RssSource(StandIn(body))  # type: ignore[arg-type]
+    feed = subscription(FEED_URL, RSS, "opml")
+    refs = [ref async for found in source.poll(feed, Cursor()) for ref in found.refs]
+    listed = {ref["episode_id"]: ref.pop("record") for ref in refs}
     for ref in refs:
         assert_encodes(ref, "episode_ref")
     probe = {"episode_id": "rss:probe", "feed_id": FEED_URL, "source_id": "no such guid"}
@@ -83,7 +98,8 @@ async def records_of_feed(body: bytes) -> list[dict[str, Any]]:
     assert isinstance(missing, SourceError)
     if str(missing) != "the feed no longer lists the episode":
         raise missing
-    assert list(records) == [ref["episode_id"] for ref in refs]
+    assert records == listed
+    assert list(records) == list(listed)
     return [record for record in records.values() if not isinstance(record, SourceError)]
 
 
@@ -118,16 +134,18 @@ async def test_an_answer_of_the_corpus(case: dict[str, Any]) -> None:
         assert case["refused"] in str(refusal.value)
     elif case["kind"] == "feeds":
         nothing = json.dumps({"status": "true"}).encode()
-        client.answers = dict.fromkeys((*routes, "recent/episodes"), nothing) | {routes[2]: body}
+        client.answers = dict.fromkeys((*routes, "recent/data"), nothing) | {routes[2]: body}
         source = PodcastIndexSource(client)
         asked: list[str] = []
 
-        async def newest_of(feeds: list[str]) -> dict[str, list[dict[str, Any]]]:
+        async def newest_of(
+            feeds: list[str], since: int | None = None
+        ) -> dict[str, list[dict[str, Any]]]:
             asked.extend(feeds)
             return {}
 
         source._newest_of = newest_of  # type: ignore[method-assign, assignment]
-        assert [ref async for batch in source.discover() for ref in batch] == []
+        assert await found_in(source) == [[], [], []]
         assert asked == case["feeds"]
     elif case["kind"] == "feed-answer":
         record = episode_from_podcastindex({"id": 1, "feedId": 7}, await client.feed("7"))
@@ -170,14 +188,15 @@ def test_undated_entries_stay_in_the_order_of_the_feed() -> None:
 
 async def test_an_index_that_mixes_up_feeds_is_not_asked_for_ever() -> None:
     others = [{"id": n + 1, "feedId": 999, "datePublished": "soon"} for n in range(1_000)]
+    recent = {"items": [{"episodeId": 1, "feedId": 999}]}
     client = CannedClient(
         {
             "podcasts/trending": json.dumps({"status": "true", "feeds": [{"id": 7}]}).encode(),
             "episodes/byfeedid": json.dumps({"status": "true", "items": others}).encode(),
-            "recent/episodes": json.dumps({"status": "true", "items": others[:1]}).encode(),
+            "recent/data": json.dumps({"status": "true", "data": recent}).encode(),
         }
     )
-    batches = [refs async for refs in PodcastIndexSource(client).discover()]
+    batches = await found_in(PodcastIndexSource(client))
     assert [len(refs) for refs in batches] == [0, 0, 1]
     assert client.asked.count("episodes/byfeedid") == 1
 
@@ -187,9 +206,9 @@ async def test_odd_dates_do_not_stop_the_discovery() -> None:
     items = [{"id": n + 1, "feedId": "7", "datePublished": date} for n, date in enumerate(dates)]
     answer = {"status": "true", "feeds": [{"id": 7}], "items": items}
     body = json.dumps(answer).encode()
-    routes = ("podcasts/trending", "episodes/byfeedid", "recent/episodes")
+    routes = ("podcasts/trending", "episodes/byfeedid", "recent/data")
     source = PodcastIndexSource(CannedClient(dict.fromkeys(routes, body)))
-    first, *_ = [refs async for refs in source.discover()]
+    first, *_ = await found_in(source)
     assert [ref["source_id"] for ref in first] == ["5", "2", "1", "3", "4"]
 
 

@@ -8,14 +8,28 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from streams.sources.base import SourceError
+from streams.core.episodes import PODCASTINDEX
+from streams.core.following import Cursor
+from streams.core.subscriptions import subscription
+from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
 from streams.sources.podcastindex import (
     FIRST_EPISODES,
+    OVERLAP_S,
     PodcastIndexClient,
     PodcastIndexSource,
 )
+
+EVERYTHING = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
+
+
+async def found_by(source: PodcastIndexSource, cursor: Cursor | None = None) -> list[Found]:
+    return [found async for found in source.poll(EVERYTHING, cursor or Cursor())]
+
+
+async def refs_of(source: PodcastIndexSource) -> list[Ref]:
+    return [ref for found in await found_by(source) for ref in found.refs]
 
 
 @asynccontextmanager
@@ -58,22 +72,22 @@ def good() -> web.Response:
 
 async def test_trending_shows_come_first_five_episodes_each() -> None:
     async with demo_source() as source:
-        batches = [refs async for refs in source.discover()]
-    first, more, recent = batches
+        batches = await found_by(source)
+    first, more, recent = (found.refs for found in batches)
     shows = list(dict.fromkeys(ref["feed_id"] for ref in first))
     assert len(shows) == len(build_catalogue().shows)
     per_show = [sum(ref["feed_id"] == show for ref in first) for show in shows]
     assert set(per_show) == {FIRST_EPISODES}
     assert {ref["found_by"] for ref in first + more} == {"trending"}
-    assert {ref["found_by"] for ref in recent} == {"recent"}
+    # What is new anywhere was found before, with the shows that trend.
+    assert recent == []
     found = {ref["episode_id"] for ref in first + more}
     assert len(found) == sum(e.age_s is not None for e in build_catalogue().episodes.values())
-    assert {ref["episode_id"] for ref in recent} <= found
 
 
 async def test_a_ref_becomes_the_full_record_with_the_categories_of_its_feed() -> None:
     async with demo_source() as source:
-        refs = [ref async for batch in source.discover() for ref in batch]
+        refs = await refs_of(source)
         records = await source.fetch(refs)
         assert set(records) == {ref["episode_id"] for ref in refs}
         assert not [record for record in records.values() if isinstance(record, SourceError)]
@@ -90,7 +104,7 @@ async def test_a_ref_becomes_the_full_record_with_the_categories_of_its_feed() -
 async def test_a_wrong_secret_is_said_once_and_not_retried() -> None:
     async with demo_source(secret="wrong") as source:
         with pytest.raises(SourceError, match="401: Authorization header does not match"):
-            _ = [refs async for refs in source.discover()]
+            await found_by(source)
 
 
 @pytest.mark.parametrize(
@@ -155,19 +169,21 @@ async def test_feeds_crowded_out_by_busy_ones_are_asked_for_again() -> None:
         return web.json_response({"status": "true", "feeds": [{"id": 1}, {"id": 2}, {"id": 3}]})
 
     async def recent(request: web.Request) -> web.Response:
-        return web.Response(text=json.dumps({"status": "true", "items": None}))
+        return web.Response(text=json.dumps({"status": "true", "data": {"items": None}}))
 
     app = web.Application()
     app.router.add_get("/api/1.0/episodes/byfeedid", listing)
     app.router.add_get("/api/1.0/podcasts/trending", trending)
-    app.router.add_get("/api/1.0/recent/episodes", recent)
+    app.router.add_get("/api/1.0/recent/data", recent)
     busy += [{"id": 200 + n, "feedId": 1, "datePublished": 0} for n in range(40)]
     async with serving(app) as url:
         client = PodcastIndexClient(url, "k", "s")
-        first, _, none = [refs async for refs in PodcastIndexSource(client).discover()]
+        first, _, none = await found_by(PodcastIndexSource(client))
         await client.close()
-    assert [ref["episode_id"] for ref in first] == [f"pi:{139 - n}" for n in range(5)] + ["pi:1"]
-    assert none == []
+    assert [ref["episode_id"] for ref in first.refs] == [f"pi:{139 - n}" for n in range(5)] + [
+        "pi:1"
+    ]
+    assert none.refs == []
 
 
 async def test_requests_keep_their_distance() -> None:
@@ -180,3 +196,105 @@ async def test_requests_keep_their_distance() -> None:
         assert time.monotonic() - started >= 0.2
         await client.close()
     assert len(asked) == 3
+
+
+class Index:
+    """An index of one show whose every request is noted."""
+
+    def __init__(self) -> None:
+        self.items = [
+            {"id": n, "feedId": 7, "title": f"Episode {n}", "datePublished": 1_000 + n}
+            | {"duration": 60}
+            for n in range(1, 4)
+        ]
+        self.recent: list[dict] = []
+        self.asked: list[dict[str, str]] = []
+        self.broken = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        route = request.path.removeprefix("/api/1.0/")
+        self.asked.append({"route": route, **request.query})
+        if route == self.broken:
+            return web.Response(status=400)
+        data = {"items": self.recent}
+        body = {"status": "true", "feeds": [{"id": 7}], "items": self.items, "data": data}
+        return web.json_response(body | {"nextSince": 5_000_000})
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self.answer)
+        return app
+
+
+async def test_a_second_poll_asks_for_what_is_new_and_announces_what_has_changed() -> None:
+    index = Index()
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        before = int(time.time())
+        *_, last = await found_by(source)
+        assert last.cursor.positions["recent"] == 5_000_000
+        index.asked.clear()
+        index.items[0]["title"] = "Episode 1, mended"
+        index.recent = [{"episodeId": n, "feedId": 8, "episodeAdded": n} for n in range(100, 200)]
+        second = await found_by(source, last.cursor)
+        third = await found_by(source, second[-1].cursor)
+        await source.close()
+    by_route = {asked["route"]: asked for asked in index.asked[:3]}
+    assert len(index.asked) == 6
+    since = int(by_route["episodes/byfeedid"]["since"])
+    assert before <= since + OVERLAP_S <= time.time()
+    assert by_route["recent/data"]["since"] == "5000000"
+    refs = [(r["episode_id"], r["found_by"]) for found in second for r in found.refs]
+    assert refs[0] == ("pi:1", "edit")
+    assert refs[1:] == [(f"pi:{n}", "recent") for n in range(199, 139, -1)]
+    assert [ref for found in third for ref in found.refs] == []
+
+
+async def test_what_was_found_before_the_index_failed_stands() -> None:
+    index = Index()
+    index.broken = "recent/data"
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        batches = []
+        with pytest.raises(SourceError):
+            async for found in source.poll(EVERYTHING, Cursor()):
+                batches.append(found)
+        await source.close()
+    assert [ref["episode_id"] for found in batches for ref in found.refs] == [
+        "pi:3",
+        "pi:2",
+        "pi:1",
+    ]
+    assert batches[-1].cursor.positions.keys() == {"7"}
+
+
+async def test_an_episode_found_without_its_record_is_not_edited_by_having_one() -> None:
+    index = Index()
+    index.recent = [{"episodeId": 4, "feedId": 7, "episodeAdded": 9}]
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        *_, last = await found_by(source)
+        index.items.append({**index.items[0], "id": 4})
+        second = await found_by(source, last.cursor)
+        index.items[-1]["title"] = "edited"
+        third = await found_by(source, second[-1].cursor)
+        await source.close()
+    assert [r["episode_id"] for r in last.refs] == ["pi:4"]
+    assert [ref for found in second for ref in found.refs] == []
+    assert [r["found_by"] for found in third for r in found.refs] == ["edit"]
+
+
+async def test_a_part_of_the_index_is_followed() -> None:
+    index = Index()
+    part = {**EVERYTHING, "url": "podcastindex-news", "languages": ["en", "de"]}
+    part["categories"] = ["News"]
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        _ = [found async for found in source.poll(part, Cursor())]
+        await source.close()
+    assert index.asked[0] == {
+        "route": "podcasts/trending",
+        "max": "50",
+        "lang": "en,de",
+        "cat": "News",
+    }
