@@ -142,7 +142,7 @@ async def test_new_episodes_appear_as_time_goes_by() -> None:
     async with TestClient(TestServer(index.app())) as client:
         newest = (await ask(client, "recent/episodes", max=1))["items"][0]
         assert newest["datePublished"] == START + 30
-        data = await ask(client, "recent/data", since=START + 15)
+        data = await ask(client, "recent/data", since=int(START) + 15)
         assert [item["episodeAdded"] for item in data["data"]["items"]] == [START + 30, START + 20]
         assert data["nextSince"] == START + 35
         assert (await ask(client, "recent/data", since=data["nextSince"]))["itemCount"] == 0
