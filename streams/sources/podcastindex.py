@@ -13,8 +13,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -34,13 +32,12 @@ from streams.core.episodes import (
     EpisodeError,
     episode_from_podcastindex,
     index_id,
-    podcastindex_ref,
     utc_time,
 )
 from streams.core.following import Cursor
-from streams.core.listings import Item, item_of, new_and_edited, remembered
 from streams.fetcher import USER_AGENT
-from streams.sources.base import Episode, Found, Ref, SourceError
+from streams.sources.base import Episode, Found, SourceError
+from streams.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,20 +47,7 @@ ATTEMPTS = 5
 MAX_WAIT_S = 60.0
 TIMEOUT_S = 30.0
 MAX_BYTES = 50_000_000
-IDS_A_REQUEST = 200
-MAX_RESULTS = 1000
-
-TRENDING_FEEDS = 50
-FIRST_EPISODES = 5
-"""Newest episodes of each trending show that come before anything else."""
-EPISODES_A_FEED = 20
-RECENT_EPISODES = 60
 CACHED_FEEDS = 10_000
-REMEMBERED = 10_000
-"""Episodes that were listed, the last ones."""
-OVERLAP_S = 86_400
-RECENT = "recent"
-"""What a cursor calls its position in the listing of everything that is new."""
 
 
 class RetryableError(SourceError):
@@ -229,34 +213,8 @@ class PodcastIndexSource:
     async def close(self) -> None:
         await self._client.close()
 
-    async def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
-        """The newest episodes of each trending show, more of each, then what is new anywhere.
-
-        A show that was trending before is asked for what it has published since then only, and a
-        day more: the index may come late to an episode, and publishers edit new ones most.
-        Of what is new anywhere the newest 60 are taken: an index gets more than can be fetched.
-        """
-        started = int(time.time())
-        trending = await self._client.trending(
-            TRENDING_FEEDS, subscription["languages"], subscription["categories"]
-        )
-        ids = (index_id(feed.get("id")) for feed in trending)
-        feeds = list(dict.fromkeys(str(feed) for feed in ids if feed))
-        fresh = [feed for feed in feeds if feed not in cursor.positions]
-        by_feed = await self._newest_of(fresh)
-        if seen := [feed for feed in feeds if feed in cursor.positions]:
-            since = min(cursor.positions[feed] for feed in seen) - OVERLAP_S
-            by_feed |= await self._newest_of(seen, since)
-        ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
-        first = [item for items in ranked for item in items[:FIRST_EPISODES]]
-        more = [item for items in ranked for item in items[FIRST_EPISODES:EPISODES_A_FEED]]
-        yield (found := _found(first, "trending", cursor))
-        positions = {name: at for name, at in cursor.positions.items() if name == RECENT}
-        cursor = replace(found.cursor, positions=positions | dict.fromkeys(feeds, started))
-        yield (found := _found(more, "trending", cursor))
-        recent, next_since = await self._client.recent(positions.get(RECENT))
-        positions = {**cursor.positions, RECENT: next_since or started}
-        yield _found(recent[:RECENT_EPISODES], "recent", replace(found.cursor, positions=positions))
+    def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
+        return poll_index(self._client, subscription, cursor)
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """Feeds of which several episodes are wanted are listed once; the rest comes one by one."""
@@ -301,58 +259,6 @@ class PodcastIndexSource:
             return
         if len(self._feeds) > CACHED_FEEDS:
             self._feeds.popitem(last=False)
-
-    async def _newest_of(
-        self, feed_ids: Sequence[str], since: int | None = None
-    ) -> dict[str, list[dict[str, Any]]]:
-        """The newest episodes of each feed, by feed; with ``since``, those published from then on.
-
-        As ``max`` is shared, busy feeds may crowd out others: those are asked for again.
-        """
-        by_feed: dict[str, list[dict[str, Any]]] = {}
-        missing = list(feed_ids)
-        while missing:
-            asked, missing = missing[:IDS_A_REQUEST], missing[IDS_A_REQUEST:]
-            items = await self._client.episodes_of(asked, EPISODES_A_FEED * len(asked), since)
-            found: dict[str, list[dict[str, Any]]] = {}
-            for item in items:
-                # Only what was asked for counts, or an index that mixes up feeds is asked for ever.
-                if (feed := str(index_id(item.get("feedId")))) in asked:
-                    found.setdefault(feed, []).append(item)
-            by_feed |= found
-            starved = [feed for feed in asked if feed not in found]
-            if found and len(items) >= min(EPISODES_A_FEED * len(asked), MAX_RESULTS):
-                missing += starved
-        for items in by_feed.values():
-            items.sort(key=lambda item: utc_time(item.get("datePublished")) or EPOCH, reverse=True)
-        return by_feed
-
-
-def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor) -> Found:
-    """Refs of those items that are new or edited, and the cursor that knows them."""
-    listed: dict[str, Item] = {}
-    refs: dict[str, Ref] = {}
-    for item in items:
-        try:
-            ref = podcastindex_ref(item, found_by, _now())
-            # A listing that has no durations has no transcripts and no persons either.
-            whole = item_of(episode_from_podcastindex(item)) if "duration" in item else None
-        except EpisodeError as error:
-            log.warning("an item of the index is left out: %s", error)
-            continue
-        refs[ref["episode_id"]] = ref
-        listed[ref["episode_id"]] = whole or Item(ref["episode_id"])
-    new, edited = new_and_edited(cursor.listed, listed)
-    announced = [
-        ref | {"found_by": found_by if episode_id in new else "edit"}
-        for episode_id, ref in refs.items()
-        if episode_id in new | edited
-    ]
-    return Found(announced, replace(cursor, listed=remembered(cursor.listed, listed, REMEMBERED)))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _records(value: object) -> list[dict[str, Any]]:

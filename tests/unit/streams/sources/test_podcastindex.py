@@ -14,12 +14,8 @@ from streams.core.subscriptions import subscription
 from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
-from streams.sources.podcastindex import (
-    FIRST_EPISODES,
-    OVERLAP_S,
-    PodcastIndexClient,
-    PodcastIndexSource,
-)
+from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
+from streams.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S
 
 EVERYTHING = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
 

@@ -1,0 +1,137 @@
+"""What is new in an index: how PodcastIndex's listings are asked, and where they were left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from streams.core.episodes import (
+    EPOCH,
+    EpisodeError,
+    episode_from_podcastindex,
+    index_id,
+    podcastindex_ref,
+    utc_time,
+)
+from streams.core.following import Cursor
+from streams.core.listings import Item, item_of, new_and_edited, remembered
+from streams.sources.base import Found, Ref
+
+log = logging.getLogger(__name__)
+
+IDS_A_REQUEST = 200
+MAX_RESULTS = 1000
+
+TRENDING_FEEDS = 50
+FIRST_EPISODES = 5
+"""Newest episodes of each trending show that come before anything else."""
+EPISODES_A_FEED = 20
+RECENT_EPISODES = 60
+REMEMBERED = 10_000
+"""Episodes that were listed, the last ones."""
+OVERLAP_S = 86_400
+RECENT = "recent"
+"""What a cursor calls its position in the listing of everything that is new."""
+
+
+class Index(Protocol):
+    """The listings of an index, as `PodcastIndexClient` has them."""
+
+    async def trending(
+        self, limit: int, languages: Sequence[str] = (), categories: Sequence[str] = ()
+    ) -> list[dict[str, Any]]: ...
+
+    async def episodes_of(
+        self, feed_ids: Sequence[str], limit: int, since: int | None = None
+    ) -> list[dict[str, Any]]: ...
+
+    async def recent(self, since: int | None = None) -> tuple[list[dict[str, Any]], int | None]: ...
+
+
+async def poll_index(
+    client: Index, subscription: Mapping[str, Any], cursor: Cursor
+) -> AsyncIterator[Found]:
+    """The newest episodes of each trending show, more of each, then what is new anywhere.
+
+    A show that was trending before is asked for what it has published since then only, and a
+    day more: the index may come late to an episode, and publishers edit new ones most.
+    Of what is new anywhere the newest 60 are taken: an index gets more than can be fetched.
+    """
+    started = int(time.time())
+    trending = await client.trending(
+        TRENDING_FEEDS, subscription["languages"], subscription["categories"]
+    )
+    ids = (index_id(feed.get("id")) for feed in trending)
+    feeds = list(dict.fromkeys(str(feed) for feed in ids if feed))
+    fresh = [feed for feed in feeds if feed not in cursor.positions]
+    by_feed = await _newest_of(client, fresh)
+    if seen := [feed for feed in feeds if feed in cursor.positions]:
+        since = min(cursor.positions[feed] for feed in seen) - OVERLAP_S
+        by_feed |= await _newest_of(client, seen, since)
+    ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
+    first = [item for items in ranked for item in items[:FIRST_EPISODES]]
+    more = [item for items in ranked for item in items[FIRST_EPISODES:EPISODES_A_FEED]]
+    yield (found := _found(first, "trending", cursor))
+    positions = {name: at for name, at in cursor.positions.items() if name == RECENT}
+    cursor = replace(found.cursor, positions=positions | dict.fromkeys(feeds, started))
+    yield (found := _found(more, "trending", cursor))
+    recent, next_since = await client.recent(positions.get(RECENT))
+    positions = {**cursor.positions, RECENT: next_since or started}
+    yield _found(recent[:RECENT_EPISODES], "recent", replace(found.cursor, positions=positions))
+
+
+async def _newest_of(
+    client: Index, feed_ids: Sequence[str], since: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The newest episodes of each feed, by feed; with ``since``, those published from then on.
+
+    As ``max`` is shared, busy feeds may crowd out others: those are asked for again.
+    """
+    by_feed: dict[str, list[dict[str, Any]]] = {}
+    missing = list(feed_ids)
+    while missing:
+        asked, missing = missing[:IDS_A_REQUEST], missing[IDS_A_REQUEST:]
+        items = await client.episodes_of(asked, EPISODES_A_FEED * len(asked), since)
+        found: dict[str, list[dict[str, Any]]] = {}
+        for item in items:
+            # Only what was asked for counts, or an index that mixes up feeds is asked for ever.
+            if (feed := str(index_id(item.get("feedId")))) in asked:
+                found.setdefault(feed, []).append(item)
+        by_feed |= found
+        starved = [feed for feed in asked if feed not in found]
+        if found and len(items) >= min(EPISODES_A_FEED * len(asked), MAX_RESULTS):
+            missing += starved
+    for items in by_feed.values():
+        items.sort(key=lambda item: utc_time(item.get("datePublished")) or EPOCH, reverse=True)
+    return by_feed
+
+
+def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor) -> Found:
+    """Refs of those items that are new or edited, and the cursor that knows them."""
+    listed: dict[str, Item] = {}
+    refs: dict[str, Ref] = {}
+    for item in items:
+        try:
+            ref = podcastindex_ref(item, found_by, _now())
+            # A listing that has no durations has no transcripts and no persons either.
+            whole = item_of(episode_from_podcastindex(item)) if "duration" in item else None
+        except EpisodeError as error:
+            log.warning("an item of the index is left out: %s", error)
+            continue
+        refs[ref["episode_id"]] = ref
+        listed[ref["episode_id"]] = whole or Item(ref["episode_id"])
+    new, edited = new_and_edited(cursor.listed, listed)
+    announced = [
+        ref | {"found_by": found_by if episode_id in new else "edit"}
+        for episode_id, ref in refs.items()
+        if episode_id in new | edited
+    ]
+    return Found(announced, replace(cursor, listed=remembered(cursor.listed, listed, REMEMBERED)))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
