@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,8 @@ from streams.core.following import Cursor
 from streams.core.listings import item_of, new_and_edited, withdrawn
 from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher
 from streams.sources.base import Episode, FeedGoneError, Found, Ref, SourceError
+
+log = logging.getLogger(__name__)
 
 EPISODES_A_FEED = 200
 
@@ -38,7 +41,7 @@ class RssSource:
         fetched = await self._get(url, cursor.etag, cursor.last_modified)
         if fetched.not_modified:
             return
-        records = await asyncio.to_thread(_records, url, fetched.body)
+        records = await _read(url, fetched.body)
         listed = {episode_id: item_of(record) for episode_id, record in records.items()}
         new, edited = new_and_edited(cursor.listed, listed)
         gone = withdrawn(cursor.listed, listed)
@@ -67,7 +70,7 @@ class RssSource:
             wanted = [ref["episode_id"] for ref in refs if ref["feed_id"] == url]
             try:
                 fetched = await self._get(url)
-                records = await asyncio.to_thread(_records, url, fetched.body)
+                records = await _read(url, fetched.body)
             except SourceError as error:
                 found |= dict.fromkeys(wanted, error)
                 continue
@@ -81,6 +84,18 @@ class RssSource:
             raise FeedGoneError(str(error)) from error
         except FetchError as error:
             raise SourceError(str(error)) from error
+
+
+async def _read(url: str, body: bytes) -> dict[str, Episode]:
+    """`_records` in a thread of its own."""
+    try:
+        return await asyncio.to_thread(_records, url, body)
+    except SourceError:
+        raise
+    except Exception as error:
+        # It was written by a stranger, and must not stop what others have published.
+        log.exception("feed %s cannot be read", url)
+        raise SourceError(f"not a feed: {type(error).__name__}: {error}"[:300]) from error
 
 
 def _records(url: str, body: bytes) -> dict[str, Episode]:

@@ -108,3 +108,18 @@ def test_what_is_remembered(known: dict[str, Item], listed: dict[str, Item], mos
     for key, item in after.items():
         now = listed.get(key, Item(key))
         assert item.digest == (now.digest or known.get(key, now).digest)
+
+
+@given(st.lists(listings(), max_size=8))
+def test_who_reads_what_is_announced_knows_what_is_listed(polls: list[dict[str, Item]]) -> None:
+    """Whatever a feed lists in turn; a kill in between only tells the same again."""
+    told: dict[str, bytes] = {}
+    known: dict[str, Item] = {}
+    for listed in polls:
+        whole = {key: item._replace(digest=item.digest or b"0" * 8) for key, item in listed.items()}
+        new, edited = new_and_edited(known, whole)
+        told |= {key: whole[key].digest for key in new | edited}
+        for key in withdrawn(known, whole):
+            del told[key]
+        known = whole or known
+        assert told.items() >= {key: item.digest for key, item in known.items()}.items()
