@@ -109,8 +109,9 @@ def test_what_is_no_subscription(changes: dict[str, Any], problem: str) -> None:
 def test_addresses_and_names_of_the_index() -> None:
     index = subscription("podcastindex news", "podcastindex", "me")
     assert problem_of(index, "podcastindex news") == ""
-    feed = subscription("file:///etc/passwd", "rss", "me")
-    assert problem_of(feed, "file:///etc/passwd") == "'file:///etc/passwd' is no address of a feed"
+    for url in ("file:///etc/passwd", " https://a.example/", "https://", ""):
+        feed = subscription(url, "rss", "me")
+        assert problem_of(feed, url) == f"{url!r} is no address of a feed"
 
 
 def test_the_settings_say_what_they_add_and_end() -> None:
