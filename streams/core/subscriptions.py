@@ -41,7 +41,7 @@ def problem_of(record: Mapping[str, Any], key: str) -> str:
         return f"the key {key[:200]!r} is not the url {record['url'][:200]!r}"
     if record["source"] not in (RSS, PODCASTINDEX):
         return f"source {record['source'][:200]!r} is neither {RSS} nor {PODCASTINDEX}"
-    if record["source"] == RSS and web_address(record["url"]) != record["url"]:
+    if record["source"] == RSS and web_address(record["url"]) != (record["url"] or None):
         return f"{record['url'][:200]!r} is no address of a feed"
     if record["source"] == PODCASTINDEX and not record["url"].startswith(PODCASTINDEX):
         return f"the name of a part of the index begins with {PODCASTINDEX}"
