@@ -27,8 +27,8 @@ from streams.sources.configured import configured_sources
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-POLLS_AT_ONCE = 8
-POLLS_A_TICK = 64
+POLLS_AT_ONCE = 16
+POLLS_A_TICK = 256
 
 Place = tuple[int, str]
 """The partition that owns a feed, and the feed's URL."""

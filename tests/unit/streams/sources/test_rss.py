@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
+from pytest import MonkeyPatch
 
 from streams.core.episodes import RSS
 from streams.core.feeds import parse_feed
 from streams.core.following import Cursor
 from streams.core.subscriptions import subscription
 from streams.fetcher import Fetched, GuardedFetcher
+from streams.sources import rss
 from streams.sources.base import FeedGoneError, Found, SourceError
 from streams.sources.rss import RssSource
 
@@ -191,6 +193,16 @@ async def test_an_odd_etag_is_not_kept() -> None:
 
     (found,) = await poll(RssSource(Odd()), "https://pods.example/")  # type: ignore[arg-type]
     assert (found.cursor.etag, found.cursor.last_modified) == ("", "")
+
+
+async def test_a_feed_that_the_parser_fails_on_is_one_error(monkeypatch: MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(rss, "parse_feed", fail)
+    async with host_and_source() as (host, source):
+        with pytest.raises(SourceError, match="not a feed: RecursionError: too deep"):
+            await poll(source, host.url("/feed.xml"))
 
 
 def test_entities_bring_in_no_file() -> None:
