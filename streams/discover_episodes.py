@@ -10,6 +10,7 @@ import logging
 
 from streams.context import Context
 from streams.core.recent import RecentKeys
+from streams.politeness import report_hosts
 from streams.sources.base import Source, SourceError
 from streams.sources.configured import configured_sources
 
@@ -20,6 +21,7 @@ REMEMBERED = 200_000
 
 def register(context: Context) -> None:
     """Ask every source at the start and then every `DISCOVER_INTERVAL_S` seconds."""
+    report_hosts(context)
     sources = configured_sources(context.settings)
     announced = RecentKeys(REMEMBERED)
 
