@@ -149,9 +149,9 @@ class GuardedFetcher:
             raise UnavailableError(str(error), error.until) from error
         except TimeoutError:
             raise UnavailableError(f"no answer within {timeout_s:g} s") from None
-        except aiohttp.InvalidURL as error:
+        except ValueError as error:  # InvalidURL is one
             raise RefusedError(f"not an address: {error}"[:300]) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}"[:300]) from error
 
     async def _read(

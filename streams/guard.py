@@ -59,9 +59,9 @@ def is_public_address(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
+        if ip in NAT64:  # how a network without IPv4 reaches all that has no IPv6
+            return is_public_address(str(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)))
         wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
-        if wrapped is None and ip in NAT64:
-            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         if wrapped is not None and not is_public_address(str(wrapped)):
             return False
     if any(ip.version == network.version and ip in network for network in NOT_FOR_US):

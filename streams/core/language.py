@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-ENOUGH_LETTERS = 120
+ENOUGH_LETTERS = 80
 LOOKED_AT = 10_000
 """Characters looked at, from the middle: the beginning may be a jingle or a legal notice."""
 SURE = 0.95
@@ -23,7 +23,7 @@ def usable_language(tag: str) -> str:
 def detect_language(text: str) -> str:
     """The language of a text as a BCP-47 tag (ISO 639-1), or nothing if it is not clear.
 
-    Nothing for a text of fewer than 120 letters or one that fits two languages.
+    Nothing for a text of fewer than 80 letters or one that fits two languages.
     """
     middle = max(0, (len(text) - LOOKED_AT) // 2)
     sample = " ".join(text[middle : middle + LOOKED_AT].split())

@@ -149,12 +149,17 @@ class PodcastIndexClient:
             ):
                 wait_s = turn.answered(response.status, response.headers.get("Retry-After"))
                 body = await _read_body(response)
+                try:
+                    return _answer(route, response.status, wait_s, body)
+                except RetryableError as error:
+                    if response.status == 200:  # a web page where JSON was due
+                        turn.failed(str(error))
+                    raise
         except HostUnavailableError as error:
             after_s = max(error.until - time.time(), 0.0)
             raise BlockedError(f"{route}: {error}", after_s) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RetryableError(f"{route}: {type(error).__name__}: {error}") from error
-        return _answer(route, response.status, wait_s, body)
 
     def _headers(self, now: int) -> dict[str, str]:
         date = str(now)
