@@ -21,7 +21,13 @@ from streams.core.episodes import IMPORT
 from streams.core.media import TRANSCRIPT
 from streams.core.recent import RecentValues
 from streams.core.retries import decode_retry, due_after, due_entries, encode_retry, retry_record
-from streams.core.transcripts import no_transcript, rank_links, transcript_record, with_attempt
+from streams.core.transcripts import (
+    format_of,
+    no_transcript,
+    rank_links,
+    transcript_record,
+    with_attempt,
+)
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.politeness import report_hosts
 
@@ -196,7 +202,9 @@ async def _from_link(
         return Outcome(failed, passing=True, until=error.until)
     except FetchError as error:
         return Outcome(no_transcript(episode, "failed", str(error), url))
-    typed = {"url": url, "type": link["type"] or found.content_type}
+    # What was listed counts: a server that sends a web page for a `.vtt` has none.
+    mime = link["type"] if format_of(link["type"], url) else found.content_type
+    typed = {"url": url, "type": mime}
     if len(found.body) > LARGE_BYTES:
         return Outcome(
             await asyncio.to_thread(transcript_record, episode, typed, found.body, found.charset)
