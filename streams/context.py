@@ -141,6 +141,10 @@ class Context(Protocol):
         """The states in a table that the topology declares as a log; ``make(partition)`` is a
         state of nothing."""
 
+    def share(self) -> float:
+        """The part of the partitions of its first consumed topic that this worker owns, 0 to 1;
+        1 for a stage that consumes nothing, which every worker runs whole."""
+
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         """Call back when partitions come or go: drop what was cached from tables."""
 

@@ -21,6 +21,7 @@ from streams.context import Context, Message, StateTable
 from streams.core import following
 from streams.core.following import Followed
 from streams.core.subscriptions import Subscription, problem_of
+from streams.politeness import report_hosts
 from streams.sources.base import FeedGoneError, Ref, Source, SourceError
 from streams.sources.configured import configured_sources
 
@@ -92,6 +93,7 @@ class Schedule:
 
 def register(context: Context) -> None:
     """Take subscriptions as they come, and every second poll the feeds that are due."""
+    report_hosts(context)
     sources = configured_sources(context.settings)
     subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
 

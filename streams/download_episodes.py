@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.context import Context, Message, decode_all
 from streams.core.recent import RecentKeys
+from streams.politeness import report_hosts
 from streams.sources.base import Source, SourceError
 from streams.sources.configured import configured_sources
 
@@ -17,6 +18,7 @@ REFS_AT_ONCE = 20
 
 def register(context: Context) -> None:
     """Fetch refs as they come, up to 20 at once; one that fails goes to the dead-letter topic."""
+    report_hosts(context)
     sources = configured_sources(context.settings)
     fetched = RecentKeys(REMEMBERED)
 

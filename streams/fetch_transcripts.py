@@ -1,90 +1,217 @@
-"""Fetches and parses the best transcript of each episode into `episode-transcripts`."""
+"""Fetches and parses the best transcript of each episode into `episode-transcripts`.
+
+What is not available now is not waited for: the record says `failed` and when it is tried again,
+and the episode waits in a table whose topic is the retry topic, one record for each episode that
+waits. The table is written by the stage that reads the episodes, so that one edited meanwhile
+cannot be overtaken by a retry of its old links.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, StateTable, decode_all
 from streams.core.episodes import IMPORT
-from streams.core.recent import RecentKeys
-from streams.core.transcripts import no_transcript, rank_links, transcript_record
+from streams.core.media import TRANSCRIPT
+from streams.core.recent import RecentValues
+from streams.core.retries import decode_retry, due_after, due_entries, encode_retry, retry_record
+from streams.core.transcripts import (
+    format_of,
+    no_transcript,
+    rank_links,
+    transcript_record,
+    with_attempt,
+)
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.politeness import report_hosts
 
 REMEMBERED = 200_000
 EPISODES_AT_ONCE = 32
-ATTEMPTS = 3
+RETRIES_AT_ONCE = 32
+RETRY_EVERY_S = 5.0
+QUICK_TRIES = 2
+"""Tries of a link at once: a connection that was cut is worth a second one, a wait is not."""
 LARGE_BYTES = 100_000
 """Bodies beyond this are parsed in a thread, so that the event loop goes on meanwhile."""
+
+Version = tuple[str, ...]
+WITHDRAWN: Version = ("withdrawn",)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known."""
+
+    record: dict[str, Any]
+    passing: bool = False
+    until: float | None = None
 
 
 def register(context: Context) -> None:
     """Fetch for each new or changed episode; imported ones bring their transcripts along."""
-    fetcher = GuardedFetcher.from_settings(context.settings)
-    fetched = RecentKeys(REMEMBERED)
-
-    @context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)
-    async def fetch_transcripts(messages: list[Message]) -> None:
-        # A compacted topic may hold tombstones: an episode deleted has no transcript to fetch.
-        records = await decode_all(context, [m for m in messages if m.value is not None])
-        episodes = {
-            _version(episode): episode
-            for _, episode in records
-            if episode["source"] != IMPORT and _version(episode) not in fetched
-        }
-        async with fetcher:
-            tasks = (_transcribe(fetcher, episode) for episode in episodes.values())
-            transcripts = await asyncio.gather(*tasks)
-        for version, transcript in zip(episodes, transcripts, strict=True):
-            await context.send("episode-transcripts", transcript, key=transcript["episode_id"])
-            fetched.add(version)
+    report_hosts(context)
+    stage = TranscriptFetching(context)
+    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.fetch)
+    context.timer(RETRY_EVERY_S)(stage.retry)
 
 
-def _version(episode: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a transcript depends on: the episode and the addresses it lists."""
-    return (episode["episode_id"], *(link["url"] for link in episode["transcripts"]))
+class TranscriptFetching:
+    """The stage: its handler of episodes, its timer for retries, and what both must agree on."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: StateTable = context.table("transcript_retries")
+        self._intervals_s = context.settings.transcript_retry_s
+        self._newest: RecentValues[bytes, Version] = RecentValues(REMEMBERED)
+        """The links of each episode that were fetched last, or are being fetched."""
+        context.on_rebalance(self._newest.clear)
+
+    async def fetch(self, messages: list[Message]) -> None:
+        """Fetch for what is new in a batch: of each episode, its newest record counts."""
+        decoded = await decode_all(self._context, [m for m in messages if m.value is not None])
+        records = {(message.partition, message.offset): record for message, record in decoded}
+        newest: dict[tuple[int, bytes], dict[str, Any] | None] = {}
+        for message in messages:
+            record = records.get((message.partition, message.offset))
+            if record is not None:
+                newest[message.partition, record["episode_id"].encode()] = record
+            elif message.value is None and message.key:
+                newest[message.partition, message.key] = None
+        wanted: dict[tuple[int, bytes], dict[str, Any]] = {}
+        for (partition, key), episode in newest.items():
+            if episode is None:
+                self._newest.put(key, WITHDRAWN)
+            elif episode["source"] != IMPORT and self._is_new(partition, key, episode):
+                self._newest.put(key, version_of(episode))
+                wanted[partition, key] = episode
+        async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
+            outcomes = await asyncio.gather(*(_transcribe(fetcher, e) for e in wanted.values()))
+        waits: dict[tuple[int, bytes], bytes | None] = {}
+        for place, outcome in zip(wanted, outcomes, strict=True):
+            waits[place] = await self._tell(wanted[place], outcome, attempt=1)
+        for place, episode in newest.items():
+            if episode is None:
+                await self._context.send("episode-transcripts", None, key=place[1])
+                waits[place] = None
+        # A table that is ahead of the topic would hide what was not told before a kill.
+        await self._context.delivered()
+        for place, wait in waits.items():
+            self._keep(place, wait)
+
+    async def retry(self) -> None:
+        """Try again what is due, a few episodes of each partition."""
+        async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
+            for partition in sorted(self._waiting.partitions()):
+                entries = self._waiting.items(partition)
+                due = due_entries(entries, time.time(), RETRIES_AT_ONCE)
+                await asyncio.gather(
+                    *(self._retry_one(fetcher, (partition, key), value) for key, value in due)
+                )
+
+    async def _retry_one(
+        self, fetcher: GuardedFetcher, place: tuple[int, bytes], value: bytes
+    ) -> None:
+        waiting = decode_retry(value)
+        outcome = await _transcribe(fetcher, waiting)
+        # An edit or a withdrawal that came meanwhile counts, not this; it clears the table, too.
+        superseded = self._newest.get(place[1]) not in (None, version_of(waiting))
+        if superseded or not self._still(place, value):
+            return
+        wait = await self._tell(waiting, outcome, waiting["attempt"] + 1)
+        await self._context.delivered()
+        if self._still(place, value):
+            self._keep(place, wait)
+
+    def _is_new(self, partition: int, key: bytes, episode: Mapping[str, Any]) -> bool:
+        """Whether these links of the episode were neither fetched by this worker nor wait."""
+        version = version_of(episode)
+        if self._newest.get(key) == version:
+            return False
+        waiting = self._waiting.get(partition, key)
+        return waiting is None or version_of(decode_retry(waiting)) != version
+
+    def _still(self, place: tuple[int, bytes], value: bytes) -> bool:
+        owned = place[0] in self._waiting.partitions()
+        return owned and self._waiting.get(*place) == value
+
+    async def _tell(
+        self, episode: Mapping[str, Any], outcome: Outcome, attempt: int
+    ) -> bytes | None:
+        """Send the record; what is to wait in the table, if it is to be tried again."""
+        episode_id, due = episode["episode_id"], None
+        if outcome.passing:
+            due = due_after(attempt, time.time(), episode_id, self._intervals_s, outcome.until)
+        record = with_attempt(outcome.record, attempt, due)
+        await self._context.send("episode-transcripts", record, key=episode_id)
+        return None if due is None else encode_retry(retry_record(episode, attempt, due))
+
+    def _keep(self, place: tuple[int, bytes], wait: bytes | None) -> None:
+        if wait is not None:
+            self._waiting.put(*place, wait)
+        elif self._waiting.get(*place) is not None:
+            self._waiting.delete(*place)
 
 
-async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> dict[str, Any]:
-    """The `transcript` record from the best link that delivers, or the best one's fault."""
+def version_of(episode: Mapping[str, Any]) -> Version:
+    """What a transcript depends on: the addresses that the episode, or its retry, lists."""
+    return tuple(link["url"] for link in episode["transcripts"])
+
+
+async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> Outcome:
+    """The transcript from the best link that delivers, or the fault of the best link, where one
+    that may pass goes before one that lasts."""
     links = rank_links(episode["transcripts"])
     if not links:
         listed = len(episode["transcripts"])
         reason = f"none of {listed} links is in a format we read" if listed else "none is listed"
-        return no_transcript(episode, "none", reason)
-    faults = []
+        return Outcome(no_transcript(episode, "none", reason))
+    faults: list[Outcome] = []
     for link in links:
-        record = await _from_link(fetcher, episode, link)
-        if record["status"] == "ok":
-            return record
-        faults.append(record)
-    return faults[0]
+        outcome = await _from_link(fetcher, episode, link)
+        if outcome.record["status"] == "ok":
+            break
+        faults.append(outcome)
+    else:
+        outcome = next((fault for fault in faults if fault.passing), faults[0])
+    tried = [{name: fault.record[name] for name in ("url", "status", "reason")} for fault in faults]
+    return replace(outcome, record=outcome.record | {"tried": tried})
 
 
 async def _from_link(
     fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str]
-) -> dict[str, Any]:
+) -> Outcome:
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.5, max=10),
-        retry=retry_if_exception_type(UnavailableError),
+        stop=stop_after_attempt(QUICK_TRIES),
+        wait=wait_random(0.2, 1.0),
+        retry=retry_if_exception(_worth_a_second_try),
         reraise=True,
     )
+    url = link["url"]
     try:
-        found: Fetched = await retrying(fetcher.get, link["url"])
+        found: Fetched = await retrying(fetcher.get, url, accept=TRANSCRIPT)
     except RefusedError as error:
-        return no_transcript(episode, "refused", str(error), link["url"])
+        return Outcome(no_transcript(episode, "refused", str(error), url))
+    except UnavailableError as error:
+        failed = no_transcript(episode, "failed", str(error), url)
+        return Outcome(failed, passing=True, until=error.until)
     except FetchError as error:
-        return no_transcript(episode, "failed", str(error), link["url"])
-    typed = {"url": link["url"], "type": link["type"] or found.content_type}
+        return Outcome(no_transcript(episode, "failed", str(error), url))
+    # What was listed counts: a server that sends a web page for a `.vtt` has none.
+    mime = link["type"] if format_of(link["type"], url) else found.content_type
+    typed = {"url": url, "type": mime}
     if len(found.body) > LARGE_BYTES:
-        return await asyncio.to_thread(transcript_record, episode, typed, found.body, found.charset)
-    return transcript_record(episode, typed, found.body, found.charset)
+        return Outcome(
+            await asyncio.to_thread(transcript_record, episode, typed, found.body, found.charset)
+        )
+    return Outcome(transcript_record(episode, typed, found.body, found.charset))
+
+
+def _worth_a_second_try(error: BaseException) -> bool:
+    """Whether the network may just have hiccupped, and nobody asks us to wait."""
+    return isinstance(error, UnavailableError) and error.until is None

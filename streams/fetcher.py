@@ -2,57 +2,49 @@
 
 Feeds and transcripts name their own URLs. Only http and https to public addresses are fetched;
 the address that was checked is the one connected to (no second look-up that could answer
-otherwise); each redirect is checked like a first request; bodies are capped as announced and as
-unpacked; and the whole fetch has one time limit. Proxies from the environment are not used: a
-proxy would resolve names where we cannot check them.
+otherwise); each redirect is checked like a first request; bodies must be of a type that was
+asked for, and are capped as announced, as sent and as unpacked; and the whole fetch has one time
+limit. Proxies from the environment are not used: a proxy would resolve names where we cannot
+check them. How often a host is asked is up to `streams.politeness`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urljoin
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-from yarl import URL
 
+from streams.core.media import ANY_DOCUMENT, Accept
+from streams.core.unpacking import ENCODINGS, TooLargeError, Unpacker, UnpackError, unpack_file
+from streams.guard import (
+    FetchError,
+    GoneError,
+    RefusedError,
+    UnavailableError,
+    check_url,
+    guarded_connector,
+)
+from streams.politeness import HostUnavailableError, Politeness
 from topology.settings import Settings
 
 USER_AGENT = "podstream/0.1 (+https://podcastindex.org)"
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 65_536
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class FetchError(Exception):
-    """A fetch that did not work; the message says why, fit for a record's `reason`."""
-
-
-class RefusedError(FetchError):
-    """A fetch that our own rules forbid: asking again will not help."""
-
-
-class GoneError(FetchError):
-    """The server says that the thing is gone for good (410)."""
-
-
-class UnavailableError(FetchError):
-    """A fetch that the network or the server failed: asking again later may help."""
 
 
 @dataclass(frozen=True)
 class Fetched:
     """A body, its final ``url``, and the ``content_type`` and ``charset`` the server named.
 
-    ``etag`` and ``last_modified`` are for the next request; where the server answers it with
-    ``not_modified``, the body is empty.
+    ``etag`` and ``last_modified`` are what to send to be told next time that nothing is new;
+    ``not_modified`` says that it is so, and the body is empty then.
     """
 
     url: str
@@ -64,46 +56,6 @@ class Fetched:
     not_modified: bool = False
 
 
-def is_public_address(address: str) -> bool:
-    """Whether an IP address is one of the public internet, IPv4 wrapped into IPv6 included."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
-        if wrapped is None and ip in NAT64:
-            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
-        if wrapped is not None and not is_public_address(str(wrapped)):
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves a name and lets it pass only if all its addresses may be reached.
-
-    All, not some: a name with one private address among its public ones is a rebinding attempt
-    or a mistake, and in both cases nothing of ours to talk to.
-    """
-
-    def __init__(self, allowed: frozenset[str]) -> None:
-        self._allowed = allowed
-        self._resolver = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if f"{host}:{port}" not in self._allowed:
-            for result in found:
-                if not is_public_address(result["host"]):
-                    raise RefusedError(f"{host} resolves to {result['host']}, which is not public")
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
 class GuardedFetcher:
     """An HTTP client for addresses that are not trusted.
 
@@ -113,16 +65,26 @@ class GuardedFetcher:
     """
 
     def __init__(
-        self, allow_hosts: Iterable[str] = (), max_bytes: int = 10_000_000, timeout_s: float = 20.0
+        self,
+        allow_hosts: Iterable[str] = (),
+        max_bytes: int = 10_000_000,
+        timeout_s: float = 20.0,
+        politeness: Politeness | None = None,
     ) -> None:
         self._allowed = frozenset(allow_hosts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
+        self._politeness = politeness or Politeness.unlimited()
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> GuardedFetcher:
-        return cls(settings.fetch_allow_hosts, settings.fetch_max_bytes, settings.fetch_timeout_s)
+        return cls(
+            settings.fetch_allow_hosts,
+            settings.fetch_max_bytes,
+            settings.fetch_timeout_s,
+            Politeness.of(settings),
+        )
 
     async def __aenter__(self) -> GuardedFetcher:
         return self
@@ -140,97 +102,111 @@ class GuardedFetcher:
             await self._session.close()
             self._session = None
 
-    async def get(self, url: str, *, etag: str = "", last_modified: str = "") -> Fetched:
-        """The body behind ``url``, unpacked, unless it is still what the validators stand for.
+    async def get(
+        self, url: str, *, etag: str = "", last_modified: str = "", accept: Accept = ANY_DOCUMENT
+    ) -> Fetched:
+        """The body behind ``url``, unpacked; none if it is still the one with this ``etag`` or
+        ``last_modified``.
 
         Raises RefusedError where our rules forbid it, UnavailableError where network, server or
-        time failed, GoneError or FetchError where the server has no such thing.
+        time failed, GoneError for a 410, FetchError where the server has no such thing.
         """
-        headers = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        conditions = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        headers = {name: value for name, value in conditions.items() if value}
+        async with self.opened(url, headers, self._timeout_s) as response:
+            return await self._read(response, accept, conditional=bool(headers))
+
+    @asynccontextmanager
+    async def opened(
+        self, url: str, headers: Mapping[str, str], timeout_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response behind ``url`` after its redirects, its body not yet read and packed as
+        it came. ``timeout_s`` is for the answers and for what is done within the block, not for
+        waiting until the hosts may be asked. Raises as `get` does.
+        """
+        left_s = timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._follow(url, {k: v for k, v in headers.items() if v})
+            for _ in range(MAX_REDIRECTS + 1):
+                target = check_url(url, self._allowed)
+                async with self._politeness.turn(target) as turn:
+                    started = time.monotonic()
+                    async with (
+                        asyncio.timeout(left_s),
+                        self._open().get(target, headers=headers, allow_redirects=False) as answer,
+                    ):
+                        wait_s = turn.answered(answer.status, answer.headers.get("Retry-After"))
+                        if answer.status not in REDIRECTS:
+                            _check_status(answer.status, wait_s)
+                            yield answer
+                            return
+                        location = answer.headers.get("Location")
+                        if not location:
+                            raise FetchError(f"HTTP {answer.status} without a Location")
+                        url = urljoin(str(target), location)
+                    left_s = max(left_s - (time.monotonic() - started), 0.0)
+            raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
+        except HostUnavailableError as error:
+            raise UnavailableError(str(error), error.until) from error
         except TimeoutError:
-            raise UnavailableError(f"no answer within {self._timeout_s:g} s") from None
-        except aiohttp.InvalidURL as error:
+            raise UnavailableError(f"no answer within {timeout_s:g} s") from None
+        except ValueError as error:  # InvalidURL is one
             raise RefusedError(f"not an address: {error}"[:300]) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}"[:300]) from error
 
-    async def _follow(self, url: str, headers: Mapping[str, str]) -> Fetched:
-        for _ in range(MAX_REDIRECTS + 1):
-            target = self._check(url)
-            async with self._open().get(target, allow_redirects=False, headers=headers) as response:
-                if response.status == 304 and headers:
-                    return Fetched(str(response.url), "", None, b"", not_modified=True)
-                if response.status not in REDIRECTS:
-                    return await self._read(response)
-                location = response.headers.get("Location")
-                if not location:
-                    raise FetchError(f"HTTP {response.status} without a Location")
-                url = urljoin(str(target), location)
-        raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
-
-    def _check(self, url: str) -> URL:
-        """The URL, if its scheme and its literal address may be fetched.
-
-        aiohttp asks the resolver about names only, so that literal addresses are looked at here.
-        """
-        try:
-            target = URL(url)
-        except ValueError as error:
-            raise RefusedError(f"not an address: {error}"[:300]) from error
-        if target.scheme not in ("http", "https") or not target.host:
-            raise RefusedError(f"scheme {target.scheme or 'none'!r} is not http or https")
-        if target.user is not None or target.password is not None:
-            raise RefusedError("the address carries credentials")
-        host = target.host
-        checked = f"{host}:{target.port}" in self._allowed or not _is_literal(host)
-        if not checked and not is_public_address(host):
-            raise RefusedError(f"{host} is not a public address")
-        return target
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Fetched:
-        if response.status == 429 or response.status >= 500:
-            raise UnavailableError(f"HTTP {response.status}")
-        if response.status == 410:
-            raise GoneError("HTTP 410")
+    async def _read(
+        self, response: aiohttp.ClientResponse, accept: Accept, *, conditional: bool
+    ) -> Fetched:
+        url, headers = str(response.url), response.headers
+        etag, last_modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+        if response.status == 304 and conditional:
+            return Fetched(url, "", None, b"", etag, last_modified, not_modified=True)
         if response.status != 200:
             raise FetchError(f"HTTP {response.status}")
-        if (response.content_length or 0) > self._max_bytes:
-            raise RefusedError(
-                f"{response.content_length} bytes announced, {self._max_bytes} allowed"
-            )
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            body += chunk
-            if len(body) > self._max_bytes:
-                # Not read to its end, so the connection cannot serve another request.
-                response.close()
-                raise RefusedError(f"more than {self._max_bytes} bytes once unpacked")
-        return Fetched(
-            str(response.url),
-            response.content_type,
-            response.charset,
-            bytes(body),
-            response.headers.get("ETag", ""),
-            response.headers.get("Last-Modified", ""),
-        )
+        if (why := accept.refusal(headers.get("Content-Type", ""))) is not None:
+            raise RefusedError(why)
+        try:
+            body = unpack_file(await self._body(response), self._max_bytes)
+        except (TooLargeError, UnpackError) as error:
+            # Not read to its end, so the connection cannot serve another request.
+            response.close()
+            if isinstance(error, TooLargeError):
+                raise RefusedError(f"too large: {error} (FETCH_MAX_BYTES)") from error
+            raise FetchError(str(error)) from error
+        mime, charset = response.content_type, response.charset
+        return Fetched(url, mime, charset, body, etag, last_modified)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        encoding = {"x-gzip": "gzip", "identity": "", "utf-8": ""}.get(encoding, encoding)
+        if encoding and encoding not in ENCODINGS:
+            raise RefusedError(f"packed as {encoding[:40]!r}, which was not asked for")
+        announced, allowed = response.content_length or 0, self._max_bytes
+        if announced > allowed:
+            raise TooLargeError(f"it is {announced:,} bytes; {allowed:,} are allowed")
+        unpacker, sent = Unpacker(encoding, allowed), 0
+        async for piece in response.content.iter_chunked(CHUNK_BYTES):
+            sent += len(piece)
+            if sent > allowed:
+                raise TooLargeError(f"it is larger than the {allowed:,} bytes allowed")
+            unpacker.feed(piece)
+        return unpacker.body()
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=GuardedResolver(self._allowed), limit=32, limit_per_host=8
-            )
             self._session = aiohttp.ClientSession(
-                connector=connector,
+                connector=guarded_connector(self._allowed),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": ", ".join(ENCODINGS)},
+                # The time limit of a fetch is set around it.
+                timeout=aiohttp.ClientTimeout(),
+                auto_decompress=False,
             )
         return self._session
 
 
-def _is_literal(host: str) -> bool:
-    """Whether a host is an address rather than a name, old numeric spellings included."""
-    return ":" in host or host.replace(".", "").isdigit()
+def _check_status(status: int, wait_s: float | None) -> None:
+    if status == 429 or status >= 500:
+        raise UnavailableError(f"HTTP {status}", None if wait_s is None else time.time() + wait_s)
+    if status == 410:
+        raise GoneError("HTTP 410: taken away for good")

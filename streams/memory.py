@@ -204,6 +204,9 @@ class MemoryContext(StageContext):
         for states in self._states:
             await states.restore()
 
+    def share(self) -> float:
+        return 1.0
+
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         """Nothing is ever rebalanced in memory."""
 

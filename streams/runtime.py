@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from faust.types import EventT
 
 from schemas.codec import Registry
@@ -215,6 +216,16 @@ class FaustContext(StageContext):
         state_log = KafkaStateLog(servers, topic, self._producer())
         self._state_logs.append(state_log)
         return state_log
+
+    def share(self) -> float:
+        if not self.stage.consumes:
+            return 1.0
+        source = self.stage.consumes[0]
+        try:
+            owned = sum(tp.topic == source for tp in self.app.consumer.assignment())
+        except ConsumerNotStarted:
+            return 0.0
+        return owned / self._graph.topics[source].partitions
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         self._rebalance_callbacks.append(callback)

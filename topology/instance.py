@@ -89,7 +89,7 @@ def variables(settings: Settings) -> dict[str, str]:
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         elif isinstance(value, tuple):
-            value = ",".join(value)
+            value = ",".join(map(str, value))
         if name != "podstream_stages" and str(value):
             shown[(field.alias or name).upper()] = str(value)
     return shown

@@ -128,6 +128,9 @@ class DeltaTable:
 
 Runner = Literal["faust", "confluent", "spark", "streamlit"]
 
+Outside = Literal["index", "web"]
+"""What a stage may ask beyond the instance: the podcast index, or any host of the public web."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -138,6 +141,7 @@ class Stage:
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
     form gets the next ``generation``: it reads its topics anew, from the first offset.
+    ``reaches`` is what it asks outside; stages that reach the same divide its rates among them.
     """
 
     name: str
@@ -153,6 +157,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     demo_only: bool = False
     generation: int = 1
+    reaches: tuple[Outside, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def settings_page() -> str:
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
         if isinstance(default, tuple):
-            default = ",".join(default)
+            default = ",".join(map(str, default))
         shown = f"`{default}`" if str(default) else "empty"
         variable = (field.alias or name).upper()
         rows.append((f"`{variable}`", _type_name(field.annotation), shown, field.description or ""))

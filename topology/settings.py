@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     )
     podcastindex_key: SecretStr = Field(SecretStr(""), description="API key.")
     podcastindex_secret: SecretStr = Field(SecretStr(""), description="API secret.")
+    podcastindex_rate: float = Field(
+        0.9,
+        gt=0,
+        description="Requests a second to PodcastIndex, all workers together; the real one wants "
+        "less than 1. An index on this machine is asked without limit.",
+    )
     rss_feeds: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Feed URLs to follow, comma-separated."
     )
@@ -104,15 +110,34 @@ class Settings(BaseSettings):
         description="host:port pairs that the guarded fetcher may reach although they are not "
         "public; the demo sets its own index here.",
     )
+    fetch_host_rate: float = Field(
+        2.0,
+        gt=0,
+        description="Requests a second to each host that feeds and transcripts come from, all "
+        "workers together.",
+    )
+    fetch_host_connections: int = Field(
+        4, ge=1, description="Requests at once to each of these hosts, for each worker."
+    )
     fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
     fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
+    transcript_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
+        (60, 600, 3600, 21_600, 86_400),
+        description="Seconds before each further try of a transcript that is not available, "
+        "comma-separated; after the last one it has failed for good.",
+    )
 
     log_level: str = Field("INFO", description="Level of every process's log.")
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict) -> dict:
-        for name in ("podstream_stages", "rss_feeds", "fetch_allow_hosts"):
+        for name in (
+            "podstream_stages",
+            "rss_feeds",
+            "fetch_allow_hosts",
+            "transcript_retry_s",
+        ):
             if isinstance(values.get(name), str):
                 values[name] = tuple(p.strip() for p in values[name].split(",") if p.strip())
         return values

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from topology.embedded.supervise import Supervisor
+from topology.hosts import HostStatus
 from topology.progress import step
 from topology.settings import Settings
 from topology.status import Status, measure, memory_bytes
@@ -126,6 +128,27 @@ def status_tables(status: Status) -> Iterator[Table]:
     if not dead:
         letters_table.add_row("none", "0")
     yield letters_table
+    if status.hosts:
+        yield hosts_table(status.hosts)
+
+
+def hosts_table(hosts: Iterable[HostStatus]) -> Table:
+    """How the hosts do that episodes come from, for each worker that asks them."""
+    table = _table(
+        "Hosts", "host", "worker", "requests", "failures", "429", "per s", "state", "next request"
+    )
+    for host in hosts:
+        table.add_row(
+            escape(host.host),
+            escape(host.worker),
+            f"{host.requests:,}",
+            f"{host.failures:,}",
+            f"{host.rejected:,}",
+            "" if host.rate is None else f"{host.rate:.2g}",
+            "well" if host.circuit == "closed" else f"circuit {host.circuit}",
+            escape(" ".join(filter(None, (host.next_at, host.last_error)))) or "any time",
+        )
+    return table
 
 
 def late_line(status: Status) -> str | None:
@@ -138,9 +161,12 @@ def late_line(status: Status) -> str | None:
     )
 
 
+_NUMBERS = {"MiB", "lag", "rows", "count", "pid", "requests", "failures", "429", "per s"}
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        numeric = column in ("MiB", "lag", "rows", "count", "pid")
+        numeric = column in _NUMBERS
         table.add_column(column, justify="right" if numeric else "left")
     return table

@@ -25,7 +25,8 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             entry_point="streams.discover_episodes",
             worker="ingest",
             consumes=("feeds",),
-            produces=("episode-ids",),
+            produces=("episode-ids", "source-hosts"),
+            reaches=("index", "web"),
             tables=(
                 Table(
                     "cursors",
@@ -43,16 +44,29 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             entry_point="streams.download_episodes",
             worker="ingest",
             consumes=("episode-ids",),
-            produces=("episode-metadata",),
+            produces=("episode-metadata", "source-hosts"),
+            reaches=("index", "web"),
         ),
         Stage(
             "fetch_transcripts",
-            "Fetches and parses transcripts: SRT, VTT, JSON, HTML and plain text.",
+            "Fetches and parses transcripts: SRT, VTT, JSON, HTML and plain text. What is not "
+            "available is tried again later.",
             runner="faust",
             entry_point="streams.fetch_transcripts",
             worker="ingest",
             consumes=("episode-metadata",),
-            produces=("episode-transcripts",),
+            produces=("episode-transcripts", "source-hosts"),
+            tables=(
+                Table(
+                    "transcript_retries",
+                    "Episodes whose transcript is tried again: the retry topic of the stage.",
+                    key="episode_id (UTF-8)",
+                    value="when it is due (8 bytes, ms), then Avro `transcript_retry`",
+                    partitions=2,
+                    max_message_bytes=1_048_588,
+                ),
+            ),
+            reaches=("web",),
         ),
         Stage(
             "simulate_listeners",

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topology.embedded.supervise import Supervisor
 from topology.graph import app_id, build_graph, dead_letter_name
+from topology.hosts import HostStatus, source_hosts
 from topology.model import Graph, Stage
 from topology.settings import Settings
 
@@ -68,6 +69,8 @@ class Status:
     dead_letters: list[DeadLetters] = field(default_factory=list)
     late_events: int = 0
     """Events that came too late for the live tables; history has them."""
+    hosts: list[HostStatus] = field(default_factory=list)
+    """Hosts that episodes come from, in trouble or used lately."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,6 +92,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
         late_events=late_events(settings),
+        hosts=source_hosts(settings, graph),
     )
 
 

@@ -43,6 +43,17 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             max_message_bytes=8 * MEGABYTE,
         ),
         Topic(
+            "source-hosts",
+            "How the hosts do that episodes and transcripts come from, as each worker sees them: "
+            "those in trouble or used lately, the newest record of a key counts. A worker that "
+            "has said nothing for a minute is gone.",
+            key="worker|host",
+            schema="source_host",
+            partitions=1,
+            retention_ms=HOUR_MS,
+            segment_bytes=MEGABYTE,
+        ),
+        Topic(
             "user-events",
             "What listeners did, one event a message: the public way in.",
             key="user_id",

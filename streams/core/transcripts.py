@@ -1,4 +1,4 @@
-"""Reads the five transcript formats of the podcast namespace into `schemas/transcript.v1.avsc`.
+"""Reads the five transcript formats of the podcast namespace into `schemas/transcript.v2.avsc`.
 
 Publishers get the formats wrong in every way, so that reading is lenient and never raises: what
 cannot be read becomes a record that says why.
@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from streams.core.captions import look_for_cues, read_srt, read_vtt
 from streams.core.episodes import clean, nests_deeply, one_line
+from streams.core.language import detect_language, usable_language
 from streams.core.segments import (
     Segment,
     TranscriptError,
@@ -107,15 +109,16 @@ def transcript_record(
         # The formats' readers are not ours, and this input was written by strangers.
         return no_transcript(episode, "failed", f"{type(error).__name__}: {error}", link["url"])
     timed = any(s.start_ms is not None or s.speaker for s in segments)
-    if _record_bytes(segments if timed else [], text) > MAX_RECORD_BYTES:
-        reason = f"more than {MAX_RECORD_BYTES} bytes in a record"
+    size = _record_bytes(segments if timed else [], text)
+    if size > MAX_RECORD_BYTES:
+        reason = f"the transcript takes {size:,} bytes; a record holds {MAX_RECORD_BYTES:,}"
         return no_transcript(episode, "refused", reason, link["url"])
     return {
         "episode_id": episode["episode_id"],
         "status": "ok",
         "format": name,
         "url": link["url"],
-        "language": episode.get("language") or "",
+        "language": usable_language(episode.get("language") or "") or detect_language(text),
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
@@ -136,6 +139,14 @@ def no_transcript(
         "segments": [],
         "reason": clean(reason)[:500],
     }
+
+
+def with_attempt(record: Mapping[str, Any], attempt: int, retry_at: float | None) -> dict[str, Any]:
+    """The record with the number of the attempt that led to it, if links were tried, and when
+    the next one is due, in Unix seconds."""
+    tried = record["status"] == "ok" or record.get("tried")
+    next_at = None if retry_at is None else datetime.fromtimestamp(retry_at, UTC)
+    return {**record, "attempt": attempt if tried else 0, "retry_at": next_at}
 
 
 def parse_transcript(

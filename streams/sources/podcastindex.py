@@ -1,7 +1,7 @@
 """Episodes from PodcastIndex.com, or from any index that speaks its API.
 
 API reference: https://podcastindex-org.github.io/docs-api/. The real index publishes no rate
-limit and answers 429 beyond it, so that requests to it go out less than once a second.
+limit and answers 429 beyond it, so that all workers together stay below a request a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     before_sleep_log,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_random_exponential,
 )
@@ -36,13 +36,13 @@ from streams.core.episodes import (
 )
 from streams.core.following import Cursor
 from streams.fetcher import USER_AGENT
+from streams.politeness import HostUnavailableError, Politeness
 from streams.sources.base import Episode, Found, SourceError
 from streams.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
 
-POLITE_INTERVAL_S = 1.1
 ATTEMPTS = 5
 MAX_WAIT_S = 60.0
 TIMEOUT_S = 30.0
@@ -58,6 +58,10 @@ class RetryableError(SourceError):
         self.after_s = after_s
 
 
+class BlockedError(RetryableError):
+    """The index may not be asked now: it keeps failing, or has asked for a long wait."""
+
+
 class PodcastIndexClient:
     """The API's routes as coroutines: authorised, paced, retried; all may raise SourceError."""
 
@@ -67,19 +71,15 @@ class PodcastIndexClient:
         key: str,
         secret: str,
         *,
-        interval_s: float | None = None,
+        politeness: Politeness | None = None,
         backoff_s: float = 1.0,
     ) -> None:
-        """``interval_s`` between requests is by default the polite one, and none on loopback."""
+        """``politeness`` paces the requests; without one they go out as they come."""
         self._base = URL(base_url.rstrip("/") + "/")
         self._key, self._secret = key, secret
-        loopback = self._base.host in ("127.0.0.1", "::1", "localhost")
-        self._interval_s = (
-            (0 if loopback else POLITE_INTERVAL_S) if interval_s is None else interval_s
-        )
+        self._politeness = politeness or Politeness.unlimited()
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
         self._session: aiohttp.ClientSession | None = None
-        self._next_at = 0.0
 
     async def close(self) -> None:
         if self._session is not None:
@@ -137,7 +137,7 @@ class PodcastIndexClient:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=self._wait,
-            retry=retry_if_exception_type(RetryableError),
+            retry=retry_if_exception(_worth_waiting),
             before_sleep=before_sleep_log(log, logging.WARNING),
             reraise=True,
         )
@@ -146,22 +146,34 @@ class PodcastIndexClient:
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, RetryableError) and error.after_s is not None:
-            return min(error.after_s, MAX_WAIT_S)
+            return error.after_s
         return self._backoff(state)
 
     async def _ask(self, route: str, query: Mapping[str, str | int]) -> dict[str, Any]:
-        await self._pace()
+        target = self._base.join(URL(route))
         try:
-            async with self._open().get(
-                self._base.join(URL(route)),
-                params=query,
-                headers=self._headers(int(time.time())),
-                allow_redirects=False,
-            ) as response:
+            async with (
+                self._politeness.turn(target, MAX_WAIT_S) as turn,
+                self._open().get(
+                    target,
+                    params=query,
+                    headers=self._headers(int(time.time())),
+                    allow_redirects=False,
+                ) as response,
+            ):
+                wait_s = turn.answered(response.status, response.headers.get("Retry-After"))
                 body = await _read_body(response)
+                try:
+                    return _answer(route, response.status, wait_s, body)
+                except RetryableError as error:
+                    if response.status == 200:  # a web page where JSON was due
+                        turn.failed(str(error))
+                    raise
+        except HostUnavailableError as error:
+            after_s = max(error.until - time.time(), 0.0)
+            raise BlockedError(f"{route}: {error}", after_s) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RetryableError(f"{route}: {type(error).__name__}: {error}") from error
-        return _answer(route, response.status, response.headers, body)
 
     def _headers(self, now: int) -> dict[str, str]:
         date = str(now)
@@ -172,14 +184,6 @@ class PodcastIndexClient:
             "X-Auth-Date": date,
             "Authorization": token,
         }
-
-    async def _pace(self) -> None:
-        """Wait for this request's turn; turns are ``interval_s`` apart."""
-        if self._interval_s:
-            now = time.monotonic()
-            turn = max(now, self._next_at)
-            self._next_at = turn + self._interval_s
-            await asyncio.sleep(turn - now)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -207,6 +211,7 @@ class PodcastIndexSource:
                 settings.podcastindex_url,
                 settings.podcastindex_key.get_secret_value(),
                 settings.podcastindex_secret.get_secret_value(),
+                politeness=Politeness.of(settings),
             )
         )
 
@@ -274,11 +279,18 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _answer(route: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+def _worth_waiting(error: BaseException) -> bool:
+    """Whether another try belongs into this request, rather than to whoever asks next time."""
+    if not isinstance(error, RetryableError) or isinstance(error, BlockedError):
+        return False
+    return error.after_s is None or error.after_s <= MAX_WAIT_S
+
+
+def _answer(route: str, status: int, wait_s: float | None, body: bytes) -> dict[str, Any]:
     """The JSON object of an answer, or the error that its status and body mean."""
     start = body[:200].decode("utf-8", "replace").strip()
     if status == 429 or status >= 500:
-        raise RetryableError(f"{route}: HTTP {status}", _retry_after(headers))
+        raise RetryableError(f"{route}: HTTP {status}", wait_s)
     if status != 200:
         raise SourceError(f"{route}: HTTP {status}: {start}")
     try:
@@ -290,8 +302,3 @@ def _answer(route: str, status: int, headers: Mapping[str, str], body: bytes) ->
         said = parsed.get("description") if isinstance(parsed, dict) else None
         raise SourceError(f"{route}: {str(said or start)[:200]}")
     return parsed
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdecimal() else None

@@ -68,7 +68,14 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
     assert "is running already" in again.stderr
 
     status = _status(podstream)
-    assert status.keys() == {"processes", "stages", "stores", "dead_letters", "late_events"}
+    assert status.keys() == {
+        "processes",
+        "stages",
+        "stores",
+        "dead_letters",
+        "late_events",
+        "hosts",
+    }
     assert all(isinstance(stage["lag"], int) for stage in status["stages"])
     assert all(isinstance(store["rows"], int) for store in status["stores"])
     before = _processes(podstream)

@@ -9,14 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from streams.fetcher import (
-    FetchError,
-    GuardedFetcher,
-    GuardedResolver,
-    RefusedError,
-    UnavailableError,
-    is_public_address,
-)
+from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.guard import GuardedResolver, is_public_address
 
 LIMIT = 100_000
 

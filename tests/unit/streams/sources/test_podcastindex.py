@@ -11,6 +11,7 @@ from aiohttp import web
 from streams.core.episodes import PODCASTINDEX
 from streams.core.following import Cursor
 from streams.core.subscriptions import subscription
+from streams.politeness import Limit, Politeness
 from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
@@ -185,7 +186,8 @@ async def test_feeds_crowded_out_by_busy_ones_are_asked_for_again() -> None:
 async def test_requests_keep_their_distance() -> None:
     app, asked = scripted([good])
     async with serving(app) as url:
-        client = PodcastIndexClient(url, "k", "s", interval_s=0.1)
+        paced = Politeness(lambda url: Limit("index", 10.0, 4), {"index": 1})
+        client = PodcastIndexClient(url, "k", "s", politeness=paced)
         started = time.monotonic()
         for _ in range(3):
             await client.trending(5)

@@ -1,0 +1,68 @@
+"""When to try again what was not available: growing waits, and then never again.
+
+What waits is kept per episode as 8 bytes, the time it is due, so that finding what is due needs
+no decoding, and an Avro `transcript_retry`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import fastavro
+
+from schemas import files
+from streams.core.hosts import jitter
+
+_DUE = struct.Struct(">q")
+_SCHEMA = "transcript_retry"
+
+
+def due_after(
+    attempt: int, now: float, name: str, intervals_s: Sequence[float], until: float | None = None
+) -> float | None:
+    """When to make the attempt after the ``attempt``th (1 is the first), in Unix seconds.
+
+    None after the last one. Not before ``until``, and up to a fifth off, by the hash of ``name``,
+    so that what failed together does not come back together.
+    """
+    if attempt > len(intervals_s):
+        return None
+    due = now + intervals_s[attempt - 1] * jitter(name, attempt)
+    return max(due, until or 0.0)
+
+
+def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dict[str, Any]:
+    """The `transcript_retry` of an episode, or of an earlier retry of it."""
+    return {
+        "episode_id": episode["episode_id"],
+        "language": episode.get("language") or "",
+        "transcripts": episode["transcripts"],
+        "attempt": attempt,
+        "due_at": datetime.fromtimestamp(due_at, UTC),
+    }
+
+
+def encode_retry(record: Mapping[str, Any]) -> bytes:
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed(_SCHEMA), record)
+    return _DUE.pack(int(record["due_at"].timestamp() * 1000)) + buffer.getvalue()
+
+
+def decode_retry(value: bytes) -> dict[str, Any]:
+    payload = BytesIO(value[_DUE.size :])
+    schema = files.parsed(_SCHEMA)
+    record: Any = fastavro.schemaless_reader(payload, schema, schema)
+    return record
+
+
+def due_entries(
+    entries: Iterable[tuple[bytes, bytes]], now: float, limit: int
+) -> list[tuple[bytes, bytes]]:
+    """At most ``limit`` of the entries that are due, those that have waited longest first."""
+    now_ms = int(now * 1000)
+    due = [(_DUE.unpack_from(value)[0], key, value) for key, value in entries]
+    return [(key, value) for at, key, value in sorted(due)[:limit] if at <= now_ms]

@@ -1,0 +1,335 @@
+"""`fetch_transcripts` where hosts are not available: on the in-memory log, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from streams.core.retries import decode_retry
+from streams.memory import MemoryRuntime
+from topology.graph import build_graph
+from topology.settings import Settings
+
+Answer = Callable[[], web.Response]
+SPEECH = "WEBVTT\n\n00:00.000 --> 00:05.000\n" + (
+    "Heute sprechen wir über die Geschichte der Eisenbahn und warum sie so wichtig für die "
+    "Menschen in kleinen Dörfern war.\n"
+)
+
+
+def ok() -> web.Response:
+    return web.Response(text=SPEECH, content_type="text/vtt")
+
+
+def busy() -> web.Response:
+    return web.Response(status=503)
+
+
+class Host:
+    """A host on loopback whose answers a test sets: by path, one after another, the last one for
+    ever; and what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+        self.asked: Counter[str] = Counter()
+        self.address = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        answers = self.answers[request.path]
+        self.asked[request.path] += 1
+        return (answers.pop(0) if len(answers) > 1 else answers[0])()
+
+    def link(self, path: str, *answers: Answer) -> dict[str, str]:
+        self.answers[path] = list(answers)
+        return {"url": f"http://{self.address}{path}", "type": "text/vtt"}
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    made = Host()
+    loop = asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield made
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def started(host: Host, *intervals_s: float, **settings: object) -> MemoryRuntime:
+    values = {"fetch_allow_hosts": host.address, "transcript_retry_s": intervals_s, **settings}
+    flow = MemoryRuntime(build_graph(2), Settings(**values))
+    flow.start("fetch_transcripts")
+    return flow
+
+
+def publish(
+    flow: MemoryRuntime, *links: dict[str, str], key: str = "pi:1", **values: object
+) -> None:
+    record = {"episode_id": key, "title": "t", "show_id": "pi:2", "show_title": "s"} | {
+        "source": "podcastindex",
+        "transcripts": list(links),
+        **values,
+    }
+    flow.log.append("episode-metadata", record, key=key)
+
+
+def told(flow: MemoryRuntime) -> list[tuple[str, int, bool]]:
+    """Status, attempt and whether another follows, record by record."""
+    records = flow.log.decoded("episode-transcripts")
+    return [(r["status"], r["attempt"], r["retry_at"] is not None) for r in records]
+
+
+def waiting(flow: MemoryRuntime) -> dict[bytes, dict]:
+    table = flow.tables["fetch_transcripts"]["transcript_retries"]
+    return {key: decode_retry(value) for (_, key), value in table.items()}
+
+
+def test_what_is_not_available_is_told_and_tried_again_with_growing_waits(host: Host) -> None:
+    flow = started(host, 0.1, 0.3)
+    publish(flow, host.link("/a.vtt", busy))
+    before = time.time()
+    flow.run(timers=False)
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["reason"], record["attempt"]) == ("failed", "HTTP 503", 1)
+    assert record["tried"] == [{"url": record["url"], "status": "failed", "reason": "HTTP 503"}]
+    assert 0.07 < record["retry_at"].timestamp() - before < 3
+    assert waiting(flow)[b"pi:1"]["attempt"] == 1
+    for _ in range(4):
+        time.sleep(0.4)
+        flow.run()
+    assert told(flow) == [("failed", 1, True), ("failed", 2, True), ("failed", 3, False)]
+    assert waiting(flow) == {}
+    assert host.asked["/a.vtt"] <= 6  # one quick second try each time, none where it is blocked
+
+
+def test_a_transcript_that_comes_late_is_taken(host: Host) -> None:
+    flow = started(host, 0.05, 0.05, 0.05)
+    publish(flow, host.link("/a.vtt", busy, busy, busy, busy, ok))
+    flow.run(timers=False)
+    for _ in range(3):
+        time.sleep(0.1)
+        flow.run()
+    assert told(flow) == [("failed", 1, True), ("failed", 2, True), ("ok", 3, False)]
+    assert waiting(flow) == {}
+    assert flow.log.decoded("episode-transcripts")[-1]["language"] == "de"
+
+
+def test_a_host_that_asks_for_a_wait_gets_it_and_no_second_try(host: Host) -> None:
+    def later() -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "600"})
+
+    flow = started(host, 0.05)
+    publish(flow, host.link("/a.vtt", later))
+    publish(flow, host.link("/b.vtt", ok), key="pi:2")
+    flow.run(timers=False)
+    time.sleep(0.1)
+    flow.run()
+    assert host.asked["/a.vtt"] == 1
+    (one,) = (r for r in flow.log.decoded("episode-transcripts") if r["episode_id"] == "pi:1")
+    assert 590 < one["retry_at"].timestamp() - time.time() < 610
+
+
+def test_nothing_is_waited_for_within_the_handler(host: Host) -> None:
+    flow = started(host, 60.0, fetch_timeout_s=1.0)
+    for number in range(60):
+        publish(flow, host.link(f"/{number}.vtt", busy), key=f"pi:{number}")
+    began = time.monotonic()
+    flow.run(timers=False)
+    assert time.monotonic() - began < 10
+    assert len(waiting(flow)) == 60
+    reasons = [r["reason"] for r in flow.log.decoded("episode-transcripts")]
+    assert any(reason.startswith("circuit open until") for reason in reasons)
+    assert sum(host.asked.values()) < 80
+
+
+def test_new_links_supersede_those_that_wait(host: Host) -> None:
+    flow = started(host, 0.05, 0.05)
+    publish(flow, host.link("/old.vtt", busy))
+    flow.run(timers=False)
+    publish(flow, host.link("/new.vtt", ok))
+    flow.run(timers=False)
+    asked = host.asked["/old.vtt"]
+    time.sleep(0.1)
+    flow.run()
+    assert told(flow) == [("failed", 1, True), ("ok", 1, False)]
+    assert waiting(flow) == {}
+    assert host.asked["/old.vtt"] == asked
+
+
+def test_an_edit_while_a_retry_is_under_way_is_not_overtaken(host: Host) -> None:
+    flow = started(host, 0.05, 0.05)
+    publish(flow, host.link("/old.vtt", busy))
+    flow.run(timers=False)
+    context = flow.start("fetch_transcripts")
+    handler, _ = context.handlers["episode-metadata"]
+    retry = context.timers[-1]
+    time.sleep(0.1)
+
+    async def both() -> None:
+        host.answers["/old.vtt"] = [lambda: time.sleep(0.5) or ok()]  # type: ignore[func-returns-value]
+        retrying = asyncio.create_task(retry())
+        await asyncio.sleep(0.1)
+        publish(flow, host.link("/new.vtt", ok))
+        message = flow.log.records("episode-metadata")[-1]
+        await handler([message])
+        await retrying
+
+    asyncio.run(both())
+    urls = [r["url"] for r in flow.log.decoded("episode-transcripts") if r["status"] == "ok"]
+    assert [url.rpartition("/")[2] for url in urls] == ["new.vtt"]
+    assert waiting(flow) == {}
+
+
+def test_the_same_links_told_again_keep_their_place(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    before, asked = waiting(flow), host.asked["/a.vtt"]
+    publish(flow, {"url": f"http://{host.address}/a.vtt", "type": "text/vtt"}, title="edited")
+    flow.crash("fetch_transcripts", redeliver=1)
+    flow.run()
+    assert waiting(flow) == before
+    assert host.asked["/a.vtt"] == asked
+    assert len(told(flow)) == 1
+
+
+def test_an_edit_and_back_is_fetched_each_time(host: Host) -> None:
+    flow = started(host)
+    first, second = host.link("/a.vtt", ok), host.link("/b.vtt", ok)
+    for link in (first, second, first):
+        publish(flow, link)
+        flow.run()
+    assert [r["url"] for r in flow.log.decoded("episode-transcripts")] == [
+        first["url"],
+        second["url"],
+        first["url"],
+    ]
+
+
+def test_of_a_batch_the_newest_record_of_an_episode_counts(host: Host) -> None:
+    flow = started(host)
+    publish(flow, host.link("/a.vtt", ok))
+    publish(flow, host.link("/b.vtt", ok))
+    flow.log.append("episode-metadata", b"garbage", key="pi:1")
+    flow.run()
+    assert host.asked == Counter({"/b.vtt": 1})
+    assert len(flow.log.records("episode-metadata.dlq")) == 1
+
+
+def test_a_withdrawn_episode_has_no_transcript_and_waits_for_none(host: Host) -> None:
+    flow = started(host, 0.05)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    flow.log.append("episode-metadata", None, key="pi:1")
+    flow.run(timers=False)
+    asked = host.asked["/a.vtt"]
+    time.sleep(0.1)
+    flow.run()
+    values = [m.value for m in flow.log.records("episode-transcripts")]
+    assert [value is None for value in values] == [False, True]
+    assert waiting(flow) == {}
+    assert host.asked["/a.vtt"] == asked
+    # and if it comes back, it is fetched again
+    publish(flow, host.link("/a.vtt", ok))
+    flow.run()
+    last = flow.log.records("episode-transcripts")[-1]
+    assert flow.log.wire.decode(last.topic, last.value)["status"] == "ok"
+
+
+@pytest.mark.parametrize("redeliver", [0, 1, 2])
+def test_a_kill_at_any_moment_loses_no_retry(host: Host, redeliver: int) -> None:
+    flow = started(host, 0.05, 0.05, 0.05)
+    for number in range(2):
+        publish(flow, host.link(f"/{number}.vtt", busy, busy, ok), key=f"pi:{number}")
+    flow.run(timers=False)
+    assert len(waiting(flow)) == 2
+    for _ in range(3):
+        flow.crash("fetch_transcripts", redeliver=redeliver)
+        time.sleep(0.1)
+        flow.run()
+    newest = {r["episode_id"]: r["status"] for r in flow.log.decoded("episode-transcripts")}
+    assert newest == {"pi:0": "ok", "pi:1": "ok"}
+    assert waiting(flow) == {}
+
+
+def test_a_worse_link_that_delivers_is_taken_and_the_better_ones_fault_recorded(
+    host: Host,
+) -> None:
+    def page() -> web.Response:
+        return web.Response(text="<html><body>Sign in</body></html>", content_type="text/html")
+
+    flow = started(host, 60.0)
+    plain = host.link("/c.txt", lambda: web.Response(text="Some words."))
+    links = (host.link("/a.vtt", page), host.link("/b.srt", busy), plain | {"type": "text/plain"})
+    publish(flow, *(link | {"type": ""} for link in links[:2]), links[2])
+    flow.run()
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["format"], record["retry_at"]) == ("ok", "text", None)
+    assert [(t["url"].rpartition("/")[2], t["reason"]) for t in record["tried"]] == [
+        ("a.vtt", "a web page where vtt was announced"),
+        ("b.srt", "HTTP 503"),
+    ]
+    assert waiting(flow) == {}
+
+
+def test_what_lasts_is_not_tried_again(host: Host) -> None:
+    flow = started(host, 0.05)
+    sound = host.link("/a.mp3", lambda: web.Response(body=b"ID3", content_type="audio/mpeg"))
+    publish(flow, sound, key="pi:1")
+    publish(flow, host.link("/gone.vtt", lambda: web.Response(status=410)), key="pi:2")
+    publish(flow, host.link("/a.vtt", lambda: web.Response(status=404)), key="pi:3")
+    publish(flow, key="pi:4")
+    flow.run(timers=False)
+    records = {r["episode_id"]: r for r in flow.log.decoded("episode-transcripts")}
+    assert {key: (r["status"], r["attempt"]) for key, r in records.items()} == {
+        "pi:1": ("refused", 1),
+        "pi:2": ("failed", 1),
+        "pi:3": ("failed", 1),
+        "pi:4": ("none", 0),
+    }
+    assert {r["retry_at"] for r in records.values()} == {None}
+    assert waiting(flow) == {}
+
+
+def test_a_transcript_beyond_the_limit_is_refused_with_both_sizes(host: Host) -> None:
+    flow = started(host, 0.05, fetch_max_bytes=10_000)
+    huge = host.link("/huge.vtt", lambda: web.Response(body=b"x" * 30_000, content_type="text/vtt"))
+    publish(flow, huge)
+    flow.run()
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["reason"]) == (
+        "refused",
+        "too large: it is 30,000 bytes; 10,000 are allowed (FETCH_MAX_BYTES)",
+    )
+
+
+def test_the_language_is_the_episodes_or_else_what_is_heard(host: Host) -> None:
+    flow = started(host)
+    for key, language in (("pi:1", "de-at"), ("pi:2", ""), ("pi:3", "und")):
+        publish(flow, host.link(f"/{key[3]}.vtt", ok), key=key, language=language)
+    flow.run()
+    found = {r["episode_id"]: r["language"] for r in flow.log.decoded("episode-transcripts")}
+    assert found == {"pi:1": "de-at", "pi:2": "de", "pi:3": "de"}
+
+
+def test_a_retry_is_due_in_utc(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    due = waiting(flow)[b"pi:1"]["due_at"]
+    assert 40 < (due - datetime.now(UTC)).total_seconds() < 80
