@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from topology.embedded.broker import running_broker
 from topology.embedded.mongo import running_mongo
 from topology.graph import get_graph
 from topology.settings import get_settings
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("podstream", deadline=None)
+hypothesis.settings.load_profile("podstream")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from streams.core.episodes import RSS, episode_from_rss, identifier, rss_ref
 from streams.core.feeds import FeedError, parse_feed
 from streams.core.following import Cursor
 from streams.core.listings import item_of, new_and_edited, withdrawn
+from streams.core.media import FEED
 from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher
 from streams.sources.base import Episode, FeedGoneError, Found, Ref, SourceError
 
@@ -79,7 +80,7 @@ class RssSource:
 
     async def _get(self, url: str, etag: str = "", last_modified: str = "") -> Fetched:
         try:
-            return await self._fetcher.get(url, etag=etag, last_modified=last_modified)
+            return await self._fetcher.get(url, etag=etag, last_modified=last_modified, accept=FEED)
         except GoneError as error:
             raise FeedGoneError(str(error)) from error
         except FetchError as error:
