@@ -18,7 +18,7 @@ from streams.core.episodes import (
     utc_time,
 )
 from streams.core.following import Cursor
-from streams.core.listings import Item, item_of, new_and_edited, remembered
+from streams.core.listings import Item, Listing, item_of, new_and_edited, remembered
 from streams.sources.base import Found, Ref
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,11 @@ FIRST_EPISODES = 5
 """Newest episodes of each trending show that come before anything else."""
 EPISODES_A_FEED = 20
 RECENT_EPISODES = 60
-REMEMBERED = 10_000
-"""Episodes that were listed, the last ones."""
+REMEMBERED = 20_000
+"""Episodes that were listed, the last ones: more than are listed between two whole listings."""
+WHOLE_EVERY_S = 86_400
 OVERLAP_S = 86_400
+"""How late the index may come to an episode, or a publisher to an edit."""
 RECENT = "recent"
 """What a cursor calls its position in the listing of everything that is new."""
 
@@ -57,9 +59,9 @@ async def poll_index(
 ) -> AsyncIterator[Found]:
     """The newest episodes of each trending show, more of each, then what is new anywhere.
 
-    A show that was trending before is asked for what it has published since then only, and a
-    day more: the index may come late to an episode, and publishers edit new ones most.
-    Of what is new anywhere the newest 60 are taken: an index gets more than can be fetched.
+    A show is listed whole until that tells nothing new, for an index may answer badly, and again
+    after a day; in between only what it has published since the day before. Of what is new
+    anywhere the newest 60 are taken: an index gets more than can be fetched.
     """
     started = int(time.time())
     trending = await client.trending(
@@ -67,21 +69,33 @@ async def poll_index(
     )
     ids = (index_id(feed.get("id")) for feed in trending)
     feeds = list(dict.fromkeys(str(feed) for feed in ids if feed))
-    fresh = [feed for feed in feeds if feed not in cursor.positions]
-    by_feed = await _newest_of(client, fresh)
-    if seen := [feed for feed in feeds if feed in cursor.positions]:
-        since = min(cursor.positions[feed] for feed in seen) - OVERLAP_S
-        by_feed |= await _newest_of(client, seen, since)
+    settled = {
+        feed: at
+        for feed, at in cursor.positions.items()
+        if feed in feeds and started - at < WHOLE_EVERY_S
+    }
+    whole = [feed for feed in feeds if feed not in settled]
+    by_feed = await _newest_of(client, whole)
+    if settled:
+        since = min(settled.values()) - OVERLAP_S
+        by_feed |= await _newest_of(client, list(settled), since)
+    told = {feed for feed in whole if _all_known(by_feed.get(feed, [{}]), cursor.listed)}
+    settled |= dict.fromkeys(told, started)
     ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
     first = [item for items in ranked for item in items[:FIRST_EPISODES]]
-    more = [item for items in ranked for item in items[FIRST_EPISODES:EPISODES_A_FEED]]
+    more = [item for items in ranked for item in items[FIRST_EPISODES:]]
     yield (found := _found(first, "trending", cursor))
-    positions = {name: at for name, at in cursor.positions.items() if name == RECENT}
-    cursor = replace(found.cursor, positions=positions | dict.fromkeys(feeds, started))
-    yield (found := _found(more, "trending", cursor))
+    positions = {name: at for name, at in cursor.positions.items() if name == RECENT} | settled
+    yield (found := _found(more, "trending", replace(found.cursor, positions=positions)))
     recent, next_since = await client.recent(positions.get(RECENT))
-    positions = {**cursor.positions, RECENT: next_since or started}
+    if len(recent) > RECENT_EPISODES or _all_known(recent, found.cursor.listed):
+        positions = {**positions, RECENT: next_since or started}
     yield _found(recent[:RECENT_EPISODES], "recent", replace(found.cursor, positions=positions))
+
+
+def _all_known(items: Sequence[Mapping[str, Any]], known: Listing) -> bool:
+    """Whether a listing told of no episode that was not known, nor of one without an id."""
+    return all(f"pi:{index_id(item.get('id'))}" in known for item in items)
 
 
 async def _newest_of(
@@ -107,6 +121,7 @@ async def _newest_of(
             missing += starved
     for items in by_feed.values():
         items.sort(key=lambda item: utc_time(item.get("datePublished")) or EPOCH, reverse=True)
+        del items[EPISODES_A_FEED:]
     return by_feed
 
 

@@ -357,6 +357,8 @@ def test_a_restart_asks_an_index_for_less(clock: Clock) -> None:
             flow.start(stage)
         flow.run()
         found, first = len(refs(flow)), list(asked)
+        clock.forward(INTERVAL_S)
+        flow.run()
         for stage in stages:
             flow.crash(stage)
         asked.clear()

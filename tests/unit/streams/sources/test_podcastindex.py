@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -16,7 +17,7 @@ from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
 from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
-from streams.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S
+from streams.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S, WHOLE_EVERY_S
 
 EVERYTHING = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
 
@@ -224,12 +225,13 @@ class Index:
         return app
 
 
-async def test_a_second_poll_asks_for_what_is_new_and_announces_what_has_changed() -> None:
+async def test_a_later_poll_asks_for_what_is_new_and_announces_what_has_changed() -> None:
     index = Index()
     async with serving(index.app()) as url:
         source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
         before = int(time.time())
         *_, last = await found_by(source)
+        *_, last = await found_by(source, last.cursor)
         assert last.cursor.positions["recent"] == 5_000_000
         index.asked.clear()
         index.items[0]["title"] = "Episode 1, mended"
@@ -263,7 +265,51 @@ async def test_what_was_found_before_the_index_failed_stands() -> None:
         "pi:2",
         "pi:1",
     ]
-    assert batches[-1].cursor.positions.keys() == {"7"}
+    assert batches[-1].cursor.listed.keys() == {"pi:1", "pi:2", "pi:3"}
+
+
+@pytest.mark.parametrize("fault", [{}, {"id": 10**12}])
+async def test_a_show_is_listed_whole_until_that_tells_nothing_new(fault: dict) -> None:
+    """An index that once leaves out an id, or gives another one, hides no episode."""
+    index = Index()
+    item = index.items[0]
+    index.items[0] = {**{k: v for k, v in item.items() if k != "id"}, **fault}
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        *_, last = await found_by(source)
+        index.items[0] = item
+        second, *_, last = await found_by(source, last.cursor)
+        *_, settled = await found_by(source, last.cursor)
+        since = {**settled.cursor.positions, "7": settled.cursor.positions["7"] - WHOLE_EVERY_S}
+        await found_by(source, settled.cursor)
+        await found_by(source, replace(settled.cursor, positions=since))
+        await source.close()
+    assert "7" not in last.cursor.positions
+    assert [ref["episode_id"] for ref in second.refs] == ["pi:1"]
+    listings = [asked for asked in index.asked if asked["route"] == "episodes/byfeedid"]
+    assert ["since" in asked for asked in listings] == [False, False, False, True, False]
+
+
+async def test_what_is_new_anywhere_is_listed_until_it_is_known_or_too_much() -> None:
+    index = Index()
+
+    def recent(*ids: int) -> None:
+        index.recent = [{"episodeId": n, "feedId": 8, "episodeAdded": n} for n in ids]
+
+    async with serving(index.app()) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        recent(100)
+        *_, last = await found_by(source)
+        assert "recent" not in last.cursor.positions
+        recent(100, 101)
+        *_, last = await found_by(source, last.cursor)
+        assert [ref["episode_id"] for ref in last.refs] == ["pi:101"]
+        assert "recent" not in last.cursor.positions
+        *_, settled = await found_by(source, last.cursor)
+        recent(*range(200, 300))
+        *_, busy = await found_by(source, last.cursor)
+        await source.close()
+    assert settled.cursor.positions["recent"] == busy.cursor.positions["recent"] == 5_000_000
 
 
 async def test_an_episode_found_without_its_record_is_not_edited_by_having_one() -> None:
