@@ -14,12 +14,11 @@ from streams.core.episodes import (
     episode_from_podcastindex,
     episode_from_rss,
     language_tag,
-    nests_deeply,
-    plain_text,
     podcastindex_ref,
     seconds,
     utc_time,
 )
+from streams.core.plain_text import nests_deeply, plain_text
 
 ITEM = {
     "id": 16795090,
@@ -32,6 +31,16 @@ ITEM = {
     "duration": 3600,
     "explicit": 1,
     "season": 0,
+    "episode": 3,
+    "episodeType": "Bonus",
+    "persons": [
+        {"name": "Bruce &amp; Dick", "role": "Host", "href": "https://example.com/b", "img": ""},
+        {"name": "Alfred", "role": "guest", "href": "javascript:x", "img": None},
+        {"name": "Bruce &amp; Dick", "role": "host"},
+        {"name": " ", "role": "guest"},
+    ],
+    "chaptersUrl": "https://example.com/1/chapters.json",
+    "podcastGuid": "917393E3-1B1E-5CEF-ACE4-EDAA54E1F810",
     "image": "",
     "feedImage": "https://example.com/show.jpg",
     "feedId": 75075,
@@ -80,6 +89,16 @@ def test_a_full_item_becomes_an_episode() -> None:
             {"url": "https://example.com/1.srt", "type": ""},
         ],
         "source": "podcastindex",
+        "season": None,
+        "number": 3,
+        "episode_type": "bonus",
+        "persons": [
+            {"name": "Bruce & Dick", "role": "host", "href": "https://example.com/b", "image": ""},
+            {"name": "Alfred", "role": "guest", "href": "", "image": ""},
+        ],
+        "chapters_url": "https://example.com/1/chapters.json",
+        "chapters_type": "",
+        "feed_guid": "917393e3-1b1e-5cef-ace4-edaa54e1f810",
     }
 
 
