@@ -60,7 +60,7 @@ def episode_from_podcastindex(
         "image_url": _first_address(item.get("image"), item.get("feedImage"), feed.get("image")),
         "link": web_address(item.get("link")),
         "guid": identifier(item.get("guid")),
-        "transcripts": _transcript_links(item.get("transcripts"), item.get("transcriptUrl")),
+        "transcripts": _links(item.get("transcripts"), item.get("transcriptUrl")),
         "source": PODCASTINDEX,
         "season": ordinal(item.get("season")),
         "number": ordinal(item.get("episode")),
@@ -84,8 +84,7 @@ def episode_from_rss(
         raise EpisodeError("the entry has no guid")
     show_title = one_line(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
-    chapters = entry.get("chapters_link") or {}
-    chapters_url = web_address(chapters.get("url"))
+    chapters = next(iter(_links(entry.get("chapters_link"))), {"url": "", "type": ""})
     return {
         "episode_id": rss_episode_id(feed_url, guid),
         "title": one_line(entry.get("title")) or show_title or guid,
@@ -101,14 +100,14 @@ def episode_from_rss(
         "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
         "guid": guid,
-        "transcripts": _transcript_links(entry.get("transcripts"), None),
+        "transcripts": _links(entry.get("transcripts")),
         "source": RSS,
         "season": ordinal(entry.get("season")),
         "number": ordinal(entry.get("number")),
         "episode_type": episode_type(entry.get("type")),
         "persons": persons(entry.get("persons")) or persons(feed.get("persons")),
-        "chapters_url": chapters_url,
-        "chapters_type": media_type(chapters.get("type")) if chapters_url else "",
+        "chapters_url": chapters["url"],
+        "chapters_type": chapters["type"],
         "feed_guid": feed_guid(feed.get("feed_guid")),
     }
 
@@ -286,8 +285,8 @@ def _whole(value: object) -> int | None:
     return None
 
 
-def _transcript_links(listed: object, single: object) -> list[dict[str, str]]:
-    """The transcripts on offer; the single URL counts where the list does not hold it."""
+def _links(listed: object, single: object = None) -> list[dict[str, str]]:
+    """Addresses with their MIME types, at most 20; the single one where the list lacks it."""
     links: dict[str, dict[str, str]] = {}
     if isinstance(listed, Mapping):
         listed = [listed]

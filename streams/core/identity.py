@@ -24,8 +24,8 @@ from streams.core.episodes import PODCASTINDEX, RSS
 Record = dict[str, Any]
 """An `episode` record."""
 
-MOST_COPIES = 20
-"""Anybody may list anybody's episode: further copies are left out, or a state grows for ever."""
+MOST_COPIES = 15
+"""Anybody may list anybody's episode: further copies are left out, or a state outgrows its log."""
 
 RANKS = {RSS: 0, PODCASTINDEX: 1}
 """The publisher's own feed knows best."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from io import BytesIO
 
 import fastavro
 import pytest
@@ -54,6 +55,11 @@ ITEM = {
     ],
 }
 FEED = {"id": 75075, "categories": {"104": "Tv", "105": "Film"}}
+
+ENTRY = (
+    *("title", "description", "published", "total_time", "explicit", "link", "enclosures"),
+    *("language", "season", "number", "type", "persons", "transcripts", "chapters_link"),
+)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -125,14 +131,7 @@ def test_whatever_an_index_sends_fits_the_schema(values: dict, named: object) ->
         text.encode()
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["title", "description", "published", "total_time", "explicit", "link", "enclosures"]
-        ),
-        anything,
-    )
-)
+@given(st.dictionaries(st.sampled_from(ENTRY), anything))
 def test_whatever_a_feed_holds_fits_the_schema(entry: dict) -> None:
     feed = {"title": "Show", "language": "de", "itunes_categories": [["Arts", "Books"]]}
     record = episode_from_rss("https://example.com/feed", feed, {**entry, "guid": "g"})
@@ -156,6 +155,23 @@ def test_rss_ids_depend_on_feed_and_guid() -> None:
 )
 def test_language_tags(value: object, tag: str) -> None:
     assert language_tag(value) == tag
+
+
+def test_the_largest_record_fits_into_a_message() -> None:
+    wide = "\N{FISH}" * 30_000
+    address = f"https://pods.example/{wide}"
+    links = [{"url": f"{address[:3_900]}{n}", "type": wide} for n in range(100)]
+    people = [{"name": f"{n}{wide}", "role": wide, "href": address[:999]} for n in range(100)]
+    names = dict.fromkeys(("title", "feedTitle", "description", "guid", "feedLanguage"), wide)
+    addresses = ("enclosureUrl", "image", "link", "chaptersUrl")
+    item = {**names, **dict.fromkeys(addresses, address[:3_999]), "id": 1, "feedId": 2}
+    item |= {"transcripts": links, "persons": [{**one, "img": one["href"]} for one in people]}
+    record = episode_from_podcastindex(item, {"categories": [f"{n}{wide}" for n in range(300)]})
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed("episode"), record)
+    assert [len(record[name]) for name in ("transcripts", "persons", "categories")] == [20, 20, 50]
+    # Twice framed, with some more around it, it must still be shorter than what a broker takes.
+    assert 700_000 < buffer.tell() < 950_000
 
 
 def test_numbers_that_mean_nothing_are_none() -> None:
