@@ -47,7 +47,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                     "copies",
                     "What each source says of an episode.",
                     key="identity (UTF-8)",
-                    value="Avro `episode_copies`, with the last offset applied",
+                    value="Avro `episode_copies`, packed by zlib, with the last offset applied",
                     partitions=2,
                 ),
             ),

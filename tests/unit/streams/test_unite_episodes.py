@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.core.episodes import episode_from_podcastindex, episode_from_rss
 from streams.memory import MemoryContext, MemoryRuntime
@@ -24,13 +27,16 @@ def of_feed(title: str = "One", sound: str = SOUND, guid: str = "g-1") -> dict[s
     return episode_from_rss(FEED_URL, {"title": "Show"}, entry)
 
 
-def of_index(title: str = "One", sound: str = SOUND, guid: str = "g-1") -> dict[str, Any]:
-    item = {"id": 7, "feedId": 2, "title": title, "guid": guid, "duration": 60}
-    return episode_from_podcastindex({**item, "enclosureUrl": f"{sound}?from=index"})
+def of_index(title: str = "One", number: int = 7, guid: str = "g-1") -> dict[str, Any]:
+    item = {"id": number, "feedId": 2, "title": title, "guid": guid, "duration": 60}
+    return episode_from_podcastindex({**item, "enclosureUrl": f"{SOUND}?from=index"})
+
+
+OTHERS = [of_index(f"Other {number}", number, f"g-{number}") for number in range(20, 24)]
 
 
 class StandIn:
-    """A source of one episode, which changes as told, and counts what is asked of it."""
+    """A source of an episode that changes as told, and of others; counts what is asked of it."""
 
     name = "podcastindex"
 
@@ -40,10 +46,11 @@ class StandIn:
 
     async def fetch(self, refs: list[dict[str, Any]]) -> dict[str, Any]:
         self.asked += 1
-        return {
-            ref["episode_id"]: self.record or SourceError("the index does not know the episode")
-            for ref in refs
-        }
+        known = {other["episode_id"]: other for other in OTHERS}
+        if self.record:
+            known[self.record["episode_id"]] = self.record
+        unknown = SourceError("the index does not know the episode")
+        return {ref["episode_id"]: known.get(ref["episode_id"], unknown) for ref in refs}
 
     async def close(self) -> None:
         pass
@@ -199,7 +206,7 @@ def test_what_cannot_be_used_is_put_aside(flow: Flow) -> None:
 
 
 def story(flow: Flow) -> None:
-    """Every kind of reference, for three episodes of two sources."""
+    """Every kind of reference, for some episodes of two sources."""
     other = of_feed(guid="g-2", sound="https://cdn.example/2.mp3")
     flow.found(of_index(), whole=False)
     flow.found(of_feed())
@@ -209,42 +216,73 @@ def story(flow: Flow) -> None:
     flow.withdrawn(of_index())
     flow.found(of_feed(guid="g-3", sound="https://cdn.example/3.mp3"))
     flow.found(of_index(), whole=False)
+    for known in OTHERS:
+        flow.found(known, whole=False)
 
 
 def test_crashes_in_the_middle_change_nothing(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
     story(flow)
     expected = flow.current()
-    assert len(expected) == 2
+    assert len(expected) == 6
     for stage in STAGES:
         for redeliver in range(1, 8):
             flow.runtime.crash(stage, redeliver=redeliver)
             assert flow.current() == expected
-    for stage in STAGES:
+    for stage, lost in product(STAGES, (True, False)):
         crashing = Flow(monkeypatch)
         story(crashing)
-        assert fail_at_every_record(crashing, stage) >= 3
+        assert fail_at_every_record(crashing, stage, lost) >= 3
         crashing.runtime.crash(stage)
         assert crashing.current() == expected
 
 
-class Failing:
-    """Sends only so many records, and fails after the last of them."""
+titles = st.sampled_from(["one", "two", None])
+references = st.lists(st.tuples(st.sampled_from([of_feed, of_index]), titles), max_size=10)
+crashes = st.lists(st.tuples(st.sampled_from(STAGES), st.integers(1, 6)), max_size=3)
 
-    def __init__(self, context: MemoryContext, limit: int):
-        self._send, self._left = context.send, limit
+
+@settings(max_examples=40, deadline=None)
+@given(references, crashes, st.integers(1, 4))
+def test_whatever_comes_and_crashes_the_last_word_of_each_source_counts(
+    said: list, restarts: list, batch: int
+) -> None:
+    last = dict(said)
+    with pytest.MonkeyPatch.context() as patch:
+        flow = Flow(patch)
+        for of, title in said:
+            if title is None:
+                flow.withdrawn(of())
+            else:
+                flow.found(of(title))
+        for stage, redeliver in restarts:
+            flow.runtime.run(max_batch=batch)
+            flow.runtime.crash(stage, redeliver=redeliver)
+        current = list(flow.current().values())
+    best = last.get(of_feed) or last.get(of_index)
+    assert [record["title"] for record in current] == ([best] if best else [])
+    ids = {of().get("episode_id") for of, title in said if title is not None}
+    assert {record["episode_id"] for record in current} <= ids
+
+
+class Failing:
+    """Sends only so many records, and fails at the next one, which is ``lost`` or not."""
+
+    def __init__(self, context: MemoryContext, limit: int, lost: bool):
+        self._send, self._left, self._lost = context.send, limit, lost
         context.send = self.send  # type: ignore[method-assign]
 
     async def send(self, *args: Any, **named: Any) -> None:
-        await self._send(*args, **named)
         self._left -= 1
+        if self._left >= 0 or not self._lost:
+            await self._send(*args, **named)
         if self._left < 0:
             raise ConnectionError
 
 
-def fail_at_every_record(flow: Flow, stage: str) -> int:
+def fail_at_every_record(flow: Flow, stage: str, lost: bool) -> int:
     """Crash a stage after each record it sends, before what follows is kept; how often."""
     for crashes in range(100):
-        Failing(flow.runtime.start(stage), crashes)
+        Failing(flow.runtime.start(stage), crashes, lost)
         try:
             flow.runtime.run(max_batch=3)
         except ConnectionError:
