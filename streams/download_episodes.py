@@ -68,12 +68,11 @@ class Downloads:
             _, identity = known.get(place) or self._known(*place)
             if episode is not None:
                 identity = identity or identity_of(episode)
-                known[place] = (True, identity)
-            elif identity:
-                known[place] = (False, identity)
-            # What was never seen here and is withdrawn may have been published all the same.
+            elif not identity:
+                continue  # withdrawn before it was ever there
+            known[place] = (episode is not None, identity)
             candidate = {
-                "identity": identity or ref["episode_id"],
+                "identity": identity,
                 "episode_id": ref["episode_id"],
                 "source": ref["source"],
                 "record": framed,

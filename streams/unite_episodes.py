@@ -37,11 +37,10 @@ def register(context: Context) -> None:
                 after = identity.fold(after, offset, *copy)
             if after is None:
                 continue
-            if after is not before and (before or after.copies):
+            if after is not before:
                 table.put(partition, key.encode(), identity.encode(after, codec.encode))
             record = identity.published(after)
-            # Nothing known and withdrawn all the same: whoever published it, it is gone.
-            if again or before is None or record != identity.published(before):
+            if again or record != identity.published(before):
                 await context.send("episode-metadata", record, key=after.episode_id)
 
 
