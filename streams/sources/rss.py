@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.core.episodes import RSS, EpisodeError, episode_from_rss, rss_ref
+from streams.core.episodes import RSS, EpisodeError, episode_from_rss, identifier, rss_ref
 from streams.core.feeds import FeedError, parse_feed
-from streams.core.plain_text import identifier
 from streams.fetcher import FetchError, GuardedFetcher
 from streams.sources.base import Episode, Ref, SourceError
 
