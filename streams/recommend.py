@@ -234,11 +234,12 @@ class Recommender:
             items, profiles, self._references.weights, self._context.settings.recommendation_count
         )
         basis = self._references.basis
+        lists = []
         for one, listener_profile, ranking in zip(due, profiles, rankings, strict=True):
             state = replace(one.listener, generation=basis)
             self._table.put(one.partition, one.user_id.encode(), listeners.encode(state))
             reasons = explain(items, state, listener_profile, ranking)
-            record = {
+            made = {
                 "user_id": one.user_id,
                 "generation": items.factors.generation if items.factors else "",
                 "updated_at": one.updated_at,
@@ -257,8 +258,11 @@ class Recommender:
                     for place, reason in zip(ranking, reasons, strict=True)
                 ],
             }
+            lists.append((one, made))
+        # Only now, as an episode may be withdrawn while a list is being sent.
+        for one, made in lists:
             await self._context.send(
-                "recommendations", record, key=one.user_id, partition=one.partition
+                "recommendations", made, key=one.user_id, partition=one.partition
             )
 
 

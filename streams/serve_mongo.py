@@ -91,7 +91,7 @@ def register(context: Context) -> None:
     @serve("episode-metadata", max_batch=512)
     async def serve_episodes(messages: list[Message]) -> None:
         changed = await upsert(messages, "episodes", documents.episode_document)
-        titles.forget(document["_id"] for document in changed)
+        titles.forget({document["_id"] for document in changed} | set(map(_key, messages)))
         rolled.forget_shows(document["show_id"] for document in changed)
 
     @serve("model-metrics", max_batch=512)

@@ -90,6 +90,9 @@ class Listeners:
                 if user_id in self._heard and message.value is not None:
                     self._lists[user_id] = message.value
                 continue
+            if message.topic == "episode-metadata" and message.value is None:
+                self._catalogue.withdraw((message.key or b"").decode(errors="replace"))
+                continue
             try:
                 record = self._decode(message.topic, message.value)
             except BadRecordError:

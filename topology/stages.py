@@ -44,8 +44,35 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             entry_point="streams.download_episodes",
             worker="ingest",
             consumes=("episode-ids",),
-            produces=("episode-metadata", "source-hosts"),
+            produces=("episode-candidates", "source-hosts"),
             reaches=("index", "web"),
+            tables=(
+                Table(
+                    "downloads",
+                    "Which episodes of each source are there, and their identities.",
+                    key="episode_id (UTF-8)",
+                    value="`+` (there) or `-` (withdrawn), then the identity (UTF-8)",
+                    partitions=2,
+                ),
+            ),
+        ),
+        Stage(
+            "unite_episodes",
+            "Makes one episode of what several sources say of it; withdraws it when all have.",
+            runner="faust",
+            entry_point="streams.unite_episodes",
+            worker="ingest",
+            consumes=("episode-candidates",),
+            produces=("episode-metadata",),
+            tables=(
+                Table(
+                    "copies",
+                    "What each source says of an episode.",
+                    key="identity (UTF-8)",
+                    value="Avro `episode_copies`, packed by zlib, with the last offset applied",
+                    partitions=2,
+                ),
+            ),
         ),
         Stage(
             "fetch_transcripts",

@@ -26,8 +26,15 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             partitions=2,
         ),
         Topic(
+            "episode-candidates",
+            "What each source says of an episode, or that it has withdrawn it.",
+            key="identity",
+            schema="episode_candidate",
+            partitions=2,
+        ),
+        Topic(
             "episode-metadata",
-            "The full record of each episode; the newest one counts.",
+            "The full record of each episode; the newest one counts, and none is a withdrawal.",
             key="episode_id",
             schema="episode",
             partitions=2,

@@ -1,40 +1,31 @@
-"""Turns what a source says about an episode into the record of `schemas/episode.v1.avsc`."""
+"""Turns what a source says about an episode into the record of `schemas/episode.v2.avsc`."""
 
 from __future__ import annotations
 
 import hashlib
-import html
 import re
-from collections import Counter
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from selectolax.lexbor import LexborHTMLParser
+from streams.core.plain_text import clean, identifier, one_line, plain_text, short_name
 
 PODCASTINDEX = "podcastindex"
 RSS = "rss"
 IMPORT = "import"
 
-MAX_DESCRIPTION = 20_000
-MAX_SHORT = 2_000
-MAX_NESTING = 256
+MAX_NAMES = 50
+MAX_PERSONS = 20
+"""Lists are bounded so that the whole record fits into a message, whatever a stranger wrote."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
+EPISODE_TYPES = ("full", "trailer", "bonus")
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
-_BLOCK_END = re.compile(
-    r"</?(?:p|div|li|ul|ol|h[1-6]|tr|blockquote)\b[^>]{0,1000}>|<br\s{0,9}/?>", re.I
-)
-_MARKUP = re.compile(r"<[a-zA-Z/!]|&[a-zA-Z#]")
-_BLANKS = re.compile(r"[^\S\n]+")
-_OPEN_OR_CLOSE = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
-_NEVER_NEST = frozenset(
-    ("br", "col", "embed", "hr", "img", "input", "li", "link", "meta", "p", "wbr")
-)
-_ANY_TAG = re.compile(r"<[^<>]{0,2000}>")
-_EMPTY_LINES = re.compile(r"\s*\n\s*")
 
 
 class EpisodeError(ValueError):
@@ -69,8 +60,15 @@ def episode_from_podcastindex(
         "image_url": _first_address(item.get("image"), item.get("feedImage"), feed.get("image")),
         "link": web_address(item.get("link")),
         "guid": identifier(item.get("guid")),
-        "transcripts": _transcript_links(item.get("transcripts"), item.get("transcriptUrl")),
+        "transcripts": _links(item.get("transcripts"), item.get("transcriptUrl")),
         "source": PODCASTINDEX,
+        "season": ordinal(item.get("season")),
+        "number": ordinal(item.get("episode")),
+        "episode_type": episode_type(item.get("episodeType")),
+        "persons": persons(item.get("persons")),
+        "chapters_url": web_address(item.get("chaptersUrl")),
+        "chapters_type": "",
+        "feed_guid": feed_guid(item.get("podcastGuid") or feed.get("podcastGuid")),
     }
 
 
@@ -86,6 +84,7 @@ def episode_from_rss(
         raise EpisodeError("the entry has no guid")
     show_title = one_line(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
+    chapters = next(iter(_links(entry.get("chapters_link"))), {"url": "", "type": ""})
     return {
         "episode_id": rss_episode_id(feed_url, guid),
         "title": one_line(entry.get("title")) or show_title or guid,
@@ -93,7 +92,7 @@ def episode_from_rss(
         "show_title": show_title,
         "description": plain_text(entry.get("description_html") or entry.get("description")),
         "categories": categories(named),
-        "language": language_tag(feed.get("language")),
+        "language": language_tag(entry.get("language")) or language_tag(feed.get("language")),
         "published_at": utc_time(entry.get("published")),
         "duration_s": seconds(entry.get("total_time")),
         "explicit": truth(entry.get("explicit", feed.get("explicit"))),
@@ -101,8 +100,15 @@ def episode_from_rss(
         "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
         "guid": guid,
-        "transcripts": _transcript_links(entry.get("transcripts"), None),
+        "transcripts": _links(entry.get("transcripts")),
         "source": RSS,
+        "season": ordinal(entry.get("season")),
+        "number": ordinal(entry.get("number")),
+        "episode_type": episode_type(entry.get("type")),
+        "persons": persons(entry.get("persons")) or persons(feed.get("persons")),
+        "chapters_url": chapters["url"],
+        "chapters_type": chapters["type"],
+        "feed_guid": feed_guid(feed.get("feed_guid")),
     }
 
 
@@ -147,67 +153,55 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256(joined).hexdigest()[:20]
 
 
-def clean(value: object) -> str:
-    """Text or a number as text that UTF-8 can carry, without control characters but line ends."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**64:
-        value = str(value)
-    text = value if isinstance(value, str) else ""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in text if c >= " " or c in "\n\t") if not text.isprintable() else text
-
-
-def one_line(value: object) -> str:
-    """Text on one line: markup and entities gone, blanks collapsed, at most 2,000 characters."""
-    return " ".join(plain_text(value).split())[:MAX_SHORT]
-
-
-def identifier(value: object) -> str:
-    """An id on one line, at most 2,000 characters; an ampersand in it begins no entity."""
-    return " ".join(clean(value).split())[:MAX_SHORT]
-
-
-def plain_text(value: object) -> str:
-    """HTML as the text a reader sees, one line a block; text without markup stays as it is."""
-    text = clean(value)
-    if _MARKUP.search(text):
-        # Cut first: what is thrown away afterwards need not be parsed.
-        marked = _BLOCK_END.sub(r"\n\g<0>", text[: 10 * MAX_DESCRIPTION])
-        if nests_deeply(marked):
-            text = clean(html.unescape(_ANY_TAG.sub("", marked)))
-        else:
-            tree = LexborHTMLParser(marked)
-            tree.strip_tags(["script", "style", "template", "noscript", "iframe"])
-            text = clean(tree.body.text() if tree.body else "")
-    text = _EMPTY_LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
-    return text[:MAX_DESCRIPTION]
-
-
-def nests_deeply(markup: str) -> bool:
-    """Whether tags nest further than any page written in good faith.
-
-    Parsing takes time with the square of the depth, which a stranger must not choose.
-    """
-    depth = 0
-    opened: Counter[str] = Counter()
-    for close, tag in _OPEN_OR_CLOSE.findall(markup.lower()):
-        if tag in _NEVER_NEST or (close and not opened[tag]):
-            continue  # a closing tag without its opening one takes nothing back
-        opened[tag] += -1 if close else 1
-        depth += -1 if close else 1
-        if depth > MAX_NESTING:
-            return True
-    return False
-
-
 def categories(value: object) -> list[str]:
-    """Names of categories, each once, in the order given.
+    """Names of categories, each once, in the order given, at most 50.
 
     PodcastIndex sends ``{"104": "Tv"}`` or null, RSS a list.
     """
     if isinstance(value, Mapping):
         value = list(value.values())
-    names: Iterable[object] = value if isinstance(value, list | tuple) else ()
-    return list(dict.fromkeys(name for name in map(one_line, names) if name))
+    names: Iterable[object] = value[: 2 * MAX_NAMES] if isinstance(value, list | tuple) else ()
+    return list(dict.fromkeys(filter(None, map(short_name, names))))[:MAX_NAMES]
+
+
+def persons(value: object) -> list[dict[str, str]]:
+    """Who is in the episode, at most 20, each once in a role; who has no name is left out."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for entry in value[: 2 * MAX_PERSONS] if isinstance(value, list) else ():
+        if isinstance(entry, Mapping) and (name := short_name(entry.get("name"))):
+            role = short_name(entry.get("role")).lower() or "host"
+            addresses = {
+                "href": _short_address(entry.get("href")),
+                "image": _short_address(entry.get("img")),
+            }
+            found.setdefault((name, role), {"name": name, "role": role, **addresses})
+    return list(found.values())[:MAX_PERSONS]
+
+
+def ordinal(value: object) -> int | None:
+    """The number of a season or an episode; None for zero, which stands for none, and for less."""
+    number = _whole(value)
+    return number if number is not None and 0 < number < 2**31 else None
+
+
+def episode_type(value: object) -> str:
+    """`full`, `trailer` or `bonus`; empty if it is none of them."""
+    text = clean(value).strip().lower()
+    return text if text in EPISODE_TYPES else ""
+
+
+def feed_guid(value: object) -> str:
+    """A `podcast:guid`, which is a UUID, as it is usually written; empty if it is none."""
+    text = clean(value).strip()
+    try:
+        return str(uuid.UUID(text)) if len(text) <= 50 else ""
+    except ValueError:
+        return ""
+
+
+def media_type(value: object) -> str:
+    """A MIME type in lower case, as it was written otherwise."""
+    return short_name(value).lower()
 
 
 def language_tag(value: object) -> str:
@@ -261,6 +255,12 @@ def _first_address(*values: object) -> str:
     return next(filter(None, map(web_address, values)), "")
 
 
+def _short_address(value: object) -> str:
+    """An address that is not worth a thousand characters of a record."""
+    address = web_address(value)
+    return address if len(address) <= 1_000 else ""
+
+
 def _sound_address(enclosures: object) -> str:
     """The first enclosure that says it is audio, or else video, or else does not say."""
     ranked: list[tuple[int, str]] = []
@@ -285,14 +285,14 @@ def _whole(value: object) -> int | None:
     return None
 
 
-def _transcript_links(listed: object, single: object) -> list[dict[str, str]]:
-    """The transcripts on offer; the single URL counts where the list does not hold it."""
+def _links(listed: object, single: object = None) -> list[dict[str, str]]:
+    """Addresses with their MIME types, at most 20; the single one where the list lacks it."""
     links: dict[str, dict[str, str]] = {}
     if isinstance(listed, Mapping):
         listed = [listed]
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
-            links.setdefault(url, {"url": url, "type": one_line(entry.get("type")).lower()})
+            links.setdefault(url, {"url": url, "type": media_type(entry.get("type"))})
     if url := web_address(single):
         links.setdefault(url, {"url": url, "type": ""})
     return list(links.values())[:20]

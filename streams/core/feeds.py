@@ -7,22 +7,26 @@ between feeds that are parsed at the same time, or take time with the square of 
 
 from __future__ import annotations
 
-import codecs
-import html
 import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from html.entities import html5
 from typing import Any
 from urllib.parse import urljoin
 from xml.parsers import expat
 
 import podcastparser
 
-from streams.core.episodes import MAX_DESCRIPTION, utc_time
+from streams.core.episodes import (
+    MAX_PERSONS,
+    episode_type,
+    ordinal,
+    utc_time,
+)
+from streams.core.plain_text import MAX_DESCRIPTION
+from streams.core.xml_mending import OF_XML, mended_xml
 
 # podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
 podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
@@ -31,15 +35,8 @@ logging.getLogger("podcastparser").setLevel(logging.CRITICAL)
 
 LONGEST_ENTITY = 32
 
-_DECLARED = re.compile(rb"\s{0,100}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w.-]{1,40})")
 _NESTED = re.compile(r"&([^#;]{1,200});")
 _DECLARES = re.compile(rb"<!(?:DOCTYPE|ENTITY)\b")
-_XML_DECLARATION = re.compile(r"\A<\?xml[^>]{0,1000}\?>")
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_REFERENCE = re.compile(r"&(?:(#x?[0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]{1,31});)?")
-_OF_XML = frozenset(("amp", "lt", "gt", "quot", "apos"))
-# Those that expat leaves alone; the rest of Python's codecs is not for strangers to choose from.
-_WIDE_CODECS = re.compile(r"big5|cp932|cp949|euc_jp|euc_kr|gb18030|gb2312|gbk|iso2022_jp|shift_jis")
 
 
 class FeedError(ValueError):
@@ -50,9 +47,11 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     """A feed as podcastparser gives them, with its newest ``max_episodes`` entries, newest first.
 
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
-    ``{"url", "type"}``, its `guid` is as published or, without one, the address of its sound or
-    page. Addresses are completed with ``url``. Raises FeedError; a body that breaks the rules of
-    XML in one of the usual ways is mended first, unless it declares entities of its own.
+    ``{"url", "type"}`` and its `chapters_link` is one; `persons`, its own and the feed's, are
+    ``{"name", "role", "href", "img"}``; its `guid` is as published or, without one, the address of
+    its sound or page. Addresses are completed with ``url``. Raises FeedError; a body that breaks
+    the rules of XML in one of the usual ways is mended first, unless it declares entities of its
+    own.
     """
     try:
         return _parsed(url, body, max_episodes)
@@ -84,55 +83,6 @@ def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
         # An encoding that expat cannot read is a ValueError or LookupError, and there may be more.
         raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
     return {**handler.data, "episodes": handler.newest()}
-
-
-def mended_xml(body: bytes) -> bytes:
-    """A feed without what XML forbids and publishers write all the same, as UTF-8.
-
-    That is: bytes of another encoding, blanks before the declaration, control characters, names of
-    HTML entities, and ampersands that begin no entity.
-    """
-    text = _NO_XML.sub("", _decoded(body))
-    text = _XML_DECLARATION.sub("", text[max(text.find("<"), 0) :])
-    first, *sections = text.split("<![CDATA[")
-    parts = [_REFERENCE.sub(_mended_reference, first)]
-    for section in sections:
-        inside, end, outside = section.partition("]]>")
-        parts += ["<![CDATA[", inside, end, _REFERENCE.sub(_mended_reference, outside)]
-    return "".join(parts).encode("utf-8", "replace")
-
-
-def _decoded(body: bytes) -> str:
-    if body.startswith(codecs.BOM_UTF8):
-        body = body[3:]
-    if declared := _DECLARED.match(body):
-        try:
-            codec = codecs.lookup(declared[1].decode()).name
-        except LookupError:
-            codec = ""
-        if _WIDE_CODECS.fullmatch(codec):
-            return body.decode(codec, "replace")
-    # Hosts paste lines of Windows-1252 into UTF-8: the lines that are UTF-8 stay so.
-    return "\n".join(map(_decoded_line, body.split(b"\n")))
-
-
-def _decoded_line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", "replace")
-
-
-def _mended_reference(found: re.Match[str]) -> str:
-    name = found[1]
-    if not name:
-        return "&amp;"
-    if name in _OF_XML:
-        return found[0]
-    if name.startswith("#"):
-        return html.escape(_NO_XML.sub("", html.unescape(found[0])))
-    known = html5.get(f"{name};")
-    return html.escape(known) if known else f"&amp;{name};"
 
 
 def published_time(text: str) -> int:
@@ -204,8 +154,56 @@ class _Transcript(podcastparser.Target):
             handler.episodes[-1].setdefault("transcripts", []).append(found)
 
 
+class _Chapters(podcastparser.Target):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url")):
+            found = {"url": url, "type": attrs.get("type") or ""}
+            handler.episodes[-1].setdefault("chapters_link", found)
+
+
+class _Person(podcastparser.Target):
+    """A person of an episode; or of the show, whose list it is where an episode has none."""
+
+    WANT_TEXT = True
+
+    def __init__(self, of_show: bool = False) -> None:
+        super().__init__()
+        self._of_show = of_show
+
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        handler.person = {
+            "role": attrs.get("role"),
+            "href": _joined(handler.base, attrs.get("href")),
+            "img": _joined(handler.base, attrs.get("img")),
+        }
+
+    def end(self, handler: _Handler, text: str) -> None:
+        place = handler.data if self._of_show else handler.episodes[-1]
+        listed = place.setdefault("persons", [])
+        if text.strip() and len(listed) < MAX_PERSONS:
+            listed.append({"name": text[:MAX_DESCRIPTION], **handler.person})
+
+
+class _AtomEntry(podcastparser.EpisodeItem):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        super().start(handler, attrs)
+        handler.set_episode_attr("language", attrs.get("xml:lang"))
+
+
+class _AtomFeed(podcastparser.Target):
+    """Its work is done elsewhere, but for the language."""
+
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        handler.set_podcast_attr("language", attrs.get("xml:lang"))
+
+
 class _Nothing(podcastparser.Target):
     """In place of a target whose work is done elsewhere."""
+
+
+def _number(text: str) -> int | str:
+    """A number of a season or an episode; empty if it is none, such as 3.5, for others to say."""
+    return ordinal(text) or ""
 
 
 _ITEM, _ENTRY = "rss/channel/item", "atom:feed/atom:entry"
@@ -214,11 +212,26 @@ _CONTENT = podcastparser.EpisodeAttr("_content", _text)
 _DESCRIPTION = podcastparser.EpisodeAttr("_description", _text)
 _SUMMARY = podcastparser.EpisodeAttr("_summary", _text)
 _UNTITLED = podcastparser.EpisodeAttr("title", podcastparser.squash_whitespace, overwrite=False)
+_OF_PODCASTS: dict[str, Any] = {
+    path: target
+    for show, episode in (("rss/channel", _ITEM), ("atom:feed", _ENTRY))
+    for path, target in {
+        f"{show}/podcast:guid": podcastparser.PodcastAttr("feed_guid"),
+        f"{show}/podcast:person": _Person(of_show=True),
+        f"{episode}/podcast:person": _Person(),
+        f"{episode}/podcast:transcript": _Transcript(),
+        f"{episode}/podcast:chapters": _Chapters(),
+        f"{episode}/podcast:season": podcastparser.EpisodeAttr("season", _number),
+        f"{episode}/podcast:episode": podcastparser.EpisodeAttr("number", _number),
+    }.items()
+}
+"""What the podcast namespace adds, to RSS and Atom alike."""
 
 MAPPING: dict[str, Any] = {
     **podcastparser.MAPPING,
     "rss/channel": _Nothing(),
-    "atom:feed": _Nothing(),
+    "atom:feed": _AtomFeed(),
+    _ENTRY: _AtomEntry(),
     f"{_ITEM}/guid": _Guid(),
     f"{_ITEM}/link": _Link(),
     f"{_ITEM}/atom:link": _AtomLink(),
@@ -226,8 +239,10 @@ MAPPING: dict[str, Any] = {
     f"{_ITEM}/enclosure": _Enclosure(),
     f"{_ITEM}/media:content": _Enclosure(),
     f"{_ITEM}/media:group/media:content": _Enclosure(),
-    f"{_ITEM}/podcast:transcript": _Transcript(),
-    f"{_ENTRY}/podcast:transcript": _Transcript(),
+    f"{_ITEM}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
+    f"{_ITEM}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
+    f"{_ITEM}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
+    **_OF_PODCASTS,
     f"{_ITEM}/itunes:title": _UNTITLED,
     f"{_ITEM}/content:encoded": _CONTENT,
     f"{_ENTRY}/content:encoded": _CONTENT,
@@ -256,7 +271,8 @@ class _Handler(podcastparser.PodcastHandler):
         super().__init__(url, max_episodes)
         self.data["title"] = ""
         self.depth = 0
-        self.unfolded = dict.fromkeys(_OF_XML, 1)
+        self.person: dict[str, Any] = {}
+        self.unfolded = dict.fromkeys(OF_XML, 1)
 
     def newest(self) -> list[dict[str, Any]]:
         return sorted(self.episodes, key=lambda e: -e["published"])[: self.max_episodes]

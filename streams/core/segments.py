@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from streams.core.episodes import clean, one_line
+from streams.core.plain_text import clean, one_line
 
 _MERGED_CHARS = 240
 _OVERLAP_WORDS = 60

@@ -211,7 +211,7 @@ class Truth:
         if shown is None or acts[0].surface != RECOMMENDATIONS:
             return
         listed = [a.episode_id for a in acts if a.kind == "impression"]
-        unheard = np.ones(len(matches), dtype=bool)
+        unheard = catalogue.pulls() > 0
         unheard[[catalogue.index(episode) for episode in heard if episode in catalogue]] = False
         possible = np.sort(matches[unheard])
         self._lists.append(

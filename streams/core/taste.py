@@ -55,13 +55,14 @@ class Catalogue:
         self._likings: dict[str, list[float]] = {}
         self._pulls: list[float] = []
         self._ids: dict[str, int] = {}
+        self._withdrawn: set[str] = set()
         self._incidence: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __contains__(self, episode_id: str) -> bool:
-        return episode_id in self._ids
+        return episode_id in self._ids and episode_id not in self._withdrawn
 
     def add(self, episode_id: str, categories: Iterable[str], duration_ms: int) -> None:
         """Add an episode, or say anew what it is."""
@@ -74,20 +75,27 @@ class Catalogue:
             self._of_episode[episode_id] = numbers
             self._incidence = None
         self._duration_ms[episode_id] = duration_ms
+        self._withdrawn.discard(episode_id)
+
+    def withdraw(self, episode_id: str) -> None:
+        """An episode is gone: nobody is drawn to it until it is added again."""
+        self._withdrawn.add(episode_id)
 
     def duration_ms(self, episode_id: str) -> int:
         return self._duration_ms[episode_id]
 
     def ids(self) -> Sequence[str]:
-        """Every episode, in the order of `matches` and `pulls`."""
+        """Every episode there ever was, in the order of `matches` and `pulls`."""
         return list(self._ids)
 
     def index(self, episode_id: str) -> int:
         return self._ids[episode_id]
 
     def pulls(self) -> NDArray[np.float64]:
-        """Popularity of every episode, shape (episodes,)."""
-        return np.array(self._pulls)
+        """Popularity of every episode, shape (episodes,); 0 of those that are gone."""
+        pulls = np.array(self._pulls)
+        pulls[[self._ids[name] for name in self._withdrawn if name in self._ids]] = 0.0
+        return pulls
 
     def matches(self, listener: str) -> NDArray[np.float64]:
         """How well every episode matches a listener, shape (episodes,).

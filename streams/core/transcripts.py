@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from streams.core.captions import look_for_cues, read_srt, read_vtt
-from streams.core.episodes import clean, nests_deeply, one_line
 from streams.core.language import detect_language, usable_language
+from streams.core.plain_text import clean, nests_deeply, one_line
 from streams.core.segments import (
     Segment,
     TranscriptError,

@@ -83,7 +83,9 @@ class Scopes:
             self.version += 1
 
     def drop(self, episode_id: str) -> None:
-        if self._of.pop(episode_id, None) is not None:
+        """A withdrawn episode is in no scope, while one that nothing is known of is in all's."""
+        if self._of.get(episode_id) != ():
+            self._of[episode_id] = ()
             self.version += 1
 
     def members(self, episode_ids: Sequence[str]) -> Members:

@@ -162,6 +162,27 @@ def test_a_stranger_gets_trending_even_for_an_impression(world):
     assert record["items"][0]["show"] == "The Show"
 
 
+def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world):
+    for number in range(10):
+        world.embedding(number)
+    world.trending("all", (3, 8.0), (4, 4.0))
+    world.events(("ann", "play", 1, 0))
+    world.run()
+    assert "e:3" in ids(world.latest("ann"))
+    world.log.append("episode-metadata", None, key="e:3")
+    world.log.append("episode-metadata", None, key="e:1")
+    world.log.append("episode-metadata", None, key="e:99")
+    world.events(("ann", "play", 5, 1), ("bob", "impression", 0, 2))
+    world.run()
+    assert len(world.latest("ann")["items"]) >= 6
+    for user in ("ann", "bob"):
+        assert not {"e:1", "e:3", "e:99"} & set(ids(world.latest(user)))
+    world.episode(3)
+    world.events(("bob", "play", 0, 3))
+    world.run()
+    assert "e:3" in ids(world.latest("bob"))
+
+
 def test_impressions_of_a_known_listener_cause_no_list(world):
     world.events(("ann", "impression", 1, 0))
     world.run()

@@ -330,6 +330,13 @@ def test_trending_carries_titles_and_survives_a_restart(runtime, database):
     (document,) = database["trending_episodes"].find()
     assert [(p["episode_id"], p["title"]) for p in document["episodes"]] == [("b", ""), ("a", "T")]
     assert database["episodes"].find_one({"_id": "a"})["show_title"] == "S"
+    runtime.log.append("episode-metadata", None, key="a")
+    runtime.run()
+    rank(0, "a", 3.0)
+    runtime.run()
+    (document,) = database["trending_episodes"].find()
+    assert [(p["episode_id"], p["title"]) for p in document["episodes"]] == [("a", ""), ("b", "")]
+    assert database["episodes"].count_documents({}) == 0
 
 
 def test_metrics_and_generations_are_kept_by_key(runtime, database):

@@ -1,4 +1,4 @@
-"""The three ingestion stages on the in-memory log, against the demo index over real HTTP."""
+"""The ingestion stages on the in-memory log, against the demo index over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from topology.graph import build_graph
 from topology.settings import Settings
 
-STAGES = ("announce_feeds", "discover_episodes", "download_episodes", "fetch_transcripts")
+STAGES = (
+    "announce_feeds",
+    "discover_episodes",
+    "download_episodes",
+    "unite_episodes",
+    "fetch_transcripts",
+)
 AT_START = sum(e.age_s is not None for e in build_catalogue().episodes.values())
 
 
@@ -110,7 +116,7 @@ def test_refs_that_cannot_be_fetched_go_to_the_dead_letter_topic(demo_host: str)
     assert any("'itunes' is not configured" in reason for reason in why)
     assert b"garbage" in [m.value for m in dead]
     assert len(dead) == 3
-    assert not flow.log.records("episode-metadata")
+    assert not flow.log.records("episode-candidates")
 
 
 def episode(**values: object) -> dict:

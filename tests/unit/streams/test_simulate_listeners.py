@@ -49,6 +49,15 @@ def test_events_fit_the_schema_and_repeat_no_id_between_runs(log):
     assert {e["surface"] for e in events} == {"trending", "search"}
 
 
+def test_nobody_hears_what_was_withdrawn(log):
+    for number in range(35):
+        log.append("episode-metadata", None, key=f"e{number}")
+    listeners = crowd(log)
+    assert {listeners.next_event(n)["episode_id"] for n in range(500)} <= {
+        f"e{number}" for number in range(35, 40)
+    }
+
+
 def test_players_tell_how_long_the_episode_is(log):
     listeners = crowd(log)
     for event in (listeners.next_event(n) for n in range(500)):

@@ -102,8 +102,9 @@ def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
     execute(settings, actions)
     assert set(registry.compatibility.values()) == {COMPATIBILITY}
     assert registry.compatibility.keys() == registry.subjects.keys()
-    (entry,) = registry.subjects["episode-ids-value"]
-    assert json.loads(entry["schema"]) == files.load("episode_ref")
+    entries = registry.subjects["episode-ids-value"]
+    registered = [json.loads(entry["schema"]) for entry in entries]
+    assert registered == [files.load("episode_ref", v) for v in files.versions("episode_ref")]
     assert wanted() == []
 
 

@@ -29,7 +29,7 @@ SMALL = Graph(
     topics={
         topic.name: topic
         for topic in (
-            Topic("new", "d", key="user_id", schema="episode_ref", partitions=2),
+            Topic("new", "d", key="user_id", schema="episode_anomaly", partitions=2),
             Topic("drifted", "d", key="user_id", format="raw", cleanup="compact"),
             Topic("grown", "d", key="user_id", format="raw", partitions=8),
             Topic("good", "d", key="user_id", format="raw"),
@@ -114,8 +114,8 @@ def test_topics_come_before_the_schemas_that_are_written_into_one() -> None:
 @pytest.mark.parametrize(
     ("registered", "kind"),
     [
-        ({"type": "record", "name": "episode_ref", "fields": []}, Refuse),
-        (files.load("episode_ref"), None),
+        ({"type": "record", "name": "episode_anomaly", "fields": []}, Refuse),
+        (files.load("episode_anomaly"), None),
     ],
 )
 def test_a_schema_that_cannot_read_the_log_is_refused(registered: dict, kind: type | None) -> None:
@@ -128,7 +128,7 @@ def test_a_schema_that_cannot_read_the_log_is_refused(registered: dict, kind: ty
 
 
 def test_a_compatible_change_becomes_the_next_version() -> None:
-    old = files.load("episode_ref")
+    old = files.load("episode_anomaly")
     older = {**old, "fields": [*old["fields"], {"name": "gone", "type": "string"}]}
     observed = Observed(
         topics={"new": ObservedTopic(2, SMALL.topics["new"].config())},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from io import BytesIO
 
 import fastavro
 import pytest
@@ -14,12 +15,11 @@ from streams.core.episodes import (
     episode_from_podcastindex,
     episode_from_rss,
     language_tag,
-    nests_deeply,
-    plain_text,
     podcastindex_ref,
     seconds,
     utc_time,
 )
+from streams.core.plain_text import nests_deeply, plain_text
 
 ITEM = {
     "id": 16795090,
@@ -32,6 +32,16 @@ ITEM = {
     "duration": 3600,
     "explicit": 1,
     "season": 0,
+    "episode": 3,
+    "episodeType": "Bonus",
+    "persons": [
+        {"name": "Bruce &amp; Dick", "role": "Host", "href": "https://example.com/b", "img": ""},
+        {"name": "Alfred", "role": "guest", "href": "javascript:x", "img": None},
+        {"name": "Bruce &amp; Dick", "role": "host"},
+        {"name": " ", "role": "guest"},
+    ],
+    "chaptersUrl": "https://example.com/1/chapters.json",
+    "podcastGuid": "917393E3-1B1E-5CEF-ACE4-EDAA54E1F810",
     "image": "",
     "feedImage": "https://example.com/show.jpg",
     "feedId": 75075,
@@ -45,6 +55,11 @@ ITEM = {
     ],
 }
 FEED = {"id": 75075, "categories": {"104": "Tv", "105": "Film"}}
+
+ENTRY = (
+    *("title", "description", "published", "total_time", "explicit", "link", "enclosures"),
+    *("language", "season", "number", "type", "persons", "transcripts", "chapters_link"),
+)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -80,6 +95,16 @@ def test_a_full_item_becomes_an_episode() -> None:
             {"url": "https://example.com/1.srt", "type": ""},
         ],
         "source": "podcastindex",
+        "season": None,
+        "number": 3,
+        "episode_type": "bonus",
+        "persons": [
+            {"name": "Bruce & Dick", "role": "host", "href": "https://example.com/b", "image": ""},
+            {"name": "Alfred", "role": "guest", "href": "", "image": ""},
+        ],
+        "chapters_url": "https://example.com/1/chapters.json",
+        "chapters_type": "",
+        "feed_guid": "917393e3-1b1e-5cef-ace4-edaa54e1f810",
     }
 
 
@@ -106,14 +131,7 @@ def test_whatever_an_index_sends_fits_the_schema(values: dict, named: object) ->
         text.encode()
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["title", "description", "published", "total_time", "explicit", "link", "enclosures"]
-        ),
-        anything,
-    )
-)
+@given(st.dictionaries(st.sampled_from(ENTRY), anything))
 def test_whatever_a_feed_holds_fits_the_schema(entry: dict) -> None:
     feed = {"title": "Show", "language": "de", "itunes_categories": [["Arts", "Books"]]}
     record = episode_from_rss("https://example.com/feed", feed, {**entry, "guid": "g"})
@@ -137,6 +155,23 @@ def test_rss_ids_depend_on_feed_and_guid() -> None:
 )
 def test_language_tags(value: object, tag: str) -> None:
     assert language_tag(value) == tag
+
+
+def test_the_largest_record_fits_into_a_message() -> None:
+    wide = "\N{FISH}" * 30_000
+    address = f"https://pods.example/{wide}"
+    links = [{"url": f"{address[:3_900]}{n}", "type": wide} for n in range(100)]
+    people = [{"name": f"{n}{wide}", "role": wide, "href": address[:999]} for n in range(100)]
+    names = dict.fromkeys(("title", "feedTitle", "description", "guid", "feedLanguage"), wide)
+    addresses = ("enclosureUrl", "image", "link", "chaptersUrl")
+    item = {**names, **dict.fromkeys(addresses, address[:3_999]), "id": 1, "feedId": 2}
+    item |= {"transcripts": links, "persons": [{**one, "img": one["href"]} for one in people]}
+    record = episode_from_podcastindex(item, {"categories": [f"{n}{wide}" for n in range(300)]})
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed("episode"), record)
+    assert [len(record[name]) for name in ("transcripts", "persons", "categories")] == [20, 20, 50]
+    # Twice framed, with some more around it, it must still be shorter than what a broker takes.
+    assert 700_000 < buffer.tell() < 950_000
 
 
 def test_numbers_that_mean_nothing_are_none() -> None:

@@ -14,6 +14,20 @@ def test_tastes_are_concentrated():
     assert 0.35 < shares.max(axis=1).mean() < 0.75
 
 
+def test_a_withdrawn_episode_draws_nobody_until_it_is_back():
+    catalogue = Catalogue(1)
+    catalogue.withdraw("y")
+    for name in ("x", "y"):
+        catalogue.add(name, ["news"], 1000)
+    before = catalogue.pulls()
+    catalogue.withdraw("x")
+    catalogue.withdraw("never seen")
+    assert ("x" in catalogue, "y" in catalogue) == (False, True)
+    assert catalogue.pulls().tolist() == [0.0, before[1]]
+    catalogue.add("x", ["news"], 1000)
+    assert catalogue.pulls().tolist() == before.tolist()
+
+
 def test_popularity_is_skewed_and_bounded():
     pulls = np.sort([pull(1, f"e{n}") for n in range(2000)])[::-1]
     assert pulls.min() >= 1.0

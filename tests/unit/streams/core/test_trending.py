@@ -114,7 +114,14 @@ def test_a_board_tells_what_has_changed() -> None:
     told = dict(board.changes())
     assert told["category:News"] == [] and told["category:Arts"][0]["episode_id"] == "pi:2"
     scopes.drop("pi:2")
-    assert board.changes() == [("category:Arts", [])]
+    told = dict(board.changes())
+    assert told.keys() == {ALL, "category:Arts"}
+    assert [place["episode_id"] for place in told[ALL]] == ["pi:1"]
+    assert told["category:Arts"] == []
+    scopes.drop("pi:2")
+    assert board.changes() == []
+    scopes.put("pi:2", ["Arts"], "")
+    assert {scope for scope, _ in board.changes()} == {ALL, "category:Arts"}
 
 
 def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:

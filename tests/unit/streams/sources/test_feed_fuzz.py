@@ -17,9 +17,9 @@ from streams.core.episodes import (
     EpisodeError,
     episode_from_podcastindex,
     episode_from_rss,
-    plain_text,
 )
 from streams.core.feeds import FeedError, parse_feed, published_time
+from streams.core.plain_text import plain_text
 from streams.sources.base import SourceError
 from streams.sources.podcastindex import _answer
 
