@@ -16,7 +16,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
-from streams.context import Context, Message, StateTable, decode_all
+from streams.context import Context, Message, StateTable
 from streams.core.episodes import IMPORT
 from streams.core.media import TRANSCRIPT
 from streams.core.recent import RecentValues
@@ -25,10 +25,12 @@ from streams.core.transcripts import (
     format_of,
     no_transcript,
     rank_links,
+    to_be_heard,
     transcript_record,
     with_attempt,
 )
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.newest import Place, newest_records
 from streams.politeness import report_hosts
 
 REMEMBERED = 200_000
@@ -68,31 +70,28 @@ class TranscriptFetching:
         self._context = context
         self._waiting: StateTable = context.table("transcript_retries")
         self._intervals_s = context.settings.transcript_retry_s
+        self._heard = context.settings.transcribe_audio
+        """Whether another stage tells of the episodes that list no transcript."""
         self._newest: RecentValues[bytes, Version] = RecentValues(REMEMBERED)
         """The links of each episode that were fetched last, or are being fetched."""
         context.on_rebalance(self._newest.clear)
 
     async def fetch(self, messages: list[Message]) -> None:
         """Fetch for what is new in a batch: of each episode, its newest record counts."""
-        decoded = await decode_all(self._context, [m for m in messages if m.value is not None])
-        records = {(message.partition, message.offset): record for message, record in decoded}
-        newest: dict[tuple[int, bytes], dict[str, Any] | None] = {}
-        for message in messages:
-            record = records.get((message.partition, message.offset))
-            if record is not None:
-                newest[message.partition, record["episode_id"].encode()] = record
-            elif message.value is None and message.key:
-                newest[message.partition, message.key] = None
-        wanted: dict[tuple[int, bytes], dict[str, Any]] = {}
+        newest = await newest_records(self._context, messages, "episode_id")
+        wanted: dict[Place, dict[str, Any]] = {}
+        waits: dict[Place, bytes | None] = {}
         for (partition, key), episode in newest.items():
             if episode is None:
                 self._newest.put(key, WITHDRAWN)
+            elif self._heard and to_be_heard(episode):
+                self._newest.put(key, version_of(episode))
+                waits[partition, key] = None
             elif episode["source"] != IMPORT and self._is_new(partition, key, episode):
                 self._newest.put(key, version_of(episode))
                 wanted[partition, key] = episode
         async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
             outcomes = await asyncio.gather(*(_transcribe(fetcher, e) for e in wanted.values()))
-        waits: dict[tuple[int, bytes], bytes | None] = {}
         for place, outcome in zip(wanted, outcomes, strict=True):
             waits[place] = await self._tell(wanted[place], outcome, attempt=1)
         for place, episode in newest.items():
@@ -114,9 +113,7 @@ class TranscriptFetching:
                     *(self._retry_one(fetcher, (partition, key), value) for key, value in due)
                 )
 
-    async def _retry_one(
-        self, fetcher: GuardedFetcher, place: tuple[int, bytes], value: bytes
-    ) -> None:
+    async def _retry_one(self, fetcher: GuardedFetcher, place: Place, value: bytes) -> None:
         waiting = decode_retry(value)
         outcome = await _transcribe(fetcher, waiting)
         # An edit or a withdrawal that came meanwhile counts, not this; it clears the table, too.
@@ -136,7 +133,7 @@ class TranscriptFetching:
         waiting = self._waiting.get(partition, key)
         return waiting is None or version_of(decode_retry(waiting)) != version
 
-    def _still(self, place: tuple[int, bytes], value: bytes) -> bool:
+    def _still(self, place: Place, value: bytes) -> bool:
         owned = place[0] in self._waiting.partitions()
         return owned and self._waiting.get(*place) == value
 
@@ -151,7 +148,7 @@ class TranscriptFetching:
         await self._context.send("episode-transcripts", record, key=episode_id)
         return None if due is None else encode_retry(retry_record(episode, attempt, due))
 
-    def _keep(self, place: tuple[int, bytes], wait: bytes | None) -> None:
+    def _keep(self, place: Place, wait: bytes | None) -> None:
         if wait is not None:
             self._waiting.put(*place, wait)
         elif self._waiting.get(*place) is not None:

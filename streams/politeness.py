@@ -26,6 +26,7 @@ from yarl import URL
 
 from streams.context import Context
 from streams.core.hosts import HostState, host_record, retry_after_s
+from topology.graph import is_on
 from topology.model import Outside
 from topology.settings import Settings
 from topology.stages import declare_stages
@@ -256,10 +257,10 @@ def limits(settings: Settings) -> Callable[[URL], Limit | None]:
 
 
 def users(settings: Settings) -> dict[Outside, int]:
-    """How many declared stages ask hosts of each kind."""
-    declared = declare_stages(settings.event_partitions)
+    """How many stages of the deployment ask hosts of each kind."""
+    running = [s for s in declare_stages(settings.event_partitions) if is_on(s, settings)]
     kinds: tuple[Outside, ...] = ("index", "web")
-    return {kind: sum(kind in stage.reaches for stage in declared) for kind in kinds}
+    return {kind: sum(kind in stage.reaches for stage in running) for kind in kinds}
 
 
 def report_hosts(context: Context) -> None:

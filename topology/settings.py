@@ -125,6 +125,27 @@ class Settings(BaseSettings):
         "comma-separated; after the last one it has failed for good.",
     )
 
+    transcribe_audio: bool = Field(
+        False,
+        description="Transcribe the sound of episodes that list no transcript; needs the extra "
+        "`asr`, and a lot of CPU.",
+    )
+    transcribe_model: str = Field(
+        "base", description="Size or folder of the Whisper model; a size is downloaded once."
+    )
+    transcribe_threads: int = Field(1, ge=1, description="CPU threads that transcribing may use.")
+    transcribe_max_bytes: int = Field(
+        300_000_000, ge=1, description="Largest sound file transcribed, in bytes."
+    )
+    transcribe_max_s: float = Field(
+        10_800.0,
+        gt=0,
+        description="Longest sound transcribed, in seconds; an hour takes about 350 MB of memory.",
+    )
+    transcribe_timeout_s: float = Field(
+        1800.0, gt=0, description="Longest download of a sound file, in seconds."
+    )
+
     log_level: str = Field("INFO", description="Level of every process's log.")
 
     @model_validator(mode="before")

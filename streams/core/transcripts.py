@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from streams.core.captions import look_for_cues, read_srt, read_vtt
-from streams.core.episodes import clean, nests_deeply, one_line
+from streams.core.episodes import IMPORT, clean, nests_deeply, one_line
 from streams.core.language import detect_language, usable_language
 from streams.core.segments import (
     Segment,
@@ -35,6 +35,9 @@ PREFERENCE = ("vtt", "srt", "json", "html", "text")
 MAX_RECORD_BYTES = 7_000_000
 """What a record may hold, whole text and segments together: it must fit into one message."""
 _SEGMENT_OVERHEAD = 24
+
+_NOT_TRIED: dict[str, Any] = {"attempt": 0, "retry_at": None, "tried": []}
+"""What `with_attempt` says otherwise."""
 
 MAX_MS = 2**53
 
@@ -111,8 +114,7 @@ def transcript_record(
     timed = any(s.start_ms is not None or s.speaker for s in segments)
     size = _record_bytes(segments if timed else [], text)
     if size > MAX_RECORD_BYTES:
-        reason = f"the transcript takes {size:,} bytes; a record holds {MAX_RECORD_BYTES:,}"
-        return no_transcript(episode, "refused", reason, link["url"])
+        return no_transcript(episode, "refused", _too_large(size), link["url"])
     return {
         "episode_id": episode["episode_id"],
         "status": "ok",
@@ -122,6 +124,7 @@ def transcript_record(
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
+        **_NOT_TRIED,
     }
 
 
@@ -138,6 +141,41 @@ def no_transcript(
         "text": "",
         "segments": [],
         "reason": clean(reason)[:500],
+        **_NOT_TRIED,
+    }
+
+
+def to_be_heard(episode: Mapping[str, Any]) -> bool:
+    """Whether an episode has sound, but lists no transcript in a format we read.
+
+    Imported ones bring what there is.
+    """
+    if episode["source"] == IMPORT or not episode.get("enclosure_url"):
+        return False
+    return not rank_links(episode["transcripts"])
+
+
+def heard_record(
+    episode: Mapping[str, Any], url: str, segments: Sequence[Segment], language: str
+) -> dict[str, Any]:
+    """The `transcript` record of what was heard in the sound behind ``url``."""
+    text = running_text(segments)
+    if not text:
+        return no_transcript(episode, "failed", "no speech in the sound", url)
+    size = _record_bytes(segments, text)
+    if size > MAX_RECORD_BYTES:
+        return no_transcript(episode, "refused", _too_large(size), url)
+    said = usable_language(episode.get("language") or "") or usable_language(language)
+    return {
+        "episode_id": episode["episode_id"],
+        "status": "ok",
+        "format": "asr",
+        "url": url,
+        "language": said or detect_language(text),
+        "text": text,
+        "segments": [_segment_record(segment) for segment in segments],
+        "reason": "",
+        **_NOT_TRIED,
     }
 
 
@@ -317,6 +355,10 @@ def _inner_text(node: LexborNode) -> str:
 
 
 _READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": _read_html}
+
+
+def _too_large(size: int) -> str:
+    return f"the transcript takes {size:,} bytes; a record holds {MAX_RECORD_BYTES:,}"
 
 
 def _record_bytes(segments: Sequence[Segment], text: str) -> int:
