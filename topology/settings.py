@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     fetch_host_connections: int = Field(
         4, ge=1, description="Requests at once to each of these hosts, for each worker."
     )
+    fetch_rest_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds for which a host that failed five times in a row is not asked; twice "
+        "as long after each further failure, up to half an hour.",
+    )
     fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
     fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
     transcript_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
