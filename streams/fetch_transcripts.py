@@ -12,12 +12,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
 from streams.context import Context, Message, StateTable
 from streams.core.episodes import IMPORT
+from streams.core.language import usable_language
 from streams.core.media import TRANSCRIPT
 from streams.core.recent import RecentValues
 from streams.core.retries import decode_retry, due_after, due_entries, encode_retry, retry_record
@@ -40,7 +42,8 @@ RETRY_EVERY_S = 5.0
 QUICK_TRIES = 2
 """Tries of a link at once: a connection that was cut is worth a second one, a wait is not."""
 LARGE_BYTES = 100_000
-"""Bodies beyond this are parsed in a thread, so that the event loop goes on meanwhile."""
+"""Bodies beyond this, and those whose language is to be found out, are read in a thread, so that
+the event loop goes on meanwhile."""
 
 Version = tuple[str, ...]
 WITHDRAWN: Version = ("withdrawn",)
@@ -202,11 +205,9 @@ async def _from_link(
     # What was listed counts: a server that sends a web page for a `.vtt` has none.
     mime = link["type"] if format_of(link["type"], url) else found.content_type
     typed = {"url": url, "type": mime}
-    if len(found.body) > LARGE_BYTES:
-        return Outcome(
-            await asyncio.to_thread(transcript_record, episode, typed, found.body, found.charset)
-        )
-    return Outcome(transcript_record(episode, typed, found.body, found.charset))
+    slow = len(found.body) > LARGE_BYTES or not usable_language(episode["language"])
+    read = partial(transcript_record, episode, typed, found.body, found.charset)
+    return Outcome(await asyncio.to_thread(read) if slow else read())
 
 
 def _worth_a_second_try(error: BaseException) -> bool:
