@@ -19,7 +19,7 @@ from schemas.registry import open_registry
 from streams.consumer import Transport
 from streams.runtime import FaustContext
 from streams.watchdog import watch_event_loop
-from topology.graph import Graph, app_id, get_graph
+from topology.graph import Graph, app_id, get_graph, is_on
 from topology.model import Stage
 from topology.settings import LOOPBACK, Settings, get_settings
 
@@ -35,6 +35,16 @@ def chosen_stages(graph: Graph, names: tuple[str, ...]) -> list[Stage]:
             f"PODSTREAM_STAGES names {', '.join(unknown)}; the Faust stages are {', '.join(known)}"
         )
     return [known[name] for name in names] if names else list(known.values())
+
+
+def running_stages(graph: Graph, settings: Settings) -> list[Stage]:
+    """The chosen stages that are switched on; ValueError if there is none."""
+    chosen = chosen_stages(graph, settings.podstream_stages)
+    running = [stage for stage in chosen if is_on(stage, settings)]
+    if not running:
+        switches = ", ".join(stage.switch.upper() for stage in chosen)
+        raise ValueError(f"nothing to run: {switches} is off")
+    return running
 
 
 def stage_app(
@@ -81,7 +91,7 @@ def stage_app(
 def build_worker(settings: Settings, graph: Graph) -> faust.App:
     """One app that carries the others: starting it starts every chosen stage."""
     registry = open_registry(settings)
-    first, *others = chosen_stages(graph, settings.podstream_stages)
+    first, *others = running_stages(graph, settings)
     main = stage_app(first, settings, graph, registry, web=True)
     main.task(watch_event_loop)
     for stage in others:

@@ -12,12 +12,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
-from streams.context import Context, Message, StateTable, decode_all
+from streams.context import Context, Message, StateTable
 from streams.core.episodes import IMPORT
+from streams.core.language import usable_language
 from streams.core.media import TRANSCRIPT
 from streams.core.recent import RecentValues
 from streams.core.retries import decode_retry, due_after, due_entries, encode_retry, retry_record
@@ -25,10 +27,12 @@ from streams.core.transcripts import (
     format_of,
     no_transcript,
     rank_links,
+    to_be_heard,
     transcript_record,
     with_attempt,
 )
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.newest import Place, newest_records
 from streams.politeness import report_hosts
 
 REMEMBERED = 200_000
@@ -38,7 +42,8 @@ RETRY_EVERY_S = 5.0
 QUICK_TRIES = 2
 """Tries of a link at once: a connection that was cut is worth a second one, a wait is not."""
 LARGE_BYTES = 100_000
-"""Bodies beyond this are parsed in a thread, so that the event loop goes on meanwhile."""
+"""Bodies beyond this, and those whose language is to be found out, are read in a thread, so that
+the event loop goes on meanwhile."""
 
 Version = tuple[str, ...]
 WITHDRAWN: Version = ("withdrawn",)
@@ -68,31 +73,28 @@ class TranscriptFetching:
         self._context = context
         self._waiting: StateTable = context.table("transcript_retries")
         self._intervals_s = context.settings.transcript_retry_s
+        self._heard = context.settings.transcribe_audio
+        """Whether another stage tells of the episodes that list no transcript."""
         self._newest: RecentValues[bytes, Version] = RecentValues(REMEMBERED)
         """The links of each episode that were fetched last, or are being fetched."""
         context.on_rebalance(self._newest.clear)
 
     async def fetch(self, messages: list[Message]) -> None:
         """Fetch for what is new in a batch: of each episode, its newest record counts."""
-        decoded = await decode_all(self._context, [m for m in messages if m.value is not None])
-        records = {(message.partition, message.offset): record for message, record in decoded}
-        newest: dict[tuple[int, bytes], dict[str, Any] | None] = {}
-        for message in messages:
-            record = records.get((message.partition, message.offset))
-            if record is not None:
-                newest[message.partition, record["episode_id"].encode()] = record
-            elif message.value is None and message.key:
-                newest[message.partition, message.key] = None
-        wanted: dict[tuple[int, bytes], dict[str, Any]] = {}
+        newest = await newest_records(self._context, messages, "episode_id")
+        wanted: dict[Place, dict[str, Any]] = {}
+        waits: dict[Place, bytes | None] = {}
         for (partition, key), episode in newest.items():
             if episode is None:
                 self._newest.put(key, WITHDRAWN)
+            elif self._heard and to_be_heard(episode):
+                self._newest.put(key, version_of(episode))
+                waits[partition, key] = None
             elif episode["source"] != IMPORT and self._is_new(partition, key, episode):
                 self._newest.put(key, version_of(episode))
                 wanted[partition, key] = episode
         async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
             outcomes = await asyncio.gather(*(_transcribe(fetcher, e) for e in wanted.values()))
-        waits: dict[tuple[int, bytes], bytes | None] = {}
         for place, outcome in zip(wanted, outcomes, strict=True):
             waits[place] = await self._tell(wanted[place], outcome, attempt=1)
         for place, episode in newest.items():
@@ -114,9 +116,7 @@ class TranscriptFetching:
                     *(self._retry_one(fetcher, (partition, key), value) for key, value in due)
                 )
 
-    async def _retry_one(
-        self, fetcher: GuardedFetcher, place: tuple[int, bytes], value: bytes
-    ) -> None:
+    async def _retry_one(self, fetcher: GuardedFetcher, place: Place, value: bytes) -> None:
         waiting = decode_retry(value)
         outcome = await _transcribe(fetcher, waiting)
         # An edit or a withdrawal that came meanwhile counts, not this; it clears the table, too.
@@ -136,7 +136,7 @@ class TranscriptFetching:
         waiting = self._waiting.get(partition, key)
         return waiting is None or version_of(decode_retry(waiting)) != version
 
-    def _still(self, place: tuple[int, bytes], value: bytes) -> bool:
+    def _still(self, place: Place, value: bytes) -> bool:
         owned = place[0] in self._waiting.partitions()
         return owned and self._waiting.get(*place) == value
 
@@ -151,7 +151,7 @@ class TranscriptFetching:
         await self._context.send("episode-transcripts", record, key=episode_id)
         return None if due is None else encode_retry(retry_record(episode, attempt, due))
 
-    def _keep(self, place: tuple[int, bytes], wait: bytes | None) -> None:
+    def _keep(self, place: Place, wait: bytes | None) -> None:
         if wait is not None:
             self._waiting.put(*place, wait)
         elif self._waiting.get(*place) is not None:
@@ -205,11 +205,9 @@ async def _from_link(
     # What was listed counts: a server that sends a web page for a `.vtt` has none.
     mime = link["type"] if format_of(link["type"], url) else found.content_type
     typed = {"url": url, "type": mime}
-    if len(found.body) > LARGE_BYTES:
-        return Outcome(
-            await asyncio.to_thread(transcript_record, episode, typed, found.body, found.charset)
-        )
-    return Outcome(transcript_record(episode, typed, found.body, found.charset))
+    slow = len(found.body) > LARGE_BYTES or not usable_language(episode["language"])
+    read = partial(transcript_record, episode, typed, found.body, found.charset)
+    return Outcome(await asyncio.to_thread(read) if slow else read())
 
 
 def _worth_a_second_try(error: BaseException) -> bool:

@@ -25,7 +25,8 @@ from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from streams.context import Context
-from streams.core.hosts import HostState, host_record, retry_after_s
+from streams.core.hosts import FIRST_OPEN_S, HostState, host_record, retry_after_s
+from topology.graph import is_on
 from topology.model import Outside
 from topology.settings import Settings
 from topology.stages import declare_stages
@@ -111,12 +112,14 @@ class Politeness:
         limit_of: Callable[[URL], Limit | None],
         users: Mapping[Outside, int],
         clock: Callable[[], float] = time.time,
+        rest_s: float = FIRST_OPEN_S,
     ) -> None:
         """``limit_of(url)`` is None for no limit; ``users``: how many stages of the whole
-        deployment ask hosts of each kind."""
+        deployment ask hosts of each kind; ``rest_s``: the first rest of a host that failed."""
         self._limit_of = limit_of
         self._users = users
         self._clock = clock
+        self._rest_s = rest_s
         self._hosts: OrderedDict[str, HostState] = OrderedDict()
         self._gates: dict[str, _Gate] = {}
         self._shares: dict[str, tuple[tuple[Outside, ...], Callable[[], float], float]] = {}
@@ -128,7 +131,7 @@ class Politeness:
         """The one of this process, which is the one of these settings."""
         key = id(settings)
         if key not in _OF_PROCESS:
-            _OF_PROCESS[key] = cls(limits(settings), users(settings))
+            _OF_PROCESS[key] = cls(limits(settings), users(settings), rest_s=settings.fetch_rest_s)
             weakref.finalize(settings, _OF_PROCESS.pop, key, None)
         return _OF_PROCESS[key]
 
@@ -196,7 +199,7 @@ class Politeness:
             await asyncio.sleep(asked_s)
 
     def _state(self, origin: str) -> HostState:
-        state = self._hosts.pop(origin, None) or HostState(origin)
+        state = self._hosts.pop(origin, None) or HostState(origin, self._rest_s)
         self._hosts[origin] = state
         if len(self._hosts) > MOST_HOSTS:
             oldest, _ = self._hosts.popitem(last=False)
@@ -256,10 +259,10 @@ def limits(settings: Settings) -> Callable[[URL], Limit | None]:
 
 
 def users(settings: Settings) -> dict[Outside, int]:
-    """How many declared stages ask hosts of each kind."""
-    declared = declare_stages(settings.event_partitions)
+    """How many stages of the deployment ask hosts of each kind."""
+    running = [s for s in declare_stages(settings.event_partitions) if is_on(s, settings)]
     kinds: tuple[Outside, ...] = ("index", "web")
-    return {kind: sum(kind in stage.reaches for stage in declared) for kind in kinds}
+    return {kind: sum(kind in stage.reaches for stage in running) for kind in kinds}
 
 
 def report_hosts(context: Context) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from topology.model import Graph, Stage, Table, Topic
-from topology.settings import get_settings
+from topology.settings import Settings, get_settings
 from topology.stages import declare_stages
 from topology.stores import COLLECTIONS, DELTA_TABLES
 from topology.topics import declare_topics
@@ -106,6 +106,11 @@ def check_writes(stage: Stage, topic: str) -> None:
             f"Stage {stage.name} writes topic {topic!r}, which topology/stages.py does not give "
             f"it: add it to `produces` of the stage."
         )
+
+
+def is_on(stage: Stage, settings: Settings) -> bool:
+    """Whether the settings let a stage run that has a switch."""
+    return not stage.switch or bool(getattr(settings, stage.switch))
 
 
 def workers(stages: Iterable[Stage]) -> dict[str, list[Stage]]:

@@ -141,6 +141,7 @@ class Stage:
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
     form gets the next ``generation``: it reads its topics anew, from the first offset.
+    A stage with ``switch``, the name of a setting, runs only where this is on.
     ``reaches`` is what it asks outside; stages that reach the same divide its rates among them.
     """
 
@@ -158,6 +159,7 @@ class Stage:
     demo_only: bool = False
     generation: int = 1
     reaches: tuple[Outside, ...] = ()
+    switch: str = ""
 
 
 @dataclass(frozen=True)

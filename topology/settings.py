@@ -119,12 +119,39 @@ class Settings(BaseSettings):
     fetch_host_connections: int = Field(
         4, ge=1, description="Requests at once to each of these hosts, for each worker."
     )
+    fetch_rest_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds for which a host that failed five times in a row is not asked; twice "
+        "as long after each further failure, up to half an hour.",
+    )
     fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
     fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
     transcript_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
         (60, 600, 3600, 21_600, 86_400),
         description="Seconds before each further try of a transcript that is not available, "
         "comma-separated; after the last one it has failed for good.",
+    )
+
+    transcribe_audio: bool = Field(
+        False,
+        description="Transcribe the sound of episodes that list no transcript; needs the extra "
+        "`asr`, and a lot of CPU.",
+    )
+    transcribe_model: str = Field(
+        "base", description="Size or folder of the Whisper model; a size is downloaded once."
+    )
+    transcribe_threads: int = Field(1, ge=1, description="CPU threads that transcribing may use.")
+    transcribe_max_bytes: int = Field(
+        300_000_000, ge=1, description="Largest sound file transcribed, in bytes."
+    )
+    transcribe_max_s: float = Field(
+        10_800.0,
+        gt=0,
+        description="Longest sound transcribed, in seconds; an hour takes about 350 MB of memory.",
+    )
+    transcribe_timeout_s: float = Field(
+        1800.0, gt=0, description="Longest download of a sound file, in seconds."
     )
 
     log_level: str = Field("INFO", description="Level of every process's log.")

@@ -96,6 +96,27 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             reaches=("web",),
         ),
         Stage(
+            "transcribe_audio",
+            "Transcribes the sound of episodes that list no transcript.",
+            runner="faust",
+            entry_point="streams.transcribe_audio",
+            worker="ingest",
+            consumes=("episode-metadata",),
+            produces=("episode-transcripts", "source-hosts"),
+            tables=(
+                Table(
+                    "audio_queue",
+                    "Episodes whose sound is to be transcribed, or has been.",
+                    key="episode_id (UTF-8)",
+                    value="when it is due (8 bytes, ms), then Avro `audio_task`",
+                    partitions=2,
+                    max_message_bytes=1_048_588,
+                ),
+            ),
+            reaches=("web",),
+            switch="transcribe_audio",
+        ),
+        Stage(
             "simulate_listeners",
             "Plays the listeners: looks at its recommendations and reacts to them.",
             runner="confluent",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topology.embedded.supervise import Supervisor
-from topology.graph import app_id, build_graph, dead_letter_name
+from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.hosts import HostStatus, source_hosts
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -82,6 +82,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
     Raises KafkaException and PyMongoError where a service does not answer.
     """
     graph = build_graph(settings.event_partitions)
+    graph = replace(graph, stages={n: s for n, s in graph.stages.items() if is_on(s, settings)})
     log = LogView(settings.kafka_bootstrap_servers, graph)
     return Status(
         processes=process_status(settings),

@@ -29,6 +29,8 @@ class HostState:
     """One host as one worker sees it; times are Unix seconds, given by the caller."""
 
     host: str
+    rest_s: float = FIRST_OPEN_S
+    """How long the first rest is; each further one is twice as long."""
     requests: int = 0
     failures: int = 0
     rejected: int = 0
@@ -85,7 +87,7 @@ class HostState:
         self.in_a_row += 1
         if self.in_a_row >= FAILURES_TO_OPEN:
             again = self.in_a_row - FAILURES_TO_OPEN
-            open_s = min(FIRST_OPEN_S * 2.0 ** min(again, 30), LONGEST_OPEN_S)
+            open_s = min(self.rest_s * 2.0 ** min(again, 30), LONGEST_OPEN_S)
             self.open_until = now + open_s * jitter(self.host, self.in_a_row)
 
     def left(self) -> None:

@@ -1,7 +1,7 @@
 """When to try again what was not available: growing waits, and then never again.
 
 What waits is kept per episode as 8 bytes, the time it is due, so that finding what is due needs
-no decoding, and an Avro `transcript_retry`.
+no decoding, and an Avro record that has this time as `due_at`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from schemas import files
 from streams.core.hosts import jitter
 
 _DUE = struct.Struct(">q")
+_NEVER = 2**63 - 1
 _SCHEMA = "transcript_retry"
 
 
@@ -46,17 +47,27 @@ def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dic
     }
 
 
-def encode_retry(record: Mapping[str, Any]) -> bytes:
+def encode_waiting(schema: str, record: Mapping[str, Any]) -> bytes:
+    """A record of a schema with `due_at`; what has none is never due."""
     buffer = BytesIO()
-    fastavro.schemaless_writer(buffer, files.parsed(_SCHEMA), record)
-    return _DUE.pack(int(record["due_at"].timestamp() * 1000)) + buffer.getvalue()
+    fastavro.schemaless_writer(buffer, files.parsed(schema), record)
+    at = record["due_at"]
+    return _DUE.pack(_NEVER if at is None else int(at.timestamp() * 1000)) + buffer.getvalue()
+
+
+def decode_waiting(schema: str, value: bytes) -> dict[str, Any]:
+    """The record in what `encode_waiting` gave."""
+    parsed = files.parsed(schema)
+    record: Any = fastavro.schemaless_reader(BytesIO(value[_DUE.size :]), parsed, parsed)
+    return record
+
+
+def encode_retry(record: Mapping[str, Any]) -> bytes:
+    return encode_waiting(_SCHEMA, record)
 
 
 def decode_retry(value: bytes) -> dict[str, Any]:
-    payload = BytesIO(value[_DUE.size :])
-    schema = files.parsed(_SCHEMA)
-    record: Any = fastavro.schemaless_reader(payload, schema, schema)
-    return record
+    return decode_waiting(_SCHEMA, value)
 
 
 def due_entries(

@@ -6,7 +6,6 @@ cannot be read becomes a record that says why.
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import re
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from streams.core.captions import look_for_cues, read_srt, read_vtt
+from streams.core.charsets import decode
+from streams.core.episodes import IMPORT
 from streams.core.language import detect_language, usable_language
 from streams.core.plain_text import clean, nests_deeply, one_line
 from streams.core.segments import (
@@ -35,6 +36,9 @@ PREFERENCE = ("vtt", "srt", "json", "html", "text")
 MAX_RECORD_BYTES = 7_000_000
 """What a record may hold, whole text and segments together: it must fit into one message."""
 _SEGMENT_OVERHEAD = 24
+
+_NOT_TRIED: dict[str, Any] = {"attempt": 0, "retry_at": None, "tried": []}
+"""What `with_attempt` says otherwise."""
 
 MAX_MS = 2**53
 
@@ -63,8 +67,6 @@ _HTML_START = re.compile(
     re.I,
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
-_META_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([A-Za-z0-9_-]{1,40})", re.I)
-_NOT_CHARSETS = ("idna", "punycode", "raw-unicode-escape", "unicode-escape")
 _LOOKED_AT = 20_000
 _APART = "br, p, div, li, h1, h2, h3, h4, h5, h6, tr, td, dt, dd, section, blockquote, cite, time"
 
@@ -111,8 +113,7 @@ def transcript_record(
     timed = any(s.start_ms is not None or s.speaker for s in segments)
     size = _record_bytes(segments if timed else [], text)
     if size > MAX_RECORD_BYTES:
-        reason = f"the transcript takes {size:,} bytes; a record holds {MAX_RECORD_BYTES:,}"
-        return no_transcript(episode, "refused", reason, link["url"])
+        return no_transcript(episode, "refused", _too_large(size), link["url"])
     return {
         "episode_id": episode["episode_id"],
         "status": "ok",
@@ -122,6 +123,7 @@ def transcript_record(
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
+        **_NOT_TRIED,
     }
 
 
@@ -138,6 +140,41 @@ def no_transcript(
         "text": "",
         "segments": [],
         "reason": clean(reason)[:500],
+        **_NOT_TRIED,
+    }
+
+
+def to_be_heard(episode: Mapping[str, Any]) -> bool:
+    """Whether an episode has sound, but lists no transcript in a format we read.
+
+    Imported ones bring what there is.
+    """
+    if episode["source"] == IMPORT or not episode.get("enclosure_url"):
+        return False
+    return not rank_links(episode["transcripts"])
+
+
+def heard_record(
+    episode: Mapping[str, Any], url: str, segments: Sequence[Segment], language: str
+) -> dict[str, Any]:
+    """The `transcript` record of what was heard in the sound behind ``url``."""
+    text = running_text(segments)
+    if not text:
+        return no_transcript(episode, "failed", "no speech in the sound", url)
+    size = _record_bytes(segments, text)
+    if size > MAX_RECORD_BYTES:
+        return no_transcript(episode, "refused", _too_large(size), url)
+    said = usable_language(episode.get("language") or "") or usable_language(language)
+    return {
+        "episode_id": episode["episode_id"],
+        "status": "ok",
+        "format": "asr",
+        "url": url,
+        "language": said or detect_language(text),
+        "text": text,
+        "segments": [_segment_record(segment) for segment in segments],
+        "reason": "",
+        **_NOT_TRIED,
     }
 
 
@@ -185,50 +222,6 @@ def parse_transcript(
     if not segments:
         raise TranscriptError(f"no speech in {name}")
     return name, segments, running_text(segments)
-
-
-def decode(body: bytes, charset: str | None = None) -> str:
-    """Bytes as text by byte order mark, else UTF-8, else the charset announced, else Windows-1252.
-
-    UTF-8 with a few broken bytes stays UTF-8. Latin-1 is read as Windows-1252, as browsers do.
-    """
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return body.decode("utf-16", "replace").lstrip("\ufeff")
-    if charset is None and (meta := _META_CHARSET.search(body[:1024])):
-        charset = meta.group(1).decode()
-    for encoding in (_wide_encoding(body), "utf-8", _codec(charset)):
-        try:
-            return body.decode(encoding).lstrip("\ufeff")
-        except (UnicodeError, LookupError, ValueError):
-            continue
-    text = body.decode("utf-8", "replace").lstrip("\ufeff")
-    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
-    if text.count("\ufffd") * 4 <= beyond_ascii:
-        return text
-    try:
-        return body.decode("cp1252")
-    except UnicodeError:
-        return body.decode("latin-1")
-
-
-def _codec(charset: str | None) -> str:
-    """The codec for a charset that a stranger named, or '' for none we would use."""
-    try:
-        name = codecs.lookup(charset or "").name
-    except (LookupError, ValueError):
-        return ""
-    if name in ("ascii", "iso8859-1"):
-        return "cp1252"
-    return "" if name in _NOT_CHARSETS else name
-
-
-def _wide_encoding(body: bytes) -> str:
-    """The UTF-16 that a body without a byte order mark shows itself to be, or ''."""
-    even, odd = body[:400:2].count(0), body[1:400:2].count(0)
-    half = min(len(body), 400) // 2
-    if max(even, odd) * 10 < half * 7 or min(even, odd) > 0 or half < 4:
-        return ""
-    return "utf-16-le" if odd else "utf-16-be"
 
 
 def _look(text: str, declared: str) -> str:
@@ -317,6 +310,10 @@ def _inner_text(node: LexborNode) -> str:
 
 
 _READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": _read_html}
+
+
+def _too_large(size: int) -> str:
+    return f"the transcript takes {size:,} bytes; a record holds {MAX_RECORD_BYTES:,}"
 
 
 def _record_bytes(segments: Sequence[Segment], text: str) -> int:

@@ -154,6 +154,16 @@ async def test_after_its_rest_one_probe_decides() -> None:
     await ask(politeness, A)
 
 
+async def test_the_first_rest_is_a_setting() -> None:
+    politeness = Politeness.of(Settings(fetch_rest_s=0.05))
+    for _ in range(5):
+        await ask(politeness, A, 500)
+    with pytest.raises(HostUnavailableError):
+        await ask(politeness, A)
+    await asyncio.sleep(0.07)
+    await ask(politeness, A)
+
+
 async def test_a_probe_that_is_given_up_leaves_room_for_the_next() -> None:
     clock = Clock()
     politeness = Politeness(lambda url: None, {}, clock)

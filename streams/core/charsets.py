@@ -1,0 +1,53 @@
+"""Reads bytes as text, whatever charset strangers say they are in, or do not say."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+_META_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([A-Za-z0-9_-]{1,40})", re.I)
+_NOT_CHARSETS = ("idna", "punycode", "raw-unicode-escape", "unicode-escape")
+
+
+def decode(body: bytes, charset: str | None = None) -> str:
+    """Bytes as text by byte order mark, else UTF-8, else the charset announced, else Windows-1252.
+
+    UTF-8 with a few broken bytes stays UTF-8. Latin-1 is read as Windows-1252, as browsers do.
+    """
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return body.decode("utf-16", "replace").lstrip("\ufeff")
+    if charset is None and (meta := _META_CHARSET.search(body[:1024])):
+        charset = meta.group(1).decode()
+    for encoding in (_wide_encoding(body), "utf-8", _codec(charset)):
+        try:
+            return body.decode(encoding).lstrip("\ufeff")
+        except (UnicodeError, LookupError, ValueError):
+            continue
+    text = body.decode("utf-8", "replace").lstrip("\ufeff")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    if text.count("\ufffd") * 4 <= beyond_ascii:
+        return text
+    try:
+        return body.decode("cp1252")
+    except UnicodeError:
+        return body.decode("latin-1")
+
+
+def _codec(charset: str | None) -> str:
+    """The codec for a charset that a stranger named, or '' for none we would use."""
+    try:
+        name = codecs.lookup(charset or "").name
+    except (LookupError, ValueError):
+        return ""
+    if name in ("ascii", "iso8859-1"):
+        return "cp1252"
+    return "" if name in _NOT_CHARSETS else name
+
+
+def _wide_encoding(body: bytes) -> str:
+    """The UTF-16 that a body without a byte order mark shows itself to be, or ''."""
+    even, odd = body[:400:2].count(0), body[1:400:2].count(0)
+    half = min(len(body), 400) // 2
+    if max(even, odd) * 10 < half * 7 or min(even, odd) > 0 or half < 4:
+        return ""
+    return "utf-16-le" if odd else "utf-16-be"

@@ -1,0 +1,164 @@
+"""`fetch_transcripts` on a real broker: a retry outlives kill -9, status shows its host, and two
+workers share the rate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+from aiohttp import web
+
+from schemas.codec import RecordCodec
+from schemas.registry import open_registry
+from streams.kafka import producer, reader
+from tests.broker.workers import ROOT, instance
+from topology.embedded.ports import free_ports
+from topology.graph import build_graph
+from topology.hosts import source_hosts
+from topology.settings import Settings
+
+pytestmark = pytest.mark.broker
+
+EPISODES = 6
+PART = f"{0.5 / 3:.6f}"
+
+
+class Host:
+    def __init__(self) -> None:
+        self.ready = False
+        self.address = ""
+
+    async def handle(self, _: web.Request) -> web.Response:
+        if not self.ready:
+            return web.Response(status=503)
+        return web.Response(text="WEBVTT\n\n00:00.000 --> 00:05.000\nHello there.\n")
+
+
+@contextmanager
+def serving() -> Iterator[Host]:
+    made, loop = Host(), asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield made
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def worker(settings: Settings, host: Host, name: str, output: IO[bytes]) -> subprocess.Popen:
+    (port,) = free_ports(1)
+    home = settings.podstream_home
+    script = str(Path(__file__).with_name("sharing_worker.py"))
+    return subprocess.Popen(
+        [sys.executable, script, str(home / f"part-{name}"), str(port)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PODSTREAM_HOME": str(home),
+            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "EVENT_PARTITIONS": str(settings.event_partitions),
+            "F_DATADIR": str(home / name),
+            "PODSTREAM_STAGES": "fetch_transcripts",
+            "FETCH_ALLOW_HOSTS": host.address,
+            "TRANSCRIPT_RETRY_S": "2,2,2,2,2,2,2,2,2,2",
+        },
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_retry_outlives_a_kill_and_two_workers_share_the_rate(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with serving() as host, instance(tmp_path) as settings, log.open("wb") as output:
+        graph = build_graph(settings.event_partitions)
+        registry = open_registry(settings)
+        episodes = RecordCodec("episode-metadata", "episode", registry)
+        transcripts = RecordCodec("episode-transcripts", "transcript", registry)
+        writer = producer(settings.kafka_bootstrap_servers)
+        for number in range(EPISODES):
+            record = {
+                "episode_id": f"pi:{number}",
+                "title": "t",
+                "show_id": "pi:99",
+                "show_title": "s",
+                "transcripts": [{"url": f"http://{host.address}/{number}.vtt", "type": "text/vtt"}],
+                "source": "podcastindex",
+            }
+            key = record["episode_id"]
+            writer.produce("episode-metadata", episodes.encode(record), key=key)
+        assert writer.flush(30) == 0
+
+        def statuses() -> dict[str, str]:
+            found = {}
+            for value in _values(settings, "episode-transcripts"):
+                transcript = transcripts.decode(value)
+                found[transcript["episode_id"]] = transcript["status"]
+            return found
+
+        running = [worker(settings, host, "one", output)]
+        try:
+            _wait(lambda: list(statuses().values()) == ["failed"] * EPISODES, "told as failed")
+            _wait(lambda: bool(source_hosts(settings, graph)), "host in status")
+            (shown,) = source_hosts(settings, graph)
+            assert shown.host == host.address
+            assert shown.failures >= 5
+            running[0].kill()
+            running[0].wait()
+            host.ready = True
+            running += [worker(settings, host, name, output) for name in ("one", "two")]
+            _wait(lambda: list(statuses().values()) == ["ok"] * EPISODES, "told as ok")
+            # a partition each; this is one of the three stages that ask strangers' hosts
+            parts = [tmp_path / f"part-{name}" for name in ("one", "two")]
+            _wait(lambda: [p.read_text() for p in parts if p.exists()] == [PART] * 2, "parts")
+        except TimeoutError as late:
+            pytest.fail(f"{late}: {statuses()}\n{log.read_text()[-6000:]}")
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+def _values(settings: Settings, topic: str) -> list[bytes]:
+    from confluent_kafka import TopicPartition
+
+    consumer = reader(settings.kafka_bootstrap_servers)
+    values = []
+    try:
+        for partition in range(2):
+            place = TopicPartition(topic, partition, 0)
+            _, end = consumer.get_watermark_offsets(place, timeout=10)
+            consumer.assign([place])
+            position = 0
+            while position < end:
+                message = consumer.poll(5)
+                if message is not None and message.error() is None:
+                    position = message.offset() + 1
+                    values.append(message.value())
+    finally:
+        consumer.close()
+    return values
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.5)

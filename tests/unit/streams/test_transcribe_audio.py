@@ -1,0 +1,406 @@
+"""`transcribe_audio`: real downloads from a server that cuts them, and a stand-in that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import io
+import math
+import struct
+import threading
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from streams import transcribe_audio
+from streams.asr import Heard, MissingExtraError, SoundError, WhisperTranscriber, check_length
+from streams.core.segments import segment
+from streams.memory import MemoryRuntime
+from topology.graph import build_graph
+from topology.settings import Settings
+
+
+def tone(seconds: float = 2.0, rate: int = 8000) -> bytes:
+    """A short WAV file: a tone."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        samples = (int(9000 * math.sin(n / 5)) for n in range(int(seconds * rate)))
+        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return made.getvalue()
+
+
+SOUND = tone()
+
+
+class Server:
+    """Serves SOUND; a test says how it misbehaves."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[tuple[str, str]] = []
+        self.cut_after: list[int] = []
+        """Bytes after which each answer is cut, one after another."""
+        self.body = SOUND
+        self.etag = '"one"'
+        self.mime = "audio/wav"
+        self.ranges = True
+        self.status = 200
+        self.endless = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        asked, condition = request.headers.get("Range", ""), request.headers.get("If-Range", "")
+        self.asked.append((asked, condition))
+        if self.status != 200:
+            return web.Response(status=self.status)
+        if self.endless:
+            response = web.StreamResponse(headers={"Content-Type": self.mime})
+            await response.prepare(request)
+            while True:
+                await response.write(b"x" * 10_000)
+        start = 0
+        if asked and self.ranges and condition == self.etag:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        body, headers = self.body[start:], {"Content-Type": self.mime}
+        if self.etag:
+            headers["ETag"] = self.etag
+        if start:
+            end = len(self.body)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+        headers["Content-Length"] = str(len(body))
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        if self.cut_after:
+            await response.write(body[: self.cut_after.pop(0)])
+            await asyncio.sleep(0.05)
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        await response.write(body)
+        return response
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    loop = asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", made.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield made
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class StandIn:
+    """A transcriber that reads the file as sound, and says how long it was."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
+        self.heard.append(path.read_bytes())
+        try:
+            with wave.open(str(path)) as file:
+                length_s = file.getnframes() / file.getframerate()
+        except (wave.Error, EOFError) as error:
+            raise SoundError("no sound that can be read") from error
+        check_length(length_s, max_s)
+        self.meanwhile()
+        said = segment(0, round(length_s * 1000), "", f"A tone of {length_s:g} seconds.")
+        return Heard([said], language or "en")
+
+
+class Flow:
+    def __init__(
+        self, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, **settings: object
+    ) -> None:
+        self.listener = StandIn()
+        self._address = server.address
+        self.home = home
+        given = transcribe_audio.register
+        monkeypatch.setattr(transcribe_audio, "register", lambda c: given(c, self.listener))
+        values = {
+            "podstream_home": home,
+            "fetch_allow_hosts": server.address,
+            "transcript_retry_s": "0.05,0.05",
+            "transcribe_audio": True,
+            **settings,
+        }
+        self.runtime = MemoryRuntime(build_graph(2), Settings(**values))
+        for stage in ("fetch_transcripts", "transcribe_audio"):
+            self.runtime.start(stage)
+
+    def publish(self, key: str = "pi:1", path: str = "/a.wav", **values: object) -> None:
+        record = {"episode_id": key, "title": "t", "show_id": "pi:2", "show_title": "s"} | {
+            "source": "podcastindex",
+            "transcripts": [],
+            "enclosure_url": f"http://{self._address}{path}",
+            **values,
+        }
+        self.runtime.log.append("episode-metadata", record, key=key)
+
+    def run(self) -> None:
+        self.runtime.run()
+
+    def told(self) -> list[tuple[str, str]]:
+        records = self.runtime.log.decoded("episode-transcripts")
+        return [(r["status"], r["format"] or r["reason"]) for r in records]
+
+    def files(self) -> list[str]:
+        folder = self.home / "sound"
+        return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+Make = Callable[..., Flow]
+
+
+@pytest.fixture
+def make(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    return lambda **settings: Flow(server, tmp_path, monkeypatch, **settings)
+
+
+QUEUED = ("none", "none is listed; the sound is to be transcribed")
+
+
+def test_an_episode_without_a_transcript_is_heard_and_nothing_is_left_behind(make: Make) -> None:
+    flow = make()
+    flow.publish(language="en-gb")
+    flow.run()
+    assert flow.told() == [QUEUED, ("ok", "asr")]
+    record = flow.runtime.log.decoded("episode-transcripts")[-1]
+    assert record["text"] == "A tone of 2 seconds."
+    assert record["url"].endswith("/a.wav")
+    assert (record["language"], record["attempt"]) == ("en-gb", 1)
+    assert record["segments"] == [
+        {"start_ms": 0, "end_ms": 2000, "speaker": "", "text": "A tone of 2 seconds."}
+    ]
+    assert flow.listener.heard == [SOUND]
+    assert flow.files() == []
+
+
+def test_a_download_goes_on_where_it_was_cut(make: Make, server: Server) -> None:
+    server.cut_after = [10_000, 5_000]
+    flow = make()
+    flow.publish()
+    flow.run()
+    assert flow.told()[-1] == ("ok", "asr")
+    assert flow.listener.heard == [SOUND]
+    starts = [asked for asked, _ in server.asked]
+    assert starts == ["", "bytes=10000-", "bytes=15000-"]
+    assert [condition for _, condition in server.asked] == ["", '"one"', '"one"']
+
+
+def test_after_a_kill_the_rest_is_fetched_and_not_the_whole(make: Make, server: Server) -> None:
+    server.cut_after = [10_000, 0]
+    flow = make()
+    flow.publish()
+    flow.run()
+    assert flow.told()[-1][0] == "failed"
+    assert len(flow.files()) == 2
+    flow.runtime.crash("transcribe_audio", redeliver=1)
+    time.sleep(0.1)
+    flow.run()
+    assert flow.told()[-1] == ("ok", "asr")
+    assert server.asked[-1] == ("bytes=10000-", '"one"')
+    assert flow.files() == []
+
+
+@pytest.mark.parametrize("how", ["changed", "weak", "no validator", "ranges ignored"])
+def test_parts_of_two_files_are_never_put_together(make: Make, server: Server, how: str) -> None:
+    server.cut_after = [10_000, 0]
+    server.etag = {"weak": 'W/"one"', "no validator": ""}.get(how, '"one"')
+    flow = make()
+    flow.publish()
+    flow.run()
+    server.body = tone(1.0)
+    server.etag = '"two"' if how == "changed" else server.etag
+    server.ranges = how != "ranges ignored"
+    time.sleep(0.1)
+    flow.run()
+    assert flow.listener.heard == [server.body]
+
+
+def test_a_server_that_answers_with_another_part_is_not_believed(
+    make: Make, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.cut_after = [10_000]
+    flow = make()
+    flow.publish()
+    real = web.StreamResponse.__init__
+
+    def lying(self: web.StreamResponse, *args: object, **kwargs: object) -> None:
+        headers = kwargs.get("headers")
+        if isinstance(headers, dict) and "Content-Range" in headers:
+            headers["Content-Range"] = f"bytes 9000-{len(SOUND) - 1}/{len(SOUND)}"
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(web.StreamResponse, "__init__", lying)
+    for _ in range(3):
+        flow.run()
+        time.sleep(0.1)
+    assert all(heard == SOUND for heard in flow.listener.heard)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mime", "values", "why"),
+    [
+        ({"transcribe_max_bytes": 1000}, "audio/wav", {}, "too large: it is 32,044 bytes; 1,000"),
+        ({"transcribe_max_s": 60}, "audio/wav", {"duration_s": 61}, "longer than the 60 seconds"),
+        ({"transcribe_max_s": 1}, "audio/wav", {}, "longer than the 1 seconds"),
+        ({}, "text/html", {}, "the server sent 'text/html' where a sound file was expected"),
+    ],
+)
+def test_what_is_too_large_too_long_or_no_sound_is_refused_for_good(
+    make: Make, server: Server, settings: dict, mime: str, values: dict, why: str
+) -> None:
+    server.mime = mime
+    flow = make(**settings)
+    flow.publish(**values)
+    for _ in range(2):
+        flow.run()
+        time.sleep(0.06)
+    assert [status for status, _ in flow.told()] == ["none", "refused"]
+    assert why in flow.told()[1][1]
+    assert flow.files() == []
+
+
+def test_a_file_beyond_the_cap_that_does_not_announce_it_is_cut_off(
+    make: Make, server: Server
+) -> None:
+    server.endless = True
+    flow = make(transcribe_max_bytes=100_000)
+    flow.publish()
+    flow.run()
+    assert flow.told()[-1] == ("refused", "too large: it is more than the 100,000 bytes allowed")
+    assert flow.files() == []
+
+
+def test_sound_that_is_not_available_is_tried_again_and_then_no_more(
+    make: Make, server: Server
+) -> None:
+    server.status = 503
+    flow = make()
+    flow.publish()
+    for _ in range(5):
+        flow.run()
+        time.sleep(0.1)
+    assert [status for status, _ in flow.told()] == ["none", "failed", "failed", "failed"]
+    again = [r["retry_at"] is not None for r in flow.runtime.log.decoded("episode-transcripts")]
+    assert again == [False, True, True, False]
+
+
+def test_inside_addresses_are_refused(make: Make) -> None:
+    flow = make()
+    flow.publish(enclosure_url="http://169.254.169.254/latest/meta-data")
+    flow.run()
+    assert flow.told()[-1] == ("refused", "169.254.169.254 is not a public address")
+
+
+def test_what_was_heard_outlives_repeats_restarts_and_edits_of_other_things(make: Make) -> None:
+    flow = make()
+    flow.publish()
+    flow.run()
+    flow.publish(title="a new title")
+    for stage in ("fetch_transcripts", "transcribe_audio"):
+        flow.runtime.crash(stage, redeliver=5)
+    flow.run()
+    assert flow.told() == [QUEUED, ("ok", "asr")]
+    assert len(flow.listener.heard) == 1
+
+
+def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server) -> None:
+    flow = make()
+    listed = [{"url": f"http://{server.address}/a.txt", "type": "text/plain"}]
+    flow.publish()
+    flow.listener.meanwhile = lambda: flow.publish(transcripts=listed)
+
+    async def meanwhile_handled() -> None:
+        """The edit is read while the sound is being transcribed."""
+        queue, _ = flow.runtime._contexts["transcribe_audio"].handlers["episode-metadata"]
+        work = flow.runtime._contexts["transcribe_audio"].timers[-1]
+        await queue(flow.runtime.log.records("episode-metadata"))
+        working = asyncio.create_task(work())
+        while len(flow.runtime.log.records("episode-metadata")) < 2:
+            await asyncio.sleep(0.01)
+        await queue(flow.runtime.log.records("episode-metadata")[1:])
+        await working
+
+    original = flow.listener.transcribe
+
+    def slow(path: Path, language: str, max_s: float) -> Heard:
+        heard = original(path, language, max_s)
+        time.sleep(0.3)
+        return heard
+
+    flow.listener.transcribe = slow  # type: ignore[method-assign]
+    asyncio.run(meanwhile_handled())
+    server.mime = "text/plain"
+    server.body = b"What the publisher wrote."
+    flow.run()
+    assert flow.told()[-1] == ("ok", "text")
+    assert ("ok", "asr") not in flow.told()
+
+
+def test_episodes_with_links_or_without_sound_are_left_to_the_other_stage(
+    make: Make, server: Server
+) -> None:
+    server.status = 404
+    flow = make()
+    listed = [{"url": f"http://{server.address}/a.vtt", "type": "text/vtt"}]
+    flow.publish("pi:1", transcripts=listed)
+    flow.publish("pi:2", enclosure_url="")
+    flow.publish("x:3", source="import")
+    flow.runtime.log.append("episode-metadata", None, key="pi:4")
+    flow.run()
+    records = flow.runtime.log.records("episode-transcripts")
+    values = [flow.runtime.log.wire.decode(m.topic, m.value) for m in records if m.value]
+    assert {r["episode_id"]: r["status"] for r in values} == {"pi:1": "failed", "pi:2": "none"}
+    assert flow.listener.heard == []
+
+
+def test_one_bad_file_does_not_stop_the_others(make: Make, server: Server) -> None:
+    flow = make()
+    original = flow.listener.transcribe
+
+    def moody(path: Path, language: str, max_s: float) -> Heard:
+        if len(flow.listener.heard) == 0:
+            flow.listener.heard.append(b"")
+            raise RuntimeError("the model tripped")
+        return original(path, language, max_s)
+
+    flow.listener.transcribe = moody  # type: ignore[method-assign]
+    flow.publish("pi:1", path="/1.wav")
+    flow.publish("pi:2", path="/2.wav")
+    flow.run()
+    assert sorted(status for status, _ in flow.told()) == ["failed", "none", "none", "ok"]
+    assert any("the model tripped" in why for _, why in flow.told())
+
+
+def test_without_the_extra_the_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *args: object, **kwargs: object) -> object:
+        if name == "faster_whisper":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(MissingExtraError, match=r"pip install 'podstream\[asr\]'"):
+        WhisperTranscriber("base", 1)
