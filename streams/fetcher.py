@@ -158,7 +158,7 @@ class GuardedFetcher:
         self, response: aiohttp.ClientResponse, accept: Accept, *, conditional: bool
     ) -> Fetched:
         url, headers = str(response.url), response.headers
-        etag, last_modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+        etag, last_modified = _ascii(headers.get("ETag")), _ascii(headers.get("Last-Modified"))
         if response.status == 304 and conditional:
             return Fetched(url, "", None, b"", etag, last_modified, not_modified=True)
         if response.status != 200:
@@ -173,7 +173,7 @@ class GuardedFetcher:
             if isinstance(error, TooLargeError):
                 raise RefusedError(f"too large: {error} (FETCH_MAX_BYTES)") from error
             raise FetchError(str(error)) from error
-        mime, charset = response.content_type, response.charset
+        mime, charset = _ascii(response.content_type), _ascii(response.charset) or None
         return Fetched(url, mime, charset, body, etag, last_modified)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -203,6 +203,11 @@ class GuardedFetcher:
                 auto_decompress=False,
             )
         return self._session
+
+
+def _ascii(value: str | None) -> str:
+    """A header's value, unless it has bytes that can neither be kept in a record nor sent back."""
+    return value if value and value.isascii() else ""
 
 
 def _check_status(status: int, wait_s: float | None) -> None:

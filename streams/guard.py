@@ -15,6 +15,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from streams.core.episodes import clean
+
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 NOT_FOR_US = tuple(
     ipaddress.ip_network(network)
@@ -31,6 +33,10 @@ NOT_FOR_US = tuple(
 
 class FetchError(Exception):
     """A fetch that did not work; the message says why, fit for a record's `reason`."""
+
+    def __init__(self, message: str) -> None:
+        # It may quote headers, whose bytes beyond ASCII no record could carry.
+        super().__init__(clean(message)[:500])
 
 
 class GoneError(FetchError):

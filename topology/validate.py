@@ -11,6 +11,7 @@ import fastavro
 from schemas import columnar, files
 from topology.graph import dead_letter_name
 from topology.model import Graph, Stage
+from topology.settings import Settings
 
 PUBLIC_INPUTS = frozenset({"feeds", "user-events"})
 """Topics that the world writes to; a stage may do so as well."""
@@ -172,6 +173,8 @@ def _entry_problems(graph: Graph, module_exists: Callable[[str], bool]) -> Itera
             yield f"stage {name} names entry point {stage.entry_point}, which does not exist"
         elif _base(stage) != name and stage.runner not in ("streamlit",):
             yield f"stage {name} lives in {stage.entry_point}: a stage's module has its name"
+        if stage.switch and Settings.model_fields.get(stage.switch) is None:
+            yield f"stage {name} is switched by {stage.switch}, which is no setting"
         runners.setdefault(stage.worker, set()).add(stage.runner)
     for worker, kinds in runners.items():
         if len(kinds) > 1:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from streams.core.episodes import clean
+
 FAILURES_TO_OPEN = 5
 """Failures in a row after which a circuit opens."""
 FIRST_OPEN_S = 30.0
@@ -80,7 +82,7 @@ class HostState:
     def failed(self, now: float, error: str) -> None:
         """A failure of the host or of the way to it, not of what was asked for."""
         self.failures += 1
-        self.last_error = error[:200]
+        self.last_error = clean(error)[:200]
         self.probing = False
         if now < self.open_until:
             return  # it was under way when the circuit opened, and says nothing new

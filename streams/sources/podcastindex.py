@@ -30,6 +30,7 @@ from streams.core.episodes import (
     EPOCH,
     PODCASTINDEX,
     EpisodeError,
+    clean,
     episode_from_podcastindex,
     index_id,
     utc_time,
@@ -173,7 +174,7 @@ class PodcastIndexClient:
             after_s = max(error.until - time.time(), 0.0)
             raise BlockedError(f"{route}: {error}", after_s) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RetryableError(f"{route}: {type(error).__name__}: {error}") from error
+            raise RetryableError(clean(f"{route}: {type(error).__name__}: {error}")) from error
 
     def _headers(self, now: int) -> dict[str, str]:
         date = str(now)

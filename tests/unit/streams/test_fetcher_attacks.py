@@ -433,6 +433,37 @@ async def test_what_is_no_http_is_a_failure(garbage: bytes) -> None:
             await fetcher.get(f"http://{server.host}/")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Type: audio/\xff",),
+        ("Content-Encoding: \xff\x80",),
+        ("Content-Type: text/vtt", 'ETag: "\xff"', "Last-Modified: \xe9"),
+        ("Content-Type: text/vtt; charset=\xff",),
+        ("Content-Length: \xff",),
+    ],
+)
+async def test_headers_with_any_bytes_make_nothing_that_a_record_cannot_carry(
+    headers: tuple[str, ...],
+) -> None:
+    politeness = Politeness.unlimited()
+    async with (
+        serving(answer(b"words", *headers)) as server,
+        GuardedFetcher([server.host], LIMIT, 5, politeness) as fetcher,
+    ):
+        try:
+            fetched = await fetcher.get(f"http://{server.host}/", accept=TRANSCRIPT)
+        except FetchError as error:
+            str(error).encode()
+        else:
+            for text in (fetched.content_type, fetched.charset, fetched.etag, fetched.url):
+                (text or "").encode()
+            again = {"etag": fetched.etag, "last_modified": fetched.last_modified}
+            await fetcher.get(f"http://{server.host}/", accept=TRANSCRIPT, **again)
+    for record in politeness.report("w"):
+        record["last_error"].encode()
+
+
 async def test_no_cookie_credential_or_address_is_told_to_the_next_host() -> None:
     async with serving(answer(b"ok", "Content-Type: text/plain")) as second:
         script = answer(

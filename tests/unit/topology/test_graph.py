@@ -12,8 +12,10 @@ from topology.graph import (
     check_reads,
     check_writes,
     dead_letter_name,
+    is_on,
     workers,
 )
+from topology.settings import Settings
 
 GRAPH = build_graph(3)
 
@@ -70,3 +72,11 @@ def test_a_stage_may_touch_what_is_declared_and_nothing_else() -> None:
 def test_workers_hold_every_stage_once() -> None:
     groups = workers(GRAPH.stages.values())
     assert sorted(s.name for stages in groups.values() for s in stages) == sorted(GRAPH.stages)
+
+
+def test_a_stage_with_a_switch_runs_only_where_it_is_on() -> None:
+    stages = build_graph(2).stages
+    for on in (True, False):
+        settings = Settings(transcribe_audio=on)
+        assert is_on(stages["transcribe_audio"], settings) == on
+        assert is_on(stages["fetch_transcripts"], settings)

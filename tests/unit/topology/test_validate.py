@@ -49,6 +49,10 @@ CASES: dict[str, tuple[Callable[[], Graph], str]] = {
         lambda: with_stage("rank_trending", consumes=("nothing",)),
         "stage rank_trending reads topic 'nothing', which is not declared",
     ),
+    "unknown switch": (
+        lambda: with_stage("transcribe_audio", switch="nothing"),
+        "stage transcribe_audio is switched by nothing, which is no setting",
+    ),
     "unknown output": (
         lambda: with_stage("rank_trending", produces=("nothing",)),
         "stage rank_trending produces topic 'nothing', which is not declared",
