@@ -41,7 +41,10 @@ def register(context: Context) -> None:
             if episode["source"] != IMPORT and _version(episode) not in fetched
         }
         async with fetcher:
-            tasks = (_transcribe(fetcher, episode) for episode in episodes.values())
+            tasks = (
+                _transcribe(fetcher, episode, context.settings.fetch_backoff_s)
+                for episode in episodes.values()
+            )
             transcripts = await asyncio.gather(*tasks)
         for version, transcript in zip(episodes, transcripts, strict=True):
             await context.send("episode-transcripts", transcript, key=transcript["episode_id"])
@@ -53,7 +56,9 @@ def _version(episode: Mapping[str, Any]) -> tuple[str, ...]:
     return (episode["episode_id"], *(link["url"] for link in episode["transcripts"]))
 
 
-async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> dict[str, Any]:
+async def _transcribe(
+    fetcher: GuardedFetcher, episode: Mapping[str, Any], backoff_s: float
+) -> dict[str, Any]:
     """The `transcript` record from the best link that delivers, or the best one's fault."""
     links = rank_links(episode["transcripts"])
     if not links:
@@ -62,7 +67,7 @@ async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> di
         return no_transcript(episode, "none", reason)
     faults = []
     for link in links:
-        record = await _from_link(fetcher, episode, link)
+        record = await _from_link(fetcher, episode, link, backoff_s)
         if record["status"] == "ok":
             return record
         faults.append(record)
@@ -70,11 +75,11 @@ async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> di
 
 
 async def _from_link(
-    fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str]
+    fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str], backoff_s: float
 ) -> dict[str, Any]:
     retrying = AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.5, max=10),
+        wait=wait_random_exponential(multiplier=backoff_s, max=10),
         retry=retry_if_exception_type(UnavailableError),
         reraise=True,
     )

@@ -105,6 +105,16 @@ class Settings(BaseSettings):
     fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
     fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
 
+    fetch_backoff_s: float = Field(
+        0.5, gt=0, description="First wait before a failed fetch is tried again, in seconds."
+    )
+    demo_misbehave: str = Field(
+        "",
+        pattern=r"^$|^\d{1,9}(:(0|1)(\.\d{1,6})?)?$",
+        description="SEED or SEED:RATE: the demo index answers badly, to try out what happens; "
+        "empty: it does not.",
+    )
+
     log_level: str = Field("INFO", description="Level of every process's log.")
 
     @model_validator(mode="before")

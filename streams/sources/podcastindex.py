@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 POLITE_INTERVAL_S = 1.1
 ATTEMPTS = 5
 MAX_WAIT_S = 60.0
-TIMEOUT_S = 30.0
+TIMEOUT_S = 20.0
 MAX_BYTES = 50_000_000
 IDS_A_REQUEST = 200
 MAX_RESULTS = 1000
@@ -77,6 +77,7 @@ class PodcastIndexClient:
         *,
         interval_s: float | None = None,
         backoff_s: float = 1.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """``interval_s`` between requests is by default the polite one, and none on loopback."""
         self._base = URL(base_url.rstrip("/") + "/")
@@ -86,6 +87,7 @@ class PodcastIndexClient:
             (0 if loopback else POLITE_INTERVAL_S) if interval_s is None else interval_s
         )
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._next_at = 0.0
 
@@ -170,7 +172,7 @@ class PodcastIndexClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(limit=8),
             )
@@ -193,6 +195,8 @@ class PodcastIndexSource:
                 settings.podcastindex_url,
                 settings.podcastindex_key.get_secret_value(),
                 settings.podcastindex_secret.get_secret_value(),
+                backoff_s=settings.fetch_backoff_s,
+                timeout_s=settings.fetch_timeout_s,
             )
         )
 

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from streams.sources.base import SourceError
 from streams.sources.demo_catalogue import build_catalogue
-from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
+from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.demo_shapes import NO_CATEGORIES
 from streams.sources.podcastindex import (
     FIRST_EPISODES,
     PodcastIndexClient,
