@@ -8,6 +8,7 @@ import math
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -148,8 +149,9 @@ async def _large(request: web.Request, response: web.Response, pace: Pace) -> we
     large = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
     await large.prepare(request)
     body = _body(response) + b"\n"
-    for _ in range(-(-LARGE_BYTES // len(body))):
-        await large.write(body)
+    with suppress(ConnectionError):  # nobody has to listen to the end
+        for _ in range(-(-LARGE_BYTES // len(body))):
+            await large.write(body)
     return large
 
 

@@ -69,7 +69,7 @@ class Plan:
     def temporary(self, address: str, number: int, api: bool) -> str | None:
         """The fault of the ``number``-th request (from 1) for an address; None if it goes well."""
         if self.is_poisoned(address):
-            return self._choose(PASSING, address, number)
+            return self._choose(PASSING.keys() - {"slow"}, address, number)
         if number % (self.in_a_row + 1) == 0 or self._draw(address, number) >= self.rate:
             return None
         kinds = [*PASSING]

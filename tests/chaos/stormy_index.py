@@ -1,0 +1,144 @@
+"""A demo index that misbehaves, in a thread of its own, and what became of its episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from aiohttp import web
+from pydantic import SecretStr
+
+from streams.context import Message
+from streams.sources.demo_catalogue import Catalogue, build_catalogue
+from streams.sources.demo_faults import Pace
+from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.misbehaviour import Misbehaviour, Plan
+from topology.graph import Graph, dead_letter_name
+from topology.model import Stage
+
+STARTED_AT = time.time()
+PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
+FAST = {
+    "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
+    "fetch_backoff_s": 0.02,
+    "fetch_max_bytes": 2_000_000,
+    "discover_interval_s": 0.5,
+}
+"""Settings with which a storm is over soon."""
+
+
+class StormyIndex:
+    """Serves until the end of the block; without a plan it behaves. New episodes never come."""
+
+    def __init__(self, plan: Plan | None, shows: int | None = None) -> None:
+        self._index = DemoIndex(
+            catalogue_of(shows),
+            STARTED_AT,
+            trickle_s=1e6,
+            misbehaviour=Misbehaviour(plan, PACE) if plan else None,
+        )
+        self._runner = web.AppRunner(self._index.app(), shutdown_timeout=0.1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> StormyIndex:
+        self._loop.run_until_complete(self._runner.setup())
+        self._loop.run_until_complete(web.TCPSite(self._runner, "127.0.0.1", 0).start())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._runner.addresses[0][1]}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of an ingestion that has this index for PodcastIndex."""
+        return {
+            "podcastindex_url": f"http://{self.host}/api/1.0",
+            "podcastindex_key": SecretStr(DEMO_KEY),
+            "podcastindex_secret": SecretStr(DEMO_SECRET),
+            "fetch_allow_hosts": self.host,
+            **FAST,
+        }
+
+    @property
+    def episode_ids(self) -> set[str]:
+        """Ids of all of its episodes, as ours spell them."""
+        return {f"pi:{episode.episode_id}" for episode in self._index.visible()}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """`requests`, `good`, `early` by path and query, and `faults` by name."""
+        return requests.get(f"http://{self.host}/demo/requests", timeout=10).json()
+
+
+def catalogue_of(shows: int | None) -> Catalogue:
+    """The demo's catalogue, or the first so many shows of it."""
+    whole = build_catalogue()
+    chosen = dict(list(whole.shows.items())[:shows])
+    return Catalogue(chosen, {k: e for k, e in whole.episodes.items() if e.feed_id in chosen})
+
+
+def newest_ids(count: int, shows: int | None = None) -> frozenset[int]:
+    """The newest episodes: those that an index lists as recent."""
+    known = [e for e in catalogue_of(shows).episodes.values() if e.age_s is not None]
+    return frozenset(e.episode_id for e in sorted(known, key=lambda e: e.age_s or 0)[:count])
+
+
+def ingestion_stages(graph: Graph) -> list[Stage]:
+    """The stages of the process that discovers episodes."""
+    worker = graph.stages["discover_episodes"].worker
+    return [stage for stage in graph.stages.values() if stage.worker == worker]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a log says in the end: the newest record per id, and why others were put aside."""
+
+    episodes: dict[str, dict[str, Any]]
+    transcripts: dict[str, dict[str, Any]]
+    dead: dict[str, str]
+
+    def without(self, ids: Iterable[str], host: str) -> dict[str, dict[str, Any]]:
+        """Episodes and transcripts as text that has forgotten the index's address."""
+        left_out = set(ids)
+        return {
+            name: {
+                key: repr(sorted(record.items())).replace(host, "the.index")
+                for key, record in records.items()
+                if key not in left_out
+            }
+            for name, records in (("episodes", self.episodes), ("transcripts", self.transcripts))
+        }
+
+
+def outcome(
+    graph: Graph,
+    records: Callable[[str], list[Message]],
+    decode: Callable[[str, bytes | None], Any],
+) -> Outcome:
+    """What the topics hold; ``records(topic)`` are in the order of the log within a partition."""
+
+    def newest(topic: str) -> dict[str, dict[str, Any]]:
+        found = {}
+        for message in records(topic):
+            found[(message.key or b"").decode()] = message.value
+        return {k: decode(topic, value) for k, value in found.items() if value is not None}
+
+    dead = {}
+    for topic in {topic for stage in ingestion_stages(graph) for topic in stage.consumes}:
+        for message in records(dead_letter_name(topic)):
+            why = message.header("__connect.errors.exception.message") or b""
+            dead[(message.key or b"").decode()] = why.decode()
+    return Outcome(newest("episode-metadata"), newest("episode-transcripts"), dead)
