@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,9 @@ from topology.model import Stage
 
 STARTED_AT = time.time()
 PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
+MOST_ATTEMPTS = 5
+"""The retry rule: nothing is asked for more often before it is given up."""
+
 FAST = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
     "fetch_backoff_s": 0.02,
@@ -56,6 +60,10 @@ class StormyIndex:
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        # Answers that nobody waits for any more.
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
 
     @property
@@ -90,6 +98,19 @@ def catalogue_of(shows: int | None) -> Catalogue:
     return Catalogue(chosen, {k: e for k, e in whole.episodes.items() if e.feed_id in chosen})
 
 
+def check_counts(counts: dict[str, dict[str, int]], found: Outcome, lives: int) -> None:
+    """An episode's details and its transcripts are asked for until they come, and then no more.
+
+    Each of the workers' ``lives`` may begin anew, and so does an id that was given up before.
+    """
+    assert not any(address.startswith("/audio/") for address in counts["requests"])
+    for address, asked in counts["requests"].items():
+        if known := re.search(r"/transcripts/(\d+)|/episodes/byid.*[?&]id=(\d+)", address):
+            given_up = len(found.dead.get(f"pi:{known[1] or known[2]}", ()))
+            assert asked <= MOST_ATTEMPTS * (lives + given_up), address
+            assert counts["good"].get(address, 0) <= lives + given_up, address
+
+
 def newest_ids(count: int, shows: int | None = None) -> frozenset[int]:
     """The newest episodes: those that an index lists as recent."""
     known = [e for e in catalogue_of(shows).episodes.values() if e.age_s is not None]
@@ -104,23 +125,33 @@ def ingestion_stages(graph: Graph) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a log says in the end: the newest record per id, and why others were put aside."""
+    """What a log says in the end: the newest record per id, and why others were put aside, each
+    time they were."""
 
     episodes: dict[str, dict[str, Any]]
     transcripts: dict[str, dict[str, Any]]
-    dead: dict[str, str]
+    dead: dict[str, list[str]]
 
-    def without(self, ids: Iterable[str], host: str) -> dict[str, dict[str, Any]]:
-        """Episodes and transcripts as text that has forgotten the index's address."""
-        left_out = set(ids)
-        return {
-            name: {
-                key: repr(sorted(record.items())).replace(host, "the.index")
-                for key, record in records.items()
-                if key not in left_out
-            }
-            for name, records in (("episodes", self.episodes), ("transcripts", self.transcripts))
-        }
+    def at(self, name: str, host: str) -> Outcome:
+        """The same of an index at another address."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, str):
+                return value.replace(host, name)
+            if isinstance(value, dict):
+                return {key: moved(inner) for key, inner in value.items()}
+            return [moved(inner) for inner in value] if isinstance(value, list) else value
+
+        return Outcome(moved(self.episodes), moved(self.transcripts), moved(self.dead))
+
+    def without(self, ids: Iterable[str]) -> Outcome:
+        """The rest; why something was put aside may differ from run to run."""
+        left = self.episodes.keys() - set(ids)
+        return Outcome(
+            {key: self.episodes[key] for key in left},
+            {key: record for key, record in self.transcripts.items() if key in left},
+            {},
+        )
 
 
 def outcome(
@@ -136,9 +167,9 @@ def outcome(
             found[(message.key or b"").decode()] = message.value
         return {k: decode(topic, value) for k, value in found.items() if value is not None}
 
-    dead = {}
+    dead: dict[str, list[str]] = {}
     for topic in {topic for stage in ingestion_stages(graph) for topic in stage.consumes}:
         for message in records(dead_letter_name(topic)):
             why = message.header("__connect.errors.exception.message") or b""
-            dead[(message.key or b"").decode()] = why.decode()
+            dead.setdefault((message.key or b"").decode(), []).append(why.decode())
     return Outcome(newest("episode-metadata"), newest("episode-transcripts"), dead)

@@ -12,6 +12,7 @@ from streams.sources.misbehaviour import Plan
 from tests.chaos.stormy_index import (
     Outcome,
     StormyIndex,
+    check_counts,
     ingestion_stages,
     newest_ids,
     outcome,
@@ -22,9 +23,6 @@ from topology.settings import Settings
 GRAPH = build_graph(2)
 STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
 STATUSES = {"ok", "none", "refused", "failed"}
-
-MOST_ATTEMPTS = 5
-"""The retry rule: nothing is asked for more often before it is given up."""
 
 QUIET_RUNS = 8
 """A discovery may fail at each of its requests, twice in a row: then it has found nothing yet."""
@@ -76,18 +74,6 @@ class Flow:
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
 
 
-def check_counts(counts: dict[str, dict[str, int]], lives: int) -> None:
-    """An episode's details and each transcript are asked for until they come, and then no more.
-
-    Each of the process's ``lives`` may begin anew.
-    """
-    assert not any(address.startswith("/audio/") for address in counts["requests"])
-    for address, asked in counts["requests"].items():
-        if address.startswith("/transcripts/") or "/episodes/byid" in address:
-            assert asked <= MOST_ATTEMPTS * lives, address
-            assert counts["good"].get(address, 0) <= lives, address
-
-
 def test_every_episode_ends_as_one_thing() -> None:
     poisoned = newest_ids(3)
     with StormyIndex(Plan(1, 0.3, poisoned=poisoned)) as index:
@@ -107,7 +93,7 @@ def test_every_episode_ends_as_one_thing() -> None:
     assert set(statuses) <= STATUSES
     assert statuses.count("ok") > 0.75 * len(ids)
     assert {"failed", "refused"} <= set(statuses)
-    check_counts(counts, lives=1)
+    check_counts(counts, found, lives=1)
 
 
 def test_kills_change_nothing() -> None:
@@ -119,10 +105,10 @@ def test_kills_change_nothing() -> None:
         with StormyIndex(plan, shows) as index:
             flow = Flow(index, seed, kills)
             found = flow.run()
-            check_counts(index.counts(), lives=1 + flow.kills)
+            check_counts(index.counts(), found, lives=1 + flow.kills)
             assert found.episodes.keys() | found.dead.keys() == index.episode_ids
             assert found.transcripts.keys() == found.episodes.keys()
-            outcomes.append(found.without((f"pi:{n}" for n in poisoned), index.host))
+            outcomes.append(found.at("the.index", index.host).without(f"pi:{n}" for n in poisoned))
             flows.append(flow)
     assert [flow.kills for flow in flows] == [0, 6]
     assert outcomes[0] == outcomes[1]
