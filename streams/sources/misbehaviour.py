@@ -127,8 +127,8 @@ class Misbehaviour:
         if is_api:
             self._make_odd(request, response)
         fault = self._plan.temporary(address, self._numbers[address], is_api)
-        if fault is None and request.path.startswith("/transcripts/"):
-            fault = self._plan.lasting(address)
+        if fault in (None, "slow") and request.path.startswith("/transcripts/"):
+            fault = self._plan.lasting(address) or fault
         if fault is None:
             return response
         self.shown[fault] += 1

@@ -47,7 +47,8 @@ class Log:
 
     def __init__(self, settings: Settings) -> None:
         self._bootstrap = settings.kafka_bootstrap_servers
-        self._wire = Wire(GRAPH, TopicRegistry(self._bootstrap))
+        self._registry = TopicRegistry(self._bootstrap)
+        self._wire = Wire(GRAPH, self._registry)
         self._reader = reader(self._bootstrap)
 
     def outcome(self) -> Outcome:
@@ -62,6 +63,7 @@ class Log:
 
     def close(self) -> None:
         self._reader.close()
+        self._registry.close()
 
     def size(self, *topics: str) -> int:
         return sum(sum(end_offsets(self._reader, topic).values()) for topic in topics)
