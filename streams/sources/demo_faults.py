@@ -96,9 +96,11 @@ async def _broken_off(
     return partial
 
 
-async def _half_json(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
+async def _half(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
+    """Half of the body with nothing that tells."""
     body = _body(response)
-    return web.Response(body=body[: len(body) // 2], content_type=response.content_type)
+    headers = {"Content-Type": response.headers["Content-Type"]}
+    return web.Response(body=body[: len(body) // 2], headers=headers)
 
 
 async def _bad_gzip(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
@@ -129,11 +131,6 @@ async def _redirects(request: web.Request, response: web.Response, pace: Pace) -
 
 async def _empty(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
     return web.Response(body=b"", content_type=response.content_type)
-
-
-async def _half_text(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
-    """Half of the words with nothing that tells: a shorter transcript."""
-    return await _half_json(request, response, pace)
 
 
 async def _other_charset(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
@@ -175,8 +172,11 @@ PASSING: dict[str, Fault] = {
 }
 """Of whatever is asked for."""
 
-PASSING_OF_API: dict[str, Fault] = {"a page for JSON": _page, "half of the JSON": _half_json}
+PASSING_OF_API: dict[str, Fault] = {"a page for JSON": _page, "half of the JSON": _half}
 """As well as those: whoever asks sees that this is no JSON, and no more."""
+
+PASSING_OF_FEEDS: dict[str, Fault] = {"a page for a feed": _page, "half of the feed": _half}
+"""The same of RSS."""
 
 MISLEADING: dict[str, Fault] = {
     "status false": _says_false,
@@ -189,7 +189,7 @@ MISLEADING: dict[str, Fault] = {
 LASTING: dict[str, Fault] = {
     "a page for captions": _page,
     "empty": _empty,
-    "half of the text": _half_text,
+    "half of the text": _half,
     "other charset": _other_charset,
     "30 MB": _large,
     "404": _error(404),
@@ -199,7 +199,7 @@ LASTING: dict[str, Fault] = {
 }
 """Of a transcript."""
 
-FAULTS = {**PASSING, **PASSING_OF_API, **MISLEADING, **LASTING}
+FAULTS = {**PASSING, **PASSING_OF_API, **PASSING_OF_FEEDS, **MISLEADING, **LASTING}
 
 ODDITIES: dict[str, dict[str, Any]] = {
     "nulls": {"description": None, "title": None, "explicit": None, "persons": None},

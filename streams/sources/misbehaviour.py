@@ -33,6 +33,7 @@ from streams.sources.demo_faults import (
     ODDITIES,
     PASSING,
     PASSING_OF_API,
+    PASSING_OF_FEEDS,
     WAIT_UNTIL,
     Pace,
     odd_items,
@@ -66,16 +67,21 @@ class Plan:
             raise ValueError(f"{text!r} is not SEED or SEED:RATE, such as 7:0.3")
         return cls(int(found[1]), float(found[2] or cls.rate), poisoned=poisoned)
 
-    def temporary(self, address: str, number: int, api: bool) -> str | None:
-        """The fault of the ``number``-th request (from 1) for an address; None if it goes well."""
+    def temporary(self, address: str, number: int, kind: str = "") -> str | None:
+        """The fault of the ``number``-th request (from 1) for an address; None if it goes well.
+
+        ``kind`` is `api`, `feed` or empty for anything else.
+        """
         if self.is_poisoned(address):
             return self._choose(PASSING.keys() - {"slow"}, address, number)
         if number % (self.in_a_row + 1) == 0 or self._draw(address, number) >= self.rate:
             return None
-        kinds = [*PASSING]
-        if api:
-            kinds += [*PASSING_OF_API, *(MISLEADING if self.misleading else ())]
-        return self._choose(kinds, address, number)
+        faults = [*PASSING]
+        if kind == "api":
+            faults += [*PASSING_OF_API, *(MISLEADING if self.misleading else ())]
+        elif kind == "feed":
+            faults += PASSING_OF_FEEDS
+        return self._choose(faults, address, number)
 
     def lasting(self, address: str) -> str | None:
         """What is always wrong with a transcript: a third as often as other things."""
@@ -123,10 +129,12 @@ class Misbehaviour:
         response = await handler(request)
         if not isinstance(response, web.Response) or response.status != 200:
             return response
-        is_api = response.content_type == "application/json" and request.path.startswith("/api/")
-        if is_api:
+        kind = {"application/json": "api", "application/rss+xml": "feed"}.get(response.content_type)
+        if request.path.startswith("/transcripts/"):
+            kind = None  # which may be JSON too
+        if kind == "api":
             self._make_odd(request, response)
-        fault = self._plan.temporary(address, self._numbers[address], is_api)
+        fault = self._plan.temporary(address, self._numbers[address], kind or "")
         if fault in (None, "slow") and request.path.startswith("/transcripts/"):
             fault = self._plan.lasting(address) or fault
         if fault is None:

@@ -15,9 +15,11 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from streams.context import Message
+from streams.core.episodes import rss_episode_id
 from streams.sources.demo_catalogue import Catalogue, build_catalogue
 from streams.sources.demo_faults import Pace
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.demo_shapes import guid
 from streams.sources.misbehaviour import Misbehaviour, Plan
 from topology.graph import Graph, dead_letter_name
 from topology.model import Stage
@@ -40,8 +42,10 @@ class StormyIndex:
     """Serves until the end of the block; without a plan it behaves. New episodes never come."""
 
     def __init__(self, plan: Plan | None, shows: int | None = None) -> None:
+        catalogue = catalogue_of(shows)
+        self._shows = list(catalogue.shows)
         self._index = DemoIndex(
-            catalogue_of(shows),
+            catalogue,
             STARTED_AT,
             trickle_s=1e6,
             misbehaviour=Misbehaviour(plan, PACE) if plan else None,
@@ -80,6 +84,20 @@ class StormyIndex:
             "fetch_allow_hosts": self.host,
             **FAST,
         }
+
+    @property
+    def feed_settings(self) -> dict[str, Any]:
+        """Settings of an ingestion that follows this index's feeds."""
+        feeds = [self._feed(feed_id) for feed_id in self._shows]
+        return {"rss_feeds": ",".join(feeds), "fetch_allow_hosts": self.host, **FAST}
+
+    @property
+    def feed_episode_ids(self) -> set[str]:
+        """Ids of all episodes of its feeds, as ours spell them."""
+        return {rss_episode_id(self._feed(e.feed_id), guid(e)) for e in self._index.visible()}
+
+    def _feed(self, feed_id: int) -> str:
+        return f"http://{self.host}/feeds/{feed_id}.xml"
 
     @property
     def episode_ids(self) -> set[str]:

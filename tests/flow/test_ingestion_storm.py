@@ -35,8 +35,8 @@ class Killed(BaseException):
 class Flow:
     """Ingestion on the in-memory log; ``kills`` ends the process before so many more appends."""
 
-    def __init__(self, index: StormyIndex, seed: int | None = None, kills: int = 0) -> None:
-        self._runtime = MemoryRuntime(GRAPH, Settings(**index.settings))
+    def __init__(self, settings: dict[str, Any], seed: int | None = None, kills: int = 0) -> None:
+        self._runtime = MemoryRuntime(GRAPH, Settings(**settings))
         self._chance = random.Random(seed)
         self._kills_left = kills
         self.kills = 0
@@ -74,10 +74,10 @@ class Flow:
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
 
 
-def test_every_episode_ends_as_one_thing() -> None:
+def test_every_episode_of_the_api_ends_as_one_thing() -> None:
     poisoned = newest_ids(3)
     with StormyIndex(Plan(1, 0.3, poisoned=poisoned)) as index:
-        found = Flow(index).run()
+        found = Flow(index.settings).run()
         counts = index.counts()
         ids = index.episode_ids
     assert len(ids) > 200
@@ -96,6 +96,20 @@ def test_every_episode_ends_as_one_thing() -> None:
     check_counts(counts, found, lives=1)
 
 
+def test_every_episode_of_the_feeds_ends_as_one_thing() -> None:
+    shows = 20
+    with StormyIndex(Plan(2, 0.3), shows) as index:
+        found = Flow(index.feed_settings).run()
+        counts = index.counts()
+        ids = index.feed_episode_ids
+    assert len(ids) > 100
+    assert sum(counts["faults"].values()) > 100
+    assert found.episodes.keys() | found.dead.keys() == ids
+    assert found.episodes.keys() & found.dead.keys() == set()
+    assert found.transcripts.keys() == found.episodes.keys()
+    check_counts(counts, found, lives=1)
+
+
 def test_kills_change_nothing() -> None:
     shows, seed = 14, 5
     poisoned = newest_ids(2, shows)
@@ -103,7 +117,7 @@ def test_kills_change_nothing() -> None:
     outcomes, flows = [], []
     for kills in (0, 6):
         with StormyIndex(plan, shows) as index:
-            flow = Flow(index, seed, kills)
+            flow = Flow(index.settings, seed, kills)
             found = flow.run()
             check_counts(index.counts(), found, lives=1 + flow.kills)
             assert found.episodes.keys() | found.dead.keys() == index.episode_ids

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.episodes import episode_from_podcastindex
+from streams.core.feeds import FeedError, parse_feed
 from streams.core.transcripts import transcript_record
 from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.sources.base import SourceError
-from streams.sources.demo_catalogue import FIRST_EPISODE_ID, build_catalogue
+from streams.sources.demo_catalogue import FIRST_EPISODE_ID, FIRST_FEED_ID, build_catalogue
 from streams.sources.demo_faults import (
     LARGE_BYTES,
     LASTING,
@@ -23,6 +24,7 @@ from streams.sources.demo_faults import (
     ODDITIES,
     PASSING,
     PASSING_OF_API,
+    PASSING_OF_FEEDS,
     STRANGER,
     Pace,
 )
@@ -32,6 +34,7 @@ from streams.sources.podcastindex import PodcastIndexClient, RetryableError
 
 EPISODE = FIRST_EPISODE_ID + 1
 PACE = Pace(slow_s=0.1, stall_s=2.0, retry_after_s=1)
+KIND = st.sampled_from(["api", "feed", ""])
 ADDRESS = st.from_regex(r"/[a-z]{1,9}(\?id=[0-9]{1,4})?", fullmatch=True)
 
 
@@ -41,7 +44,7 @@ class Always(Plan):
 
     fault: str = ""
 
-    def temporary(self, address: str, number: int, api: bool) -> str | None:
+    def temporary(self, address: str, number: int, kind: str = "") -> str | None:
         return None if self.fault in LASTING else self.fault
 
     def lasting(self, address: str) -> str | None:
@@ -66,32 +69,39 @@ def transcript_path() -> str:
     return f"/transcripts/{EPISODE}.{suffix}"
 
 
-@given(st.integers(0, 10**9), st.floats(0, 1), st.integers(1, 4), ADDRESS, st.booleans())
+@given(
+    st.integers(0, 10**9),
+    st.floats(0, 1),
+    st.integers(1, 4),
+    ADDRESS,
+    st.sampled_from(["api", "feed", ""]),
+)
 def test_a_plan_repeats_and_never_spoils_too_many_in_a_row(
-    seed: int, rate: float, in_a_row: int, address: str, api: bool
+    seed: int, rate: float, in_a_row: int, address: str, kind: str
 ) -> None:
     plan = Plan(seed, rate, in_a_row)
-    faults = [plan.temporary(address, number, api) for number in range(1, 40)]
+    faults = [plan.temporary(address, number, kind) for number in range(1, 40)]
     again = Plan(seed, rate, in_a_row)
-    assert faults == [again.temporary(address, number, api) for number in range(1, 40)]
+    assert faults == [again.temporary(address, number, kind) for number in range(1, 40)]
     run = 0
     for fault in faults:
         run = run + 1 if fault else 0
         assert run <= in_a_row
-    allowed = PASSING.keys() | (PASSING_OF_API.keys() | MISLEADING.keys() if api else set())
+    more = {"api": PASSING_OF_API.keys() | MISLEADING.keys(), "feed": PASSING_OF_FEEDS.keys()}
+    allowed = PASSING.keys() | more.get(kind, set())
     assert {fault for fault in faults if fault} <= allowed
 
 
 def test_the_rate_is_what_was_asked_for() -> None:
     plan = Plan(1, 0.3, in_a_row=9)
-    spoilt = [plan.temporary(f"/a?id={number}", 1, api=True) for number in range(4000)]
+    spoilt = [plan.temporary(f"/a?id={number}", 1, "api") for number in range(4000)]
     assert 0.27 < sum(map(bool, spoilt)) / 4000 < 0.33
     assert {fault for fault in spoilt if fault} == {*PASSING, *PASSING_OF_API, *MISLEADING}
     lasting = [plan.lasting(f"/transcripts/{number}.vtt") for number in range(4000)]
     assert 0.08 < sum(map(bool, lasting)) / 4000 < 0.12
     assert {fault for fault in lasting if fault} == LASTING.keys()
     assert {kind for n in range(400) if (kind := plan.oddity(n))} == ODDITIES.keys()
-    assert not any(Plan(1, 0.0).temporary(f"/a?id={n}", 1, api=True) for n in range(400))
+    assert not any(Plan(1, 0.0).temporary(f"/a?id={n}", 1, "api") for n in range(400))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,14 @@ async def test_a_passing_fault_of_the_api_is_worth_another_try(fault: str) -> No
                     await client._ask(route, query)
         finally:
             await client.close()
+
+
+@pytest.mark.parametrize("fault", PASSING_OF_FEEDS)
+async def test_a_spoilt_feed_is_no_feed(fault: str) -> None:
+    async with served(Always(1, fault=fault)) as server, TestClient(server) as http:
+        body = await (await http.get(f"/feeds/{FIRST_FEED_ID}.xml")).read()
+        with pytest.raises(FeedError):
+            parse_feed("http://x", body, 200)
 
 
 async def test_misleading_answers_are_well_formed() -> None:
