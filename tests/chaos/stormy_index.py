@@ -33,7 +33,7 @@ FAST = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
     "fetch_backoff_s": 0.02,
     "fetch_max_bytes": 2_000_000,
-    "discover_interval_s": 0.5,
+    "discover_interval_s": 0.2,
 }
 """Settings with which a storm is over soon."""
 

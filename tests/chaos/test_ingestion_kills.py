@@ -27,7 +27,7 @@ from tests.chaos.stormy_index import (
 from topology.graph import build_graph
 from topology.settings import Settings
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
 PARTITIONS = 2
 SEED, SHOWS = 6, 14
@@ -39,7 +39,7 @@ STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
 KILLS = ("episode-ids", "episode-metadata", "episode-transcripts")
 """A worker is killed soon after it wrote to each of these."""
 
-START_S, PATIENCE_S, QUIET_S = 60.0, 90.0, 5.0
+START_S, PATIENCE_S, QUIET_S = 90.0, 90.0, 5.0
 
 
 class Log:

@@ -69,7 +69,12 @@ class Flow:
                 for stage in STAGES:
                     self._runtime.crash(stage, redeliver=self._chance.randint(0, 40))
             size = sum(len(self._runtime.log.records(topic)) for topic in GRAPH.topics)
-            quiet = quiet + 1 if size == before else 0
+            if size == before:
+                # What waits for its time, such as the next discovery, gets some.
+                quiet += 1
+                time.sleep(0.25)
+            else:
+                quiet = 0
             before = size
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
 
