@@ -219,7 +219,8 @@ async def test_a_poisoned_episode_is_listed_as_recent_and_never_told_of() -> Non
     async with served(Plan(1, 0.0, poisoned=frozenset({EPISODE}))) as server:
         client = client_of(server)
         feed = str(build_catalogue().episodes[EPISODE].feed_id)
-        assert EPISODE in {item["id"] for item in await client.recent(1000)}
+        recent = (await client._get("recent/episodes", max=1000))["items"]
+        assert EPISODE in {item["id"] for item in recent}
         assert EPISODE not in {item["id"] for item in await client.episodes_of([feed], 20)}
         with pytest.raises(RetryableError):
             await client.episode(str(EPISODE))
