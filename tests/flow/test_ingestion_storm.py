@@ -96,7 +96,7 @@ def test_every_episode_of_the_api_ends_as_one_thing() -> None:
     assert found.transcripts.keys() == found.episodes.keys()
     statuses = [record["status"] for record in found.transcripts.values()]
     assert set(statuses) <= STATUSES
-    assert statuses.count("ok") > 0.75 * len(ids)
+    assert statuses.count("ok") > 0.65 * len(ids)
     assert {"failed", "refused"} <= set(statuses)
     check_counts(counts, found, lives=1)
 
