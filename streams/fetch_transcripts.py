@@ -73,6 +73,7 @@ class TranscriptFetching:
         self._context = context
         self._waiting: StateTable = context.table("transcript_retries")
         self._intervals_s = context.settings.transcript_retry_s
+        self._backoff_s = context.settings.fetch_backoff_s
         self._heard = context.settings.transcribe_audio
         """Whether another stage tells of the episodes that list no transcript."""
         self._newest: RecentValues[bytes, Version] = RecentValues(REMEMBERED)
@@ -94,7 +95,9 @@ class TranscriptFetching:
                 self._newest.put(key, version_of(episode))
                 wanted[partition, key] = episode
         async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
-            outcomes = await asyncio.gather(*(_transcribe(fetcher, e) for e in wanted.values()))
+            outcomes = await asyncio.gather(
+                *(_transcribe(fetcher, e, self._backoff_s) for e in wanted.values())
+            )
         for place, outcome in zip(wanted, outcomes, strict=True):
             waits[place] = await self._tell(wanted[place], outcome, attempt=1)
         for place, episode in newest.items():
@@ -118,7 +121,7 @@ class TranscriptFetching:
 
     async def _retry_one(self, fetcher: GuardedFetcher, place: Place, value: bytes) -> None:
         waiting = decode_retry(value)
-        outcome = await _transcribe(fetcher, waiting)
+        outcome = await _transcribe(fetcher, waiting, self._backoff_s)
         # An edit or a withdrawal that came meanwhile counts, not this; it clears the table, too.
         superseded = self._newest.get(place[1]) not in (None, version_of(waiting))
         if superseded or not self._still(place, value):
@@ -163,7 +166,9 @@ def version_of(episode: Mapping[str, Any]) -> Version:
     return tuple(link["url"] for link in episode["transcripts"])
 
 
-async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> Outcome:
+async def _transcribe(
+    fetcher: GuardedFetcher, episode: Mapping[str, Any], backoff_s: float
+) -> Outcome:
     """The transcript from the best link that delivers, or the fault of the best link, where one
     that may pass goes before one that lasts."""
     links = rank_links(episode["transcripts"])
@@ -173,7 +178,7 @@ async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> Ou
         return Outcome(no_transcript(episode, "none", reason))
     faults: list[Outcome] = []
     for link in links:
-        outcome = await _from_link(fetcher, episode, link)
+        outcome = await _from_link(fetcher, episode, link, backoff_s)
         if outcome.record["status"] == "ok":
             break
         faults.append(outcome)
@@ -184,11 +189,11 @@ async def _transcribe(fetcher: GuardedFetcher, episode: Mapping[str, Any]) -> Ou
 
 
 async def _from_link(
-    fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str]
+    fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str], backoff_s: float
 ) -> Outcome:
     retrying = AsyncRetrying(
         stop=stop_after_attempt(QUICK_TRIES),
-        wait=wait_random(0.2, 1.0),
+        wait=wait_random(0.4 * backoff_s, 2 * backoff_s),
         retry=retry_if_exception(_worth_a_second_try),
         reraise=True,
     )

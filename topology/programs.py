@@ -81,6 +81,8 @@ def derive_programs(settings: Settings, graph: Graph, demo: bool) -> list[Progra
     if demo:
         argv = _module("streams.sources.demo_index", "--port", str(ports[DEMO_INDEX]))
         argv += ["--remember", str(home / "demo_started_at")]
+        if settings.demo_misbehave:
+            argv += ["--misbehave", settings.demo_misbehave]
         programs.append(Program(DEMO_INDEX, tuple(argv), home, common))
     for name, stages in stage_workers(graph, demo).items():
         programs.append(_stage_program(settings, name, stages, ports.get(name), common))

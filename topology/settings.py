@@ -154,6 +154,16 @@ class Settings(BaseSettings):
         1800.0, gt=0, description="Longest download of a sound file, in seconds."
     )
 
+    fetch_backoff_s: float = Field(
+        0.5, gt=0, description="First wait before a failed fetch is tried again, in seconds."
+    )
+    demo_misbehave: str = Field(
+        "",
+        pattern=r"^$|^\d{1,9}(:(0|1)(\.\d{1,6})?)?$",
+        description="SEED or SEED:RATE: the demo index answers badly, to try out what happens; "
+        "empty: it does not.",
+    )
+
     log_level: str = Field("INFO", description="Level of every process's log.")
 
     @model_validator(mode="before")

@@ -149,16 +149,21 @@ class Cluster:
     def close(self) -> None:
         self.registry.close()
 
-    def wait_for_members(self, stages: Sequence[str], processes: Processes) -> None:
-        """Until the groups of the stages share out every partition."""
+    def wait_for_members(
+        self, stages: Sequence[str], processes: Processes, workers: int = 1
+    ) -> None:
+        """Until the groups of the stages share out every partition among so many workers."""
         groups = [self._group(stage) for stage in stages]
 
         def shared_out() -> bool:
             described = self._admin.describe_consumer_groups(groups).values()
-            return all(
-                sum(len(m.assignment.topic_partitions) for m in group.result().members)
-                >= self.settings.event_partitions
+            shares = [
+                [len(member.assignment.topic_partitions) for member in group.result().members]
                 for group in described
+            ]
+            return all(
+                sum(share) >= self.settings.event_partitions and len(share) == workers
+                for share in shares
             )
 
         processes.wait(shared_out, "the worker has its partitions", TIMEOUT_S)

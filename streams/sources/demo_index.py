@@ -1,35 +1,43 @@
 """A podcast index of our own: PodcastIndex's routes, headers and shapes over the demo catalogue.
 
-    python -m streams.sources.demo_index --port 19094
+    python -m streams.sources.demo_index --port 19094 [--misbehave SEED[:RATE]]
 
 The stages talk to it exactly as they talk to the real one, oddities included: `status` is the
 string "true", `max` comes back as a string, a refusal is a bare string, categories may be null,
-season 0 means none, a live episode has no duration. Transcripts and audio are served beside the
-API. It binds to loopback, and its key and secret are no secrets.
+season 0 means none, a live episode has no duration. Transcripts, audio, RSS feeds and an OPML list
+of them are served beside the API. It binds to loopback, and its key and secret are no secrets.
+
+Routes for whoever tries things out: GET `/demo/requests` counts what was asked for; POST
+`/demo/edit/ID` with a JSON object of `title` and `description`, and POST `/demo/withdraw/ID`, do
+what publishers do. `misbehaviour.py` tells what ``--misbehave`` does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import time
-import wave
 from collections.abc import Awaitable, Callable
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from aiohttp import web
 
-from streams.sources.demo_catalogue import (
-    Catalogue,
-    DemoEpisode,
-    DemoShow,
-    build_catalogue,
+from streams.sources.demo_catalogue import Catalogue, DemoEpisode, DemoShow, build_catalogue
+from streams.sources.demo_publisher import Publisher
+from streams.sources.demo_routes import add_feeds, add_tools, base_url
+from streams.sources.demo_shapes import (
+    Json,
+    added_episode_json,
+    added_feed_json,
+    episode_json,
+    feed_json,
+    mime,
+    silence,
 )
 from streams.sources.demo_transcripts import RENDERINGS
+from streams.sources.misbehaviour import Misbehaviour, Plan, RequestLog
 from topology.settings import LOOPBACK
 
 DEMO_KEY = "PODSTREAMDEMOKEY0001"
@@ -37,15 +45,15 @@ DEMO_SECRET = "open-secret-of-the-demo-index"  # noqa: S105  (guards nothing)
 AUTH_WINDOW_S = 180
 API = "/api/1.0"
 DAY_S = 86_400
-WORDS_WITHOUT_FULLTEXT = 100
-NO_CATEGORIES = "Match Point"
 
-Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class DemoIndex:
-    """What the index says at a moment: ``clock`` gives unix seconds, ``started_at`` is its zero."""
+    """What the index answers at a moment; parameters as of `Publisher`.
+
+    ``misbehaviour`` comes between the routes and whoever asks.
+    """
 
     def __init__(
         self,
@@ -53,27 +61,22 @@ class DemoIndex:
         started_at: float,
         trickle_s: float = 10.0,
         clock: Callable[[], float] = time.time,
+        misbehaviour: Misbehaviour | None = None,
     ) -> None:
-        self._catalogue = catalogue
-        self._started_at = started_at
-        self._trickle_s = trickle_s
-        self._clock = clock
-
-    def published_at(self, episode: DemoEpisode) -> int:
-        """Unix seconds at which an episode appears."""
-        if episode.release is None:
-            return int(self._started_at - (episode.age_s or 0))
-        return int(self._started_at + (episode.release + 1) * self._trickle_s)
+        self._publisher = Publisher(catalogue, started_at, trickle_s, clock)
+        self._requests = RequestLog()
+        self._misbehaviour = misbehaviour
 
     def visible(self) -> list[DemoEpisode]:
         """What has been published by now, newest first."""
-        now = self._clock()
-        shown = [e for e in self._catalogue.episodes.values() if self.published_at(e) <= now]
-        return sorted(shown, key=lambda e: (-self.published_at(e), e.episode_id))
+        return self._publisher.visible()
 
     def app(self) -> web.Application:
         """The HTTP application."""
-        app = web.Application(middlewares=[self._authorise])
+        middlewares = [self._requests.middleware, self._authorise]
+        if self._misbehaviour is not None:
+            middlewares.append(self._misbehaviour.middleware)
+        app = web.Application(middlewares=middlewares)
         app.router.add_get(f"{API}/podcasts/trending", self._trending)
         app.router.add_get(f"{API}/podcasts/byfeedid", self._feed_by_id)
         app.router.add_get(f"{API}/episodes/byfeedid", self._episodes_by_feed)
@@ -82,14 +85,20 @@ class DemoIndex:
         app.router.add_get(f"{API}/recent/data", self._recent_data)
         app.router.add_get("/transcripts/{name}", self._transcript)
         app.router.add_get("/audio/{name}", self._audio)
+        add_feeds(app, self._publisher)
+        add_tools(app, self._publisher, self._counts)
         return app
+
+    def _counts(self) -> Json:
+        faults = self._misbehaviour.shown if self._misbehaviour else {}
+        return {**self._requests.counts(), "faults": faults}
 
     # -- routes ------------------------------------------------------------------------------
 
     @web.middleware
     async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         guarded = request.path.startswith(API)
-        if guarded and (refusal := refuse(request.headers, self._clock())):
+        if guarded and (refusal := refuse(request.headers, self._publisher.now())):
             return web.Response(status=401, text=refusal)
         return await handler(request)
 
@@ -99,14 +108,14 @@ class DemoIndex:
         newest = self._newest_by_feed()
         shows = [
             show
-            for show in sorted(self._catalogue.shows.values(), key=lambda s: -s.trend)
+            for show in sorted(self._publisher.catalogue.shows.values(), key=lambda s: -s.trend)
             if show.feed_id in newest
             and (not wanted or wanted & _category_words(show))
             and not unwanted & _category_words(show)
         ]
         feeds = []
         for show in shows[:limit]:
-            feed = self._feed_json(show)
+            feed = feed_json(show, base_url(request))
             feed["newestItemPublishTime"] = newest[show.feed_id]
             feed["trendScore"] = show.trend
             feeds.append(feed)
@@ -123,12 +132,12 @@ class DemoIndex:
 
     async def _feed_by_id(self, request: web.Request) -> web.Response:
         asked = request.query.get("id", "")
-        show = self._catalogue.shows.get(int(asked)) if asked.isdecimal() else None
+        show = self._publisher.catalogue.shows.get(int(asked)) if asked.isdecimal() else None
         return web.json_response(
             {
                 "status": "true",
                 "query": {"id": asked},
-                "feed": self._feed_json(show) if show else [],
+                "feed": feed_json(show, base_url(request)) if show else [],
                 "description": "Found matching feed." if show else "No feeds match this id.",
             }
         )
@@ -142,9 +151,9 @@ class DemoIndex:
             )
         limit, since = _limit(request, 10), _number(request, "since", 0)
         items = [
-            self._episode_json(request, episode, listing=True)
+            self._listed(request, episode)
             for episode in self.visible()
-            if episode.feed_id in ids and self.published_at(episode) >= since
+            if episode.feed_id in ids and self._publisher.published_at(episode) >= since
         ][:limit]
         return web.json_response(
             {
@@ -159,14 +168,13 @@ class DemoIndex:
 
     async def _episode_by_id(self, request: web.Request) -> web.Response:
         asked = request.query.get("id", "")
-        episode = self._catalogue.episodes.get(int(asked)) if asked.isdecimal() else None
-        found = episode is not None and self.published_at(episode) <= self._clock()
+        episode = self._publisher.find(int(asked)) if asked.isdecimal() else None
         return web.json_response(
             {
                 "status": "true",
                 "id": asked,
-                "episode": self._episode_json(request, episode) if found and episode else [],
-                "description": "Found matching item." if found else "Episode not found.",
+                "episode": self._episode(request, episode) if episode else [],
+                "description": "Found matching item." if episode else "Episode not found.",
             }
         )
 
@@ -179,7 +187,7 @@ class DemoIndex:
                 continue
             if left_out and left_out in episode.title.lower():
                 continue
-            item = self._episode_json(request, episode)
+            item = self._episode(request, episode)
             for absent in ("duration", "transcripts", "persons"):
                 del item[absent]
             items.append(item)
@@ -195,121 +203,70 @@ class DemoIndex:
         )
 
     async def _recent_data(self, request: web.Request) -> web.Response:
-        now = int(self._clock())
-        limit, since = _limit(request, 1000), _number(request, "since", now - DAY_S)
-        items = [
-            {
-                "episodeId": episode.episode_id,
-                "episodeTitle": episode.title,
-                "episodeTimestamp": self.published_at(episode),
-                "episodeAdded": self.published_at(episode),
-                "episodeDuration": episode.duration_s,
-                "feedId": episode.feed_id,
-            }
-            for episode in self.visible()
-            if self.published_at(episode) >= since
-        ][:limit]
+        """Pages run from old to new: those of one second stay together, none is left out."""
+        limit = _limit(request, 1000)
+        since = _number(request, "since", int(self._publisher.now()) - DAY_S)
+        added = self._publisher.published_at
+        episodes = [e for e in reversed(self.visible()) if added(e) >= since]
+        if len(episodes) > limit:
+            last = added(episodes[limit - 1])
+            episodes = [e for e in episodes if added(e) <= last]
+        oldest = {e.feed_id: e for e in self.visible()}
+        feeds = [
+            self._publisher.catalogue.shows[e.feed_id]
+            for e in episodes
+            if oldest[e.feed_id].episode_id == e.episode_id
+        ]
+        base = base_url(request)
         return web.json_response(
             {
                 "status": "true",
-                "feedCount": 0,
-                "itemCount": len(items),
+                "feedCount": len(feeds),
+                "itemCount": len(episodes),
                 "max": str(limit),
                 "since": since,
                 "description": "Found matching data.",
-                "data": {"position": 0, "feeds": [], "items": items},
-                "nextSince": now,
+                "nextSince": added(episodes[-1]) + 1 if episodes else since,
+                "data": {
+                    "position": 0,
+                    "feeds": [added_feed_json(show, base) for show in reversed(feeds)],
+                    "items": [
+                        added_episode_json(self._publisher, e, base) for e in reversed(episodes)
+                    ],
+                },
             }
         )
 
     async def _transcript(self, request: web.Request) -> web.Response:
         stem, _, suffix = request.match_info["name"].rpartition(".")
-        episode = self._catalogue.episodes.get(int(stem)) if stem.isdecimal() else None
+        episode = self._publisher.find(int(stem)) if stem.isdecimal() else None
         for name, rendering in RENDERINGS.items():
             if episode and rendering.suffix == suffix and name in episode.formats:
                 return web.Response(
                     text=rendering.write(episode.lines),
-                    content_type=_mime(name, episode.feed_id),
+                    content_type=mime(name, episode.feed_id),
                     charset="utf-8",
                 )
         raise web.HTTPNotFound
 
     async def _audio(self, request: web.Request) -> web.Response:
-        return web.Response(body=_silence(), content_type="audio/wav")
+        return web.Response(body=silence(), content_type="audio/wav")
 
     # -- shapes ------------------------------------------------------------------------------
 
     def _newest_by_feed(self) -> dict[int, int]:
         newest: dict[int, int] = {}
         for episode in self.visible():
-            newest.setdefault(episode.feed_id, self.published_at(episode))
+            newest.setdefault(episode.feed_id, self._publisher.published_at(episode))
         return newest
 
-    def _feed_json(self, show: DemoShow) -> Json:
-        return {
-            "id": show.feed_id,
-            "url": f"https://feeds.example.com/{show.feed_id}.xml",
-            "title": show.show.title,
-            "description": f"{show.show.title}: {show.show.tagline}.",
-            "author": " and ".join(show.show.hosts),
-            "image": "",
-            "artwork": "",
-            "itunesId": None,
-            "language": "en-US" if show.feed_id % 2 else "en",
-            "explicit": show.explicit,
-            "categories": None
-            if show.show.title == NO_CATEGORIES
-            else {str(subject.category_id): subject.name for subject in show.subjects},
-        }
+    def _episode(self, request: web.Request, episode: DemoEpisode) -> Json:
+        fulltext = "fulltext" in request.query
+        return episode_json(self._publisher, episode, base_url(request), fulltext)
 
-    def _episode_json(
-        self, request: web.Request, episode: DemoEpisode, listing: bool = False
-    ) -> Json:
-        show = self._catalogue.shows[episode.feed_id]
-        feed = self._feed_json(show)
-        base = f"{request.scheme}://{request.host}"
-        published = self.published_at(episode)
-        description = episode.description
-        if "fulltext" not in request.query:
-            description = " ".join(description.split(" ")[:WORDS_WITHOUT_FULLTEXT])
-        transcripts = [
-            {
-                "url": f"{base}/transcripts/{episode.episode_id}.{RENDERINGS[name].suffix}",
-                "type": _mime(name, episode.feed_id),
-            }
-            for name in episode.formats
-        ]
-        item = {
-            "id": episode.episode_id,
-            "title": episode.title,
-            "link": f"https://www.example.com/{show.feed_id}/{episode.number}",
-            "description": description,
-            "guid": f"demo-{episode.episode_id}",
-            "datePublished": published,
-            "datePublishedPretty": time.strftime(
-                "%B %d, %Y %I:%M%p", time.gmtime(published)
-            ).lower(),
-            "dateCrawled": published,
-            "enclosureUrl": f"{base}/audio/{episode.episode_id}.wav",
-            "enclosureType": "audio/wav",
-            "enclosureLength": len(_silence()),
-            "duration": episode.duration_s,
-            "explicit": int(show.explicit),
-            "episode": episode.number,
-            "episodeType": "full",
-            "season": episode.season,
-            "image": "",
-            "feedItunesId": None,
-            "feedImage": "",
-            "feedId": show.feed_id,
-            "feedTitle": feed["title"],
-            "feedLanguage": feed["language"],
-            "transcripts": transcripts,
-            "persons": [{"name": name, "role": "host"} for name in show.show.hosts],
-        }
-        if listing:
-            item["transcriptUrl"] = transcripts[0]["url"]
-        return item
+    def _listed(self, request: web.Request, episode: DemoEpisode) -> Json:
+        item = self._episode(request, episode)
+        return {**item, "transcriptUrl": item["transcripts"][0]["url"]}
 
 
 def refuse(headers: Any, now: float) -> str:
@@ -327,11 +284,6 @@ def refuse(headers: Any, now: float) -> str:
     if not known or not hmac.compare_digest(headers["Authorization"].encode(), expected.encode()):
         return "Authorization header does not match."
     return ""
-
-
-def _mime(name: str, feed_id: int) -> str:
-    mimes = RENDERINGS[name].mimes
-    return mimes[feed_id // 5 % len(mimes)]
 
 
 def _limit(request: web.Request, default: int) -> int:
@@ -356,18 +308,6 @@ def _category_words(show: DemoShow) -> set[str]:
     }
 
 
-@cache
-def _silence() -> bytes:
-    """A second of silence: something true for an enclosure's address to hold."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(1)
-        sound.setframerate(8000)
-        sound.writeframes(b"\x80" * 8000)
-    return buffer.getvalue()
-
-
 def main(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")],
     trickle_s: Annotated[float, typer.Option(min=0, help="Seconds between new episodes.")] = 10.0,
@@ -375,6 +315,12 @@ def main(
     started_at: Annotated[
         float | None,
         typer.Option(help="Unix seconds from which new episodes count; now if not given."),
+    ] = None,
+    misbehave: Annotated[
+        str, typer.Option(help="SEED[:RATE]: how often to answer badly, and in which order.")
+    ] = "",
+    poison: Annotated[
+        list[int] | None, typer.Option(help="An episode of which no details are ever given.")
     ] = None,
     remember: Annotated[
         Path | None,
@@ -386,7 +332,16 @@ def main(
         if not remember.exists():
             remember.write_text(str(time.time()), encoding="ascii")
         started_at = float(remember.read_text(encoding="ascii"))
-    index = DemoIndex(build_catalogue(seed), started_at or time.time(), trickle_s)
+    misbehaviour = None
+    if misbehave:
+        try:
+            plan = Plan.from_text(misbehave, frozenset(poison or ()))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--misbehave") from error
+        misbehaviour = Misbehaviour(plan)
+    index = DemoIndex(
+        build_catalogue(seed), started_at or time.time(), trickle_s, misbehaviour=misbehaviour
+    )
     web.run_app(index.app(), host=LOOPBACK, port=port, print=None, access_log=None)
 
 

@@ -74,12 +74,14 @@ class PodcastIndexClient:
         *,
         politeness: Politeness | None = None,
         backoff_s: float = 1.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """``politeness`` paces the requests; without one they go out as they come."""
         self._base = URL(base_url.rstrip("/") + "/")
         self._key, self._secret = key, secret
         self._politeness = politeness or Politeness.unlimited()
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -189,7 +191,7 @@ class PodcastIndexClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(limit=8),
             )
@@ -213,6 +215,8 @@ class PodcastIndexSource:
                 settings.podcastindex_key.get_secret_value(),
                 settings.podcastindex_secret.get_secret_value(),
                 politeness=Politeness.of(settings),
+                backoff_s=settings.fetch_backoff_s,
+                timeout_s=settings.fetch_timeout_s,
             )
         )
 

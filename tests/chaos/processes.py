@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from topology.embedded.ports import free_ports
+from topology.instance import variables
 from topology.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -35,14 +36,9 @@ class Processes:
         self._start(name, ["faust", "-A", "streams.app", *options], stages)
 
     def _start(self, name: str, module: list[str], stages: Sequence[str] = ()) -> None:
-        settings = self._settings
         environment = {
             **os.environ,
-            "PODSTREAM_HOME": str(self._home),
-            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "EVENT_PARTITIONS": str(settings.event_partitions),
-            "ALLOWED_LATENESS_S": str(settings.allowed_lateness_s),
-            "DEDUP_WINDOW": str(settings.dedup_window),
+            **variables(self._settings),
             "PODSTREAM_STAGES": ",".join(stages),
         }
         with (self._home / f"{name}.log").open("ab") as log:

@@ -54,6 +54,22 @@ def test_the_demo_s_own_programs_come_with_the_demo_only(settings: Settings) -> 
     assert demo - plain == {DEMO_INDEX, "simulate_listeners"}
 
 
+def test_the_demo_index_misbehaves_only_when_told_to(settings: Settings) -> None:
+    def arguments(chosen: Settings) -> tuple[str, ...]:
+        programs = derive_programs(chosen, GRAPH, demo=True)
+        return next(program.argv for program in programs if program.name == DEMO_INDEX)
+
+    assert "--misbehave" not in arguments(settings)
+    told = settings.model_copy(update={"demo_misbehave": "7:0.3"})
+    assert arguments(told)[-2:] == ("--misbehave", "7:0.3")
+
+
+@pytest.mark.parametrize("text", ["yes", "7:2", "7:", "--seed"])
+def test_what_is_no_plan_is_refused_as_a_setting(text: str) -> None:
+    with pytest.raises(ValueError, match="demo_misbehave"):
+        Settings(demo_misbehave=text)
+
+
 def test_addresses_of_others_are_not_served_by_us(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ from streams.sources.demo_catalogue import (
     MIN_WORDS,
     build_catalogue,
 )
-from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
+from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.demo_shapes import NO_CATEGORIES
 from streams.sources.demo_transcripts import RENDERINGS
 
 START = 1_700_000_000.0

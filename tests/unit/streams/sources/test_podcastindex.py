@@ -15,7 +15,8 @@ from streams.core.subscriptions import subscription
 from streams.politeness import Limit, Politeness
 from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
-from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, NO_CATEGORIES, DemoIndex
+from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.demo_shapes import NO_CATEGORIES
 from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
 from streams.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S, WHOLE_EVERY_S
 

@@ -1,0 +1,193 @@
+"""A demo index that misbehaves, in a thread of its own, and what became of its episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from aiohttp import web
+from pydantic import SecretStr
+
+from streams.context import Message
+from streams.core.episodes import rss_episode_id
+from streams.sources.demo_catalogue import Catalogue, build_catalogue
+from streams.sources.demo_faults import Pace
+from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.sources.demo_shapes import guid
+from streams.sources.misbehaviour import Misbehaviour, Plan
+from topology.graph import Graph, dead_letter_name
+from topology.model import Stage
+
+STARTED_AT = time.time()
+PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
+MOST_ATTEMPTS = 5
+"""The retry rule: nothing is asked for more often before it is given up."""
+
+FAST = {
+    "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
+    "fetch_backoff_s": 0.02,
+    "fetch_max_bytes": 2_000_000,
+    "discover_interval_s": 0.2,
+}
+"""Settings with which a storm is over soon."""
+
+
+class StormyIndex:
+    """Serves until the end of the block; without a plan it behaves. New episodes never come."""
+
+    def __init__(self, plan: Plan | None, shows: int | None = None) -> None:
+        catalogue = catalogue_of(shows)
+        self._shows = list(catalogue.shows)
+        self._index = DemoIndex(
+            catalogue,
+            STARTED_AT,
+            trickle_s=1e6,
+            misbehaviour=Misbehaviour(plan, PACE) if plan else None,
+        )
+        self._runner = web.AppRunner(self._index.app(), shutdown_timeout=0.1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> StormyIndex:
+        self._loop.run_until_complete(self._runner.setup())
+        self._loop.run_until_complete(web.TCPSite(self._runner, "127.0.0.1", 0).start())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        # Answers that nobody waits for any more.
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.close()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._runner.addresses[0][1]}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of an ingestion that has this index for PodcastIndex."""
+        return {
+            "podcastindex_url": f"http://{self.host}/api/1.0",
+            "podcastindex_key": SecretStr(DEMO_KEY),
+            "podcastindex_secret": SecretStr(DEMO_SECRET),
+            "fetch_allow_hosts": self.host,
+            **FAST,
+        }
+
+    @property
+    def feed_settings(self) -> dict[str, Any]:
+        """Settings of an ingestion that follows this index's feeds."""
+        feeds = [self._feed(feed_id) for feed_id in self._shows]
+        return {"rss_feeds": ",".join(feeds), "fetch_allow_hosts": self.host, **FAST}
+
+    @property
+    def feed_episode_ids(self) -> set[str]:
+        """Ids of all episodes of its feeds, as ours spell them."""
+        return {rss_episode_id(self._feed(e.feed_id), guid(e)) for e in self._index.visible()}
+
+    def _feed(self, feed_id: int) -> str:
+        return f"http://{self.host}/feeds/{feed_id}.xml"
+
+    @property
+    def episode_ids(self) -> set[str]:
+        """Ids of all of its episodes, as ours spell them."""
+        return {f"pi:{episode.episode_id}" for episode in self._index.visible()}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """`requests`, `good`, `early` by path and query, and `faults` by name."""
+        return requests.get(f"http://{self.host}/demo/requests", timeout=10).json()
+
+
+def catalogue_of(shows: int | None) -> Catalogue:
+    """The demo's catalogue, or the first so many shows of it."""
+    whole = build_catalogue()
+    chosen = dict(list(whole.shows.items())[:shows])
+    return Catalogue(chosen, {k: e for k, e in whole.episodes.items() if e.feed_id in chosen})
+
+
+def check_counts(counts: dict[str, dict[str, int]], found: Outcome, lives: int) -> None:
+    """An episode's details and its transcripts are asked for until they come, and then no more.
+
+    Each of the workers' ``lives`` may begin anew, and so does an id that was given up before.
+    """
+    assert not any(address.startswith("/audio/") for address in counts["requests"])
+    for address, asked in counts["requests"].items():
+        if known := re.search(r"/transcripts/(\d+)|/episodes/byid.*[?&]id=(\d+)", address):
+            given_up = len(found.dead.get(f"pi:{known[1] or known[2]}", ()))
+            assert asked <= MOST_ATTEMPTS * (lives + given_up), address
+            assert counts["good"].get(address, 0) <= lives + given_up, address
+
+
+def newest_ids(count: int, shows: int | None = None) -> frozenset[int]:
+    """The newest episodes: those that an index lists as recent."""
+    known = [e for e in catalogue_of(shows).episodes.values() if e.age_s is not None]
+    return frozenset(e.episode_id for e in sorted(known, key=lambda e: e.age_s or 0)[:count])
+
+
+def ingestion_stages(graph: Graph) -> list[Stage]:
+    """The stages of the process that discovers episodes."""
+    worker = graph.stages["discover_episodes"].worker
+    return [stage for stage in graph.stages.values() if stage.worker == worker]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a log says in the end: the newest record per id, and why others were put aside, each
+    time they were."""
+
+    episodes: dict[str, dict[str, Any]]
+    transcripts: dict[str, dict[str, Any]]
+    dead: dict[str, list[str]]
+
+    def at(self, name: str, host: str) -> Outcome:
+        """The same of an index at another address."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, str):
+                return value.replace(host, name)
+            if isinstance(value, dict):
+                return {key: moved(inner) for key, inner in value.items()}
+            return [moved(inner) for inner in value] if isinstance(value, list) else value
+
+        return Outcome(moved(self.episodes), moved(self.transcripts), moved(self.dead))
+
+    def without(self, ids: Iterable[str]) -> Outcome:
+        """The rest; why something was put aside may differ from run to run."""
+        left = self.episodes.keys() - set(ids)
+        return Outcome(
+            {key: self.episodes[key] for key in left},
+            {key: record for key, record in self.transcripts.items() if key in left},
+            {},
+        )
+
+
+def outcome(
+    graph: Graph,
+    records: Callable[[str], list[Message]],
+    decode: Callable[[str, bytes | None], Any],
+) -> Outcome:
+    """What the topics hold; ``records(topic)`` are in the order of the log within a partition."""
+
+    def newest(topic: str) -> dict[str, dict[str, Any]]:
+        found = {}
+        for message in records(topic):
+            found[(message.key or b"").decode()] = message.value
+        return {k: decode(topic, value) for k, value in found.items() if value is not None}
+
+    dead: dict[str, list[str]] = {}
+    for topic in {topic for stage in ingestion_stages(graph) for topic in stage.consumes}:
+        for message in records(dead_letter_name(topic)):
+            why = message.header("__connect.errors.exception.message") or b""
+            dead.setdefault((message.key or b"").decode(), []).append(why.decode())
+    return Outcome(newest("episode-metadata"), newest("episode-transcripts"), dead)

@@ -1,0 +1,145 @@
+"""Kill -9 of real workers in the middle of a storm: the log says the same as after a calm run."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from schemas.registry import TopicRegistry
+from streams.context import Message
+from streams.kafka import TopicReader, end_offsets, reader
+from streams.memory import MemoryRuntime
+from streams.sources.misbehaviour import Plan
+from streams.wire import Wire
+from tests.chaos.processes import Processes
+from tests.chaos.stormy_index import (
+    Outcome,
+    StormyIndex,
+    check_counts,
+    ingestion_stages,
+    newest_ids,
+    outcome,
+)
+from topology.graph import build_graph
+from topology.settings import Settings
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
+
+PARTITIONS = 2
+SEED, SHOWS = 6, 14
+POISONED = newest_ids(2, SHOWS)
+PLAN = Plan(SEED, 0.3, in_a_row=1, misleading=False, poisoned=POISONED)
+
+GRAPH = build_graph(PARTITIONS)
+STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
+KILLS = ("episode-ids", "episode-metadata", "episode-transcripts")
+"""A worker is killed soon after it wrote to each of these."""
+
+START_S, PATIENCE_S, QUIET_S = 90.0, 90.0, 5.0
+
+
+class Log:
+    """What the topics hold."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bootstrap = settings.kafka_bootstrap_servers
+        self._registry = TopicRegistry(self._bootstrap)
+        self._wire = Wire(GRAPH, self._registry)
+        self._reader = reader(self._bootstrap)
+
+    def outcome(self) -> Outcome:
+        return outcome(GRAPH, self._messages, self._wire.decode)
+
+    def _messages(self, topic: str) -> list[Message]:
+        found: list[Message] = []
+        reading = TopicReader(self._bootstrap, [topic])
+        reading.read_to_end(found.extend)
+        reading.close()
+        return sorted(found, key=lambda message: (message.partition, message.offset))
+
+    def close(self) -> None:
+        self._reader.close()
+        self._registry.close()
+
+    def size(self, *topics: str) -> int:
+        return sum(sum(end_offsets(self._reader, topic).values()) for topic in topics)
+
+
+def wait(done: Callable[[], bool], processes: Processes, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while not done():
+        processes.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def undisturbed() -> Outcome:
+    """What the same storm leaves on the in-memory log."""
+    with StormyIndex(PLAN, SHOWS) as index:
+        flow = MemoryRuntime(GRAPH, Settings(**index.settings))
+        for stage in STAGES:
+            flow.start(stage)
+        while not flow.log.records("episode-transcripts"):
+            flow.run()
+        found = outcome(GRAPH, flow.log.records, flow.log.wire.decode)
+        assert found.episodes.keys() | found.dead.keys() == index.episode_ids
+        return found.at("the.index", index.host)
+
+
+def test_killed_workers_leave_what_an_undisturbed_one_does(settings: Settings) -> None:
+    expected = undisturbed()
+    chance, lives = random.Random(SEED), 0
+    with StormyIndex(PLAN, SHOWS) as index:
+        settings = Settings(
+            podstream_home=settings.podstream_home,
+            kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+            event_partitions=PARTITIONS,
+            **index.settings,
+        )
+        processes, log = Processes(settings), Log(settings)
+        try:
+            for topic in KILLS:
+                before = log.size(topic) + chance.randint(1, 30)
+                processes.start_worker("one", STAGES)
+                wait(lambda t=topic, n=before: log.size(t) >= n, processes, START_S)
+                processes.end("one", signal.SIGKILL)
+            processes.start_worker("one", STAGES)
+            processes.start_worker("two", STAGES)
+            before = log.size("episode-transcripts") + 10
+            wait(lambda: log.size("episode-transcripts") >= before, processes, START_S)
+            processes.end("one", signal.SIGKILL)
+            lives = len(KILLS) + 2
+            finished(log, processes, index.episode_ids)
+            found = log.outcome().at("the.index", index.host)
+            assert processes.end("two", signal.SIGTERM) == 0
+        finally:
+            processes.kill_all()
+            log.close()
+        counts = index.counts()
+    poisoned = {f"pi:{number}" for number in POISONED}
+    assert found.without(poisoned) == expected.without(poisoned)
+    check_counts(counts, found, lives)
+
+
+def finished(log: Log, processes: Processes, ids: set[str]) -> None:
+    """Return once every id has ended, and nothing has been written for a while."""
+    topics = [topic for stage in ingestion_stages(GRAPH) for topic in stage.produces]
+
+    def every_id_ended() -> bool:
+        found = log.outcome()
+        ended = found.episodes.keys() | found.dead.keys() == ids
+        return ended and found.transcripts.keys() == found.episodes.keys()
+
+    wait(every_id_ended, processes, PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    size, since = log.size(*topics), time.monotonic()
+    while time.monotonic() - since < QUIET_S:
+        processes.check()
+        assert time.monotonic() < deadline, "the outputs do not come to rest"
+        time.sleep(0.2)
+        if (now := log.size(*topics)) != size:
+            size, since = now, time.monotonic()

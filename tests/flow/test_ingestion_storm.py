@@ -1,0 +1,133 @@
+"""Ingestion through a storm: every episode of an index that misbehaves ends somewhere, once."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from streams.context import Message
+from streams.memory import MemoryRuntime
+from streams.sources.misbehaviour import Plan
+from tests.chaos.stormy_index import (
+    Outcome,
+    StormyIndex,
+    check_counts,
+    ingestion_stages,
+    newest_ids,
+    outcome,
+)
+from topology.graph import build_graph
+from topology.settings import Settings
+
+GRAPH = build_graph(2)
+STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
+STATUSES = {"ok", "none", "refused", "failed"}
+
+QUIET_RUNS = 8
+"""A discovery may fail at each of its requests, twice in a row: then it has found nothing yet."""
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Flow:
+    """Ingestion on the in-memory log; ``kills`` ends the process before so many more appends."""
+
+    def __init__(self, settings: dict[str, Any], seed: int | None = None, kills: int = 0) -> None:
+        self._runtime = MemoryRuntime(GRAPH, Settings(**settings))
+        self._chance = random.Random(seed)
+        self._kills_left = kills
+        self.kills = 0
+        self._append = self._runtime.log.append
+        self._runtime.log.append = self._maybe_killed
+        self._plan_kill()
+        for stage in STAGES:
+            self._runtime.start(stage)
+
+    def _plan_kill(self) -> None:
+        self._left = self._chance.randint(1, 80) if self._kills_left else -1
+
+    def _maybe_killed(self, *args: Any, **kwargs: Any) -> Message:
+        if self._left == 0:
+            self._kills_left -= 1
+            self.kills += 1
+            self._plan_kill()
+            raise Killed
+        self._left -= 1
+        return self._append(*args, **kwargs)
+
+    def run(self) -> Outcome:
+        """Run until nothing more comes, however often it is looked for."""
+        quiet, before = 0, -1
+        while quiet < QUIET_RUNS:
+            self._runtime.log.now_ms = int(time.time() * 1000)
+            try:
+                self._runtime.run()
+            except Killed:
+                for stage in STAGES:
+                    self._runtime.crash(stage, redeliver=self._chance.randint(0, 40))
+            size = sum(len(self._runtime.log.records(topic)) for topic in GRAPH.topics)
+            if size == before:
+                # What waits for its time, such as the next discovery, gets some.
+                quiet += 1
+                time.sleep(0.25)
+            else:
+                quiet = 0
+            before = size
+        return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
+
+
+def test_every_episode_of_the_api_ends_as_one_thing() -> None:
+    poisoned = newest_ids(3)
+    with StormyIndex(Plan(1, 0.3, poisoned=poisoned)) as index:
+        found = Flow(index.settings).run()
+        counts = index.counts()
+        ids = index.episode_ids
+    assert len(ids) > 200
+    assert sum(counts["faults"].values()) > 100
+    assert len(counts["faults"]) > 15
+    # Ids that the index made up are dead as well; of its own each is one thing, and one only.
+    assert ids - found.episodes.keys() - found.dead.keys() == set()
+    assert found.episodes.keys() & found.dead.keys() == set()
+    assert found.episodes.keys() <= ids
+    assert {f"pi:{number}" for number in poisoned} <= found.dead.keys()
+    assert found.transcripts.keys() == found.episodes.keys()
+    statuses = [record["status"] for record in found.transcripts.values()]
+    assert set(statuses) <= STATUSES
+    assert statuses.count("ok") > 0.65 * len(ids)
+    assert {"failed", "refused"} <= set(statuses)
+    check_counts(counts, found, lives=1)
+
+
+def test_every_episode_of_the_feeds_ends_as_one_thing() -> None:
+    shows = 20
+    with StormyIndex(Plan(2, 0.3), shows) as index:
+        found = Flow(index.feed_settings).run()
+        counts = index.counts()
+        ids = index.feed_episode_ids
+    assert len(ids) > 100
+    assert sum(counts["faults"].values()) > 50
+    assert found.episodes.keys() | found.dead.keys() == ids
+    assert found.episodes.keys() & found.dead.keys() == set()
+    assert found.transcripts.keys() == found.episodes.keys()
+    check_counts(counts, found, lives=1)
+
+
+def test_kills_change_nothing() -> None:
+    shows, seed = 14, 5
+    poisoned = newest_ids(2, shows)
+    plan = Plan(seed, 0.3, in_a_row=1, misleading=False, poisoned=poisoned)
+    outcomes, flows = [], []
+    for kills in (0, 6):
+        with StormyIndex(plan, shows) as index:
+            flow = Flow(index.settings, seed, kills)
+            found = flow.run()
+            check_counts(index.counts(), found, lives=1 + flow.kills)
+            assert found.episodes.keys() | found.dead.keys() == index.episode_ids
+            assert found.transcripts.keys() == found.episodes.keys()
+            outcomes.append(found.at("the.index", index.host).without(f"pi:{n}" for n in poisoned))
+            flows.append(flow)
+    assert [flow.kills for flow in flows] == [0, 6]
+    assert outcomes[0] == outcomes[1]
