@@ -21,8 +21,9 @@ from streams.sources.demo_faults import Pace
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.demo_shapes import guid
 from streams.sources.misbehaviour import Misbehaviour, Plan
-from topology.graph import Graph, dead_letter_name
+from topology.graph import Graph, dead_letter_name, is_on
 from topology.model import Stage
+from topology.settings import Settings
 
 STARTED_AT = time.time()
 PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
@@ -33,7 +34,9 @@ FAST = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
     "fetch_backoff_s": 0.02,
     "fetch_max_bytes": 2_000_000,
+    "fetch_rest_s": 0.05,
     "discover_interval_s": 0.2,
+    "transcript_retry_s": "0.1,0.2,0.2,0.2,0.2",
 }
 """Settings with which a storm is over soon."""
 
@@ -136,9 +139,10 @@ def newest_ids(count: int, shows: int | None = None) -> frozenset[int]:
 
 
 def ingestion_stages(graph: Graph) -> list[Stage]:
-    """The stages of the process that discovers episodes."""
+    """The stages of the process that discovers episodes, without those that are off by default."""
     worker = graph.stages["discover_episodes"].worker
-    return [stage for stage in graph.stages.values() if stage.worker == worker]
+    stages = [stage for stage in graph.stages.values() if stage.worker == worker]
+    return [stage for stage in stages if is_on(stage, Settings())]
 
 
 @dataclass(frozen=True)
