@@ -35,6 +35,36 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             produces=("episode-transcripts",),
         ),
         Stage(
+            "analyse_transcripts",
+            "Works out keyphrases, pace, speakers, readability, probable advertisements and a "
+            "fingerprint of each transcript.",
+            runner="faust",
+            entry_point="streams.analyse_transcripts",
+            worker="ingest",
+            consumes=("episode-transcripts",),
+            produces=("episode-analysis",),
+        ),
+        Stage(
+            "find_duplicates",
+            "Finds episodes whose transcripts are nearly the same, such as re-uploads.",
+            runner="faust",
+            entry_point="streams.find_duplicates",
+            worker="ingest",
+            consumes=("episode-analysis",),
+            broadcast=("episode-metadata",),
+            produces=("episode-duplicates",),
+            tables=(
+                Table(
+                    "fingerprints",
+                    "The fingerprint of each episode, and when it came first.",
+                    key="episode_id (UTF-8)",
+                    value="first offset and time of publication (8 bytes each, big-endian), "
+                    "fingerprint",
+                    partitions=1,
+                ),
+            ),
+        ),
+        Stage(
             "simulate_listeners",
             "Plays the listeners: looks at its recommendations and reacts to them.",
             runner="confluent",
@@ -162,6 +192,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             consumes=(
                 "episode-metadata",
                 "episode-transcripts",
+                "episode-analysis",
                 "user-event-batches",
                 "user-episode-daily",
                 "engagement-history",
@@ -175,6 +206,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             writes=(
                 "episodes",
                 "transcripts",
+                "episode_analysis",
                 "user_events",
                 "user_vs_episode_daily",
                 "engagement_minutes",

@@ -35,6 +35,23 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             max_message_bytes=8 * MEGABYTE,
         ),
         Topic(
+            "episode-analysis",
+            "What is worked out from each transcript: keyphrases, pace, speakers, readability, "
+            "probable advertisements, a fingerprint.",
+            key="episode_id",
+            schema="episode_analysis",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "episode-duplicates",
+            "Which episodes are nearly the same as each episode; none for one that stands alone.",
+            key="episode_id",
+            schema="episode_duplicates",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
             "user-events",
             "What listeners did, one event a message: the public way in.",
             key="user_id",
