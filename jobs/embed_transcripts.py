@@ -1,4 +1,4 @@
-"""Stage `embed_transcripts`: a vector for every transcript, and the episodes nearest to it.
+"""Stage `embed_transcripts`: a vector for every transcript, the episodes nearest to it, its topic.
 
 A small model is best kept in one place: the driver embeds, in `foreachBatch`, a few transcripts at
 a time, so that the first results come early. What is sent are absolute values by episode, and a
@@ -23,6 +23,7 @@ from jobs.core.neighbours import mean_pool, nearest
 from jobs.embedding_model import Model
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
+from jobs.topic_output import TopicOutput
 from schemas.codec import BadRecordError
 from streams.kafka import TopicReader
 from topology.graph import check_reads
@@ -84,19 +85,32 @@ class TranscriptEmbedder:
         self._model = model
         self._stopping = stopping
         self.known = Known()
+        self._topics = TopicOutput(self._output, model.name)
         self._read_known(settings)
 
     def _read_known(self, settings: Settings) -> None:
-        topic = "episode-embeddings"
-        check_reads(self._stage, topic)
-        reader = TopicReader(settings.kafka_bootstrap_servers, [topic])
+        names = ["episode-embeddings", "episode-analysis", "topics"]
+        for name in names:
+            check_reads(self._stage, name)
+        reader = TopicReader(settings.kafka_bootstrap_servers, names)
 
         def apply(messages: list) -> None:
             for message in messages:
-                if message.value is None:
+                key = (message.key or b"").decode(errors="replace")
+                try:
+                    record = message.value and self._output.wire.decode(
+                        message.topic, message.value
+                    )
+                except BadRecordError as error:
+                    log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
                     continue
-                record = self._output.wire.decode(topic, message.value)
-                if record["model"] == self._model.name:
+                if message.topic == "topics":
+                    self._topics.restore(key, record)
+                elif record is None:
+                    continue
+                elif message.topic == "episode-analysis":
+                    self._topics.restore_phrases(record)
+                elif record["model"] == self._model.name:
                     vector = np.frombuffer(record["vector"], dtype="<f4")
                     self.known.put(record["episode_id"], vector, record["text_hash"])
 
@@ -124,6 +138,8 @@ class TranscriptEmbedder:
             if self._stopping.is_set():
                 raise StoppingError(STAGE)
             self.embed(group)
+        self._topics.send(self.known.ids, self.known.vectors)
+        self._output.flush()
 
     def embed(self, transcripts: Sequence[dict[str, Any]]) -> None:
         """Embed transcripts together; those without words or already known are skipped."""
@@ -133,6 +149,7 @@ class TranscriptEmbedder:
             text_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()
             if parts and not self.known.has(transcript["episode_id"], text_hash):
                 cut[transcript["episode_id"]] = parts, text_hash
+                self._topics.read(transcript)
         if not cut:
             return
         vectors = self._model.encode([part for parts, _ in cut.values() for part in parts])

@@ -220,13 +220,13 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         ),
         Stage(
             "embed_transcripts",
-            "Embeds transcripts with sentence-transformers and finds the nearest episodes.",
+            "Embeds transcripts, finds the nearest episodes and groups all of them by topic.",
             runner="spark",
             entry_point="jobs.embed_transcripts",
             worker="spark",
             consumes=("episode-transcripts",),
-            broadcast=("episode-embeddings",),
-            produces=("episode-embeddings", "episode-neighbours"),
+            broadcast=("episode-embeddings", "episode-analysis", "topics"),
+            produces=("episode-embeddings", "episode-neighbours", "episode-topics", "topics"),
         ),
         Stage(
             "train_als",

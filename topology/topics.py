@@ -216,6 +216,22 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             cleanup="compact",
         ),
         Topic(
+            "topics",
+            "Groups of episodes about the same things, with a label of their telling phrases.",
+            key="topic_id",
+            schema="topic",
+            partitions=1,
+            cleanup="compact",
+        ),
+        Topic(
+            "episode-topics",
+            "The topic of each episode.",
+            key="episode_id",
+            schema="episode_topic",
+            partitions=2,
+            cleanup="compact",
+        ),
+        Topic(
             "item-factors",
             "Item vectors of every ALS generation; the newest one counts.",
             key="episode_id",
