@@ -41,16 +41,16 @@ class TopicOutput:
 
     def restore_phrases(self, analysis: Mapping[str, Any]) -> None:
         """Take over the keyphrases of an `episode_analysis` record."""
-        found = [(entry["phrase"], entry["occurrences"]) for entry in analysis["keywords"]]
+        found = [(entry["phrase"], entry["score"]) for entry in analysis["keywords"]]
         self._put(analysis["episode_id"], found)
 
     def read(self, transcript: Mapping[str, Any]) -> None:
         """Take the keyphrases of a transcript that is embedded now."""
         found = keyphrases(transcript["text"], transcript["language"])
-        self._put(transcript["episode_id"], [(key.phrase, key.occurrences) for key in found])
+        self._put(transcript["episode_id"], [(key.phrase, key.score) for key in found])
 
     def _put(self, episode_id: str, phrases: Phrases) -> None:
-        self._phrases[episode_id] = [(intern(name), n) for name, n in phrases[:_PHRASES]]
+        self._phrases[episode_id] = [(intern(name), score) for name, score in phrases[:_PHRASES]]
 
     def send(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Group anew if there are enough new ones; send what has changed."""

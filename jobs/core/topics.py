@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,8 +30,8 @@ _ITERATIONS = 25
 _STILL_THE_SAME = 0.6
 """Cosine of a centroid with what it was before, below which it is another topic."""
 
-Phrases = Sequence[tuple[str, int]]
-"""Keyphrases of an episode and how often they are said."""
+Phrases = Sequence[tuple[str, float]]
+"""Keyphrases of an episode and their scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,7 @@ def _converge(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> N
         if members is not None and np.array_equal(nearest, members):
             break
         members = nearest
-        sums = np.zeros_like(centroids, dtype=np.float64)
-        np.add.at(sums, members, vectors)
+        sums = np.array([vectors[members == k].sum(axis=0) for k in range(len(centroids))])
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         directions = sums / np.maximum(norms, 1e-9)
         centroids = np.where(norms > 1e-6, directions, centroids).astype(np.float32)
@@ -135,23 +134,24 @@ def _new_id(centroid: NDArray[np.float32]) -> str:
 def labels(members: NDArray[np.int64], phrases: Sequence[Phrases], count: int) -> list[str]:
     """A label for each of ``count`` topics; ``members`` are the topics of the episodes.
 
-    Class-based TF-IDF: how often a phrase is said in a topic, times log(1 + A / f), where f is how
-    often it is said in all of them and A the average of phrases said in a topic.
+    Class-based TF-IDF: the sum of a phrase's scores in a topic, times log(1 + A / f), where f is
+    that sum over all topics and A the average over topics of what their phrases add up to.
     """
-    said: list[Counter[str]] = [Counter() for _ in range(count)]
+    said: list[defaultdict[str, float]] = [defaultdict(float) for _ in range(count)]
     for member, listed in zip(members.tolist(), phrases, strict=True):
-        for phrase, times in listed:
-            said[member][phrase] += times
-    total: Counter[str] = Counter()
-    for counts in said:
-        total.update(counts)
-    average = total.total() / max(1, count)
-    return [", ".join(_telling(counts, total, average)) for counts in said]
+        for phrase, score in listed:
+            said[member][phrase] += score
+    total: defaultdict[str, float] = defaultdict(float)
+    for scores in said:
+        for phrase, score in scores.items():
+            total[phrase] += score
+    average = sum(total.values()) / max(1, count)
+    return [", ".join(_telling(scores, total, average)) for scores in said]
 
 
-def _telling(counts: Mapping[str, int], total: Mapping[str, int], average: float) -> list[str]:
+def _telling(scores: Mapping[str, float], total: Mapping[str, float], average: float) -> list[str]:
     scored = sorted(
-        counts, key=lambda phrase: (-counts[phrase] * math.log1p(average / total[phrase]), phrase)
+        scores, key=lambda phrase: (-scores[phrase] * math.log1p(average / total[phrase]), phrase)
     )
     chosen: list[str] = []
     for phrase in scored:
