@@ -57,7 +57,6 @@ class _Rewriting:
             from_array(np.array(1, np.float32), "int8_one"),
             from_array(np.array(1e-9, np.float32), "int8_tiny"),
             from_array(np.array(_LEVELS, np.float32), "int8_levels"),
-            from_array(np.array([-1], np.int64), "int8_flat"),
         ]
 
     def take(self, node: NodeProto) -> None:
@@ -80,33 +79,42 @@ class _Rewriting:
     def _activations(self, name: str, columns: int, size: int) -> list[str]:
         """Names of the blocks of an activation in integers: made once for all that read it."""
         if (name, size) not in self._quantised:
-            blocks = [f"{name}/{number}" for number in range(columns // size)]
-            sizes = f"{name}/sizes"
-            self.constants.append(from_array(np.full(len(blocks), size, np.int64), sizes))
-            self.nodes.append(make_node("Split", [name, sizes], blocks, axis=-1))
-            for block in blocks:
-                self._quantise(block)
+            count = columns // size
+            blocks = [f"{name}/{number}" for number in range(count)]
+            self._quantise(name, size)
+            for part, width in (("int8", columns), ("scale", count)):
+                self._reshape(f"{name}/{part}", (1, -1, width), f"{name}/{part}_rows")
+                self._constant(f"{name}/{part}_sizes", np.full(count, width // count, np.int64))
+                inputs = [f"{name}/{part}_rows", f"{name}/{part}_sizes"]
+                outputs = [f"{block}/{part}" for block in blocks]
+                self.nodes.append(make_node("Split", inputs, outputs, axis=-1))
             self._quantised[name, size] = blocks
         return self._quantised[name, size]
 
-    def _quantise(self, x: str) -> None:
-        """``x/int8`` and ``x/scale``: whole numbers around 128, and what one is worth in a row."""
-        self._add("Abs", [x], f"{x}/abs")
+    def _quantise(self, x: str, size: int) -> None:
+        """``x/int8`` and ``x/scale``: whole numbers around 128, and what one is worth, by block."""
+        self._reshape(x, (1, -1, size), f"{x}/cells")
+        self._add("Abs", [f"{x}/cells"], f"{x}/abs")
         self.nodes.append(make_node("ReduceMax", [f"{x}/abs"], [f"{x}/max"], axes=[-1], keepdims=1))
         self._add("Max", [f"{x}/max", "int8_tiny"], f"{x}/most")
         self._add("Div", [f"{x}/most", "int8_levels"], f"{x}/scale")
-        self._add("Reshape", [f"{x}/scale", "int8_flat"], f"{x}/scales")
-        self._add("Shape", [f"{x}/scales"], f"{x}/rows")
-        self._add("Expand", ["int8_zero", f"{x}/rows"], f"{x}/zeros")
-        inputs = [x, f"{x}/scales", f"{x}/zeros"]
+        self._reshape(f"{x}/scale", (-1,), f"{x}/scales")
+        self._add("Shape", [f"{x}/scales"], f"{x}/number")
+        self._add("Expand", ["int8_zero", f"{x}/number"], f"{x}/zeros")
+        inputs = [f"{x}/cells", f"{x}/scales", f"{x}/zeros"]
         self.nodes.append(make_node("QuantizeLinear", inputs, [f"{x}/int8"], axis=1))
+
+    def _reshape(self, x: str, shape: tuple[int, ...], output: str) -> None:
+        self._constant(f"{output}_shape", np.array(shape, np.int64))
+        self._add("Reshape", [x, f"{output}_shape"], output)
+
+    def _constant(self, name: str, value: NDArray) -> None:
+        self.constants.append(from_array(value, name))
 
     def _product(self, x: str, weights: NDArray[np.float32], name: str) -> str:
         scale = np.maximum(np.abs(weights).max(axis=0), 1e-9).astype(np.float32) / _LEVELS
-        self.constants += [
-            from_array(np.round(weights / scale).astype(np.int8), f"{name}/weights"),
-            from_array(scale.astype(np.float32), f"{name}/weight_scale"),
-        ]
+        self._constant(f"{name}/weights", np.round(weights / scale).astype(np.int8))
+        self._constant(f"{name}/weight_scale", scale)
         inputs = [f"{x}/int8", f"{name}/weights", "int8_one", f"{name}/weight_scale", "int8_zero"]
         self.nodes.append(
             make_node("MatMulIntegerToFloat", inputs, [f"{name}/sums"], domain=_DOMAIN)
