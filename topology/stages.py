@@ -117,6 +117,36 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             switch="transcribe_audio",
         ),
         Stage(
+            "analyse_transcripts",
+            "Works out keyphrases, pace, speakers, readability, probable advertisements and a "
+            "fingerprint of each transcript.",
+            runner="faust",
+            entry_point="streams.analyse_transcripts",
+            worker="ingest",
+            consumes=("episode-transcripts",),
+            produces=("episode-analysis",),
+        ),
+        Stage(
+            "find_duplicates",
+            "Finds episodes whose transcripts are nearly the same, such as re-uploads.",
+            runner="faust",
+            entry_point="streams.find_duplicates",
+            worker="ingest",
+            consumes=("episode-analysis",),
+            broadcast=("episode-metadata",),
+            produces=("episode-duplicates",),
+            tables=(
+                Table(
+                    "fingerprints",
+                    "The fingerprint of each episode, and when it came first.",
+                    key="episode_id (UTF-8)",
+                    value="first offset and time of publication (8 bytes each, big-endian), "
+                    "fingerprint",
+                    partitions=1,
+                ),
+            ),
+        ),
+        Stage(
             "simulate_listeners",
             "Plays the listeners: looks at its recommendations and reacts to them.",
             runner="confluent",
@@ -244,6 +274,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             consumes=(
                 "episode-metadata",
                 "episode-transcripts",
+                "episode-analysis",
                 "user-event-batches",
                 "user-episode-daily",
                 "engagement-history",
@@ -257,6 +288,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             writes=(
                 "episodes",
                 "transcripts",
+                "episode_analysis",
                 "user_events",
                 "user_vs_episode_daily",
                 "engagement_minutes",
@@ -270,13 +302,13 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         ),
         Stage(
             "embed_transcripts",
-            "Embeds transcripts with sentence-transformers and finds the nearest episodes.",
+            "Embeds transcripts, finds the nearest episodes and groups all of them by topic.",
             runner="spark",
             entry_point="jobs.embed_transcripts",
             worker="spark",
             consumes=("episode-transcripts",),
-            broadcast=("episode-embeddings",),
-            produces=("episode-embeddings", "episode-neighbours"),
+            broadcast=("episode-embeddings", "episode-analysis", "topics"),
+            produces=("episode-embeddings", "episode-neighbours", "episode-topics", "topics"),
         ),
         Stage(
             "train_als",

@@ -128,6 +128,33 @@ DELTA_TABLES = (
         key=("episode_id",),
     ),
     DeltaTable(
+        "episode_analysis",
+        "What is worked out from the transcript of each episode.",
+        (
+            Column("episode_id", "string", "source-prefixed id", nullable=False),
+            Column("language", "string", "BCP-47 tag of the transcript"),
+            Column("words", "int", "number of words; null in a script without spaces"),
+            Column("speech_ms", "bigint", "time in which anybody speaks, milliseconds"),
+            Column("speaking_rate_wpm", "double", "words a minute of speech; null without times"),
+            Column("speaker_share_of", "string", "what the shares are of: time or words"),
+            Column("speakers", "array<struct<speaker:string,share:double>>", "most first"),
+            Column("readability", "double", "Flesch reading ease; null where there is no formula"),
+            Column(
+                "keywords",
+                "array<struct<phrase:string,score:double,occurrences:int>>",
+                "keyphrases, best first",
+            ),
+            Column(
+                "sponsors",
+                "array<struct<start_ms:bigint,end_ms:bigint,score:double,brand:string,"
+                "evidence:array<string>>>",
+                "stretches that may be advertisements",
+            ),
+            Column("text_hash", "string", "SHA-256 of the text"),
+        ),
+        key=("episode_id",),
+    ),
+    DeltaTable(
         "user_events",
         "Every valid event once.",
         (

@@ -117,6 +117,7 @@ def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 FACTS: dict[str, Facts] = {
     "episode-metadata": Facts("episodes", "upsert", episode_rows),
     "episode-transcripts": Facts("transcripts", "upsert", transcript_rows),
+    "episode-analysis": Facts("episode_analysis", "upsert", episode_rows),
     "user-event-batches": Facts(
         "user_events", "append", event_rows, ("source_partition", "source_offset")
     ),

@@ -1,0 +1,85 @@
+"""What the driver says of topics: which there are, and which each episode belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from sys import intern
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.core.topics import Phrases, Topic, Topics
+from jobs.output import Output
+from streams.core.analysis.keywords import keyphrases
+
+_PHRASES = 8
+"""Keyphrases of an episode that labels are made of."""
+
+
+class TopicOutput:
+    """The topics of all episodes, sent where they have changed.
+
+    What a process before this one had sent last is not known: it is sent once more.
+    """
+
+    def __init__(self, output: Output, model: str):
+        self._output = output
+        self._model = model
+        self._phrases: dict[str, Phrases] = {}
+        self._known: dict[str, Topic] = {}
+        self._topics: Topics | None = None
+        self._sent: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+
+    def restore(self, topic_id: str, record: Mapping[str, Any] | None) -> None:
+        """Take over what is in `topics`, in the order of the log."""
+        self._known.pop(topic_id, None)
+        if record is not None and record["model"] == self._model:
+            centroid = np.frombuffer(record["centroid"], dtype="<f4")
+            self._known[topic_id] = Topic(topic_id, record["label"], record["size"], centroid)
+
+    def restore_phrases(self, analysis: Mapping[str, Any]) -> None:
+        """Take over the keyphrases of an `episode_analysis` record."""
+        found = [(entry["phrase"], entry["score"]) for entry in analysis["keywords"]]
+        self._put(analysis["episode_id"], found)
+
+    def read(self, transcript: Mapping[str, Any]) -> None:
+        """Take the keyphrases of a transcript that is embedded now."""
+        found = keyphrases(transcript["text"], transcript["language"])
+        self._put(transcript["episode_id"], [(key.phrase, key.score) for key in found])
+
+    def _put(self, episode_id: str, phrases: Phrases) -> None:
+        self._phrases[episode_id] = [(intern(name), score) for name, score in phrases[:_PHRASES]]
+
+    def send(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Group anew if there are enough new ones; send what has changed."""
+        if self._topics is None:
+            self._topics = Topics(list(self._known.values()))
+        gone: set[str] = set()
+        regrouped = self._topics.due(len(ids))
+        if regrouped:
+            phrases = [self._phrases.get(episode_id, ()) for episode_id in ids]
+            gone = self._topics.regroup(vectors, phrases)
+        for episode_id, (topic_id, score) in zip(ids, self._topics.assign(vectors), strict=False):
+            if self._sent.get(episode_id) != topic_id:
+                record = {"episode_id": episode_id, "topic_id": topic_id, "score": score}
+                self._output.send("episode-topics", {**record, "model": self._model}, episode_id)
+                self._sent[episode_id] = topic_id
+        for topic in self._topics.all():
+            if regrouped or self._sizes.get(topic.topic_id) != topic.size:
+                self._send_topic(topic)
+        for topic_id in sorted(gone):
+            self._output.send("topics", None, topic_id)
+            self._sizes.pop(topic_id, None)
+
+    def _send_topic(self, topic: Topic) -> None:
+        record = {
+            "topic_id": topic.topic_id,
+            "label": topic.label,
+            "size": topic.size,
+            "centroid": topic.centroid.astype("<f4").tobytes(),
+            "model": self._model,
+        }
+        self._output.send("topics", record, topic.topic_id)
+        self._sizes[topic.topic_id] = topic.size

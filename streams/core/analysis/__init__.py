@@ -1,0 +1,1 @@
+"""What is worked out from a transcript: pure functions that never raise, on any text."""

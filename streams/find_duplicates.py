@@ -1,0 +1,77 @@
+"""Finds episodes whose transcripts are nearly the same, into `episode-duplicates`.
+
+The topic of analyses has one partition, so that one worker sees every fingerprint and the order
+of the log decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from streams.context import Context, Message, decode_all, keyed_records
+from streams.core.analysis.duplicates import Entry, Fingerprints
+
+ANALYSES_AT_ONCE = 256
+
+
+def register(context: Context) -> None:
+    """Compare each new fingerprint with all others; say what has changed for whom."""
+    table = context.table("fingerprints")
+    published: dict[str, int] = {}
+    known: dict[int, Fingerprints] = {}
+    context.on_rebalance(known.clear)
+
+    def apply_episodes(messages: Sequence[Message]) -> None:
+        for episode_id, episode in keyed_records(context, messages):
+            at: datetime | None = episode and episode["published_at"]
+            if at is not None:
+                published[episode_id] = int(at.timestamp() * 1000)
+
+    context.broadcast("episode-metadata", apply_episodes)
+
+    def load(partition: int) -> Fingerprints:
+        if partition not in known:
+            entries = ((key.decode(), Entry.decode(v)) for key, v in table.items(partition))
+            known[partition] = Fingerprints(entries)
+        return known[partition]
+
+    @context.agent("episode-analysis", max_batch=ANALYSES_AT_ONCE)
+    async def find_duplicates(messages: list[Message]) -> None:
+        partition = messages[0].partition
+        fingerprints = load(partition)
+        decoded = await decode_all(context, [m for m in messages if m.value is not None])
+        found = {message.offset: record["fingerprint"] for message, record in decoded}
+        changed: dict[str, Entry | None] = {}
+        touched: set[str] = set()
+        for message in messages:
+            if message.value is not None and message.offset not in found:
+                continue  # it is a dead letter now
+            episode_id = (message.key or b"").decode(errors="replace")
+            before = fingerprints.get(episode_id)
+            fingerprint = found.get(message.offset, b"")
+            if fingerprint == (before.fingerprint if before else b""):
+                continue
+            touched |= fingerprints.near(episode_id)
+            if before and fingerprints.similar(episode_id):
+                touched.add(episode_id)
+            if fingerprint:
+                first = before.offset if before else message.offset
+                entry = Entry.new(published.get(episode_id), first, fingerprint)
+                fingerprints.put(episode_id, entry)
+                changed[episode_id] = entry
+                if near := fingerprints.near(episode_id):
+                    touched |= {episode_id, *near}
+            else:
+                fingerprints.drop(episode_id)
+                changed[episode_id] = None
+        for episode_id in sorted(touched):
+            report = fingerprints.report(episode_id)
+            await context.send("episode-duplicates", report, key=episode_id)
+        # The state must not say that a fingerprint is known before its duplicates are.
+        await context.delivered()
+        for episode_id, entry_now in changed.items():
+            if entry_now is None:
+                table.delete(partition, episode_id.encode())
+            else:
+                table.put(partition, episode_id.encode(), entry_now.encode())
