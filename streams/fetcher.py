@@ -172,7 +172,7 @@ class GuardedFetcher:
             response.close()
             if isinstance(error, TooLargeError):
                 raise RefusedError(f"too large: {error} (FETCH_MAX_BYTES)") from error
-            raise FetchError(str(error)) from error
+            raise UnavailableError(str(error)) from error
         mime, charset = _ascii(response.content_type), _ascii(response.charset) or None
         return Fetched(url, mime, charset, body, etag, last_modified)
 
