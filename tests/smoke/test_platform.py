@@ -58,6 +58,10 @@ def test_every_podstream_command_of_the_readme_works(platform: Instance, command
     # What a newcomer has at hand when typing the README's import lines.
     for name in ("episodes.csv", "events.jsonl"):
         (tmp_path / name).write_text((ROOT / "tests/smoke/data" / name).read_text())
+    # A show of the demo's own index: nothing else is there to be followed without a network.
+    feed = f"http://127.0.0.1:{platform.settings.port('demo_index')}/feeds/990000001.xml"
+    opml = f'<opml version="2.0"><body><outline type="rss" xmlUrl="{feed}"/></body></opml>'
+    (tmp_path / "feeds.opml").write_text(opml)
     binary = Path(os.environ.get("VIRTUAL_ENV", ROOT / ".venv")) / "bin"
 
     def run() -> subprocess.CompletedProcess[str]:
