@@ -14,6 +14,7 @@ from jobs import write_delta
 from jobs.core.facts import FACTS
 from jobs.write_delta import TableWriter, table_path
 from schemas.registry import open_registry
+from streams.core.analysis.record import analyse
 from streams.kafka import TopicReader, producer
 from streams.wire import Wire
 from topology.graph import dead_letter_name
@@ -117,6 +118,20 @@ def test_events_are_appended_once_however_they_are_cut_again(spark, tables, grap
     assert written["heard_ms"].sum() == 100_000
     assert written["duration_ms"].unique().to_list() == [60_000]
     assert written["logged_at"].unique().to_list() == [DAY]
+
+
+def test_the_newest_analysis_of_an_episode_replaces_the_others(spark, tables, graph, wire):
+    topic = "episode-analysis"
+    spoken = "This show is brought to you by Acme. Use code ROSES for bread. Sourdough bread! " * 9
+    transcript = {"episode_id": "e", "status": "ok", "language": "en", "segments": []}
+    found = [analyse({**transcript, "text": text}) for text in (spoken, spoken + "Bread, bread.")]
+    writer = TableWriter(tables, graph, [topic])
+    places = [(topic, 0, n, wire.encode(topic, record)) for n, record in enumerate(found)]
+    for repeat in range(2):
+        writer(micro_batch(spark, places), repeat)
+        (row,) = rows(tables, "episode_analysis").to_dicts()
+        assert row == {name: value for name, value in found[1].items() if name in row}
+        assert {"keywords", "sponsors", "readability"} < row.keys()
 
 
 def test_daily_amounts_add_up_once(spark, tables, graph, wire):
