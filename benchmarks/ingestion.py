@@ -26,7 +26,7 @@ from streams.kafka import TopicReader
 from streams.sources.demo_catalogue import FIRST_FEED_ID, build_catalogue
 from topology.embedded.broker import running_broker
 from topology.embedded.ports import free_ports
-from topology.graph import build_graph
+from topology.graph import build_graph, is_on
 from topology.instance import variables
 from topology.settings import LOOPBACK, Settings
 
@@ -35,7 +35,7 @@ GRAPH = build_graph(PARTITIONS)
 STAGES = [
     stage.name
     for stage in GRAPH.stages.values()
-    if stage.worker == GRAPH.stages["discover_episodes"].worker
+    if stage.worker == GRAPH.stages["discover_episodes"].worker and is_on(stage, Settings())
 ]
 EPISODES, TRANSCRIPTS = "episode-metadata", "episode-transcripts"
 FOLDER = Path(__file__).parent / "ingestion_path"
