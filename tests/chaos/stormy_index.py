@@ -36,7 +36,7 @@ FAST = {
     "fetch_max_bytes": 2_000_000,
     "fetch_rest_s": 0.05,
     "discover_interval_s": 0.2,
-    "transcript_retry_s": "0.1,0.2,0.2,0.2,0.2",
+    "fetch_retry_s": "0.1,0.2,0.2,0.2,0.2",
 }
 """Settings with which a storm is over soon."""
 
