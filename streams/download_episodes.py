@@ -195,11 +195,16 @@ class Downloads:
         return found
 
     def _entry(self, task: Task, error: UnavailableSourceError) -> bytes | None:
-        """What is to wait; None if that was the last try. Who was not asked has not failed."""
-        attempt, now = task.attempt + error.asked, time.time()
-        until = None if error.after_s is None else now + error.after_s
-        number = attempt if error.asked else 1
-        due = due_after(number, now, task.ref["episode_id"], self._intervals_s, until)
+        """What is to wait; None if that was the last try. Who was not asked has not failed.
+
+        The wait begins when the source may be asked again: then others go first, so that episodes
+        that never come do not have each probe of a source to themselves, and keep it closed.
+        """
+        attempt = task.attempt + error.asked
+        begins = time.time() + (error.after_s or 0.0)
+        due = due_after(
+            attempt if error.asked else 1, begins, task.ref["episode_id"], self._intervals_s
+        )
         if due is None:
             return None
         message = task.message
