@@ -197,8 +197,8 @@ class Downloads:
     def _entry(self, task: Task, error: UnavailableSourceError) -> bytes | None:
         """What is to wait; None if that was the last try. Who was not asked has not failed.
 
-        The wait begins when the source may be asked again: then others go first, so that episodes
-        that never come do not have each probe of a source to themselves, and keep it closed.
+        `due_after` lets others go first when the source may be asked again, so that episodes that
+        never come do not have each probe of a source to themselves, and keep it closed.
         """
         attempt = task.attempt + error.asked
         begins = time.time() + (error.after_s or 0.0)

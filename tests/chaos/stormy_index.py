@@ -28,7 +28,7 @@ from topology.settings import Settings
 
 STARTED_AT = time.time()
 PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
-RETRY_S = (0.1, 0.2, 0.2, 0.2, 0.2)
+RETRY_S = (0.1, 0.3, 0.6, 1.2, 2.4)
 
 FAST: dict[str, Any] = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
@@ -170,11 +170,17 @@ class Outcome:
         return Outcome(moved(self.episodes), moved(self.transcripts), moved(self.dead))
 
     def without(self, ids: Iterable[str]) -> Outcome:
-        """The rest; why something was put aside may differ from run to run."""
+        """The rest; why something was put aside may differ from run to run, and so may how often
+        and from which links a transcript was asked for before it came."""
         left = self.episodes.keys() - set(ids)
+        history = {"attempt", "tried"}
         return Outcome(
             {key: self.episodes[key] for key in left},
-            {key: record for key, record in self.transcripts.items() if key in left},
+            {
+                key: {name: v for name, v in record.items() if name not in history}
+                for key, record in self.transcripts.items()
+                if key in left
+            },
             {},
         )
 

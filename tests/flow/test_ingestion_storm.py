@@ -135,10 +135,20 @@ def test_kills_change_nothing() -> None:
         with StormyIndex(plan, shows) as index:
             flow = Flow(index.settings, seed, kills)
             found = flow.run()
+            assert index.counts()["early"] == {}
             check_counts(index.counts(), found, lives=1 + flow.kills)
             assert found.episodes.keys() | found.dead.keys() == index.episode_ids
             assert found.transcripts.keys() == found.episodes.keys()
             outcomes.append(found.at("the.index", index.host).without(f"pi:{n}" for n in poisoned))
             flows.append(flow)
     assert [flow.kills for flow in flows] == [0, 6]
-    assert outcomes[0] == outcomes[1]
+    calm, killed = outcomes
+    assert calm.episodes == killed.episodes
+    # Tries that met an open circuit count, so that a transcript may fail in one run only.
+    came = [
+        {key for key, record in found.transcripts.items() if record["status"] != "failed"}
+        for found in outcomes
+    ]
+    both = came[0] & came[1]
+    assert len(both) > 0.8 * len(calm.episodes)
+    assert {k: calm.transcripts[k] for k in both} == {k: killed.transcripts[k] for k in both}
