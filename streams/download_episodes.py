@@ -3,31 +3,42 @@
 A reference that carries its record, or says that the episode is withdrawn, needs no fetching.
 Which episodes are there, and under which identity, is kept: an episode is fetched once, again if
 it was edited or comes back, and stays the episode it is when its publisher moves its sound.
+
+What its source cannot give now waits in a table whose topic is the retry topic, and is asked for
+again with growing waits; after the last try the reference goes to the dead-letter topic. What is
+said of an episode later, an edit or a withdrawal, supersedes what waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, StateTable, decode_all
 from streams.core.identity import identity_of
+from streams.core.retries import decode_waiting, due_after, due_entries, encode_waiting
+from streams.newest import Place
 from streams.politeness import report_hosts
-from streams.sources.base import Episode, SourceError
+from streams.sources.base import Episode, SourceError, UnavailableSourceError
 from streams.sources.configured import configured_sources
+from topology.settings import Settings
 
+TOPIC = "episode-ids"
 REFS_AT_ONCE = 20
+RETRY_EVERY_S = 5.0
 EDIT = "edit"
 """`found_by` of an episode that is known and has changed."""
 
-Place = tuple[Message, dict[str, Any]]
-"""A message and the `episode_ref` in it."""
-
-Fetched = dict[tuple[str, str], Episode | SourceError]
+Fetched = Mapping[tuple[str, str], Episode | SourceError]
 """By source and episode_id: the record, or why there is none."""
+
+_WAITING = "download_retry"
 
 
 class Step(Enum):
@@ -38,95 +49,208 @@ class Step(Enum):
     WITHDRAW = "withdraw"
 
 
+@dataclass(frozen=True)
+class Task:
+    """A reference and what it asks for; ``waited`` is the entry of the table that it comes from,
+    and ``attempt`` how often its source was asked before."""
+
+    step: Step
+    message: Message
+    ref: dict[str, Any]
+    attempt: int = 0
+    waited: bytes | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.message.partition, self.ref["episode_id"].encode()
+
+
 def register(context: Context) -> None:
-    """Take refs as they come, up to 20 at once; one that fails goes to the dead-letter topic."""
+    """Take refs as they come, up to 20 at once, and later those that wait for their source."""
     report_hosts(context)
     downloads = Downloads(context)
-    context.agent("episode-ids", max_batch=REFS_AT_ONCE)(downloads.take)
+    context.agent(TOPIC, max_batch=REFS_AT_ONCE)(downloads.take)
+    context.timer(RETRY_EVERY_S)(downloads.retry)
 
 
 class Downloads:
-    """The stage's handler. Its table holds, by episode_id, `+` or `-` (withdrawn) and identity."""
+    """The stage: its handler of refs and its timer for retries, which run side by side.
+
+    The table `downloads` holds, by episode_id, `+` or `-` (withdrawn) and identity. Both fetch at
+    the same time, but settle what they got one after the other: what waits is only replaced there,
+    so that a retry which finds its entry as it was is the latest word on its episode.
+    """
 
     def __init__(self, context: Context):
         self._context = context
-        self._sources = configured_sources(context.settings)
+        self._new, self._again = Asking(context.settings), Asking(context.settings)
+        self._intervals_s = context.settings.fetch_retry_s
         self._codec = RecordCodec("episode-metadata", "episode", context.registry)
-        self._table = context.table("downloads")
+        self._table: StateTable = context.table("downloads")
+        self._waiting: StateTable = context.table("download_retries")
+        self._settling = asyncio.Lock()
 
     async def take(self, messages: list[Message]) -> None:
-        """Send what the refs ask for, in their order, and only then remember that it was sent."""
-        steps = self._plan(await decode_all(self._context, messages))
-        fetched = await self._fetch([place for step, place in steps if step is Step.FETCH])
-        known: dict[tuple[int, str], tuple[bool, str]] = {}
-        for step, (message, ref) in steps:
-            try:
-                episode = self._episode(step, ref, fetched)
-                framed = None if episode is None else self._codec.encode(episode)
-            except (SourceError, BadRecordError) as error:
-                await self._context.dead_letter(message, error)
-                continue
-            place = (message.partition, ref["episode_id"])
-            _, identity = known.get(place) or self._known(*place)
-            if episode is not None:
-                identity = identity or identity_of(episode)
-            elif not identity:
-                continue  # withdrawn before it was ever there
-            known[place] = (episode is not None, identity)
-            candidate = {
-                "identity": identity,
-                "episode_id": ref["episode_id"],
-                "source": ref["source"],
-                "record": framed,
-            }
-            await self._context.send("episode-candidates", candidate, key=candidate["identity"])
-        await self._context.delivered()
-        for (partition, episode_id), (there, identity) in known.items():
-            value = (b"+" if there else b"-") + identity.encode()
-            if self._table.get(partition, episode_id.encode()) != value:
-                self._table.put(partition, episode_id.encode(), value)
+        """Do what the refs ask for, in their order."""
+        tasks = self._plan(await decode_all(self._context, messages))
+        wanted = [task.ref for task in tasks if task.step is Step.FETCH]
+        await self._settle(tasks, await self._new.fetch(wanted))
 
-    def _known(self, partition: int, episode_id: str) -> tuple[bool, str]:
+    async def retry(self) -> None:
+        """Ask again for what is due, a few episodes of each partition."""
+        for partition in sorted(self._waiting.partitions()):
+            entries = self._waiting.items(partition)
+            due = due_entries(entries, time.time(), REFS_AT_ONCE)
+            tasks = [self._task(partition, value) for _, value in due]
+            if tasks:
+                await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
+
+    async def _settle(self, tasks: Sequence[Task], fetched: Fetched) -> None:
+        """Send what the tasks lead to, and only then remember that it was sent."""
+        async with self._settling:
+            known: dict[Place, tuple[bool, str]] = {}
+            waits: dict[Place, bytes | None] = {}
+            for task in tasks:
+                if task.waited is not None and not self._still(task.place, task.waited):
+                    continue  # superseded meanwhile, or another worker's now
+                waits[task.place] = None
+                try:
+                    episode = self._episode(task, fetched)
+                    framed = None if episode is None else self._codec.encode(episode)
+                except _LaterError as later:
+                    waits[task.place] = later.entry
+                    continue
+                except (SourceError, BadRecordError) as error:
+                    await self._context.dead_letter(task.message, error)
+                    continue
+                _, identity = known.get(task.place) or self._known(task.place)
+                if episode is not None:
+                    identity = identity or identity_of(episode)
+                elif not identity:
+                    continue  # withdrawn before it was ever there
+                known[task.place] = (episode is not None, identity)
+                candidate = {
+                    "identity": identity,
+                    "episode_id": task.ref["episode_id"],
+                    "source": task.ref["source"],
+                    "record": framed,
+                }
+                await self._context.send("episode-candidates", candidate, key=identity)
+            await self._context.delivered()
+            for place, (there, identity) in known.items():
+                _keep(self._table, place, (b"+" if there else b"-") + identity.encode())
+            for place, wait in waits.items():
+                _keep(self._waiting, place, wait)
+
+    def _known(self, place: Place) -> tuple[bool, str]:
         """Whether an episode is there, and its identity, empty if it never was."""
-        value = self._table.get(partition, episode_id.encode()) or b"-"
+        value = self._table.get(*place) or b"-"
         return value.startswith(b"+"), value[1:].decode()
 
-    def _plan(self, places: Sequence[Place]) -> list[tuple[Step, Place]]:
-        """What to do for each ref; those of episodes that are there ask for nothing."""
-        steps: list[tuple[Step, Place]] = []
-        gone: set[tuple[int, str]] = set()
-        for message, ref in places:
-            key = (message.partition, ref["episode_id"])
+    def _still(self, place: Place, value: bytes) -> bool:
+        return place[0] in self._waiting.partitions() and self._waiting.get(*place) == value
+
+    def _plan(self, refs: Sequence[tuple[Message, dict[str, Any]]]) -> list[Task]:
+        """What to do for each ref; those of episodes that are there ask for nothing, nor do those
+        of episodes that wait, unless they tell of something newer."""
+        tasks: list[Task] = []
+        gone: set[Place] = set()
+        for message, ref in refs:
+            place = (message.partition, ref["episode_id"].encode())
+            waiting = self._waiting.get(*place)
+            edited = ref["found_by"] == EDIT
             if ref["withdrawn"]:
-                steps.append((Step.WITHDRAW, (message, ref)))
-                gone.add(key)
+                tasks.append(Task(Step.WITHDRAW, message, ref))
+                gone.add(place)
             elif ref["record"] is not None:
-                steps.append((Step.TAKE, (message, ref)))
-            elif ref["found_by"] == EDIT or key in gone or not self._known(*key)[0]:
-                steps.append((Step.FETCH, (message, ref)))
-        return steps
+                tasks.append(Task(Step.TAKE, message, ref))
+            elif waiting is not None and place not in gone:
+                if edited and message.offset > decode_waiting(_WAITING, waiting)["offset"]:
+                    tasks.append(Task(Step.FETCH, message, ref))
+            elif edited or place in gone or not self._known(place)[0]:
+                tasks.append(Task(Step.FETCH, message, ref))
+        return tasks
 
-    def _episode(self, step: Step, ref: dict[str, Any], fetched: Fetched) -> Episode | None:
-        """The `episode` that a ref leads to, None if it is withdrawn.
+    def _episode(self, task: Task, fetched: Fetched) -> Episode | None:
+        """The `episode` that a task leads to, None if it is withdrawn.
 
-        SourceError or BadRecordError if there is none.
+        _LaterError if it is to be tried again; SourceError or BadRecordError if there is none.
         """
-        if step is Step.WITHDRAW:
+        ref = task.ref
+        if task.step is Step.WITHDRAW:
             return None
-        if step is Step.TAKE:
+        if task.step is Step.TAKE:
             episode = self._codec.decode(ref["record"])
             if episode["episode_id"] != ref["episode_id"]:
                 raise BadRecordError(f"the record is that of {episode['episode_id']}")
             return episode
         found = fetched[ref["source"], ref["episode_id"]]
+        if isinstance(found, UnavailableSourceError):
+            if (entry := self._entry(task, found)) is not None:
+                raise _LaterError(entry)
+            if found.instead is not None:
+                return found.instead
         if isinstance(found, SourceError):
             raise found
         return found
 
-    async def _fetch(self, places: Sequence[Place]) -> Fetched:
+    def _entry(self, task: Task, error: UnavailableSourceError) -> bytes | None:
+        """What is to wait; None if that was the last try. Who was not asked has not failed.
+
+        `due_after` lets others go first when the source may be asked again, so that episodes that
+        never come do not have each probe of a source to themselves, and keep it closed.
+        """
+        attempt = task.attempt + error.asked
+        begins = time.time() + (error.after_s or 0.0)
+        due = due_after(
+            attempt if error.asked else 1, begins, task.ref["episode_id"], self._intervals_s
+        )
+        if due is None:
+            return None
+        message = task.message
+        record = {
+            "offset": message.offset,
+            "key": message.key,
+            "value": message.value,
+            "headers": [{"name": name, "value": value} for name, value in message.headers],
+            "attempt": attempt,
+            "due_at": datetime.fromtimestamp(due, UTC),
+        }
+        return encode_waiting(_WAITING, record)
+
+    def _task(self, partition: int, value: bytes) -> Task:
+        """The task of an entry that waited."""
+        record = decode_waiting(_WAITING, value)
+        message = Message(
+            topic=TOPIC,
+            partition=partition,
+            offset=record["offset"],
+            key=record["key"],
+            value=record["value"],
+            headers=tuple((header["name"], header["value"]) for header in record["headers"]),
+        )
+        ref = self._context.decode(message)
+        return Task(Step.FETCH, message, ref, record["attempt"], waited=value)
+
+
+class _LaterError(Exception):
+    """An episode is to be tried again; ``entry`` is to wait until then."""
+
+    def __init__(self, entry: bytes) -> None:
+        super().__init__("later")
+        self.entry = entry
+
+
+class Asking:
+    """The sources and their connections, for one who asks at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._sources = configured_sources(settings)
+
+    async def fetch(self, refs: Sequence[dict[str, Any]]) -> Fetched:
         """Ask every source once for all that is wanted of it."""
         wanted: dict[str, dict[str, dict[str, Any]]] = {}
-        for _, ref in places:
+        for ref in refs:
             wanted.setdefault(ref["source"], {})[ref["episode_id"]] = ref
         asked = (self._ask(name, list(refs.values())) for name, refs in wanted.items())
         answers = await asyncio.gather(*asked)
@@ -147,3 +271,12 @@ class Downloads:
             return await source.fetch(refs)
         finally:
             await source.close()
+
+
+def _keep(table: StateTable, place: Place, value: bytes | None) -> None:
+    """Make a table hold a value, or none, and write only where it does not."""
+    before = table.get(*place)
+    if value is None and before is not None:
+        table.delete(*place)
+    elif value is not None and value != before:
+        table.put(*place, value)

@@ -72,7 +72,7 @@ class TranscriptFetching:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._waiting: StateTable = context.table("transcript_retries")
-        self._intervals_s = context.settings.transcript_retry_s
+        self._intervals_s = context.settings.fetch_retry_s
         self._backoff_s = context.settings.fetch_backoff_s
         self._heard = context.settings.transcribe_audio
         """Whether another stage tells of the episodes that list no transcript."""

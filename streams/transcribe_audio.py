@@ -115,7 +115,7 @@ class AudioTranscribing:
             return  # edited or withdrawn meanwhile, or another worker's now
         attempt, due = task["attempt"] + 1, None
         if result.passing:
-            intervals_s = self._context.settings.transcript_retry_s
+            intervals_s = self._context.settings.fetch_retry_s
             due = due_after(attempt, time.time(), task["episode_id"], intervals_s, result.until)
         record = with_attempt(result.record, attempt, due)
         await self._context.send("episode-transcripts", record, key=place[1])

@@ -130,10 +130,10 @@ class Settings(BaseSettings):
     )
     fetch_max_bytes: int = Field(10_000_000, ge=1, description="Largest body fetched, in bytes.")
     fetch_timeout_s: float = Field(20.0, gt=0, description="Longest fetch, in seconds.")
-    transcript_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
+    fetch_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
         (60, 600, 3600, 21_600, 86_400),
-        description="Seconds before each further try of a transcript that is not available, "
-        "comma-separated; after the last one it has failed for good.",
+        description="Seconds before each further try of an episode or transcript that is not "
+        "available, comma-separated; after the last one it has failed for good.",
     )
 
     transcribe_audio: bool = Field(
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
             "podstream_stages",
             "rss_feeds",
             "fetch_allow_hosts",
-            "transcript_retry_s",
+            "fetch_retry_s",
         ):
             if isinstance(values.get(name), str):
                 values[name] = tuple(p.strip() for p in values[name].split(",") if p.strip())

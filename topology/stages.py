@@ -39,7 +39,8 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         ),
         Stage(
             "download_episodes",
-            "Fetches the full record of each episode that was found.",
+            "Fetches the full record of each episode that was found. What is not available is "
+            "tried again later.",
             runner="faust",
             entry_point="streams.download_episodes",
             worker="ingest",
@@ -53,6 +54,14 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                     key="episode_id (UTF-8)",
                     value="`+` (there) or `-` (withdrawn), then the identity (UTF-8)",
                     partitions=2,
+                ),
+                Table(
+                    "download_retries",
+                    "References whose episode is tried again: the retry topic of the stage.",
+                    key="episode_id (UTF-8)",
+                    value="when it is due (8 bytes, ms), then Avro `download_retry`",
+                    partitions=2,
+                    max_message_bytes=1_048_588,
                 ),
             ),
         ),

@@ -27,13 +27,13 @@ def due_after(
 ) -> float | None:
     """When to make the attempt after the ``attempt``th (1 is the first), in Unix seconds.
 
-    None after the last one. Not before ``until``, and up to a fifth off, by the hash of ``name``,
-    so that what failed together does not come back together.
+    None after the last one. The wait begins now, or at ``until``, when who failed may be asked
+    again: others are to have their turn then. It is up to a fifth off, by the hash of ``name``, so
+    that what failed together does not come back together.
     """
     if attempt > len(intervals_s):
         return None
-    due = now + intervals_s[attempt - 1] * jitter(name, attempt)
-    return max(due, until or 0.0)
+    return max(now, until or 0.0) + intervals_s[attempt - 1] * jitter(name, attempt)
 
 
 def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dict[str, Any]:

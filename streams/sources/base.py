@@ -19,6 +19,28 @@ class SourceError(Exception):
     """A source did not give what was asked for, after all retries; the message says why."""
 
 
+class UnavailableSourceError(SourceError):
+    """A source cannot give it now: asking again later may help.
+
+    ``after_s`` is how long the source asks to wait, None if it does not say. ``asked`` is False
+    where it was not asked at all, because it is not to be asked now. ``instead`` is a record that
+    lacks something, to be taken when no more is to be had.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        after_s: float | None = None,
+        *,
+        asked: bool = True,
+        instead: Episode | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+        self.asked = asked
+        self.instead = instead
+
+
 class FeedGoneError(SourceError):
     """The publisher says that a feed is gone for good."""
 
@@ -47,7 +69,8 @@ class Source(Protocol):
         """
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
-        """The record of each ref, or why there is none, by episode_id.
+        """The record of each ref, or why there is none, by episode_id; an UnavailableSourceError
+        where there may be one later.
 
         Takes several refs at once because sources answer one request for many episodes.
         """

@@ -38,29 +38,18 @@ from streams.core.episodes import (
 from streams.core.following import Cursor
 from streams.fetcher import USER_AGENT
 from streams.politeness import HostUnavailableError, Politeness
-from streams.sources.base import Episode, Found, SourceError
+from streams.sources.base import Episode, Found, SourceError, UnavailableSourceError
 from streams.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5
+ATTEMPTS = 3
+"""Fewer than failures that open a circuit: one bad answer must not keep others from asking."""
 MAX_WAIT_S = 60.0
 TIMEOUT_S = 30.0
 MAX_BYTES = 50_000_000
 CACHED_FEEDS = 10_000
-
-
-class RetryableError(SourceError):
-    """An answer that another try may better; ``after_s`` is how long the server asks to wait."""
-
-    def __init__(self, message: str, after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
-class BlockedError(RetryableError):
-    """The index may not be asked now: it keeps failing, or has asked for a long wait."""
 
 
 class PodcastIndexClient:
@@ -144,11 +133,16 @@ class PodcastIndexClient:
             before_sleep=before_sleep_log(log, logging.WARNING),
             reraise=True,
         )
-        return await retrying(self._ask, route, query)
+        try:
+            return await retrying(self._ask, route, query)
+        except UnavailableSourceError as error:
+            # Tries before the last one may have been what closed the way to it.
+            error.asked |= retrying.statistics["attempt_number"] > 1
+            raise
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, RetryableError) and error.after_s is not None:
+        if isinstance(error, UnavailableSourceError) and error.after_s is not None:
             return error.after_s
         return self._backoff(state)
 
@@ -168,15 +162,16 @@ class PodcastIndexClient:
                 body = await _read_body(response)
                 try:
                     return _answer(route, response.status, wait_s, body)
-                except RetryableError as error:
+                except UnavailableSourceError as error:
                     if response.status == 200:  # a web page where JSON was due
                         turn.failed(str(error))
                     raise
         except HostUnavailableError as error:
             after_s = max(error.until - time.time(), 0.0)
-            raise BlockedError(f"{route}: {error}", after_s) from error
+            raise UnavailableSourceError(f"{route}: {error}", after_s, asked=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RetryableError(clean(f"{route}: {type(error).__name__}: {error}")) from error
+            message = clean(f"{route}: {type(error).__name__}: {error}")
+            raise UnavailableSourceError(message) from error
 
     def _headers(self, now: int) -> dict[str, str]:
         date = str(now)
@@ -240,35 +235,60 @@ class PodcastIndexSource:
                     items[str(index_id(item.get("id")))] = item
             except SourceError as error:
                 log.warning("listing %d feeds failed, asking one by one: %s", len(several), error)
-        await asyncio.gather(*(self._load_feed(feed) for feed in wanted))
-        records = await asyncio.gather(*(self._record(ref, items) for ref in refs))
-        return {ref["episode_id"]: record for ref, record in zip(refs, records, strict=True)}
+        asked = await asyncio.gather(*(self._item(ref, items) for ref in refs))
+        found = list(zip(refs, asked, strict=True))
+        feeds = dict.fromkeys(r["feed_id"] for r, item in found if isinstance(item, dict))
+        faults = await asyncio.gather(*(self._load_feed(feed) for feed in feeds))
+        missing = dict(zip(feeds, faults, strict=True))
+        return {
+            ref["episode_id"]: item
+            if isinstance(item, SourceError)
+            else self._record(ref, item, missing[ref["feed_id"]])
+            for ref, item in found
+        }
 
-    async def _record(
+    async def _item(
         self, ref: Mapping[str, Any], listed: Mapping[str, dict[str, Any]]
-    ) -> Episode | SourceError:
+    ) -> dict[str, Any] | SourceError:
+        """What the index says of an episode."""
         try:
             item = listed.get(ref["source_id"]) or await self._client.episode(ref["source_id"])
-            if not item:
-                return SourceError("the index does not know the episode")
-            record = episode_from_podcastindex(item, self._feeds.get(ref["feed_id"]))
-            if record["episode_id"] != ref["episode_id"]:
-                return SourceError("the index answered with another episode")
-            return record
-        except (SourceError, EpisodeError) as error:
-            return error if isinstance(error, SourceError) else SourceError(str(error))
+        except SourceError as error:
+            return error
+        return item or SourceError("the index does not know the episode")
 
-    async def _load_feed(self, feed_id: str) -> None:
-        """Have the feed of an episode at hand, for its categories; without it there are none."""
+    def _record(
+        self,
+        ref: Mapping[str, Any],
+        item: Mapping[str, Any],
+        no_feed: UnavailableSourceError | None,
+    ) -> Episode | SourceError:
+        try:
+            record = episode_from_podcastindex(item, self._feeds.get(ref["feed_id"]))
+        except EpisodeError as error:
+            return UnavailableSourceError(f"the index answered oddly: {error}")
+        if record["episode_id"] != ref["episode_id"]:
+            return UnavailableSourceError("the index answered with another episode")
+        if no_feed is not None:
+            why = f"its feed, for the categories: {no_feed}"
+            return UnavailableSourceError(why, no_feed.after_s, asked=no_feed.asked, instead=record)
+        return record
+
+    async def _load_feed(self, feed_id: str) -> UnavailableSourceError | None:
+        """Have the feed of an episode at hand, for its categories; there are none if the index
+        does not have it. The error says that it may have it later."""
         if feed_id in self._feeds:
-            return
+            return None
         try:
             self._feeds[feed_id] = await self._client.feed(feed_id)
+        except UnavailableSourceError as error:
+            return error
         except SourceError as error:
             log.warning("feed %s: no categories: %s", feed_id, error)
-            return
+            return None
         if len(self._feeds) > CACHED_FEEDS:
             self._feeds.popitem(last=False)
+        return None
 
 
 def _records(value: object) -> list[dict[str, Any]]:
@@ -286,7 +306,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 def _worth_waiting(error: BaseException) -> bool:
     """Whether another try belongs into this request, rather than to whoever asks next time."""
-    if not isinstance(error, RetryableError) or isinstance(error, BlockedError):
+    if not isinstance(error, UnavailableSourceError) or not error.asked:
         return False
     return error.after_s is None or error.after_s <= MAX_WAIT_S
 
@@ -295,14 +315,14 @@ def _answer(route: str, status: int, wait_s: float | None, body: bytes) -> dict[
     """The JSON object of an answer, or the error that its status and body mean."""
     start = body[:200].decode("utf-8", "replace").strip()
     if status == 429 or status >= 500:
-        raise RetryableError(f"{route}: HTTP {status}", wait_s)
+        raise UnavailableSourceError(f"{route}: HTTP {status}", wait_s)
     if status != 200:
         raise SourceError(f"{route}: HTTP {status}: {start}")
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as error:
         # A web page with status 200 is a proxy's or the index's own bad moment.
-        raise RetryableError(f"{route}: not JSON: {start[:60]}") from error
+        raise UnavailableSourceError(f"{route}: not JSON: {start[:60]}") from error
     if not isinstance(parsed, dict) or str(parsed.get("status")).lower() != "true":
         said = parsed.get("description") if isinstance(parsed, dict) else None
         raise SourceError(f"{route}: {str(said or start)[:200]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +14,16 @@ from streams.core.feeds import FeedError, parse_feed
 from streams.core.following import Cursor
 from streams.core.listings import item_of, new_and_edited, withdrawn
 from streams.core.media import FEED
-from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher
-from streams.sources.base import Episode, FeedGoneError, Found, Ref, SourceError
+from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher, UnavailableError
+from streams.politeness import HostUnavailableError
+from streams.sources.base import (
+    Episode,
+    FeedGoneError,
+    Found,
+    Ref,
+    SourceError,
+    UnavailableSourceError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +92,10 @@ class RssSource:
             return await self._fetcher.get(url, etag=etag, last_modified=last_modified, accept=FEED)
         except GoneError as error:
             raise FeedGoneError(str(error)) from error
+        except UnavailableError as error:
+            after_s = None if error.until is None else max(error.until - time.time(), 0.0)
+            asked = not isinstance(error.__cause__, HostUnavailableError)
+            raise UnavailableSourceError(str(error), after_s, asked=asked) from error
         except FetchError as error:
             raise SourceError(str(error)) from error
 

@@ -76,7 +76,7 @@ def worker(settings: Settings, host: Host, name: str, output: IO[bytes]) -> subp
             "F_DATADIR": str(home / name),
             "PODSTREAM_STAGES": "fetch_transcripts",
             "FETCH_ALLOW_HOSTS": host.address,
-            "TRANSCRIPT_RETRY_S": "2,2,2,2,2,2,2,2,2,2",
+            "FETCH_RETRY_S": "2,2,2,2,2,2,2,2,2,2",
         },
         cwd=ROOT,
         stdout=output,

@@ -21,24 +21,27 @@ from streams.sources.demo_faults import Pace
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.demo_shapes import guid
 from streams.sources.misbehaviour import Misbehaviour, Plan
+from streams.sources.podcastindex import ATTEMPTS
 from topology.graph import Graph, dead_letter_name, is_on
 from topology.model import Stage
 from topology.settings import Settings
 
 STARTED_AT = time.time()
 PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
-MOST_ATTEMPTS = 5
-"""The retry rule: nothing is asked for more often before it is given up."""
+RETRY_S = (0.1, 0.3, 0.6, 1.2, 2.4)
 
-FAST = {
+FAST: dict[str, Any] = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
     "fetch_backoff_s": 0.02,
     "fetch_max_bytes": 2_000_000,
-    "fetch_rest_s": 0.05,
+    "fetch_rest_s": 0.01,
     "discover_interval_s": 0.2,
-    "transcript_retry_s": "0.1,0.2,0.2,0.2,0.2",
+    "fetch_retry_s": RETRY_S,
 }
 """Settings with which a storm is over soon."""
+
+MOST_ATTEMPTS = ATTEMPTS * (1 + len(RETRY_S))
+"""The retry rule: nothing is asked for more often before it is given up."""
 
 
 class StormyIndex:
@@ -167,11 +170,17 @@ class Outcome:
         return Outcome(moved(self.episodes), moved(self.transcripts), moved(self.dead))
 
     def without(self, ids: Iterable[str]) -> Outcome:
-        """The rest; why something was put aside may differ from run to run."""
+        """The rest; why something was put aside may differ from run to run, and so may how often
+        and from which links a transcript was asked for before it came."""
         left = self.episodes.keys() - set(ids)
+        history = {"attempt", "tried"}
         return Outcome(
             {key: self.episodes[key] for key in left},
-            {key: record for key, record in self.transcripts.items() if key in left},
+            {
+                key: {name: v for name, v in record.items() if name not in history}
+                for key, record in self.transcripts.items()
+                if key in left
+            },
             {},
         )
 

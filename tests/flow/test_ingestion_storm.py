@@ -72,14 +72,20 @@ class Flow:
                 for stage in STAGES:
                     self._runtime.crash(stage, redeliver=self._chance.randint(0, 40))
             size = sum(len(self._runtime.log.records(topic)) for topic in CARRIED)
-            if size == before:
+            if size == before and not self._waits():
                 # What waits for its time, such as the next discovery, gets some.
                 quiet += 1
                 time.sleep(0.25)
             else:
                 quiet = 0
+                time.sleep(0.02)
             before = size
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
+
+    def _waits(self) -> bool:
+        """Whether something is to be tried again."""
+        tables = [table for tables in self._runtime.tables.values() for table in tables.items()]
+        return any(entries for name, entries in tables if name.endswith("_retries"))
 
 
 def test_every_episode_of_the_api_ends_as_one_thing() -> None:
@@ -101,6 +107,8 @@ def test_every_episode_of_the_api_ends_as_one_thing() -> None:
     assert set(statuses) <= STATUSES
     assert statuses.count("ok") > 0.65 * len(ids)
     assert {"failed", "refused"} <= set(statuses)
+    # Nobody comes back before the time that a `Retry-After` named.
+    assert counts["early"] == {}
     check_counts(counts, found, lives=1)
 
 
@@ -127,10 +135,20 @@ def test_kills_change_nothing() -> None:
         with StormyIndex(plan, shows) as index:
             flow = Flow(index.settings, seed, kills)
             found = flow.run()
+            assert index.counts()["early"] == {}
             check_counts(index.counts(), found, lives=1 + flow.kills)
             assert found.episodes.keys() | found.dead.keys() == index.episode_ids
             assert found.transcripts.keys() == found.episodes.keys()
             outcomes.append(found.at("the.index", index.host).without(f"pi:{n}" for n in poisoned))
             flows.append(flow)
     assert [flow.kills for flow in flows] == [0, 6]
-    assert outcomes[0] == outcomes[1]
+    calm, killed = outcomes
+    assert calm.episodes == killed.episodes
+    # Tries that met an open circuit count, so that a transcript may fail in one run only.
+    came = [
+        {key for key, record in found.transcripts.items() if record["status"] != "failed"}
+        for found in outcomes
+    ]
+    both = came[0] & came[1]
+    assert len(both) > 0.8 * len(calm.episodes)
+    assert {k: calm.transcripts[k] for k in both} == {k: killed.transcripts[k] for k in both}

@@ -137,7 +137,7 @@ class Flow:
         values = {
             "podstream_home": home,
             "fetch_allow_hosts": server.address,
-            "transcript_retry_s": "0.05,0.05",
+            "fetch_retry_s": "0.05,0.05",
             "transcribe_audio": True,
             **settings,
         }

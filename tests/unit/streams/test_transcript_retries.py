@@ -71,7 +71,7 @@ def host() -> Iterator[Host]:
 
 
 def started(host: Host, *intervals_s: float, **settings: object) -> MemoryRuntime:
-    values = {"fetch_allow_hosts": host.address, "transcript_retry_s": intervals_s, **settings}
+    values = {"fetch_allow_hosts": host.address, "fetch_retry_s": intervals_s, **settings}
     flow = MemoryRuntime(build_graph(2), Settings(**values))
     flow.start("fetch_transcripts")
     return flow

@@ -22,9 +22,10 @@ def test_waits_grow_and_end() -> None:
 
 
 def test_a_host_is_not_asked_before_the_time_it_named() -> None:
-    assert due_after(1, NOW, "pi:1", INTERVALS, until=NOW + 5000) == NOW + 5000
-    early = due_after(1, NOW, "pi:1", INTERVALS, until=NOW + 1)
-    assert early == due_after(1, NOW, "pi:1", INTERVALS)
+    later = due_after(1, NOW + 5000, "pi:1", INTERVALS)
+    assert due_after(1, NOW, "pi:1", INTERVALS, until=NOW + 5000) == later
+    past = due_after(1, NOW, "pi:1", INTERVALS, until=NOW - 1)
+    assert past == due_after(1, NOW, "pi:1", INTERVALS)
 
 
 def test_what_failed_together_does_not_come_back_together() -> None:

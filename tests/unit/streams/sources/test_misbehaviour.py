@@ -15,7 +15,7 @@ from streams.core.episodes import episode_from_podcastindex
 from streams.core.feeds import FeedError, parse_feed
 from streams.core.transcripts import transcript_record
 from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
-from streams.sources.base import SourceError
+from streams.sources.base import SourceError, UnavailableSourceError
 from streams.sources.demo_catalogue import FIRST_EPISODE_ID, FIRST_FEED_ID, build_catalogue
 from streams.sources.demo_faults import (
     LARGE_BYTES,
@@ -30,7 +30,7 @@ from streams.sources.demo_faults import (
 )
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.misbehaviour import Misbehaviour, Plan
-from streams.sources.podcastindex import PodcastIndexClient, RetryableError
+from streams.sources.podcastindex import PodcastIndexClient
 
 EPISODE = FIRST_EPISODE_ID + 1
 PACE = Pace(slow_s=0.1, stall_s=2.0, retry_after_s=1)
@@ -126,7 +126,7 @@ async def test_a_passing_fault_of_the_api_is_worth_another_try(fault: str) -> No
             if fault == "slow":
                 assert (await client._ask(route, query))["episode"]["id"] == EPISODE
             else:
-                with pytest.raises(RetryableError):
+                with pytest.raises(UnavailableSourceError):
                     await client._ask(route, query)
         finally:
             await client.close()
@@ -222,7 +222,7 @@ async def test_a_poisoned_episode_is_listed_as_recent_and_never_told_of() -> Non
         recent = (await client._get("recent/episodes", max=1000))["items"]
         assert EPISODE in {item["id"] for item in recent}
         assert EPISODE not in {item["id"] for item in await client.episodes_of([feed], 20)}
-        with pytest.raises(RetryableError):
+        with pytest.raises(UnavailableSourceError):
             await client.episode(str(EPISODE))
         await client.close()
         async with TestClient(server) as http:
