@@ -17,7 +17,7 @@ from streams.sources.base import Found, Ref, SourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.demo_shapes import NO_CATEGORIES
-from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
+from streams.sources.podcastindex import ATTEMPTS, PodcastIndexClient, PodcastIndexSource
 from streams.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S, WHOLE_EVERY_S
 
 EVERYTHING = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
@@ -141,7 +141,7 @@ async def test_the_server_says_how_long_to_wait() -> None:
         (lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), 1),
         (lambda: web.json_response({"status": "false", "description": "no such thing"}), 1),
         (lambda: web.json_response(["status"]), 1),
-        (lambda: web.Response(status=500), 5),
+        (lambda: web.Response(status=500), ATTEMPTS),
     ],
 )
 async def test_lasting_trouble_is_an_error(bad: Callable[[], web.Response], tries: int) -> None:
