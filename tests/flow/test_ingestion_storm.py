@@ -10,21 +10,21 @@ from streams.context import Message
 from streams.memory import MemoryRuntime
 from streams.sources.misbehaviour import Plan
 from tests.chaos.stormy_index import (
+    TELLING,
     Outcome,
     StormyIndex,
     check_counts,
+    check_same,
     ingestion_stages,
     newest_ids,
     outcome,
+    waits,
 )
 from topology.graph import build_graph
 from topology.settings import Settings
 
 GRAPH = build_graph(2)
 STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
-CARRIED = GRAPH.topics.keys() - {"source-hosts"}
-"""Topics that say something new only when there is something new."""
-
 STATUSES = {"ok", "none", "refused", "failed"}
 
 QUIET_RUNS = 8
@@ -71,8 +71,10 @@ class Flow:
             except Killed:
                 for stage in STAGES:
                     self._runtime.crash(stage, redeliver=self._chance.randint(0, 40))
-            size = sum(len(self._runtime.log.records(topic)) for topic in CARRIED)
-            if size == before and not self._waits():
+            size = sum(
+                len(self._runtime.log.records(topic)) for topic in GRAPH.topics.keys() - TELLING
+            )
+            if size == before and not waits(self._runtime):
                 # What waits for its time, such as the next discovery, gets some.
                 quiet += 1
                 time.sleep(0.25)
@@ -81,11 +83,6 @@ class Flow:
                 time.sleep(0.02)
             before = size
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
-
-    def _waits(self) -> bool:
-        """Whether something is to be tried again."""
-        tables = [table for tables in self._runtime.tables.values() for table in tables.items()]
-        return any(entries for name, entries in tables if name.endswith("_retries"))
 
 
 def test_every_episode_of_the_api_ends_as_one_thing() -> None:
@@ -142,13 +139,4 @@ def test_kills_change_nothing() -> None:
             outcomes.append(found.at("the.index", index.host).without(f"pi:{n}" for n in poisoned))
             flows.append(flow)
     assert [flow.kills for flow in flows] == [0, 6]
-    calm, killed = outcomes
-    assert calm.episodes == killed.episodes
-    # Tries that met an open circuit count, so that a transcript may fail in one run only.
-    came = [
-        {key for key, record in found.transcripts.items() if record["status"] != "failed"}
-        for found in outcomes
-    ]
-    both = came[0] & came[1]
-    assert len(both) > 0.8 * len(calm.episodes)
-    assert {k: calm.transcripts[k] for k in both} == {k: killed.transcripts[k] for k in both}
+    check_same(*outcomes)
