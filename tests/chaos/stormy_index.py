@@ -38,7 +38,7 @@ FAST: dict[str, Any] = {
     "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
     "fetch_backoff_s": 0.02,
     "fetch_max_bytes": 2_000_000,
-    "fetch_rest_s": 0.01,
+    "fetch_rest_s": 0.001,
     "discover_interval_s": 0.2,
     "fetch_retry_s": RETRY_S,
 }

@@ -6,6 +6,8 @@ import random
 import time
 from typing import Any
 
+import pytest
+
 from streams.context import Message
 from streams.memory import MemoryRuntime
 from streams.sources.misbehaviour import Plan
@@ -22,6 +24,8 @@ from tests.chaos.stormy_index import (
 )
 from topology.graph import build_graph
 from topology.settings import Settings
+
+pytestmark = pytest.mark.timeout(900)  # hosts rest after failures, twice as long each time
 
 GRAPH = build_graph(2)
 STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
