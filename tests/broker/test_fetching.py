@@ -3,11 +3,9 @@ workers share the rate."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from schemas.codec import RecordCodec
 from schemas.registry import open_registry
 from streams.kafka import producer, reader
 from tests.broker.workers import ROOT, instance
+from tests.served import answering, served
 from topology.embedded.ports import free_ports
 from topology.graph import build_graph
 from topology.hosts import source_hosts
@@ -45,20 +44,9 @@ class Host:
 
 @contextmanager
 def serving() -> Iterator[Host]:
-    made, loop = Host(), asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", made.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield made
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    made = Host()
+    with served(answering(made.handle)) as made.address:
+        yield made
 
 
 def worker(settings: Settings, host: Host, name: str, output: IO[bytes]) -> subprocess.Popen:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import requests
-from aiohttp import web
 from pydantic import SecretStr
 
 from streams.context import Message
@@ -23,6 +20,7 @@ from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.demo_shapes import guid
 from streams.sources.misbehaviour import Misbehaviour, Plan
 from streams.sources.podcastindex import ATTEMPTS
+from tests.served import served
 from topology.graph import Graph, dead_letter_name, is_on
 from topology.model import Stage
 from topology.settings import Settings
@@ -60,29 +58,15 @@ class StormyIndex:
             trickle_s=1e6,
             misbehaviour=Misbehaviour(plan, PACE) if plan else None,
         )
-        self._runner = web.AppRunner(self._index.app(), shutdown_timeout=0.1)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._serving = served(self._index.app())
+        self.host = ""
 
     def __enter__(self) -> StormyIndex:
-        self._loop.run_until_complete(self._runner.setup())
-        self._loop.run_until_complete(web.TCPSite(self._runner, "127.0.0.1", 0).start())
-        self._thread.start()
+        self.host = self._serving.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        # Answers that nobody waits for any more.
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-        self._loop.close()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._runner.addresses[0][1]}"
+    def __exit__(self, *error: Any) -> None:
+        self._serving.__exit__(*error)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +22,7 @@ from streams.memory import MemoryRuntime, MemoryTable
 from streams.sources.base import Found
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -81,27 +80,7 @@ class FeedHost:
         return web.Response(text=text, headers={"ETag": etag})
 
     def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", self.serve)
-        return app
-
-
-@contextmanager
-def served(app: web.Application) -> Iterator[str]:
-    """host:port of an application in a thread of its own: the runtime brings its own loop."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(app)
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        return answering(self.serve)
 
 
 @pytest.fixture

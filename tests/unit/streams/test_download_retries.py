@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from streams.core.retries import decode_waiting
 from streams.memory import MemoryRuntime
 from streams.sources.demo_catalogue import DemoEpisode, build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from tests.served import served
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -56,18 +56,8 @@ class Index:
 @pytest.fixture
 def index() -> Iterator[Index]:
     made = Index()
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(made.app(), shutdown_timeout=0.1)
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield made
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with served(made.app()) as made.address:
+        yield made
 
 
 class Flow:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from aiohttp import web
 from pydantic import SecretStr
 
 from streams.memory import MemoryRuntime
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from tests.served import served
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -32,18 +30,8 @@ AT_START = sum(e.age_s is not None for e in build_catalogue().episodes.values())
 @pytest.fixture(scope="module")
 def demo_host() -> Iterator[str]:
     """host:port of a demo index in a thread of its own: the runtime brings its own event loop."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(DemoIndex(build_catalogue(), time.time(), trickle_s=3600).app())
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    host = f"127.0.0.1:{runner.addresses[0][1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield host
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with served(DemoIndex(build_catalogue(), time.time(), trickle_s=3600).app()) as host:
+        yield host
 
 
 def runtime(host: str, *stages: str, **overrides: object) -> MemoryRuntime:

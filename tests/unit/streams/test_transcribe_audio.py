@@ -7,7 +7,6 @@ import builtins
 import io
 import math
 import struct
-import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from streams import transcribe_audio
 from streams.asr import Heard, MissingExtraError, SoundError, WhisperTranscriber, check_length
 from streams.core.segments import segment
 from streams.memory import MemoryRuntime
+from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -89,20 +89,8 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     made = Server()
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", made.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield made
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with served(answering(made.handle)) as made.address:
+        yield made
 
 
 class StandIn:

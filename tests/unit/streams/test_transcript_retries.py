@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from streams.core.retries import decode_retry
 from streams.memory import MemoryRuntime
+from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -54,20 +54,8 @@ class Host:
 @pytest.fixture
 def host() -> Iterator[Host]:
     made = Host()
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", made.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-    made.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield made
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with served(answering(made.handle)) as made.address:
+        yield made
 
 
 def started(host: Host, *intervals_s: float, **settings: object) -> MemoryRuntime:
