@@ -51,6 +51,18 @@ def unframe(value: bytes | None) -> tuple[int, bytes]:
     return _HEADER.unpack_from(value)[1], value[HEADER_SIZE:]
 
 
+def to_plain(schema_name: str, record: Any) -> bytes:
+    """A record as Avro without a frame, as state holds it: who reads it knows the schema."""
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed(schema_name), record)
+    return buffer.getvalue()
+
+
+def from_plain(schema_name: str, value: bytes) -> Any:
+    """The record in what `to_plain` gave."""
+    return fastavro.schemaless_reader(BytesIO(value), files.parsed(schema_name), None)
+
+
 class RecordCodec:
     """Encodes and decodes the records of one topic.
 

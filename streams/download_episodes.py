@@ -27,6 +27,7 @@ from streams.newest import Place
 from streams.politeness import report_hosts
 from streams.sources.base import Episode, SourceError, UnavailableSourceError
 from streams.sources.configured import configured_sources
+from streams.waiting import keep, still
 from topology.settings import Settings
 
 TOPIC = "episode-ids"
@@ -111,7 +112,7 @@ class Downloads:
             known: dict[Place, tuple[bool, str]] = {}
             waits: dict[Place, bytes | None] = {}
             for task in tasks:
-                if task.waited is not None and not self._still(task.place, task.waited):
+                if task.waited is not None and not still(self._waiting, task.place, task.waited):
                     continue  # superseded meanwhile, or another worker's now
                 waits[task.place] = None
                 try:
@@ -138,17 +139,14 @@ class Downloads:
                 await self._context.send("episode-candidates", candidate, key=identity)
             await self._context.delivered()
             for place, (there, identity) in known.items():
-                _keep(self._table, place, (b"+" if there else b"-") + identity.encode())
+                keep(self._table, place, (b"+" if there else b"-") + identity.encode())
             for place, wait in waits.items():
-                _keep(self._waiting, place, wait)
+                keep(self._waiting, place, wait)
 
     def _known(self, place: Place) -> tuple[bool, str]:
         """Whether an episode is there, and its identity, empty if it never was."""
         value = self._table.get(*place) or b"-"
         return value.startswith(b"+"), value[1:].decode()
-
-    def _still(self, place: Place, value: bytes) -> bool:
-        return place[0] in self._waiting.partitions() and self._waiting.get(*place) == value
 
     def _plan(self, refs: Sequence[tuple[Message, dict[str, Any]]]) -> list[Task]:
         """What to do for each ref; those of episodes that are there ask for nothing, nor do those
@@ -271,12 +269,3 @@ class Asking:
             return await source.fetch(refs)
         finally:
             await source.close()
-
-
-def _keep(table: StateTable, place: Place, value: bytes | None) -> None:
-    """Make a table hold a value, or none, and write only where it does not."""
-    before = table.get(*place)
-    if value is None and before is not None:
-        table.delete(*place)
-    elif value is not None and value != before:
-        table.put(*place, value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,14 @@ from streams.core.episodes import IMPORT
 from streams.core.language import usable_language
 from streams.core.media import TRANSCRIPT
 from streams.core.recent import RecentValues
-from streams.core.retries import decode_retry, due_after, due_entries, encode_retry, retry_record
+from streams.core.retries import (
+    Outcome,
+    decode_retry,
+    due_after,
+    due_entries,
+    encode_retry,
+    retry_record,
+)
 from streams.core.transcripts import (
     format_of,
     no_transcript,
@@ -34,6 +41,7 @@ from streams.core.transcripts import (
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.newest import Place, newest_records
 from streams.politeness import report_hosts
+from streams.waiting import keep, still
 
 REMEMBERED = 200_000
 EPISODES_AT_ONCE = 32
@@ -47,15 +55,6 @@ the event loop goes on meanwhile."""
 
 Version = tuple[str, ...]
 WITHDRAWN: Version = ("withdrawn",)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known."""
-
-    record: dict[str, Any]
-    passing: bool = False
-    until: float | None = None
 
 
 def register(context: Context) -> None:
@@ -107,7 +106,7 @@ class TranscriptFetching:
         # A table that is ahead of the topic would hide what was not told before a kill.
         await self._context.delivered()
         for place, wait in waits.items():
-            self._keep(place, wait)
+            keep(self._waiting, place, wait)
 
     async def retry(self) -> None:
         """Try again what is due, a few episodes of each partition."""
@@ -124,12 +123,12 @@ class TranscriptFetching:
         outcome = await _transcribe(fetcher, waiting, self._backoff_s)
         # An edit or a withdrawal that came meanwhile counts, not this; it clears the table, too.
         superseded = self._newest.get(place[1]) not in (None, version_of(waiting))
-        if superseded or not self._still(place, value):
+        if superseded or not still(self._waiting, place, value):
             return
         wait = await self._tell(waiting, outcome, waiting["attempt"] + 1)
         await self._context.delivered()
-        if self._still(place, value):
-            self._keep(place, wait)
+        if still(self._waiting, place, value):
+            keep(self._waiting, place, wait)
 
     def _is_new(self, partition: int, key: bytes, episode: Mapping[str, Any]) -> bool:
         """Whether these links of the episode were neither fetched by this worker nor wait."""
@@ -138,10 +137,6 @@ class TranscriptFetching:
             return False
         waiting = self._waiting.get(partition, key)
         return waiting is None or version_of(decode_retry(waiting)) != version
-
-    def _still(self, place: Place, value: bytes) -> bool:
-        owned = place[0] in self._waiting.partitions()
-        return owned and self._waiting.get(*place) == value
 
     async def _tell(
         self, episode: Mapping[str, Any], outcome: Outcome, attempt: int
@@ -153,12 +148,6 @@ class TranscriptFetching:
         record = with_attempt(outcome.record, attempt, due)
         await self._context.send("episode-transcripts", record, key=episode_id)
         return None if due is None else encode_retry(retry_record(episode, attempt, due))
-
-    def _keep(self, place: Place, wait: bytes | None) -> None:
-        if wait is not None:
-            self._waiting.put(*place, wait)
-        elif self._waiting.get(*place) is not None:
-            self._waiting.delete(*place)
 
 
 def version_of(episode: Mapping[str, Any]) -> Version:

@@ -13,7 +13,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from streams.asr import (
 )
 from streams.context import Context, Message, StateTable
 from streams.core.media import AUDIO
-from streams.core.retries import decode_waiting, due_after, due_entries, encode_waiting
+from streams.core.retries import Outcome, decode_waiting, due_after, due_entries, encode_waiting
 from streams.core.transcripts import (
     heard_record,
     no_transcript,
@@ -38,6 +37,7 @@ from streams.downloads import Caps, download, forget
 from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.newest import Place, newest_records
 from streams.politeness import report_hosts
+from streams.waiting import keep, still
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,15 +45,6 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 STALE_S = 86_400.0
 _TASK = "audio_task"
-
-
-@dataclass(frozen=True)
-class Result:
-    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known."""
-
-    record: dict[str, Any]
-    passing: bool = False
-    until: float | None = None
 
 
 def register(context: Context, transcriber: Transcriber | None = None) -> None:
@@ -87,8 +78,7 @@ class AudioTranscribing:
         for place, episode in newest.items():
             value = self._queue.get(*place)
             if episode is None or not to_be_heard(episode):
-                if value is not None:
-                    self._queue.delete(*place)
+                keep(self._queue, place, None)
                 continue
             if value is None or _task(value)["url"] != episode["enclosure_url"]:
                 fresh[place] = episode
@@ -105,13 +95,13 @@ class AudioTranscribing:
         _forget_stale(self._folder)
         for partition in sorted(self._queue.partitions()):
             for key, value in due_entries(self._queue.items(partition), time.time(), 100):
-                if self._still((partition, key), value):
+                if still(self._queue, (partition, key), value):
                     await self._transcribe((partition, key), value)
 
     async def _transcribe(self, place: Place, value: bytes) -> None:
         task = _task(value)
         result = await self._hear(task)
-        if not self._still(place, value):
+        if not still(self._queue, place, value):
             return  # edited or withdrawn meanwhile, or another worker's now
         attempt, due = task["attempt"] + 1, None
         if result.passing:
@@ -120,15 +110,12 @@ class AudioTranscribing:
         record = with_attempt(result.record, attempt, due)
         await self._context.send("episode-transcripts", record, key=place[1])
         await self._context.delivered()
-        if self._still(place, value):
+        if still(self._queue, place, value):
             due_at = None if due is None else datetime.fromtimestamp(due, UTC)
             done = task | {"attempt": attempt, "due_at": due_at}
             self._queue.put(*place, encode_waiting(_TASK, done))
 
-    def _still(self, place: Place, value: bytes) -> bool:
-        return place[0] in self._queue.partitions() and self._queue.get(*place) == value
-
-    async def _hear(self, task: Mapping[str, Any]) -> Result:
+    async def _hear(self, task: Mapping[str, Any]) -> Outcome:
         """The transcript of a task's sound, or why there is none. Leaves no file behind, except
         for what a later attempt can go on with."""
         settings, url = self._context.settings, task["url"]
@@ -144,19 +131,19 @@ class AudioTranscribing:
             heard = await asyncio.to_thread(
                 self._transcriber.transcribe, path, task["language"], settings.transcribe_max_s
             )
-            result = Result(heard_record(task, url, heard.segments, heard.language))
+            result = Outcome(heard_record(task, url, heard.segments, heard.language))
         except UnavailableError as error:
             failed = no_transcript(task, "failed", str(error), url)
-            return Result(_tried(failed), passing=True, until=error.until)
+            return Outcome(_tried(failed), passing=True, until=error.until)
         except (RefusedError, SoundError) as error:
-            result = Result(_tried(no_transcript(task, "refused", str(error), url)))
+            result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
         except FetchError as error:
-            result = Result(_tried(no_transcript(task, "failed", str(error), url)))
+            result = Outcome(_tried(no_transcript(task, "failed", str(error), url)))
         except Exception as error:
             # Neither the model's code nor the sound is ours: one file must not stop the others.
             log.exception("transcribing %s failed", url)
             reason = f"transcribing failed: {type(error).__name__}: {error}"
-            result = Result(_tried(no_transcript(task, "failed", reason, url)))
+            result = Outcome(_tried(no_transcript(task, "failed", reason, url)))
         forget(path)
         return result
 

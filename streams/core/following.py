@@ -9,12 +9,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from io import BytesIO
-from typing import Any
 
-import fastavro
-
-from schemas import files
+from schemas.codec import from_plain, to_plain
 from streams.core.listings import Item
 
 DAY_S = 86_400.0
@@ -106,14 +102,12 @@ def encode(followed: Followed) -> bytes:
         "positions": cursor.positions,
         "listed": [item._asdict() for item in cursor.listed.values()],
     }
-    buffer = BytesIO()
-    fastavro.schemaless_writer(buffer, files.parsed("feed_cursor"), record)
-    return buffer.getvalue()
+    return to_plain("feed_cursor", record)
 
 
 def decode(value: bytes) -> Followed:
     """The state in ``value``."""
-    record: Any = fastavro.schemaless_reader(BytesIO(value), files.parsed("feed_cursor"), None)
+    record = from_plain("feed_cursor", value)
     items = (Item(**item) for item in record["listed"])
     return Followed(
         subscription=record["subscription"],

@@ -12,14 +12,11 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from typing import Any
 
-import fastavro
 from yarl import URL
 
-from schemas import files
+from schemas.codec import from_plain, to_plain
 from streams.core.episodes import PODCASTINDEX, RSS
 
 Record = dict[str, Any]
@@ -141,26 +138,19 @@ def published(episode: Copies | None) -> Record | None:
     return {**record, "episode_id": episode.episode_id}
 
 
-@cache
-def _schema() -> Any:
-    return files.parsed("episode_copies")
-
-
 def encode(episode: Copies, encode_record: Callable[[Record], bytes]) -> bytes:
     """`episode_copies` as Avro, packed: a worker holds the states of its partitions in memory."""
-    buffer = BytesIO()
     copies = [
         {"episode_id": c.episode_id, "source": c.source, "record": encode_record(c.record)}
         for c in episode.copies
     ]
     state = {"offset": episode.offset, "episode_id": episode.episode_id, "copies": copies}
-    fastavro.schemaless_writer(buffer, _schema(), state)
-    return zlib.compress(buffer.getvalue(), 1)
+    return zlib.compress(to_plain("episode_copies", state), 1)
 
 
 def decode(value: bytes, decode_record: Callable[[bytes], Record]) -> Copies:
     """The state in ``value``."""
-    state: Any = fastavro.schemaless_reader(BytesIO(zlib.decompress(value)), _schema(), None)
+    state = from_plain("episode_copies", zlib.decompress(value))
     copies = (
         Copy(c["episode_id"], c["source"], decode_record(c["record"])) for c in state["copies"]
     )

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Any
 
-import fastavro
-
-from schemas import files
+from schemas.codec import from_plain, to_plain
 from streams.core.hosts import jitter
 
 _DUE = struct.Struct(">q")
 _NEVER = 2**63 - 1
 _SCHEMA = "transcript_retry"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known."""
+
+    record: dict[str, Any]
+    passing: bool = False
+    until: float | None = None
 
 
 def due_after(
@@ -49,16 +56,14 @@ def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dic
 
 def encode_waiting(schema: str, record: Mapping[str, Any]) -> bytes:
     """A record of a schema with `due_at`; what has none is never due."""
-    buffer = BytesIO()
-    fastavro.schemaless_writer(buffer, files.parsed(schema), record)
     at = record["due_at"]
-    return _DUE.pack(_NEVER if at is None else int(at.timestamp() * 1000)) + buffer.getvalue()
+    due = _DUE.pack(_NEVER if at is None else int(at.timestamp() * 1000))
+    return due + to_plain(schema, record)
 
 
 def decode_waiting(schema: str, value: bytes) -> dict[str, Any]:
     """The record in what `encode_waiting` gave."""
-    parsed = files.parsed(schema)
-    record: Any = fastavro.schemaless_reader(BytesIO(value[_DUE.size :]), parsed, parsed)
+    record: dict[str, Any] = from_plain(schema, value[_DUE.size :])
     return record
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from streams.core.recent import RecentKeys
+from streams.core.recent import RecentValues
 
 
 def test_the_oldest_is_forgotten_and_a_repeat_counts_as_new() -> None:
-    keys = RecentKeys(2)
-    keys.add("a")
-    keys.add("b")
-    keys.add("a")
-    keys.add("c")
-    assert ("a" in keys, "b" in keys, "c" in keys, len(keys)) == (True, False, True, 2)
+    values = RecentValues[str, int](2)
+    values.put("a", 1)
+    values.put("b", 2)
+    values.put("a", 3)
+    values.put("c", 4)
+    assert [values.get(key) for key in "abc"] == [3, None, 4]
+    values.clear()
+    assert [values.get(key) for key in "abc"] == [None, None, None]
