@@ -53,7 +53,7 @@ def register(context: Context) -> None:
             if fingerprint == (before.fingerprint if before else b""):
                 continue
             touched |= fingerprints.near(episode_id)
-            if before and fingerprints.similar(episode_id):
+            if before and (not fingerprint or fingerprints.similar(episode_id)):
                 touched.add(episode_id)
             if fingerprint:
                 first = before.offset if before else message.offset

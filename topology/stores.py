@@ -155,6 +155,45 @@ DELTA_TABLES = (
         key=("episode_id",),
     ),
     DeltaTable(
+        "episode_duplicates",
+        "Which episodes are nearly the same as each episode.",
+        (
+            Column("episode_id", "string", "source-prefixed id", nullable=False),
+            Column("duplicate_of", "string", "the earliest of them all; null if it is this one"),
+            Column(
+                "similar",
+                "array<struct<episode_id:string,similarity:double>>",
+                "most similar first; empty once the episode stands alone again",
+            ),
+        ),
+        key=("episode_id",),
+        eventual=True,
+    ),
+    DeltaTable(
+        "episode_topics",
+        "The topic of each episode.",
+        (
+            Column("episode_id", "string", "source-prefixed id", nullable=False),
+            Column("topic_id", "string", "topic"),
+            Column("score", "float", "cosine with the topic's centroid, -1 to 1"),
+            Column("model", "string", "name of the embedding model"),
+        ),
+        key=("episode_id",),
+        eventual=True,
+    ),
+    DeltaTable(
+        "topics",
+        "Groups of episodes about the same things; those that are no more stay.",
+        (
+            Column("topic_id", "string", "id that stays while the topic does", nullable=False),
+            Column("label", "string", "its most telling phrases, comma-separated"),
+            Column("size", "int", "episodes"),
+            Column("model", "string", "name of the embedding model"),
+        ),
+        key=("topic_id",),
+        eventual=True,
+    ),
+    DeltaTable(
         "user_events",
         "Every valid event once.",
         (

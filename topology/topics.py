@@ -71,7 +71,8 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
         ),
         Topic(
             "episode-duplicates",
-            "Which episodes are nearly the same as each episode; none for one that stands alone.",
+            "Which episodes are nearly the same as each episode: nothing of one that always stood "
+            "alone, an empty list once it stands alone again.",
             key="episode_id",
             schema="episode_duplicates",
             partitions=1,

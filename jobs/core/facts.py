@@ -44,7 +44,7 @@ class Facts:
     pace: Pace = "live"
 
 
-def episode_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+def record_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
     return [message.content for message in messages]
 
 
@@ -115,9 +115,12 @@ def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
 
 FACTS: dict[str, Facts] = {
-    "episode-metadata": Facts("episodes", "upsert", episode_rows),
+    "episode-metadata": Facts("episodes", "upsert", record_rows),
     "episode-transcripts": Facts("transcripts", "upsert", transcript_rows),
-    "episode-analysis": Facts("episode_analysis", "upsert", episode_rows),
+    "episode-analysis": Facts("episode_analysis", "upsert", record_rows),
+    "episode-duplicates": Facts("episode_duplicates", "upsert", record_rows),
+    "episode-topics": Facts("episode_topics", "upsert", record_rows),
+    "topics": Facts("topics", "upsert", record_rows),
     "user-event-batches": Facts(
         "user_events", "append", event_rows, ("source_partition", "source_offset")
     ),

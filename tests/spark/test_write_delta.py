@@ -134,6 +134,32 @@ def test_the_newest_analysis_of_an_episode_replaces_the_others(spark, tables, gr
         assert {"keywords", "sponsors", "readability"} < row.keys()
 
 
+def test_topics_and_duplicates_of_episodes_are_the_newest(spark, tables, graph, wire):
+    similar = [{"episode_id": "f", "similarity": 0.9}]
+    group = {"topic_id": "t", "size": 1, "centroid": b"1234", "model": "m"}
+    told = {
+        "episode-duplicates": [
+            {"episode_id": "e", "duplicate_of": "f", "similar": similar},
+            {"episode_id": "e", "duplicate_of": None, "similar": []},
+        ],
+        "episode-topics": [
+            {"episode_id": "e", "topic_id": topic, "score": 0.5, "model": "m"} for topic in "st"
+        ],
+        "topics": [{**group, "label": label} for label in ("bread", "bread, yeast")],
+    }
+    writer = TableWriter(tables, graph, list(told))
+    places = [
+        (topic, 0, n, wire.encode(topic, record))
+        for topic, records in told.items()
+        for n, record in enumerate(records)
+    ]
+    writer(micro_batch(spark, places), 0)
+    for topic, records in told.items():
+        (row,) = rows(tables, FACTS[topic].table).to_dicts()
+        assert row == {name: value for name, value in records[-1].items() if name in row}
+        assert len(row) >= 3
+
+
 def test_daily_amounts_add_up_once(spark, tables, graph, wire):
     topic, table = "user-episode-daily", "user_vs_episode_daily"
     writer = TableWriter(tables, graph, [topic])

@@ -94,10 +94,10 @@ class Fingerprints:
         return sorted(pairs, key=lambda pair: (-pair[1], self._age(pair[0])))
 
     def report(self, episode_id: str) -> dict[str, Any] | None:
-        """The `episode_duplicates` record of an episode; None if it stands alone."""
-        similar = self.similar(episode_id)
-        if not similar:
+        """The `episode_duplicates` record of an episode; None if it has no fingerprint."""
+        if episode_id not in self._row:
             return None
+        similar = self.similar(episode_id)
         original = min((episode_id, *(other for other, _ in similar)), key=self._age)
         return {
             "episode_id": episode_id,

@@ -102,7 +102,13 @@ def test_a_reupload_is_told_to_both_and_withdrawn_from_both(flow: MemoryRuntime)
     assert found["pi:early"]["similar"][0]["episode_id"] == "pi:late"
     put(flow, transcript("pi:early", said(3)))
     flow.run()
-    assert newest(flow, "episode-duplicates") == {}
+    alone = {"duplicate_of": None, "similar": []}
+    assert newest(flow, "episode-duplicates") == {
+        name: {"episode_id": name, **alone} for name in ("pi:early", "pi:late")
+    }
+    put(flow, transcript("pi:early", "", "none"))
+    flow.run()
+    assert newest(flow, "episode-duplicates").keys() == {"pi:late"}
 
 
 HISTORY = st.lists(

@@ -71,7 +71,9 @@ def test_a_second_recognition_and_an_inserted_advertisement_are_the_same_episode
     assert report is not None
     assert report["duplicate_of"] == "first"
     assert {s["episode_id"] for s in report["similar"]} == {"first", "with an advertisement"}
-    assert known.report("another") is None
+    another = known.report("another")
+    assert another == {"episode_id": "another", "duplicate_of": None, "similar": []}
+    assert known.report("unheard of") is None
     first = known.report("first")
     assert first is not None
     assert first["duplicate_of"] is None
@@ -80,7 +82,7 @@ def test_a_second_recognition_and_an_inserted_advertisement_are_the_same_episode
 def test_an_intro_and_outro_in_common_make_no_duplicate() -> None:
     intro, outro = text("intro", 200), text("outro", 200)
     known = index({str(n): f"{intro} {text(n, 400)} {outro}" for n in range(10)})
-    assert [known.report(str(n)) for n in range(10)] == [None] * 10
+    assert [known.similar(str(n)) for n in range(10)] == [[]] * 10
 
 
 def test_the_first_published_is_the_original_and_unknown_times_come_last() -> None:
