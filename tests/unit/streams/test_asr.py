@@ -1,4 +1,4 @@
-"""What Whisper is fed, where the extra `asr` is installed; its model is not needed for that."""
+"""What Whisper is fed; its model is not needed for that."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import struct
 import wave
 from pathlib import Path
 
+import faster_whisper
 import numpy as np
 import pytest
 
 from streams.asr import SAMPLE_RATE, SoundError, WhisperTranscriber, read_sound
-
-pytest.importorskip("av")
 
 
 def write_tone(path: Path, seconds: float, rate: int = 44_100) -> Path:
@@ -64,8 +63,6 @@ def test_a_file_that_names_other_files_opens_none_of_them(
 def test_the_model_is_given_sound_and_the_language_it_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faster_whisper = pytest.importorskip("faster_whisper")
-
     asked: list[tuple[int, str | None]] = []
 
     class Part:
