@@ -8,6 +8,7 @@ standard error of 0.04, at an eighth of the memory, so that a million episodes a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from datasketch import MinHash
@@ -38,10 +39,16 @@ def fingerprint(text: str) -> bytes:
     if len(shingles) < FEWEST_SHINGLES:
         return b""
     encoded = [shingle.encode(errors="replace") for shingle in shingles]
-    minima = MinHash(PERMUTATIONS, seed=_SEED)
+    minima = _nothing_yet().copy()
     for start in range(0, len(encoded), _AT_ONCE):  # a whole day's shingles take 200 MB
         minima.update_batch(encoded[start : start + _AT_ONCE])
     return minima.hashvalues.astype(np.uint8).tobytes()
+
+
+@cache
+def _nothing_yet() -> MinHash:
+    """To be copied: drawing the hash functions takes longer than hashing most texts."""
+    return MinHash(PERMUTATIONS, seed=_SEED)
 
 
 def similarities(one: NDArray[np.uint8], many: NDArray[np.uint8]) -> NDArray[np.float64]:
