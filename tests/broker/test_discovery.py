@@ -112,12 +112,15 @@ def announced(settings: Settings) -> Counter[str]:
     return found
 
 
+def logs(settings: Settings) -> str:
+    return "\n\n".join(p.read_text()[-6000:] for p in settings.podstream_home.glob("*.log"))
+
+
 def wait(what: Callable[[], bool], settings: Settings, timeout_s: float = 90) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         if time.monotonic() > deadline:
-            logs = [p.read_text()[-3000:] for p in settings.podstream_home.glob("*.log")]
-            pytest.fail("\n\n".join(logs))
+            pytest.fail(logs(settings))
         time.sleep(0.2)
 
 
@@ -132,5 +135,5 @@ def test_workers_share_feeds_and_go_on_where_a_killed_one_was(tmp_path: Path) ->
         first.wait()
         feeds.asked.clear()
         wait(lambda: len(feeds.asked) == FEEDS, settings)
-        assert announced(settings) == Counter(feeds.urls)
-        assert set(feeds.sent.values()) == {1}
+        assert announced(settings) == Counter(feeds.urls), logs(settings)
+        assert set(feeds.sent.values()) == {1}, logs(settings)
