@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from streams.core.analysis.words import primary
@@ -31,10 +32,13 @@ _NAME = r"[\w&'-]{1,30}(?:\.[a-z]{2,3})?(?: [A-Z0-9À-Þ\u0410-\u042f][\w&'-]{0,
 """A word, and those with a capital after it: cues are told apart without regard to case."""
 
 _ANYWHERE: tuple[tuple[float, str], ...] = (
-    (_WEAK, r"[\w-]{2,30}\.(?:com|org|net|io|co|fm|de|fr|es|it|nl)/[\w-]{2,30}"),
+    (_WEAK, r"\b[\w-]{2,30}\.(?:com|org|net|io|co|fm|de|fr|es|it|nl)/[\w-]{2,30}"),
     (_WEAK, r"\b(?:promo|podcast)[ -]?code\b"),
 )
-"""(Weight, pattern) of cues in any language: the address with a code in it."""
+"""(Weight, pattern) of cues in any language: the address with a code in it.
+
+All patterns are of lower case and begin at the beginning of a word.
+"""
 
 _CUES: dict[str, tuple[tuple[float, str], ...]] = {
     "en": (
@@ -44,7 +48,7 @@ _CUES: dict[str, tuple[tuple[float, str], ...]] = {
         (_STRONG, r"\b(?:word|message|break)s? (?:from|for|to hear from) our sponsors?\b"),
         (_STRONG, r"\b(?:promo|discount|coupon|offer) code\b"),
         (_STRONG, r"\buse (?:the |our |my )?code\b"),
-        (_FAIR, r"\bcode [A-Z0-9]{3,20} (?:at|for|to get)\b"),
+        (_FAIR, r"\bcode [a-z0-9]{3,20} (?:at|for|to get)\b"),
         (_FAIR, r"\b\d{1,2} ?(?:%|per ?cent) off\b"),
         (_FAIR, r"\bdot com (?:slash|forward slash)\b"),
         (_FAIR, r"\b(?:free trial|money[ -]back guarantee|free shipping|promo period)\b"),
@@ -149,21 +153,28 @@ def sponsored(
 
 
 def _cues(said: str, code: str) -> list[_Cue]:
-    cues = []
-    for number, (weight, pattern) in enumerate(_patterns(code)):
-        for match in pattern.finditer(said):
-            evidence = match.group()[:_LONGEST_EVIDENCE]
-            cues.append(_Cue(match.start(), match.end(), weight, number, evidence))
-    apart: list[_Cue] = []
-    for cue in sorted(cues, key=lambda cue: (cue.start, -cue.end)):
-        if not apart or cue.start >= apart[-1].end:  # not within one that says more
-            apart.append(cue)
-    return apart
+    """Cues in their order, none within another; of those that begin together the longest."""
+    any_of, patterns = _patterns(code)
+    # Six times as fast as each pattern on its own, without regard to case. This one capital
+    # becomes two letters, which would move all that follows.
+    lower = said.replace("\u0130", "i").lower()
+    cues: list[_Cue] = []
+    at = 0
+    while first := any_of.search(lower, at):
+        start = first.start()
+        tried = ((n, pattern.match(lower, start)) for n, (_, pattern) in enumerate(patterns))
+        at, number = max(((match.end(), n) for n, match in tried if match), key=itemgetter(0))
+        evidence = said[start:at][:_LONGEST_EVIDENCE]
+        cues.append(_Cue(start, at, patterns[number][0], number, evidence))
+    return cues
 
 
 @lru_cache(maxsize=16)
-def _patterns(code: str) -> tuple[tuple[float, re.Pattern[str]], ...]:
-    return tuple((w, re.compile(p, re.I)) for w, p in (*_CUES[code], *_ANYWHERE))
+def _patterns(code: str) -> tuple[re.Pattern[str], tuple[tuple[float, re.Pattern[str]], ...]]:
+    """One pattern that finds all cues of a language, and the cues with their weights."""
+    cues = (*_CUES[code], *_ANYWHERE)
+    together = "|".join(pattern.removeprefix(r"\b") for _, pattern in cues)
+    return re.compile(rf"\b(?:{together})"), tuple((w, re.compile(p)) for w, p in cues)
 
 
 @lru_cache(maxsize=16)
