@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from streams.core.analysis.words import MOST_WORDS, primary, words_of
 
@@ -45,7 +46,8 @@ def reading_ease(text: str, language: str) -> float | None:
     a_sentence = len(words) / sentences
     if a_sentence > LONGEST_SENTENCE:
         return None
-    a_word = sum(syllables(word, code) for word in words) / len(words)
+    counts = Counter(words).items()
+    a_word = sum(syllables(word, code) * times for word, times in counts) / len(words)
     constant, by_sentence, by_word = FORMULAS[code]
     return round(constant - by_sentence * a_sentence - by_word * a_word, 1)
 

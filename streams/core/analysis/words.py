@@ -25,7 +25,7 @@ def primary(language: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case; hyphens and apostrophes inside a word belong to it."""
-    return [found.group().lower() for found in _WORD.finditer(text)]
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def is_spaced(text: str) -> bool:
