@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from schemas.registry import TopicRegistry
 from streams.context import Message
 from streams.core.dead_letters import REDRIVEN
 from streams.kafka import TopicReader, end_offsets, producer, reader
-from streams.redrive import SENT_AT_ONCE, Redriver
-from streams.wire import dead_letter_headers, error_headers
+from streams.redrive import SENT_AT_ONCE, Progress, Redriver, read_letters
+from streams.wire import Wire, dead_letter_headers, error_headers
 from topology.apply import apply_topology
+from topology.commands.dead_letters import summary
 from topology.embedded.broker import running_broker
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -64,6 +65,7 @@ class Desk:
     """Puts letters into dead-letter topics, reads what went back, and calls the command."""
 
     def __init__(self, settings: Settings, environment: dict[str, str]):
+        self._settings = settings
         self._servers = settings.kafka_bootstrap_servers
         self._environment = environment
         self._producer = producer(self._servers)
@@ -125,8 +127,12 @@ class Desk:
         return done.stdout + done.stderr
 
     def state(self, topic: str) -> dict:
-        rows = json.loads(self.podstream("list", "--json"))
-        return next(row for row in rows if row["topic"] == f"{topic}.dlq")
+        """What `list` says of a topic."""
+        dead = f"{topic}.dlq"
+        letters = read_letters(self._servers, [dead])[dead]
+        return summary(
+            dead, letters, Progress(self._settings).read().get(dead, []), redrivable=True
+        )
 
     def records(self, topic: str) -> list[Message]:
         found: list[Message] = []
@@ -166,7 +172,9 @@ def test_a_letter_goes_back_as_it_came_and_only_once(desk: Desk) -> None:
     assert desk.podstream("redrive", "episode-ids") == "redriven 3 of 3 to episode-ids\n"
     desk.die("episode-ids", b"two", place=(1, 5), reason="other")  # a late copy of what is done
     assert desk.podstream("redrive", "episode-ids") == "redriven 0 of 0 to episode-ids\n"
-    assert desk.state("episode-ids") == {
+    rows = {row["topic"]: row for row in json.loads(desk.podstream("list", "--json"))}
+    assert rows["user-event-batches.dlq"]["waiting"] is None
+    assert rows["episode-ids.dlq"] == {
         "topic": "episode-ids.dlq",
         "count": 4,
         "waiting": 0,
@@ -200,7 +208,7 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
             "position_ms": 0,
         }
     )
-    registry.close()
+    wire = Wire(build_graph(2), registry)
     desk.write("user-events", b"garbage", key=b"u1", partition=1)
     desk.die("user-events", event, place=(1, 1000), reason="schema 7 is unknown")
     command = [sys.executable, "-m", "streams.batch_events"]
@@ -219,19 +227,24 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
     shown = json.loads(desk.podstream("show", "user-events", "--limit", "1"))
     assert (shown["value"], shown["headers"]) == ("garbage", {REDRIVEN: "1"})
     assert shown["error"]["partition"] == "1"
-    (batch,) = [m for m in desk.records("user-event-batches") if len(m.value or b"") > 2000]
-    assert batch.partition == 1 and b"pi:1" in (batch.value or b"")
+    batches = [
+        (m.partition, wire.decode(m.topic, m.value)) for m in desk.records("user-event-batches")
+    ]
+    registry.close()
+    assert [
+        (partition, event_id) for partition, batch in batches for event_id in batch["event_id"]
+    ] == [(1, "e1")]
     said = desk.podstream("redrive", "user-events")
     assert "1 of them had been redriven before and died again" in said
     last = desk.records("user-events")[-1]
     assert (last.value, dict(last.headers)) == (b"garbage", {REDRIVEN: b"2"})
 
 
-def _until(true: object, timeout_s: float = 60.0) -> None:
+def _until(true: Callable[[], bool], every_s: float = 0.2, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < deadline:  # type: ignore[operator]
-        time.sleep(0.2)
-    assert true()  # type: ignore[operator]
+    while not true() and time.monotonic() < deadline:
+        time.sleep(every_s)
+    assert true()
 
 
 def test_an_old_record_does_not_undo_a_newer_one(desk: Desk) -> None:
@@ -257,7 +270,7 @@ def test_what_the_broker_refuses_is_told_and_takes_nothing_with_it(desk: Desk) -
     said = desk.podstream("redrive", "episode-metadata", code=1)
     assert "redriven 2 of 3 to episode-metadata" in said
     assert "refused: episode-metadata.dlq@1, key None" in said
-    assert "1 were refused, and wait" in said
+    assert "1 refused by the broker, and still wait" in said
     assert [m.value for m in desk.records("episode-metadata")] == [b"1", b"3"]
     assert desk.state("episode-metadata")["waiting"] == 1
 
@@ -265,29 +278,30 @@ def test_what_the_broker_refuses_is_told_and_takes_nothing_with_it(desk: Desk) -
 def test_a_record_as_large_as_the_topic_takes_comes_back(desk: Desk, settings: Settings) -> None:
     limit = build_graph(2).topics["episode-candidates"].max_message_bytes
     noise = os.urandom(limit)  # nothing to gain by compressing it
-    taken = next(cut for cut in range(60, 200) if _is_taken(settings, noise[:-cut]))
-    desk.die("episode-candidates", noise[:-taken], place=(0, 0))
+    taken: list[bool] = []
+    writer = producer(settings.kafka_bootstrap_servers)
+    while not any(taken):
+        largest = noise[: -60 - len(taken)]
+        writer.produce(
+            "episode-candidates",
+            largest,
+            b"u1",
+            partition=0,
+            on_delivery=lambda error, _: taken.append(error is None),
+        )
+        writer.flush()
+    assert 2 <= len(taken) < 40
+    desk.die("episode-candidates", largest, place=(0, 0))
     desk.die("episode-candidates", b"small", place=(0, 1))
     assert "redriven 2 of 2" in desk.podstream("redrive", "episode-candidates")
-    back = [m for m in desk.records("episode-candidates") if m.key == b"u1"]
-    assert [m.value for m in back] == [noise[:-taken], b"small"]
+    back = desk.records("episode-candidates")[1:]
+    assert [m.value for m in back] == [largest, b"small"]
     assert [dict(m.headers) for m in back] == [{}, {REDRIVEN: b"1"}]
-
-
-def _is_taken(settings: Settings, value: bytes) -> bool:
-    errors: list[object] = []
-    writer = producer(settings.kafka_bootstrap_servers)
-    writer.produce(
-        "episode-candidates", value, b"u0", partition=0, on_delivery=lambda e, _: errors.append(e)
-    )
-    writer.flush()
-    return errors == [None]
 
 
 def test_batches_of_rows_are_not_sent_back(desk: Desk) -> None:
     said = desk.podstream("redrive", "user-event-batches", code=1)
     assert "podstream rebuild --all" in said
-    assert desk.state("user-event-batches")["waiting"] is None
 
 
 def test_of_two_runs_at_once_one_is_told_so(
@@ -312,27 +326,25 @@ def test_of_two_runs_at_once_one_is_told_so(
 def test_a_kill_in_the_middle_loses_no_letter(
     desk: Desk, settings: Settings, environment: dict[str, str]
 ) -> None:
-    number = 20 * SENT_AT_ONCE
+    number = 100 * SENT_AT_ONCE
     writer = producer(settings.kafka_bootstrap_servers)
     for one in range(number):
-        why = error_headers("episode-analysis", 0, one, "s", ValueError("bad"))
+        why = error_headers("episode-anomalies", 0, one, "s", ValueError("bad"))
         headers = list(dead_letter_headers([], why))
-        writer.produce("episode-analysis.dlq", str(one).encode(), f"k{one}", headers=headers)  # type: ignore[arg-type]
-    writer.flush()
-    for one in range(number):
-        writer.produce("episode-analysis", str(one).encode(), f"k{one}", partition=0)
+        writer.produce("episode-anomalies.dlq", str(one).encode(), f"k{one}", headers=headers)  # type: ignore[arg-type]
     writer.flush()
     consumer = reader(settings.kafka_bootstrap_servers)
     running = subprocess.Popen(
-        [*PODSTREAM, "redrive", "episode-analysis"], env=environment, cwd=ROOT
+        [*PODSTREAM, "redrive", "episode-anomalies"], env=environment, cwd=ROOT
     )
-    _until(lambda: end_offsets(consumer, "episode-analysis")[0] > number + 3 * SENT_AT_ONCE)
+    sent = 3 * SENT_AT_ONCE
+    _until(lambda: end_offsets(consumer, "episode-anomalies")[0] > sent, every_s=0.01)
     running.kill()
     assert running.wait() == -9
     consumer.close()
-    left = desk.state("episode-analysis")["waiting"]
+    left = desk.state("episode-anomalies")["waiting"]
     assert 0 < left < number
-    assert f"redriven {left} of {left}" in desk.podstream("redrive", "episode-analysis")
-    times = Counter(m.value for m in desk.records("episode-analysis") if m.headers)
+    assert f"redriven {left} of {left}" in desk.podstream("redrive", "episode-anomalies")
+    times = Counter(m.value for m in desk.records("episode-anomalies") if m.headers)
     assert len(times) == number
     assert sum(times.values()) - number <= SENT_AT_ONCE
