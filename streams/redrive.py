@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.codec import RecordCodec
-from schemas.registry import open_registry
 from streams import kafka
 from streams.context import Message
 from streams.core import dead_letters
 from streams.core.dead_letters import Letter, Range
+from streams.dead_letters import PROGRESS, Progress, read_all, read_letters
 from topology.graph import dead_letter_name
 from topology.model import Topic
 from topology.settings import Settings
 
-PROGRESS = "redrive-progress"
 GROUP = "podstream-dlq-redrive"
 SENT_AT_ONCE = 200
 BYTES_AT_ONCE = 32 * 1_048_576
@@ -77,70 +74,6 @@ class Outcome:
     sent: list[Letter] = field(default_factory=list)
     refused: list[tuple[Letter, str]] = field(default_factory=list)
     """Letters that the log did not take, and why. They still wait."""
-
-
-class Progress:
-    """Which letters are settled, in a topic of its own.
-
-    Committed offsets would not do: a broker forgets those of a group that nobody has been in for
-    a week, and then everything would be sent again.
-    """
-
-    def __init__(self, settings: Settings):
-        self._servers = settings.kafka_bootstrap_servers
-        self._codec = RecordCodec(PROGRESS, "redrive_progress", open_registry(settings))
-
-    def read(self) -> dict[str, list[Range]]:
-        """Dead-letter topic -> offsets of the letters that are settled."""
-        found: dict[str, list[Range]] = {}
-
-        def apply(batch: list[Message]) -> None:
-            for message in batch:
-                record = self._codec.decode(message.value)
-                found[record["topic"]] = [(one["first"], one["last"]) for one in record["done"]]
-
-        _read(self._servers, [PROGRESS], apply)
-        return found
-
-    def encode(self, topic: str, done: Sequence[Range]) -> bytes:
-        ranges = [{"first": first, "last": last} for first, last in done]
-        return self._codec.encode({"topic": topic, "done": ranges, "at": datetime.now(UTC)})
-
-
-def read_letters(
-    bootstrap_servers: str, topics: Sequence[str], check: Check = lambda: None
-) -> dict[str, list[Letter]]:
-    """The distinct letters of dead-letter topics, newest last, without their values."""
-    found: dict[str, list[Letter]] = {topic: [] for topic in topics}
-
-    def keep(batch: list[Message]) -> None:
-        check()
-        for message in batch:
-            found[message.topic].append(dead_letters.letter_of(message))
-
-    _read(bootstrap_servers, topics, keep)
-    return {topic: dead_letters.distinct(letters) for topic, letters in found.items()}
-
-
-def read_messages(bootstrap_servers: str, topic: str, offsets: Sequence[int]) -> dict[int, Message]:
-    """The records at these offsets of a dead-letter topic, as far as they are still there."""
-    wanted, found = set(offsets), dict[int, Message]()
-
-    def keep(batch: list[Message]) -> None:
-        found.update((m.offset, m) for m in batch if m.offset in wanted)
-
-    _read(bootstrap_servers, [topic], keep)
-    return found
-
-
-def _read(
-    bootstrap_servers: str, topics: Sequence[str], apply: Callable[[list[Message]], None]
-) -> None:
-    topic_reader = kafka.TopicReader(bootstrap_servers, topics)
-    try:
-        topic_reader.read_to_end(apply)
-    finally:
-        topic_reader.close()
 
 
 def is_redrivable(topic: Topic) -> bool:
@@ -194,7 +127,7 @@ class Redriver:
                 if (place := (message.partition, message.key)) in wanted:
                     newest[place] = message.offset
 
-        _read(self._servers, [self._source.name], apply)
+        read_all(self._servers, [self._source.name], apply)
         return dead_letters.replaced(letters, newest)
 
     def run(
@@ -208,7 +141,7 @@ class Redriver:
             plan = self.plan(where, limit, check)
             sending = _Sending(self._servers, self._source, self._progress, plan, check)
             if plan.letters:
-                _read(self._servers, [self._dead], sending.take)
+                read_all(self._servers, [self._dead], sending.take)
             sending.finish()
         return plan, sending.outcome
 
@@ -227,6 +160,7 @@ class _Sending:
         self._batch: list[tuple[Letter, Message]] = []
         self._done = dead_letters.with_letters(plan.done, plan.replaced)
         self._remembered = plan.done
+        progress.encode(self._dead, plan.done)  # KeyError now rather than after the first letters
         self._producer = kafka.producer(
             servers, **{"message.timeout.ms": int(TIMEOUT_S * 1000), "log_level": 0}
         )
@@ -366,7 +300,9 @@ def _alone(servers: str, topic: str) -> Iterator[Check]:
         while not has_it and time.monotonic() < until:
             consumer.poll(0.1)
         if has_it[-1:] != [True]:
-            raise RedriveError(f"another run sends the letters of {topic} at this moment")
+            raise RedriveError(
+                f"Another `podstream dlq redrive` is at work: {topic} waits until it ends."
+            )
         yield check
     finally:
         consumer.close()

@@ -18,8 +18,9 @@ from schemas.codec import RecordCodec
 from schemas.registry import TopicRegistry
 from streams.context import Message
 from streams.core.dead_letters import REDRIVEN
+from streams.dead_letters import Progress, read_letters
 from streams.kafka import TopicReader, end_offsets, producer, reader
-from streams.redrive import SENT_AT_ONCE, Progress, Redriver, read_letters
+from streams.redrive import SENT_AT_ONCE, Redriver
 from streams.wire import Wire, dead_letter_headers, error_headers
 from topology.apply import apply_topology
 from topology.commands.dead_letters import summary
@@ -319,7 +320,7 @@ def test_of_two_runs_at_once_one_is_told_so(
     monkeypatch.setattr(Redriver, "plan", meanwhile)
     source = build_graph(2).topics["episode-transcripts"]
     _, outcome = Redriver(settings, source).run()
-    assert "another run sends the letters" in told[0]
+    assert "Another `podstream dlq redrive` is at work" in told[0]
     assert len(outcome.sent) == len(desk.records("episode-transcripts")) == 1
 
 

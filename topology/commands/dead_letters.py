@@ -39,7 +39,8 @@ def list_topics(
     from rich.markup import escape
     from rich.table import Table
 
-    from streams.redrive import Progress, is_redrivable, read_letters
+    from streams.dead_letters import Progress, read_letters
+    from streams.redrive import is_redrivable
     from topology.graph import get_graph
     from topology.settings import get_settings
     from topology.status import LogView
@@ -74,7 +75,7 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest last.")] = 10,
 ) -> None:
     """The newest dead letters of a topic: where from, why, key and the first bytes."""
-    from streams.redrive import read_letters, read_messages
+    from streams.dead_letters import read_letters, read_messages
     from topology.settings import get_settings
 
     name, servers = _dead_letter_topic(topic), get_settings().kafka_bootstrap_servers
