@@ -6,11 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from streams.context import Message
     from streams.core.dead_letters import Letter, Range
     from streams.redrive import Plan
@@ -36,8 +39,6 @@ def list_topics(
 ) -> None:
     """Each dead-letter topic: distinct records, how many wait, were redriven, the newest reason."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from streams.dead_letters import Progress, read_letters
     from streams.redrive import is_redrivable
@@ -59,15 +60,7 @@ def list_topics(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("topic")
-    for title in ("count", "waiting", "redriven"):
-        table.add_column(title, justify="right")
-    table.add_column("newest reason")
-    for row in rows:
-        numbers = [row[name] for name in ("count", "waiting", "redriven")]
-        cells = ["" if number is None else f"{number:,}" for number in numbers]
-        table.add_row(row["topic"], *cells, escape(printable(row["newest_reason"] or "")))
-    Console().print(table)
+    Console().print(letters_table(rows))
 
 
 def show(
@@ -195,6 +188,24 @@ def summary(
         "died_again": sum(letter.redrives > 0 for letter in left),
         "newest_reason": letters[-1].reason if letters else None,
     }
+
+
+def letters_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The lines of `list` for people; topics are not cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("topic", no_wrap=True)
+    numbers = ("count", "waiting", "redriven")
+    for title in numbers:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("newest reason")
+    for row in rows:
+        cells = ["" if row[name] is None else f"{row[name]:,}" for name in numbers]
+        reason = shorten(printable(row["newest_reason"] or ""), PREVIEW_BYTES, placeholder=" …")
+        table.add_row(row["topic"], *cells, Text(reason, overflow="fold"))
+    return table
 
 
 def sentence(letter: Letter, dead: str) -> str:

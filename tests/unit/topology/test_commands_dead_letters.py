@@ -2,10 +2,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rich.console import Console
+
 from streams.context import Message
 from streams.core.dead_letters import Letter, letter_of
 from streams.wire import dead_letter_headers, error_headers
-from topology.commands.dead_letters import PREVIEW_BYTES, describe, preview, sentence, summary
+from topology.commands.dead_letters import (
+    PREVIEW_BYTES,
+    describe,
+    letters_table,
+    preview,
+    sentence,
+    summary,
+)
 
 
 def letter(source_offset: int, offset: int, reason: str = "bad", stage: str = "s") -> Message:
@@ -28,6 +37,24 @@ def test_a_line_of_the_list_tells_what_waits() -> None:
     }
     nothing = summary("late-events.dlq", [], [], redrivable=False)
     assert (nothing["count"], nothing["waiting"], nothing["newest_reason"]) == (0, None, None)
+
+
+def test_topics_are_whole_on_a_narrow_terminal() -> None:
+    reason = "https://media.some-very-long-publisher-name.example.com:8443/[bold]feed \x1b[31mred"
+    letters = [replace(letter(5, 0, reason), topic="episode-transcripts.dlq")] * 12_345
+    row = summary("episode-transcripts.dlq", list(map(letter_of, letters)), [], redrivable=True)
+    console = Console(width=80, record=True, force_terminal=False)
+    console.print(letters_table([row]))
+    shown = console.export_text()
+    lines = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    assert [cell.strip() for cell in lines[0][:4]] == [
+        "episode-transcripts.dlq",
+        "12,345",
+        "12,345",
+        "0",
+    ]
+    told = "".join(line[4].strip() for line in lines).replace(" ", "")
+    assert told == reason.replace("\x1b", "\ufffd").replace(" ", "")
 
 
 def test_a_letter_in_a_sentence_is_one_line_without_escapes() -> None:
