@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from textwrap import shorten
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from topology.embedded.supervise import Supervisor
 from topology.hosts import HostStatus
@@ -20,6 +22,7 @@ from topology.status import Status, measure, memory_bytes
 
 LISTENERS_SHOWN = 3
 ITEMS_SHOWN = 5
+ERROR_SHOWN = 120
 _WATCH_EVERY_S = 30.0
 
 
@@ -133,22 +136,40 @@ def status_tables(status: Status) -> Iterator[Table]:
 
 
 def hosts_table(hosts: Iterable[HostStatus]) -> Table:
-    """How the hosts do that episodes come from, for each worker that asks them."""
-    table = _table(
-        "Hosts", "host", "worker", "requests", "failures", "429", "per s", "state", "next request"
-    )
+    """How the hosts do that episodes come from, by all workers together.
+
+    Below a host stands what each worker says that has trouble with it. No name is ever cut.
+    """
+    by_host: dict[str, list[HostStatus]] = {}
     for host in hosts:
+        by_host.setdefault(host.host, []).append(host)
+    table = _table("Hosts", "host", "requests", "failures", "429", "per s")
+    for name, views in by_host.items():
+        rates = [view.rate for view in views if view.rate is not None]
+        said = [Text(line, overflow="fold") for line in filter(None, map(_trouble, views))]
         table.add_row(
-            escape(host.host),
-            escape(host.worker),
-            f"{host.requests:,}",
-            f"{host.failures:,}",
-            f"{host.rejected:,}",
-            "" if host.rate is None else f"{host.rate:.2g}",
-            "well" if host.circuit == "closed" else f"circuit {host.circuit}",
-            escape(" ".join(filter(None, (host.next_at, host.last_error)))) or "any time",
+            Group(Text(name, overflow="fold"), *(Padding(line, (0, 0, 0, 2)) for line in said)),
+            f"{sum(view.requests for view in views):,}",
+            f"{sum(view.failures for view in views):,}",
+            f"{sum(view.rejected for view in views):,}",
+            f"{sum(rates):.2g}" if rates else "",
         )
     return table
+
+
+def _trouble(view: HostStatus) -> str | None:
+    """What one worker has to say of a host; None if all is well."""
+    facts = []
+    if view.circuit != "closed":
+        facts.append(f"circuit {view.circuit}")
+    if view.next_at:
+        facts.append("again at " + view.next_at.replace("T", " ").replace("+00:00", "Z"))
+    if view.last_error:
+        # An address in it is mostly one of this host, whose name is above.
+        facts.append(
+            shorten(view.last_error.replace(view.host, "…"), ERROR_SHOWN, placeholder=" …")
+        )
+    return f"{view.worker}: {', '.join(facts)}" if facts else None
 
 
 def late_line(status: Status) -> str | None:
@@ -168,5 +189,5 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
         numeric = column in _NUMBERS
-        table.add_column(column, justify="right" if numeric else "left")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
     return table

@@ -305,6 +305,16 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             cleanup="compact",
         ),
         Topic(
+            "redrive-progress",
+            "Which dead letters `podstream dlq redrive` has sent back; the newest record "
+            "of a topic counts.",
+            key="topic",
+            schema="redrive_progress",
+            partitions=1,
+            cleanup="compact",
+            max_message_bytes=8 * MEGABYTE,
+        ),
+        Topic(
             "_schemas",
             "Schemas and their ids, in the record format of Confluent's registry.",
             key="registry record key (JSON)",

@@ -16,8 +16,8 @@ from topology.settings import Settings
 PUBLIC_INPUTS = frozenset({"feeds", "user-events"})
 """Topics that the world writes to; a stage may do so as well."""
 
-OPERATOR_TOPICS = frozenset({"table-generations", "_schemas"})
-"""Topics that `podstream rebuild` and `podstream topology apply` write."""
+OPERATOR_TOPICS = frozenset({"table-generations", "redrive-progress", "_schemas"})
+"""Topics that `podstream rebuild`, `podstream dlq` and `podstream topology apply` write."""
 
 DELTA, MONGO = "Delta table", "collection"
 

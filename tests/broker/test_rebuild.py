@@ -254,6 +254,9 @@ def test_dead_letters_are_listed_and_shown(
     assert counts["recommendations.dlq"] == {
         "topic": "recommendations.dlq",
         "count": 0,
+        "waiting": 0,
+        "redriven": 0,
+        "died_again": 0,
         "newest_reason": None,
     }
     shown = json.loads(podstream("show", "user-events", "--limit", "1"))
