@@ -413,6 +413,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "episodes",
                 "model_metrics",
                 "serving_progress",
+                "document_expiry",
                 "table_generations",
             ),
         ),
