@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         ge=0,
         le=36_500,
         description="Days for which MongoDB keeps minutes, days and anomalies, counted in event "
-        "time back from the slowest partition; Delta keeps them all; 0: for ever.",
+        "time back from the slowest partition; Delta and the log keep them all. 0: for ever.",
     )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
     checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")

@@ -74,6 +74,7 @@ class AnomalyState:
         self._closed = 0  # every bin before this one has been judged, or left out
         self._first = 0  # the first bin that was not over when anything was told first; 0: nothing
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
+        self._settled = self._done  # the first bin whose parts have not been added up, by source
         self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
         self._parts = Parts(_COUNTS)
         self._sums = KeyedTable({"plays": np.int64})
@@ -93,11 +94,13 @@ class AnomalyState:
         for message in [message for message in messages if message.offset > self.applied]:
             waiting.append(message)
             done = self._done_by(message)
-            if (done > self._done).any():
+            if not (done > self._done).any():
+                continue
+            further = done.max() > self._done.max()
+            self._done, self._first = done, self._first or int(done.max())
+            if further or self._end() > self._closed:
                 self._add(waiting)
                 waiting = []
-                self._done = done
-                self._first = self._first or int(done.max())
                 self._settle()
                 found += self._close(self._end())
         self._add(waiting)
@@ -127,21 +130,30 @@ class AnomalyState:
             return
         rows = window_rows(messages, _COUNTS)
         bins = rows.minutes // BIN_MINUTES
-        fresh = (bins >= self._closed) & (bins >= self._done[rows.sources])
+        fresh = (bins >= self._closed) & (bins >= self._settled[rows.sources])
         self._logged = np.union1d(self._logged, bins[fresh])
         rows = rows.take(fresh & (rows.counts["plays"] > 0))
         self._parts.replace(rows.keys(self._names), rows)
 
     def _settle(self) -> None:
         """Add up what cannot change any more, so that waiting for others costs little."""
-        bins = minute_of(self._parts.keys) // BIN_MINUTES
-        over = bins < self._done[source_of(self._parts.keys)]
-        if over.any():
-            codes = self._parts.keys[over] >> _SHIFTS["parts"]
-            slots = self._sums.upsert(codes << MINUTE_BITS | bins[over])
-            np.add.at(self._sums["plays"], slots, self._parts["plays"][over])
-            self._sums.touch(slots)
-            self._parts.drop(over)
+        sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
+        gone = (bins < self._settled[sources]) | (bins < self._closed)
+        over = (bins < self._done[sources]) & ~gone
+        self._settled = self._done
+        codes = self._parts.keys[over] >> _SHIFTS["parts"]
+        slots = self._sums.upsert(codes << MINUTE_BITS | bins[over])
+        np.add.at(self._sums["plays"], slots, self._parts["plays"][over])
+        self._sums.touch(slots)
+        gone |= over
+        # Dropping costs as much as all parts: a little at a time is not worth it.
+        if 4 * gone.sum() > len(gone):
+            self._parts.drop(gone)
+
+    def _drop_settled(self) -> None:
+        """Drop the parts that have been added up, and those of bins judged without them."""
+        sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
+        self._parts.drop((bins < self._settled[sources]) | (bins < self._closed))
 
     def _close(self, end: int) -> list[Anomaly]:
         """Judge the bins before ``end``, as far as there are any events."""
@@ -200,9 +212,6 @@ class AnomalyState:
     def _drop_old(self) -> None:
         """Drop what the clocks say is over."""
         self._logged = self._logged[self._logged >= self._closed]
-        bins = minute_of(self._parts.keys) // BIN_MINUTES
-        settled = bins < self._done[source_of(self._parts.keys)]
-        self._parts.drop(settled | (bins < self._closed))
         self._sums.drop(self._sums.keys & _BIN_MASK < self._closed)
         # As they were forgotten when the last bin was judged.
         self._figures.drop(self._figures["last_heard"] < self._closed - 1 - DAY_BINS)
@@ -217,6 +226,7 @@ class AnomalyState:
 
     def snapshot(self) -> list[bytes]:
         """All of it; forgets what has changed, and the numbers not in use."""
+        self._drop_settled()
         numbers = forget_unused(self._names, self._tables, _SHIFTS)
         if numbers is not None and self._histories is not None:
             self._histories = {int(numbers[code]): h for code, h in self._histories.items()}
@@ -233,12 +243,15 @@ class AnomalyState:
         self.applied, self._closed, self._first = (
             clock[name] for name in ("applied", "closed", "first")
         )
-        self._done[sources.column("source").to_numpy()] = sources.column("done").to_numpy()
+        known, *bounds = (column.to_numpy() for column in sources.columns)
+        self._done, self._settled = np.zeros((2, SOURCES), np.int64)
+        self._done[known], self._settled[known] = bounds
         self._logged = logged.copy()
         for name, rows in local(batches, _SHIFTS, self._names).items():
             self._tables[name].load(rows)
         self._histories = None
         self._drop_old()
+        self._drop_settled()
 
     def load_snapshot(self, pieces: Sequence[bytes]) -> None:
         """Become what `snapshot` gave."""
@@ -258,7 +271,13 @@ class AnomalyState:
         known = np.flatnonzero(self._done)
         clocks = {
             _CLOCK: pa.RecordBatch.from_pylist([clock]),
-            _SOURCES: pa.RecordBatch.from_pydict({"source": known, "done": self._done[known]}),
+            _SOURCES: pa.RecordBatch.from_pydict(
+                {
+                    "source": known,
+                    "done": self._done[known],
+                    "settled": self._settled[known],
+                }
+            ),
             _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
         }
         return pack({**clocks, **portable(rows, _SHIFTS, self._names)})

@@ -1,4 +1,4 @@
-"""Documents of long ago leave MongoDB, by event time; Delta keeps them.
+"""Documents of long ago leave MongoDB, by event time; Delta and the log keep what they told.
 
 What is older than a number of days behind the slowest source partition is removed, whole UTC days
 at a time: a replay of old history is not emptied as it comes, and a clock has no say.
