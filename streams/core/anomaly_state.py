@@ -110,7 +110,7 @@ class AnomalyState:
         """The first bin of each source partition that may still change after a message."""
         done = self._done.copy()
         for source, minute in message.closed.items():
-            if 0 <= source < SOURCES:
+            if 0 <= source < SOURCES and minute >> MINUTE_BITS == 0:
                 done[source] = max(done[source], (minute + 1) // BIN_MINUTES)
         return done
 

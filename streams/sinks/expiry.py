@@ -58,15 +58,13 @@ class Expiry:
 
     async def refresh(self) -> None:
         """See how far others are, move on, and remove some of what is too old."""
-        if not self._keep_days:
-            self._before = await self._stored()
-            return
         stored, wanted = await self._stored(), await self._wanted()
         if wanted > stored:
             await self._sink.raise_to(EXPIRY, KEY, FIELD, wanted)
-        before = max(await self.before(), stored, wanted)
-        self._before = before
-        self._seen.append(before)
+        self._before = max(await self.before(), stored, wanted)
+        if not self._keep_days:
+            return
+        self._seen.append(self._before)
         if (seen_by_all := self._seen.pop(0)) > self._removing and not self._left:
             self._removing, self._left = seen_by_all, list(DATED)
         ends = time.monotonic() + LONGEST_S
@@ -80,6 +78,8 @@ class Expiry:
         return found[KEY][FIELD] if found else FOREVER
 
     async def _wanted(self) -> datetime:
+        if not self._keep_days:
+            return FOREVER
         told = await self._sink.find(PROGRESS, self._progress)
         slowest = min((document["watermark"] for document in told.values()), default=FOREVER)
         day = slowest.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -142,7 +142,9 @@ def test_nothing_is_kept_of_what_is_never_told_to_be_over() -> None:
     for minute in range(100):
         assert state.fold([message(minute, (f"pi:{minute}", minute, 0, minute, 1))]) == []
     assert (state.applied, len(state._parts)) == (99, 0)
-    found = state.fold([message(100, ("pi:1", 100, 0, 100, 1), closed={0: 80, 5000: 9, -1: 9})])
+    found = state.fold(
+        [message(100, ("pi:1", 100, 0, 100, 1), closed={0: 80, 5000: 9, -1: 9, 7: 1 << 70})]
+    )
     assert (found, len(state._parts)) == ([], 1)
 
 
