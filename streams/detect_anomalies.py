@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
-from streams.context import Context, Message, decode_partitions
+from schemas.codec import BadRecordError
+from streams.context import Context, Message, decode_all
 from streams.core.anomaly_state import Anomaly, AnomalyState
+from streams.core.closing import HEADER, closed_minutes
 from streams.core.window_rows import Logged
 
 LINGER_S = 0.5
@@ -19,12 +21,12 @@ MAX_BATCH = 128
 
 def register(context: Context) -> None:
     (source,), (target,) = context.stage.consumes, context.stage.produces
-    states = context.states("anomaly_models", lambda _: AnomalyState())
+    partitions = context.settings.event_partitions
+    states = context.states("anomaly_models", lambda _: AnomalyState(partitions))
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def look(messages: list[Message]) -> None:
-        for partition, batch in (await decode_partitions(context, messages)).items():
-            group = [Logged(message.offset, message.timestamp_ms, rows) for message, rows in batch]
+        for partition, group in (await _decode(messages)).items():
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             state = await states.get(partition)
@@ -37,6 +39,18 @@ def register(context: Context) -> None:
                 await context.delivered()
             if state.applied > before:
                 await states.save(partition)
+
+    async def _decode(messages: list[Message]) -> dict[int, list[Logged]]:
+        found: dict[int, list[Logged]] = {}
+        for message, rows in await decode_all(context, messages):
+            try:
+                closed = closed_minutes(message.header(HEADER))
+            except BadRecordError as error:
+                await context.dead_letter(message, error)
+                continue
+            logged = Logged(message.offset, message.timestamp_ms, rows, closed)
+            found.setdefault(message.partition, []).append(logged)
+        return found
 
     async def _tell(anomaly: Anomaly) -> None:
         record = {

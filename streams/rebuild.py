@@ -57,6 +57,8 @@ class Live:
     window_parts: pl.DataFrame | None
     """None where retention has taken the beginning of the topic: it then is no whole table."""
     documents: list[Document]
+    kept_from: datetime
+    """MongoDB has no documents of minutes before this time any more."""
     daily: rebuild.LiveDaily
 
 
@@ -101,6 +103,7 @@ class Rebuilder:
         rebuilt, replays = self._replay(cuts, _reach(cuts, live))
         seconds = time.monotonic() - started
         served, moving = rebuilt.parts_at(rebuild.document_parts(live.documents))
+        served = served.filter(pl.col("bucket") >= live.kept_from)
         comparisons = self._compare(rebuilt, served, moving, live)
         made = window_documents(served)
         promoted = all(comparison.agrees for comparison in comparisons)
@@ -185,7 +188,11 @@ class Rebuilder:
             for p in range(self._graph.topics[WINDOWS].partitions)
         ]
         windows = self._window_parts() if max(lows) == 0 else None
-        return Live(windows, self._served.documents(), daily)
+        documents = self._served.documents()
+        # Asked afterwards: nothing that was there may have been removed since.
+        kept_from = self._served.kept_from()
+        kept = [document for document in documents if document["bucket"] >= kept_from]
+        return Live(windows, kept, kept_from, daily)
 
     def _window_parts(self) -> pl.DataFrame:
         newest = rebuild.newest_sum()

@@ -4,7 +4,8 @@ Every write says the whole of what it is about, so that records may come again. 
 from several source partitions are read back once a batch, unless this process wrote them lately
 itself. Where all records of a document come through one Kafka partition (`engagement_windows`), it
 has one writer. Days and rolling windows have one for each worker, since their parts come by source
-partition: `day_documents` and `sinks.rolling` say how these agree.
+partition: `day_documents` and `sinks.rolling` say how these agree. `sinks.expiry` says how what is
+old leaves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streams.core import day_documents, documents
 from streams.core.day_documents import Part, day_id
 from streams.core.documents import Document
 from streams.sinks import rolling
+from streams.sinks.expiry import Expiry
 from streams.sinks.mongo import MongoSink
 from streams.sinks.remembered import Remembered
 from streams.sinks.rolling import RollingWindows
@@ -39,6 +41,11 @@ ROLLING_SHARE = 0.1
 
 LONGEST_REST_S = 30.0
 
+COUNTED_BY = "track_engagement"
+"""The stage whose progress says how old a document is."""
+
+EXPIRE_EVERY_S = 60.0
+
 Days = Mapping[tuple[str, date], Mapping[str, Part]]
 DayChanges = Callable[[Mapping[str, Document], Days], dict[str, Document]]
 
@@ -49,11 +56,17 @@ def register(context: Context) -> None:
     windows = Remembered(sink, "engagement_windows", WINDOWS_REMEMBERED)
     titles = Remembered(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
     rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
+    expiry = Expiry(
+        sink, COUNTED_BY, context.settings.event_partitions, context.settings.mongo_keep_days
+    )
     for forget in (windows.forget, rolled.forget, sink.forget_marks):
         context.on_rebalance(forget)
 
     async def upsert(
-        messages: list[Message], collection: str, to_document: Callable[[Any], Document]
+        messages: list[Message],
+        collection: str,
+        to_document: Callable[[Any], Document],
+        is_kept: Callable[[Document], bool] = lambda _: True,
     ) -> list[Document]:
         """Write the newest document of each key; a tombstone (key without value) removes it."""
         removed = {_key(m): m.offset for m in messages if m.value is None and m.key}
@@ -63,6 +76,7 @@ def register(context: Context) -> None:
             for message, record in await decode_all(context, kept)
             if message.offset > removed.get(_key(message), -1)
         )
+        changed = list(filter(is_kept, changed))
         gone = set(removed) - {document["_id"] for document in changed}
         await sink.replace(collection, changed)
         await sink.delete(collection, gone)
@@ -107,7 +121,8 @@ def register(context: Context) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if not frames:
             return
-        rows = documents.newest_rows(pl.concat(frames))
+        kept = pl.concat(frames).filter(pl.col("bucket") >= await expiry.before())
+        rows = documents.newest_rows(kept)
         # Years of imported history touch a document a minute: small writes leave the loop free.
         for some in rows.iter_slices(DOCUMENTS_PER_WRITE):
             stored = await windows.get(some["_id"].unique().to_list())
@@ -127,6 +142,10 @@ def register(context: Context) -> None:
         took = time.monotonic() - began
         await asyncio.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
 
+    async def kept_days(frames: list[pl.DataFrame]) -> pl.DataFrame:
+        before = await expiry.before()
+        return pl.concat(frames).filter(pl.col("day") >= before.date())
+
     async def upsert_days(told: Days, changes: DayChanges) -> None:
         keys = list(told)
         for start in range(0, len(keys), DOCUMENTS_PER_WRITE):
@@ -139,19 +158,29 @@ def register(context: Context) -> None:
     async def serve_days(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
-            told = day_documents.count_parts(pl.concat(frames))
+            told = day_documents.count_parts(await kept_days(frames))
             await upsert_days(told, day_documents.count_changes)
 
     @serve("episode-retention", linger_s=CONFLATE_S)
     async def serve_retention(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
-            told = day_documents.retention_parts(pl.concat(frames))
+            told = day_documents.retention_parts(await kept_days(frames))
             await upsert_days(told, day_documents.retention_changes)
 
     @serve("episode-anomalies", max_batch=512)
     async def serve_anomalies(messages: list[Message]) -> None:
-        await upsert(messages, "episode_anomalies", documents.anomaly_document)
+        before = await expiry.before()
+        await upsert(
+            messages,
+            "episode_anomalies",
+            documents.anomaly_document,
+            lambda anomaly: anomaly["at"] >= before,
+        )
+
+    @context.timer(EXPIRE_EVERY_S)
+    async def expire() -> None:
+        await expiry.refresh()
 
     @serve("table-progress", max_batch=512, linger_s=CONFLATE_S)
     async def serve_progress(messages: list[Message]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from streams.context import Context, Message, decode_partitions, keyed_records
+from streams.core.closing import closed_header
 from streams.core.engagement import Engagement
 from streams.core.episode_days import day_rows, retention_rows
 from streams.core.event_rows import READ, EventRows, event_rows_each
@@ -65,9 +66,11 @@ class Tracker:
         self._catalogue_version = 0
         self._scopes: dict[int, tuple[tuple[int, int, int], Scopes]] = {}
         self._published: dict[int, tuple[int, int, int]] = {}
+        self._told_closed: dict[int, int] = {}
         context.broadcast(catalogue, self._know)
         context.on_rebalance(self._scopes.clear)
         context.on_rebalance(self._published.clear)
+        context.on_rebalance(self._told_closed.clear)
         context.on_rebalance(self._targets.forget)
         context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(self._count)
         context.timer(ROLLING_EVERY_S)(self._publish_rolling)
@@ -96,13 +99,26 @@ class Tracker:
         ]
         if counted:
             changed, targets, gone = zip(*counted, strict=True)
-            for target, some in self._targets.split(window_rows(changed), np.concatenate(targets)):
-                await self._context.send("engagement-windows", some, partition=target)
+            closed = {partition: s.closed for partition, s in states.items() if s.events}
+            await self._send_windows(window_rows(changed), np.concatenate(targets), closed)
             if any(gone):
                 # State that no longer has what is not in the log would lose it at a kill.
                 await self._context.delivered()
         for partition in batches:
             await self._states.save(partition)
+
+    async def _send_windows(
+        self, rows: pl.DataFrame, targets: np.ndarray, closed: dict[int, int]
+    ) -> None:
+        """Send rows to their targets, and tell all targets which minutes are over."""
+        headers = closed_header(closed)
+        messages = dict(self._targets.split(rows, targets))
+        if any(self._told_closed.get(partition) != minute for partition, minute in closed.items()):
+            # Who gets no row must know that there is none to wait for.
+            messages = {target: rows.clear() for target in self._targets.all()} | messages
+        for target, some in messages.items():
+            await self._context.send("engagement-windows", some, partition=target, headers=headers)
+        self._told_closed |= closed
 
     async def _count_partition(
         self,

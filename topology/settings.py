@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     )
     mongodb_uri: SecretStr = Field(SecretStr(""), description="MongoDB; empty: the embedded one.")
     mongodb_database: str = Field("podstream", description="Database name.")
+    mongo_keep_days: int = Field(
+        400,
+        ge=0,
+        le=36_500,
+        description="Days for which MongoDB keeps minutes, days and anomalies, counted in event "
+        "time back from the slowest partition; Delta and the log keep them all. 0: for ever.",
+    )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
     checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")
     spark_master: str = Field("local[2]", description="Spark master.")

@@ -258,6 +258,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             "detect_anomalies",
             "Finds episodes that are suddenly heard much more, or much less, than before.",
             runner="faust",
+            generation=2,
             entry_point="streams.detect_anomalies",
             worker="track",
             consumes=("engagement-windows",),
@@ -266,7 +267,8 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 Table(
                     "anomaly_models",
                     "What is usual for each episode of one partition: running means of its plays "
-                    "and of how far they were off; and the counts of the last minutes.",
+                    "and of how far they were off; plays of the minutes that are not over, and how "
+                    "far each source partition is.",
                     key="none; headers tell a change from the whole",
                     value="Arrow IPC streams: the rows that changed, or all of them",
                     partitions=event_partitions,
@@ -411,6 +413,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "episodes",
                 "model_metrics",
                 "serving_progress",
+                "document_expiry",
                 "table_generations",
             ),
         ),

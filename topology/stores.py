@@ -74,6 +74,13 @@ COLLECTIONS = (
         key="topic|partition",
     ),
     Collection(
+        "document_expiry",
+        "The time before which `engagement_windows`, `episode_days` and `episode_anomalies` are "
+        "removed and not written again; it never goes back.",
+        key="always `live`",
+        eventual=True,
+    ),
+    Collection(
         "table_generations",
         "Which generation of the live tables is being served.",
         key="table",

@@ -100,7 +100,9 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
         Topic(
             "engagement-windows",
             "Counts per episode, minute and source partition, always the whole value so far: the "
-            "row with the highest offset replaces the others, and source partitions add up.",
+            "row with the highest offset replaces the others, and source partitions add up. Header "
+            "`closed` (JSON) gives, by source partition, the last minute since 1970 of which all "
+            "has been said.",
             key="none; partition = crc32(episode_id) modulo the partitions",
             schema="engagement_window",
             format="arrow",

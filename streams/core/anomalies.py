@@ -1,7 +1,7 @@
 """Episodes that are suddenly heard much more, or much less, than before.
 
 The plays of an episode are counted in bins of five minutes of event time, and each bin is held
-against the episode's own history when it is closed:
+against the episode's own history when it is over:
 
 - y = 2 · sqrt(plays + 3/8) (Anscombe) spreads by 1 for Poisson counts of any size, so that a rise
   and a fall are equally easy to see, by day and by night;
@@ -22,14 +22,20 @@ alarms, as it takes the morning for an anomaly; `PredictiveAnomalyDetection` on 
 thousands, as its threshold is made for errors of constant size. Counts that vary four times as
 much as Poisson's cost some 10, most of them in the first four hours, until that is learned.
 
-Bins are closed by the log alone: as soon as the newest minute in the partition is two minutes past
-a bin's end. What comes for it later is ignored. Hence it takes source partitions that are at
-about the same time: while a backlog is worked off, those that lag are not counted here. Minutes
-that had not begun by the log's time come from fast clocks and close nothing.
+**When a bin is over.** Plays come in parts, one for each source partition, and a bin that lacks
+one looks like a fall. So a bin is judged when every source partition that counts has told that no
+event can change it any more: its watermark is then the allowed lateness past the bin's end. Until
+then nothing is judged, however far the others are; from then on the bin is what it is in any
+replay, in whatever order the parts came, however they were cut. A source partition in which
+nothing happens tells nothing. It is waited for until it is a day behind the one that is furthest,
+by event time; then it is taken for idle and does not count until it is less than a day behind
+again. One that lags by more than a day is not told from an idle one. Before a source partition has
+told anything, it is a day behind when the others are a day past what was told first of all.
 
 Episodes without plays have bins of zero plays, which is how a fall is seen, until they have been
-silent for a day and are forgotten. A stretch of more than an hour in which nothing at all was
-logged says nothing about any of them and is left out.
+silent for a day and are forgotten. A stretch of more than an hour in which no episode of the
+partition has any event says nothing about any of them and is left out: bins without any event are
+judged together with the next one that has some.
 """
 
 from __future__ import annotations
@@ -41,10 +47,11 @@ from typing import Literal
 from river.stats import EWMean
 
 BIN_MINUTES = 5
-GRACE_MINUTES = 2
 WARM_UP_BINS = 12
 DAY_BINS = 24 * 60 // BIN_MINUTES
 LONGEST_GAP_BINS = 12
+IDLE_BINS = DAY_BINS
+"""A source partition further behind than this is taken for idle."""
 
 LEVEL_FADING, ERROR_FADING = 0.2, 0.02
 THRESHOLD = 5.0

@@ -13,7 +13,7 @@ episodes' names (`portable`, `local`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -33,11 +33,15 @@ _NAMES = "names"
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One message: its offset, the log's time in milliseconds (0: none told), and its rows."""
+    """One message: its offset, the log's time in milliseconds (0: none told), and its rows.
+
+    ``closed``: the last minute of each source partition that nothing can change any more.
+    """
 
     offset: int
     log_ms: int
     rows: pl.DataFrame
+    closed: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +101,6 @@ def window_rows(messages: Sequence[Logged], counts: Sequence[str]) -> WindowRows
     minutes, sources = read.minutes, read.sources
     valid = (minutes >= 0) & (minutes < _MINUTES) & (sources >= 0) & (sources < SOURCES)
     return read.take(valid & (read.offsets >= 0))
-
-
-def newest_minute(message: Logged) -> int:
-    """The newest minute of a message that had begun by the log's time; 0 if there is none."""
-    buckets = message.rows["bucket"].to_physical()
-    if message.log_ms:
-        buckets = buckets.filter(buckets <= message.log_ms)
-    newest = buckets.max()
-    return newest // MINUTE_MS if isinstance(newest, int) else 0
 
 
 def minute_of(keys: Array) -> Array:

@@ -85,6 +85,10 @@ class Targets:
         self._known[partition] = (state.renumbered, targets)
         return targets[episode_of(state.minutes)[slots]]
 
+    def all(self) -> range:
+        """Every partition there is."""
+        return range(self._partitions)
+
     def forget(self) -> None:
         """Partitions moved: a state may have other numbers than the one before it."""
         self._known.clear()

@@ -8,6 +8,7 @@ embedded server drops the target before it renames, and a write in between break
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import polars as pl
@@ -15,6 +16,7 @@ from pymongo import MongoClient, ReplaceOne
 
 from streams.core import documents
 from streams.core.documents import Document
+from streams.sinks import expiry
 from topology.apply import create_index
 from topology.model import Collection
 from topology.settings import Settings
@@ -44,6 +46,11 @@ class WindowGenerations:
     def documents(self) -> list[Document]:
         """What is being served."""
         return list(self._served.find({}))
+
+    def kept_from(self) -> datetime:
+        """What is older has been removed, or is about to be."""
+        found = self._database[expiry.EXPIRY].find_one({"_id": expiry.KEY})
+        return found[expiry.FIELD] if found else expiry.FOREVER
 
     def keep(self, generation: int, made: Sequence[Document]) -> str:
         """Write documents into a collection beside the served one; give its name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pymongo import DeleteOne, MongoClient, ReplaceOne, UpdateOne
@@ -67,10 +68,20 @@ class MongoSink:
 
         A document that somebody else makes at the same moment may be left as it is: look again.
         """
-        operations = [
-            UpdateOne({"_id": key}, {"$set": fields}, upsert=True)
-            for key, fields in changes.items()
-        ]
+        await self._update(
+            collection,
+            [
+                UpdateOne({"_id": key}, {"$set": fields}, upsert=True)
+                for key, fields in changes.items()
+            ],
+        )
+
+    async def raise_to(self, collection: str, key: str, field: str, value: datetime) -> None:
+        """Set a field of a document to a time, unless it has a later one."""
+        operation = UpdateOne({"_id": key}, {"$max": {field: value}}, upsert=True)
+        await self._update(collection, [operation])
+
+    async def _update(self, collection: str, operations: Sequence[UpdateOne]) -> None:
         try:
             await self._write(collection, operations)
         except BulkWriteError as error:
@@ -110,6 +121,16 @@ class MongoSink:
             return {value: document for value, document in found if document is not None}
 
         return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
+
+    async def older(self, collection: str, field: str, than: datetime, limit: int) -> list[str]:
+        """The ids of documents whose time ``field`` is before ``than``: at most so many, any."""
+        target = self._collection(collection)
+
+        def fetch() -> list[str]:
+            found = target.find({field: {"$lt": than}}, ["_id"]).limit(limit)
+            return [document["_id"] for document in found]
+
+        return await asyncio.to_thread(self._patiently, fetch)
 
     async def progress(self, topic: str, partitions: int) -> dict[int, int]:
         """How far each partition of a topic was marked, by whichever worker; -1: nothing yet."""

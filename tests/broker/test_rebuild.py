@@ -232,6 +232,18 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     assert found()["plays"] == wanted["plays"] + 1
     assert drop_kept_generations(settings) == ["engagement_windows_g1", "engagement_windows_g3"]
 
+    # What has expired is not missed, and does not come back.
+    limit = START + timedelta(minutes=10)
+    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
+        database = client[settings.mongodb_database]
+        database["engagement_windows"].replace_one({"_id": wrong["_id"]}, wrong)
+        database["document_expiry"].insert_one({"_id": "live", "before": limit})
+        assert database["engagement_windows"].delete_many({"bucket": {"$lt": limit}}).deleted_count
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not database["engagement_windows"].count_documents({"bucket": {"$lt": limit}})
+        assert database["engagement_windows"].count_documents({}) > 0
+
 
 def test_dead_letters_are_listed_and_shown(
     settings: Settings, stages: None, environment: dict[str, str]

@@ -281,8 +281,7 @@ def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: 
     oracle.check_engagement(log.outputs)
     oracle.check_listening(log.outputs)
     oracle.check_trending(log.outputs)
-    times = [message.timestamp_ms for message in log.messages("engagement-windows")]
-    anomalies = oracle.check_anomalies(log.outputs, times)
+    anomalies = oracle.check_anomalies(log.outputs)
     assert anomalies > 0
     print(f"written {written}, {anomalies} anomalies, {dict(what_happened(oracle))}")
     print(f"all exact after {time.monotonic() - started:.0f} s")

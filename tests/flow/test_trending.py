@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from streams.core.closing import closed_header
 from streams.core.trending import merge_scopes
 from streams.memory import MemoryRuntime
 from topology.graph import build_graph
@@ -25,13 +26,14 @@ COUNTS = ("plays", "new_listeners")
 
 
 class Windows:
-    """Writes rows as `track_engagement` does: the whole value so far."""
+    """Writes rows as `track_engagement` does: the whole value so far, and which minutes are over:
+    all before the newest."""
 
     def __init__(self, runtime: MemoryRuntime):
         self.log = runtime.log
         self.totals: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
         self.offset = 0
-        self.sent: list[tuple[int, pl.DataFrame]] = []
+        self.sent: list[tuple[int, pl.DataFrame, tuple]] = []
 
     def add(self, *counts: tuple[str, int, int, int, int]) -> None:
         """Episode, minute, source partition, plays and new listeners more."""
@@ -56,16 +58,18 @@ class Windows:
         self.log.now_ms = max(self.log.now_ms, int(moment.timestamp() * 1000))
         nothing = dict.fromkeys(("impressions", "clicks", "completes", "heard_ms"), 0)
         others = dict.fromkeys(("streams", "listeners", "engaged"), 0)
+        closed = int((START + timedelta(minutes=newest - 1)).timestamp()) // 60
+        headers = tuple(closed_header(dict.fromkeys(range(PARTITIONS), closed)).items())
         for partition, group in rows.items():
             columns = [pl.lit(0).alias(name) for name in (*nothing, *others)]
             frame = pl.DataFrame(group).with_columns(columns)
-            self.sent.append((partition, frame))
-            self.log.append("engagement-windows", frame, partition=partition)
+            self.sent.append((partition, frame, headers))
+            self.log.append("engagement-windows", frame, partition=partition, headers=headers)
 
     def again(self, number: int) -> None:
         """What a restarted stage may say again."""
-        for partition, frame in self.sent[-number:]:
-            self.log.append("engagement-windows", frame, partition=partition)
+        for partition, frame, headers in self.sent[-number:]:
+            self.log.append("engagement-windows", frame, partition=partition, headers=headers)
 
 
 @pytest.fixture

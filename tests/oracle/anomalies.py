@@ -1,13 +1,13 @@
-"""Anomalies told in plain Python from the log of `engagement-windows`, as its document says.
+"""Anomalies told in plain Python from what the events mean, as their document says.
 
-Unlike the other tables these follow from what the live tables told, in the order in which they
-told it: how many plays were known of a bin when it was closed.
+Every source partition must have events, and never have been worked off a day of event time behind
+the others: what a live table may then leave out, this one does not.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import sqrt
@@ -16,7 +16,6 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 BIN = 5
-GRACE = 2
 WARM_UP = 12
 SILENT_BINS = 12
 DAY = 288
@@ -46,47 +45,26 @@ class Usual:
 
 @dataclass
 class Watcher:
-    """One partition of `engagement-windows`."""
+    """The episodes of one partition of `engagement-windows`."""
 
-    newest: int = 0
-    closed: int = 0
-    plays: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
-    """Episode, minute and source partition -> source offset and plays, while its bin is open."""
+    plays: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Bin with any event -> episode -> plays of all source partitions."""
     usual: dict[str, Usual] = field(default_factory=dict)
     found: Found = field(default_factory=dict)
 
-    def read(self, log_ms: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        for row in rows:
-            minute = (row["bucket"] - EPOCH) // MINUTE
-            if row["bucket"] <= EPOCH + timedelta(milliseconds=log_ms):
-                self.newest = max(self.newest, minute)
-            place = (row["episode_id"], minute, row["source_partition"])
-            known = self.plays.get(place, (-1, 0))
-            if minute >= self.closed * BIN and row["plays"] and row["offset"] > known[0]:
-                self.plays[place] = (row["offset"], row["plays"])
-        end = (self.newest - GRACE) // BIN
-        if end > self.closed:
-            self._close(end)
-
-    def _close(self, end: int) -> None:
-        bins: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for (episode, minute, _), (_, plays) in self.plays.items():
-            if minute // BIN < end:
-                bins[minute // BIN][episode] += plays
-        quiet_from = self.closed
-        for number in [*sorted(bins), end]:
+    def judge(self, end: int) -> None:
+        """Go through the bins before ``end``."""
+        quiet_from = -SILENT_BINS
+        for number in sorted(number for number in self.plays if number < end):
             if number - quiet_from <= SILENT_BINS:
                 for quiet in range(quiet_from, number):
                     self._learn(quiet, {})
-            if number < end:
-                self._learn(number, bins[number])
+            self._learn(number, self.plays[number])
             quiet_from = number + 1
-        self.closed = end
-        self.plays = {place: row for place, row in self.plays.items() if place[1] >= end * BIN}
-        self.usual = {e: u for e, u in self.usual.items() if u.last_heard >= end - DAY}
 
     def _learn(self, number: int, plays: Mapping[str, int]) -> None:
-        for episode in {*self.usual, *plays}:
+        self.usual = {e: u for e, u in self.usual.items() if number - u.last_heard <= DAY}
+        for episode in {*self.usual, *(name for name, count in plays.items() if count)}:
             count = plays.get(episode, 0)
             y = 2 * sqrt(count + 3 / 8)
             if episode not in self.usual:
@@ -106,9 +84,24 @@ class Watcher:
                 usual.last_heard = number
 
 
-def anomalies(log: Iterable[tuple[int, int, Iterable[Mapping[str, Any]]]]) -> Found:
-    """What is to be found in messages, each its partition, log time and rows, in their order."""
+def anomalies(
+    windows: Mapping[int, Mapping[tuple[str, datetime], Mapping[str, Any]]],
+    over: Mapping[int, datetime],
+    target: Callable[[str], int],
+) -> Found:
+    """What is to be found in the minutes of each source partition: (episode, minute) -> counts.
+
+    ``over``: by source partition, the time before which nothing can change. ``target`` gives the
+    partition of `engagement-windows` of an episode.
+    """
+    ends = [(time - EPOCH) // (BIN * MINUTE) for time in over.values()]
+    end = min(number for number in ends if number >= max(ends) - DAY)
     watchers: dict[int, Watcher] = defaultdict(Watcher)
-    for partition, log_ms, rows in log:
-        watchers[partition].read(log_ms, rows)
+    for counted in windows.values():
+        for (episode, minute), row in counted.items():
+            bins = watchers[target(episode)].plays
+            plays = bins.setdefault((minute - EPOCH) // (BIN * MINUTE), defaultdict(int))
+            plays[episode] += row["plays"]
+    for watcher in watchers.values():
+        watcher.judge(end)
     return {place: row for watcher in watchers.values() for place, row in watcher.found.items()}

@@ -18,7 +18,6 @@ from streams.core.window_rows import (
     forget_unused,
     local,
     minute_of,
-    newest_minute,
     portable,
     source_of,
     window_rows,
@@ -105,10 +104,7 @@ def test_what_no_key_can_hold_is_left_out() -> None:
 
 def test_a_fast_clock_does_not_tell_the_time() -> None:
     told = message(("a", MINUTE, 0, 0, 1), ("a", MINUTE + 9, 0, 0, 1), log_ms=MINUTE * MINUTE_MS)
-    assert newest_minute(told) == MINUTE
     assert window_rows([told], COUNTS).ahead.tolist() == [False, True]
-    assert newest_minute(message(("a", MINUTE + 9, 0, 0, 1))) == MINUTE + 9
-    assert newest_minute(message(("a", MINUTE, 0, 0, 1), log_ms=1)) == 0
 
 
 def test_numbers_stay_at_home_and_are_used_again() -> None:

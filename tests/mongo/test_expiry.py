@@ -1,0 +1,252 @@
+"""What is old leaves MongoDB by event time, whole, and does not come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import polars as pl
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from schemas import columnar
+from streams.core import day_documents, documents
+from streams.memory import MemoryRuntime
+from streams.serve_mongo import COUNTED_BY
+from streams.sinks import expiry
+from streams.sinks.expiry import DATED, REFRESHES_TO_SEE, Expiry
+from streams.sinks.mongo import MongoSink
+from topology.graph import build_graph
+from topology.settings import Settings
+
+pytestmark = pytest.mark.mongo
+
+GRAPH = build_graph(2)
+KEEP_DAYS = 10
+FIRST = date(2026, 1, 1)
+DAYS = 16
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(mongo_uri: str, tmp_path: Path) -> Settings:
+    return Settings(
+        podstream_home=tmp_path,
+        mongodb_uri=SecretStr(mongo_uri),
+        mongodb_database=f"t{uuid4().hex[:8]}",
+        mongo_keep_days=KEEP_DAYS,
+        event_partitions=2,
+    )
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Any]:
+    with MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
+        yield client[settings.mongodb_database]
+
+
+class Served:
+    """serve_mongo, and what it is told: one play a day in each source partition."""
+
+    def __init__(self, settings: Settings, database: Any):
+        self.runtime = MemoryRuntime(GRAPH, settings)
+        self.context = self.runtime.start("serve_mongo")
+        self.database = database
+
+    def tell(self, days: range, *partitions: int, offset: int = 1) -> None:
+        for partition in partitions:
+            for day in days:
+                self._tell(NOON + timedelta(days=day), partition, offset)
+
+    def _tell(self, at: datetime, partition: int, offset: int) -> None:
+        place = {"episode_id": "a", "source_partition": partition, "offset": offset}
+        on = {**place, "day": at.date(), "final": False}
+        rows = {
+            "engagement-windows": {**place, "bucket": at, **dict.fromkeys(documents.COUNTS, 1)},
+            "episode-days": {**on, **dict.fromkeys(day_documents.COUNTS, 1)},
+            "episode-retention": {**on, "minute": 0, "listeners": 1},
+        }
+        for topic, row in rows.items():
+            schema = columnar.columns(GRAPH.topics[topic].schema or "")
+            self.runtime.log.append(topic, pl.DataFrame([row], schema=schema), partition=partition)
+        found = {"direction": "rise", "plays": 30, "expected": 2.0, "score": 9.0}
+        anomaly = {"episode_id": "a", "at": at, **found}
+        self.runtime.log.append("episode-anomalies", anomaly, key="a")
+
+    def reach(self, *days: int | None) -> None:
+        """How far the source partitions are: so many days after the first."""
+        for partition, day in enumerate(days):
+            if day is not None:
+                record = {
+                    "stage": COUNTED_BY,
+                    "source_partition": partition,
+                    "offset": 1,
+                    "watermark": NOON + timedelta(days=day),
+                    "late": 0,
+                    "events": 1,
+                }
+                key = f"{COUNTED_BY}|{partition}"
+                self.runtime.log.append("table-progress", record, key=key)
+
+    def run(self, times: int = REFRESHES_TO_SEE + 1) -> None:
+        for _ in range(times):
+            self.runtime.run()
+
+    def days(self, collection: str) -> list[int]:
+        """The days of what is there, counted from the first."""
+        field = DATED[collection]
+        found = [document[field] for document in self.database[collection].find()]
+        return sorted((time.date() - FIRST).days for time in found)
+
+    def all_days(self) -> list[int]:
+        """The same, of every collection that has expired documents: they agree."""
+        (days,) = {tuple(self.days(collection)) for collection in DATED}
+        return list(days)
+
+
+@pytest.fixture
+def served(settings: Settings, database: Any) -> Served:
+    return Served(settings, database)
+
+
+def test_whole_days_leave_as_the_slowest_partition_gets_on(served: Served) -> None:
+    served.tell(range(DAYS), 0, 1)
+    served.reach(15, 10)
+    served.run()
+    assert served.all_days() == list(range(DAYS))
+    served.reach(15, 12)
+    served.run()
+    assert served.all_days() == list(range(2, DAYS))
+    served.reach(15, 15)
+    served.run()
+    assert served.all_days() == list(range(5, DAYS))
+    for collection in ("engagement_windows", "episode_days"):
+        assert {d["plays"] for d in served.database[collection].find()} == {2}
+
+
+def test_what_comes_again_or_very_late_brings_nothing_back(served: Served) -> None:
+    served.tell(range(DAYS), 0)
+    served.reach(15, 15)
+    served.run()
+    left = served.all_days()
+    assert left == list(range(5, DAYS))
+    # The part of another source partition, newer parts, and all of it once more.
+    served.tell(range(DAYS), 1)
+    served.tell(range(DAYS), 0, offset=2)
+    served.run(1)
+    assert served.all_days() == left
+    served.runtime.crash("serve_mongo", redeliver=1000)
+    served.runtime.run(timers=False)
+    assert served.all_days() == left
+    served.run()
+    assert served.all_days() == left
+    assert {d["plays"] for d in served.database["engagement_windows"].find()} == {2}
+
+
+def test_a_partition_that_has_not_told_anything_is_not_waited_for(served: Served) -> None:
+    served.tell(range(DAYS), 0)
+    served.reach(15, None)
+    served.run()
+    assert served.all_days() == list(range(5, DAYS))
+    # What it then tells of days that have left is left out.
+    served.tell(range(DAYS), 1)
+    served.reach(15, 3)
+    served.run()
+    assert served.all_days() == list(range(5, DAYS))
+
+
+def test_nothing_leaves_where_all_is_kept(settings: Settings, database: Any) -> None:
+    served = Served(settings.model_copy(update={"mongo_keep_days": 0}), database)
+    served.tell(range(DAYS), 0, 1)
+    served.reach(4000, 4000)
+    served.run()
+    assert served.all_days() == list(range(DAYS))
+    assert database[expiry.EXPIRY].count_documents({}) == 0
+
+
+def test_seven_months_are_whole_under_the_default(settings: Settings, database: Any) -> None:
+    default = Settings.model_fields["mongo_keep_days"].default
+    served = Served(settings.model_copy(update={"mongo_keep_days": default}), database)
+    months = range(0, 215, 5)
+    served.tell(months, 0)
+    served.reach(215, None)  # one partition is through before the other begins
+    served.run()
+    served.tell(months, 1)
+    served.reach(215, 215)
+    served.run()
+    assert served.all_days() == list(months)
+    assert {d["plays"] for d in database["engagement_windows"].find()} == {2}
+
+
+def two_workers(settings: Settings) -> tuple[MongoSink, Expiry, Expiry]:
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    one, other = (Expiry(sink, COUNTED_BY, 2, days) for days in (KEEP_DAYS, 100))
+    return sink, one, other
+
+
+async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
+    settings: Settings, database: Any
+) -> None:
+    served = Served(settings, database)
+    await asyncio.to_thread(prepare, served)
+    sink, one, other = two_workers(settings)
+    assert await other.before() == expiry.FOREVER
+    limit = datetime(2026, 1, 6, tzinfo=UTC)
+    for _ in range(REFRESHES_TO_SEE):
+        await one.refresh()
+        assert await one.before() == limit
+        assert served.all_days() == list(range(DAYS))
+    # One that is told to keep more follows, as what is gone is gone, and takes nothing back.
+    await other.refresh()
+    assert await other.before() == limit
+    await asyncio.gather(one.refresh(), other.refresh())
+    assert served.all_days() == list(range(5, DAYS))
+    await other.refresh()
+    assert database[expiry.EXPIRY].find_one()[expiry.FIELD] == limit
+    assert await Expiry(sink, COUNTED_BY, 2, 0).before() == limit
+    sink.close()
+
+
+def prepare(served: Served) -> None:
+    served.tell(range(DAYS), 0)
+    served.reach(15, 15)
+    served.runtime.run(timers=False)
+
+
+async def test_much_leaves_little_by_little(
+    settings: Settings, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(settings, database)
+    await asyncio.to_thread(prepare, served)
+    monkeypatch.setattr(expiry, "FOUND_AT_ONCE", 3)
+    monkeypatch.setattr(expiry, "REMOVED_AT_ONCE", 2)
+    sink, one, _ = two_workers(settings)
+    for _ in range(REFRESHES_TO_SEE):
+        await one.refresh()
+    # A moment is over at once: one look for each refresh.
+    monkeypatch.setattr(expiry, "LONGEST_S", 1e-9)
+    left = []
+    for _ in range(6):
+        await one.refresh()
+        left.append([len(served.days(collection)) for collection in DATED])
+    assert left == [[13, 16, 16], [11, 16, 16], [11, 13, 16], [11, 11, 16], [11, 11, 13], [11] * 3]
+    sink.close()
+
+
+async def test_times_are_raised_and_never_lowered(settings: Settings, database: Any) -> None:
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    for days in (3, 9, 4):
+        await sink.raise_to(expiry.EXPIRY, "x", "before", NOON + timedelta(days=days))
+    assert database[expiry.EXPIRY].find_one()["before"] == NOON + timedelta(days=9)
+    sink.close()
+
+
+def test_what_expires_has_an_index_for_its_time() -> None:
+    for collection, field in DATED.items():
+        first = {index.fields[0][0] for index in GRAPH.collections[collection].indexes}
+        assert field in first
