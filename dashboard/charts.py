@@ -30,7 +30,7 @@ METRIC_NAMES = {
     "map_at_10": "MAP@10",
     "coverage": "Coverage",
 }
-_PANEL_HEIGHT = 215
+PANEL_HEIGHT = 215
 # the day where a day begins, else the time on a 24-hour clock
 _CLOCK = (
     "utchours(datum.value) + utcminutes(datum.value) == 0"
@@ -50,8 +50,8 @@ def events_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) ->
     long = counts.unpivot(on=kinds, index="at", variable_name="kind", value_name="events")
     base = alt.Chart(long).encode(
         x=_time(),
-        y=alt.Y("events:Q", title=f"events per {_span(every_minutes)}", axis=_axis()),
-        color=_colour("kind", kinds),
+        y=alt.Y("events:Q", title=f"events per {_span(every_minutes)}", axis=axis()),
+        color=colour_of("kind", kinds),
         tooltip=[
             _time_tooltip(),
             alt.Tooltip("kind:N", title="event"),
@@ -59,7 +59,7 @@ def events_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) ->
         ],
     )
     line = base.mark_line(interpolate="monotone", strokeWidth=2)
-    return _with_running(base, line, counts, running).properties(height=_PANEL_HEIGHT)
+    return _with_running(base, line, counts, running).properties(height=PANEL_HEIGHT)
 
 
 def heard_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) -> Chart:
@@ -68,14 +68,14 @@ def heard_over_time(counts: pl.DataFrame, every_minutes: int, running: bool) -> 
     colour = COLOURS["completes"]
     base = alt.Chart(frame).encode(
         x=_time(),
-        y=alt.Y("hours:Q", title=f"hours per {_span(every_minutes)}", axis=_axis()),
+        y=alt.Y("hours:Q", title=f"hours per {_span(every_minutes)}", axis=axis()),
         color=alt.value(colour),
         tooltip=[_time_tooltip(), alt.Tooltip("hours:Q", title="hours heard", format=",.2f")],
     )
     area = base.mark_area(
         interpolate="monotone", line={"color": colour, "strokeWidth": 2}, fillOpacity=0.15
     )
-    return _with_running(base, area, counts, running).properties(height=_PANEL_HEIGHT)
+    return _with_running(base, area, counts, running).properties(height=PANEL_HEIGHT)
 
 
 def scope_bars(scopes: pl.DataFrame) -> Chart:
@@ -91,14 +91,14 @@ def scope_bars(scopes: pl.DataFrame) -> Chart:
         on=kinds, index=["place", "label"], variable_name="kind", value_name="distinct"
     )
     base = alt.Chart(long).encode(
-        x=alt.X("distinct:Q", title="distinct listeners", stack=None, axis=_whole_axis()),
+        x=alt.X("distinct:Q", title="distinct listeners", stack=None, axis=whole_axis()),
         y=alt.Y(
             "label:N",
             sort=alt.EncodingSortField("place", op="min"),
             title=None,
             axis=alt.Axis(labelLimit=165, labelOverlap=False, ticks=False, domain=False),
         ),
-        color=_colour("kind", kinds, "square"),
+        color=colour_of("kind", kinds, "square"),
         tooltip=[
             alt.Tooltip("label:N", title="scope"),
             alt.Tooltip("kind:N"),
@@ -113,80 +113,6 @@ def scope_bars(scopes: pl.DataFrame) -> Chart:
         for kind in kinds
     )
     return alt.layer(*bars).properties(height=30 * max(len(scopes), 1) + 60)
-
-
-def days_of_episode(days: pl.DataFrame) -> Chart:
-    """Downloads and streams a day, side by side."""
-    kinds = ["downloads", "streams"]
-    long = days.unpivot(on=kinds, index="day", variable_name="kind", value_name="count")
-    return (
-        alt.Chart(long)
-        .mark_bar(cornerRadiusEnd=2)
-        .encode(
-            x=alt.X(
-                "utcyearmonthdate(day):O",
-                title="day, UTC",
-                axis=alt.Axis(
-                    grid=False, labelOverlap=True, labelAngle=0, format="%b %d", ticks=False
-                ),
-            ),
-            xOffset=alt.XOffset("kind:N", sort=kinds),
-            y=alt.Y("count:Q", title="downloads, streams", axis=_whole_axis()),
-            color=_colour("kind", kinds, "square"),
-            tooltip=[
-                alt.Tooltip("utcyearmonthdate(day):O", title="day", format="%Y-%m-%d"),
-                alt.Tooltip("kind:N"),
-                alt.Tooltip("count:Q", format=","),
-            ],
-        )
-        .properties(height=_PANEL_HEIGHT)
-    )
-
-
-def retention(curve: pl.DataFrame, drops: pl.DataFrame) -> Chart:
-    """Share of the listeners who heard each minute, and a rule at each drop-off.
-
-    ``curve`` and ``drops`` as from ``dashboard.retention``.
-    """
-    colour = COLOURS["completes"]
-    x = alt.X("minute:Q", title="minute of the episode", axis=_whole_axis(grid=False))
-    y = alt.Y(
-        "share:Q",
-        title="share of the listeners",
-        scale=alt.Scale(domain=[0, 1]),
-        axis=_axis("%"),
-    )
-    area = (
-        alt.Chart(curve)
-        .mark_area(
-            interpolate="step-after",
-            line={"color": colour, "strokeWidth": 2},
-            color=colour,
-            fillOpacity=0.15,
-        )
-        .encode(
-            x=x,
-            y=y,
-            tooltip=[
-                alt.Tooltip("minute:Q"),
-                alt.Tooltip("share:Q", format=".0%"),
-                alt.Tooltip("listeners:Q", format=","),
-            ],
-        )
-    )
-    rules = (
-        alt.Chart(drops)
-        .mark_rule(color="#e11d48", strokeWidth=1.5, strokeDash=[4, 3])
-        .encode(
-            x="minute:Q",
-            tooltip=[
-                alt.Tooltip("minute:Q"),
-                alt.Tooltip("lost:Q", title="lost", format=","),
-                alt.Tooltip("share:Q", title="share lost", format=".0%"),
-            ],
-        )
-    )
-    return alt.layer(area, rules).properties(height=_PANEL_HEIGHT)
 
 
 def score_parts(items: pl.DataFrame) -> Chart:
@@ -206,10 +132,10 @@ def score_parts(items: pl.DataFrame) -> Chart:
         .mark_bar(height={"band": 0.62}, cornerRadius=2)
         .encode(
             x=alt.X(
-                "value:Q", title="parts, each 0 to 1, stacked", stack="zero", axis=_axis(_FRACTION)
+                "value:Q", title="parts, each 0 to 1, stacked", stack="zero", axis=axis(_FRACTION)
             ),
             y=y,
-            color=_colour("part", list(PARTS), "square"),
+            color=colour_of("part", list(PARTS), "square"),
             order=alt.Order("part_order:Q"),
             tooltip=[
                 alt.Tooltip("label:N", title="episode"),
@@ -237,8 +163,8 @@ def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True))
         .encode(
             x=_time("generation published, UTC"),
-            y=alt.Y("value:Q", title=METRIC_NAMES.get(metric, metric), axis=_axis(_FRACTION)),
-            color=_colour("model", models),
+            y=alt.Y("value:Q", title=METRIC_NAMES.get(metric, metric), axis=axis(_FRACTION)),
+            color=colour_of("model", models),
             tooltip=[
                 alt.Tooltip("model:N"),
                 alt.Tooltip("generation:N"),
@@ -262,7 +188,7 @@ def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float)
         .mark_line(color=COLOURS["blend"], strokeWidth=2)
         .encode(
             x=_time("log time, UTC"),
-            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_axis(_FRACTION)),
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=axis(_FRACTION)),
             tooltip=[_time_tooltip(), alt.Tooltip("value:Q", title=title, format=".4f")],
         )
     )
@@ -291,7 +217,7 @@ def per_day(days: pl.DataFrame, column: str, title: str, colour: str) -> alt.Cha
                 scale=alt.Scale(type="utc"),
                 axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8),
             ),
-            y=alt.Y(f"{column}:Q", title=title, axis=_axis()),
+            y=alt.Y(f"{column}:Q", title=title, axis=axis()),
             tooltip=[
                 alt.Tooltip("utcyearmonthdate(day):T", title="day"),
                 alt.Tooltip(f"{column}:Q", title=title, format=",.1f"),
@@ -307,7 +233,7 @@ def by_kind(kinds: pl.DataFrame) -> alt.Chart:
         alt.Chart(kinds)
         .mark_bar(color=COLOURS["plays"], cornerRadiusEnd=2, height={"band": 0.65})
         .encode(
-            x=alt.X("events:Q", title="events", axis=_axis()),
+            x=alt.X("events:Q", title="events", axis=axis()),
             y=alt.Y("kind:N", sort="-x", title=None, axis=alt.Axis(ticks=False, domain=False)),
             tooltip=[
                 alt.Tooltip("kind:N"),
@@ -350,11 +276,12 @@ def _time_tooltip(title: str = "UTC") -> alt.Tooltip:
     return alt.Tooltip("at:T", title=title, format="%Y-%m-%d %H:%M", formatType="utc")
 
 
-def _axis(format: str = "~s") -> alt.Axis:
+def axis(format: str = "~s") -> alt.Axis:
+    """An axis of an amount."""
     return alt.Axis(tickCount=5, format=format, gridOpacity=0.5, domain=False, ticks=False)
 
 
-def _whole_axis(grid: bool = True) -> alt.Axis:
+def whole_axis(grid: bool = True) -> alt.Axis:
     """An axis of a count: no ticks between whole numbers."""
     return alt.Axis(
         tickCount=5,
@@ -367,7 +294,8 @@ def _whole_axis(grid: bool = True) -> alt.Axis:
     )
 
 
-def _colour(field: str, names: list[str], symbol: str = "stroke") -> alt.Color:
+def colour_of(field: str, names: list[str], symbol: str = "stroke") -> alt.Color:
+    """A colour for each of the ``names`` in a field, and a legend of them."""
     return alt.Color(
         f"{field}:N",
         scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),

@@ -102,7 +102,7 @@ def table_sizes(delta_root: str) -> pl.DataFrame:
 
 def plays_per_day(history: History) -> pl.DataFrame:
     """``day``, ``plays``, ``completes``, ``hours``, ``listeners`` (with a play), oldest first."""
-    return _rows(
+    return ask(
         history,
         """
         SELECT day, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
@@ -115,7 +115,7 @@ def plays_per_day(history: History) -> pl.DataFrame:
 
 def top_listeners(history: History, limit: int = 12) -> pl.DataFrame:
     """``user_id``, ``plays``, ``completes``, ``hours``, ``episodes`` of who heard the most."""
-    return _rows(
+    return ask(
         history,
         """
         SELECT user_id, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
@@ -130,7 +130,7 @@ def top_listeners(history: History, limit: int = 12) -> pl.DataFrame:
 
 def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
     """``episode_id``, ``title``, ``plays``, ``completes``, ``hours``, ``listeners``, by plays."""
-    ranked = _rows(
+    ranked = ask(
         history,
         """
         SELECT episode_id, sum(plays)::BIGINT AS plays, sum(completes)::BIGINT AS completes,
@@ -143,7 +143,7 @@ def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
     )
     if not history.has("episodes"):
         return ranked.with_columns(title=pl.col("episode_id"))
-    known = _rows(
+    known = ask(
         history,
         "SELECT episode_id, title FROM episodes WHERE episode_id IN (SELECT unnest(?))",
         [ranked["episode_id"].to_list()],
@@ -155,12 +155,12 @@ def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
 
 def newest_event(history: History) -> datetime | None:
     """When the newest event occurred."""
-    return _rows(history, "SELECT max(occurred_at) AS newest FROM user_events")["newest"][0]
+    return ask(history, "SELECT max(occurred_at) AS newest FROM user_events")["newest"][0]
 
 
 def events_by_kind(history: History, since: datetime) -> pl.DataFrame:
     """``kind``, ``events`` and ``listeners`` of the events that occurred after ``since``."""
-    return _rows(
+    return ask(
         history,
         """
         SELECT kind, count(*) AS events, count(DISTINCT user_id) AS listeners FROM user_events
@@ -172,7 +172,7 @@ def events_by_kind(history: History, since: datetime) -> pl.DataFrame:
 
 def recent_events(history: History, since: datetime, limit: int = 500) -> pl.DataFrame:
     """The events that occurred after ``since``, newest first, at most ``limit``."""
-    return _rows(
+    return ask(
         history,
         """
         SELECT occurred_at, kind, user_id, episode_id, heard_ms, position_ms, surface, rank
@@ -189,7 +189,7 @@ def online_metrics(history: History) -> pl.DataFrame:
     ``auc`` and ``log_loss`` are means over the source partitions by the minute; a row ``drift``
     stands where a partition's flag went up.
     """
-    return _rows(
+    return ask(
         history,
         """
         WITH blend AS (
@@ -221,7 +221,7 @@ def plays_and_transcripts(history: History, episode_ids: list[str]) -> pl.DataFr
         schema={"episode_id": pl.String, "status": pl.String, "words": pl.Int32}
     )
     if history.has("user_vs_episode_daily"):
-        plays = _rows(
+        plays = ask(
             history,
             """
             SELECT episode_id, sum(plays)::BIGINT AS plays, sum(heard_ms) / 3600000.0 AS hours
@@ -230,7 +230,7 @@ def plays_and_transcripts(history: History, episode_ids: list[str]) -> pl.DataFr
             [episode_ids],
         )
     if history.has("transcripts"):
-        transcripts = _rows(
+        transcripts = ask(
             history,
             "SELECT episode_id, status, words FROM transcripts "
             "WHERE episode_id IN (SELECT unnest(?))",
@@ -243,7 +243,7 @@ def plays_and_transcripts(history: History, episode_ids: list[str]) -> pl.DataFr
 
 def transcript_counts(history: History) -> pl.DataFrame:
     """``status``, ``episodes`` and ``words`` over all transcripts."""
-    return _rows(
+    return ask(
         history,
         "SELECT status, count(*) AS episodes, coalesce(sum(words), 0)::BIGINT AS words "
         "FROM transcripts GROUP BY status ORDER BY status",
@@ -252,10 +252,11 @@ def transcript_counts(history: History) -> pl.DataFrame:
 
 def transcript_text(history: History, episode_id: str) -> str | None:
     """What was said in an episode, or None without a transcript."""
-    rows = _rows(history, "SELECT text FROM transcripts WHERE episode_id = ?", [episode_id])
+    rows = ask(history, "SELECT text FROM transcripts WHERE episode_id = ?", [episode_id])
     return rows["text"][0] or None if len(rows) else None
 
 
-def _rows(history: History, query: str, parameters: list[object] | None = None) -> pl.DataFrame:
+def ask(history: History, query: str, parameters: list[object] | None = None) -> pl.DataFrame:
+    """The answer to a query of DuckDB over the views; ``?`` in it stands for the parameters."""
     answer = history.connection.sql(query, params=parameters or []).to_arrow_table()
     return pl.DataFrame(answer)

@@ -7,6 +7,7 @@ Nothing here writes. Times are UTC. The aggregations keep to ``$match``, ``$grou
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -230,15 +231,26 @@ def categories(database: Database) -> list[str]:
 
 
 def catalogue(
-    database: Database, text: str = "", category: str | None = None, limit: int = 300
+    database: Database,
+    text: str = "",
+    category: str | None = None,
+    limit: int = 300,
+    among: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """Episodes whose title, show or id contains ``text``, newest first, at most ``limit``."""
+    """Episodes whose title, show or id contains ``text``, newest first, at most ``limit``.
+
+    The whole id of an episode finds that one alone. ``among``: none but these ids.
+    """
     wanted: dict[str, Any] = {}
-    if text.strip():
-        pattern = {"$regex": re.escape(text.strip()), "$options": "i"}
+    if text := text.strip():
+        pattern = {"$regex": re.escape(text), "$options": "i"}
         wanted["$or"] = [{name: pattern} for name in ("title", "show_title", "_id")]
+        if collection(database, "episodes").find_one({"_id": text}, {"_id": 1}):
+            wanted = {"$or": [{"_id": text}]}
     if category:
         wanted["categories"] = category
+    if among is not None:
+        wanted["_id"] = {"$in": among}
     found = collection(database, "episodes").find(wanted).sort("published_at", -1).limit(limit)
     rows = [
         {

@@ -443,6 +443,10 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                 "listening_sessions",
                 "recommendations_history",
                 "transcripts",
+                "episode_analysis",
+                "episode_duplicates",
+                "episode_topics",
+                "topics",
             ),
         ),
     )

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, history, live_tables, queries, sources
-from dashboard.retention import drop_offs, retention_curve
+from dashboard import analysis, history, queries, sources
+from dashboard.episode_panel import CHOSEN, show_episode
 
 LIMIT = 300
-DAYS = 30
 TABLES = ("transcripts", "user_vs_episode_daily")
 
 
 @st.cache_data(ttl=5, show_spinner=False)
-def read_catalogue(text: str, category: str | None) -> tuple[int, list[str], pl.DataFrame]:
+def read_catalogue(
+    text: str, category: str | None, topic_id: str | None
+) -> tuple[int, list[str], pl.DataFrame]:
     """Size of the catalogue, its categories, and the episodes that match."""
     database = sources.database()
+    among = None if topic_id is None else read_topic(topic_id)
     return (
         queries.episode_count(database),
         queries.categories(database),
-        queries.catalogue(database, text, category, LIMIT),
+        queries.catalogue(database, text, category, LIMIT, among),
     )
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_topics() -> dict[str, str]:
+    """The name of each topic, largest first."""
+    opened = history.open_history(sources.delta_root(), ("episode_topics", "topics"))
+    return analysis.topic_names(analysis.topics(opened))
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_topic(topic_id: str) -> list[str]:
+    """The episodes of a topic."""
+    opened = history.open_history(sources.delta_root(), ("episode_topics",))
+    return analysis.episodes_of_topic(opened, topic_id)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -30,19 +48,6 @@ def read_history(episode_ids: list[str]) -> tuple[pl.DataFrame, pl.DataFrame | N
     opened = history.open_history(sources.delta_root(), TABLES)
     counts = history.transcript_counts(opened) if opened.has("transcripts") else None
     return history.plays_and_transcripts(opened, episode_ids), counts
-
-
-@st.cache_data(ttl=60, show_spinner=False)
-def read_transcript(episode_id: str) -> str | None:
-    """What was said, or None."""
-    opened = history.open_history(sources.delta_root(), ("transcripts",))
-    return history.transcript_text(opened, episode_id) if opened.has("transcripts") else None
-
-
-@st.cache_data(ttl=5, show_spinner=False)
-def read_days(episode_id: str) -> pl.DataFrame:
-    """The episode's newest days."""
-    return live_tables.episode_days(sources.database(), episode_id, DAYS)
 
 
 def show_numbers(total: int, transcripts: pl.DataFrame | None) -> None:
@@ -66,65 +71,27 @@ def show_numbers(total: int, transcripts: pl.DataFrame | None) -> None:
     columns[3].metric("Words", f"{words:,}", border=True, help="In all transcripts.")
 
 
-def show_episode(episode: dict[str, object]) -> None:
-    """One episode in full; feed text goes out as plain text only."""
-    with st.container(border=True):
-        st.text(f"{episode['title']}  ·  {episode['show'] or ''}")
-        if episode["description"]:
-            st.text(str(episode["description"]))
-        show_listening(str(episode["episode_id"]))
-        with sources.delta_answers():
-            said = read_transcript(str(episode["episode_id"]))
-        if said:
-            st.text_area("Transcript", said, height=220, disabled=True)
-        else:
-            st.caption("No transcript.")
+def keep_topic(names: dict[str, str]) -> None:
+    """Keep a chosen topic whose name or number changes: the browser knows it by these."""
+    chosen = st.session_state.get("topic")
+    if chosen in names:
+        st.session_state["topic"] = chosen
 
 
-def show_listening(episode_id: str) -> None:
-    """How often the episode is heard, day by day, and how far into it."""
-    with sources.mongo_answers():
-        days = read_days(episode_id)
-    if days.is_empty():
-        st.caption("Nobody has heard it yet.")
-        return
-    show_totals(days)
-    left, right = st.columns(2)
-    with left.container(border=True, height="stretch"):
-        st.markdown("**Downloads and streams per day**")
-        st.altair_chart(charts.days_of_episode(live_tables.without_gaps(days)), key="days")
-    with right.container(border=True, height="stretch"):
-        st.markdown("**How far it is heard**")
-        curve = retention_curve(days)
-        if curve.is_empty():
-            st.caption("No listening has been reported yet.")
-            return
-        drops = drop_offs(curve)
-        st.altair_chart(charts.retention(curve, drops), key="retention")
-        told = [
-            f"minute {row['minute']} ({row['share']:.0%} left, {row['left']:.0%} went on)"
-            for row in drops.iter_rows(named=True)
-        ]
-        st.caption(f"Largest drop-offs: {', '.join(told)}." if told else "Nobody left early.")
+def choose_row(episode_ids: list[str]) -> None:
+    """Keep which episode is chosen: its row is another one as soon as an episode arrives."""
+    rows = st.session_state["catalogue"]["selection"]["rows"]
+    st.session_state[CHOSEN] = episode_ids[rows[0]] if rows else None
 
 
-def show_totals(days: pl.DataFrame) -> None:
-    """The sums of the days."""
-    totals = {name: int(days[name].sum()) for name in live_tables.DAY_COUNTS}
-    span = f"{len(days)} day{'' if len(days) == 1 else 's'} with events, at most {DAYS}."
-    shown = (
-        (
-            "Downloads",
-            f"{totals['downloads']:,}",
-            f"Distinct listeners of each day, added up over {span} Known bots are left out.",
-        ),
-        ("Streams", f"{totals['streams']:,}", "Sessions that got to 60 seconds heard."),
-        ("Engaged", f"{totals['engaged']:,}", "Sessions that got to 20 minutes or 40 % of it."),
-        ("Completes", f"{totals['completes']:,}", "Times heard to the end."),
-        ("Hours heard", f"{totals['heard_ms'] / 3_600_000:,.1f}", "Audio heard, hours."),
-    )
-    for column, (label, value, help_text) in zip(st.columns(len(shown)), shown, strict=True):
-        column.metric(label, value, border=True, help=help_text)
+def mark_row(episode_ids: list[str]) -> None:
+    """Move the mark of the table that is about to be drawn to the chosen episode's row."""
+    chosen = st.session_state.get(CHOSEN)
+    rows = [episode_ids.index(chosen)] if chosen in episode_ids else []
+    marked = st.session_state.get("catalogue", {"selection": {"rows": []}})
+    if marked["selection"]["rows"] != rows:
+        selection = {"rows": rows, "columns": [], "cells": []}
+        st.session_state["catalogue"] = {"selection": selection}
 
 
 @st.fragment(run_every=10)
@@ -132,33 +99,48 @@ def episodes() -> None:
     """The page, every ten seconds."""
     st.title("Episodes", anchor=False)
     numbers = st.container()
-    search, narrow = st.columns([3, 1])
+    search, of_category, of_topic = st.columns([3, 2, 3])
     text = search.text_input(
         "Search title, show or id", placeholder="tides, volcano, pi:123456 …", key="text"
     )
-    with sources.mongo_answers():
-        total, names, found = read_catalogue(text, st.session_state.get("category"))
-    narrow.selectbox("Category", names, index=None, placeholder="All categories", key="category")
+    with sources.delta_answers():
+        topics = read_topics()
+    keep_topic(topics)
+    topic_id = of_topic.selectbox(
+        "Topic",
+        list(topics),
+        index=None,
+        placeholder="All topics",
+        key="topic",
+        format_func=lambda topic_id: topics.get(topic_id, topic_id),
+    )
+    with sources.mongo_answers(), sources.delta_answers():
+        total, names, found = read_catalogue(text, st.session_state.get("category"), topic_id)
+    of_category.selectbox(
+        "Category", names, index=None, placeholder="All categories", key="category"
+    )
     if total == 0:
         st.info(
             "No episodes yet: they appear as soon as the first records are downloaded.",
             icon=":material/hourglass_empty:",
         )
         return
+    episode_ids = found["episode_id"].to_list()
     with sources.delta_answers():
-        facts, transcripts = read_history(found["episode_id"].to_list())
+        facts, transcripts = read_history(episode_ids)
     with numbers:
         show_numbers(total, transcripts)
     if found.is_empty():
         st.info("No episode matches.", icon=":material/search_off:")
         return
+    mark_row(episode_ids)
     table = found.join(facts, on="episode_id", how="left", maintain_order="left")
     st.caption(
         f"{len(table):,} shown, newest first"
         f"{f' (the first {LIMIT})' if len(table) == LIMIT else ''}. "
         "Choose a row to read it."
     )
-    event = st.dataframe(
+    st.dataframe(
         table.select(
             "title",
             "show",
@@ -173,7 +155,7 @@ def episodes() -> None:
         ),
         hide_index=True,
         height=520 if len(table) > 13 else "auto",
-        on_select="rerun",
+        on_select=partial(choose_row, episode_ids),
         selection_mode="single-row",
         key="catalogue",
         column_config={
@@ -191,9 +173,9 @@ def episodes() -> None:
             "episode_id": st.column_config.TextColumn("Id", width="small"),
         },
     )
-    chosen = event["selection"]["rows"]
-    if chosen:
-        show_episode(table.row(chosen[0], named=True))
+    chosen = st.session_state.get(CHOSEN)
+    if chosen in episode_ids:
+        show_episode(table.row(episode_ids.index(chosen), named=True))
 
 
 episodes()

@@ -21,6 +21,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard.screenshot import CHROMIUM, CHROMIUM_ARGUMENTS
+from tests.browser.seed_analysis import seed_analysis
 from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
 
@@ -132,6 +133,7 @@ def seed(stores: Stores) -> None:
     seed_lists(stores)
     seed_metrics(stores)
     seed_delta(stores)
+    seed_analysis(stores.delta_root, stores.episodes, HOSTILE)
 
 
 def seed_rankings(stores: Stores) -> None:

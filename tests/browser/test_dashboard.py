@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import polars as pl
 import pytest
+from deltalake import write_deltalake
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
+from tests.browser.seed_analysis import RICH, UNANALYSED, UNSPACED
 from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
 
@@ -216,17 +219,30 @@ def test_models_show_generations_and_the_blend(page: Page, dashboard) -> None:
     settled(page)
 
 
+def choose_episode(page: Page, episode_id: str) -> None:
+    """Search for an episode by its id, and choose it once it alone is in the table."""
+    page.get_by_label("Search title, show or id").fill(episode_id)
+    page.keyboard.press("Enter")
+    table = page.locator('[data-testid="stDataFrame"]').first
+    rows = table.locator('[role="grid"]')
+    expect(rows).to_have_attribute("aria-rowcount", "2")  # one is the head
+    expect(rows.get_by_text(episode_id, exact=True)).to_be_attached()
+    choose_row(table, 0)
+
+
+def choose_row(table: Locator, row: int) -> None:
+    """Click the box before a row of a table: the head is 35 pixels high, a row 33."""
+    table.scroll_into_view_if_needed()
+    box = table.locator("canvas").first.bounding_box()
+    table.page.mouse.click(box["x"] + 12, box["y"] + 50 + 33 * row)
+
+
 def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> None:
     open_page(page, dashboard.url, "Episodes")
     expect(metric(page, "Episodes")).to_have_text(f"{len(dashboard.stores.episodes)}")
     settled(page)
     keep_picture(page, "episodes_all")
-    page.get_by_label("Search title, show or id").fill("demo:1006")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("1 shown")).to_be_visible()
-    table = page.locator('[data-testid="stDataFrame"] canvas').first
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 12, box["y"] + 52)
+    choose_episode(page, "demo:1006")
     said = page.locator('[data-testid="stText"]').get_by_text("<script>document.title")
     expect(said).to_be_visible()
     assert page.title() != "owned"
@@ -235,12 +251,7 @@ def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> N
 
 def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboard) -> None:
     open_page(page, dashboard.url, "Episodes")
-    page.get_by_label("Search title, show or id").fill("demo:1004")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("1 shown")).to_be_visible()
-    table = page.locator('[data-testid="stDataFrame"] canvas').first
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 12, box["y"] + 52)
+    choose_episode(page, "demo:1004")
     days = list(dashboard.stores.database["episode_days"].find({"episode_id": "demo:1004"}))
     for label, name in (("Downloads", "downloads"), ("Streams", "streams")):
         expect(metric(page, label)).to_have_text(f"{sum(d[name] for d in days):,}")
@@ -249,6 +260,82 @@ def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboa
     expect(page.locator("canvas.marks, svg.marks")).to_have_count(2)
     page.wait_for_timeout(1000)
     page.get_by_text("How far it is heard").scroll_into_view_if_needed()
+    settled(page)
+
+
+def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    choose_episode(page, f"demo:{1000 + RICH}")
+    for label in ("Words a minute", "Speech", "Reading ease"):
+        expect(metric(page, label)).not_to_have_text("n/a")
+    expect(page.get_by_text("Topic: tidal minds, tide tables, glass frogs, 1")).to_be_visible()
+    expect(page.locator("code").get_by_text("tide tables", exact=True)).to_be_visible()
+    expect(page.get_by_text("Perhaps advertisements")).to_be_visible()
+    expect(cell(page, "Saltwell Lamps")).to_be_attached()
+    expect(cell(page, "0.711")).to_be_attached()
+    page.wait_for_timeout(1000)
+    settled(page)
+    page.get_by_text("Who speaks").scroll_into_view_if_needed()
+    keep_picture(page, "episode_analysed")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(1000)
+    page.get_by_text("Who speaks").scroll_into_view_if_needed()
+    keep_picture(page, "episode_analysed_on_a_phone")
+
+
+def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    choose_episode(page, f"demo:{1000 + RICH}")
+    expect(page.get_by_text("Another one came first.")).to_be_visible()
+    similar = page.locator('[data-testid="stDataFrame"]').filter(has_text="Came first")
+    expect(similar).to_be_visible()
+    expect(page.get_by_label("Transcript", exact=True)).to_be_visible()
+    page.wait_for_timeout(1500)  # the charts above it grow as they are drawn
+    choose_row(similar, 0)
+    expect(page.get_by_label("Search title, show or id")).to_have_value("demo:1006")
+    expect(page.get_by_text("Language of the transcript: <script>")).to_be_visible()
+    expect(page.locator("code").get_by_text("<b>bold</b>")).to_be_visible()
+    expect(page.locator("code").get_by_text(":red[loud]")).to_be_visible()
+    main = page.locator('[data-testid="stMain"]')
+    expect(main.locator("a[href*='example.org'], b")).to_have_count(0)
+    assert page.title() != "owned"
+    page.wait_for_timeout(1000)
+    settled(page)
+
+
+def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    choose_episode(page, f"demo:{1000 + UNANALYSED}")
+    expect(page.get_by_text("The transcript is not analysed yet.")).to_be_visible()
+    choose_episode(page, f"demo:{1000 + UNSPACED}")
+    expect(page.get_by_text("Language of the transcript: ja")).to_be_visible()
+    for label in ("Words a minute", "Speech", "Reading ease"):
+        expect(metric(page, label)).to_have_text("n/a")
+    expect(page.get_by_text("The transcript names no speakers.")).to_be_visible()
+    settled(page)
+
+
+def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard) -> None:
+    open_page(page, dashboard.url, "Episodes")
+    expect(page.get_by_text("160 shown")).to_be_visible()
+    settled(page)
+    choose_row(page.locator('[data-testid="stDataFrame"]').first, RICH)
+    title = page.locator('[data-testid="stText"]').first
+    expect(title).to_have_text("Glass frogs, explained  ·  Tidal Minds")
+    topic = page.get_by_role("combobox", name="Topic")
+    topic.click()
+    page.get_by_role("option", name="tidal minds, tide tables, glass frogs (14)").click()
+    expect(page.get_by_text("14 shown")).to_be_visible()
+    one_more = pl.DataFrame([{"episode_id": "demo:1001", "topic_id": "Science", "score": 0.4}])
+    table = str(dashboard.stores.delta_root / "episode_topics")
+    write_deltalake(table, one_more.to_arrow(), mode="append")
+    expect(page.get_by_text("15 shown")).to_be_visible()
+    expect(topic).to_have_value("tidal minds, tide tables, glass frogs (15)")
+    expect(title).to_have_text("Glass frogs, explained  ·  Tidal Minds")
+    topic.click()
+    page.get_by_role("option", name="<script>").click()
+    expect(page.get_by_text("1 shown")).to_be_visible()
+    expect(title).to_have_count(0)
     settled(page)
 
 

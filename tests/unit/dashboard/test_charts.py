@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from dashboard import charts
+from dashboard import charts, episode_charts
 from dashboard.queries import COUNTS
 from dashboard.retention import drop_offs
 
@@ -43,6 +43,7 @@ DAYS = pl.DataFrame({"day": [NOON.date()], "plays": [3], "hours": [0.5]})
 SCOPES = pl.DataFrame({"title": ["Moss", "Tides"], "listeners": [5, 3], "engaged": [2, 0]})
 EPISODE_DAYS = pl.DataFrame({"day": [NOON.date()], "downloads": [3], "streams": [2]})
 CURVE = pl.DataFrame({"minute": [0, 1, 2], "listeners": [9, 4, 4], "share": [0.9, 0.4, 0.4]})
+SHARES = pl.DataFrame({"label": ["1. <i>Ana</i>", "2 more"], "share": [0.7, 0.3]})
 KINDS = pl.DataFrame({"kind": ["play"], "events": [3], "listeners": [2]})
 
 CHARTS = {
@@ -54,8 +55,9 @@ CHARTS = {
     "online": charts.online_metric(METRICS, "auc", "AUC", 0.5),
     "days": charts.per_day(DAYS, "plays", "plays", "#000"),
     "scopes": charts.scope_bars(SCOPES),
-    "days of an episode": charts.days_of_episode(EPISODE_DAYS),
-    "retention": charts.retention(CURVE, drop_offs(CURVE)),
+    "days of an episode": episode_charts.days_of_episode(EPISODE_DAYS),
+    "retention": episode_charts.retention(CURVE, drop_offs(CURVE)),
+    "speakers": episode_charts.speakers(SHARES, "time"),
     "kinds": charts.by_kind(KINDS),
 }
 
@@ -103,6 +105,13 @@ def test_each_drop_off_is_a_rule_on_the_curve() -> None:
     area, rules = spec["layer"]
     assert area["encoding"]["y"]["scale"]["domain"] == [0, 1]
     assert [row["minute"] for row in spec["datasets"][rules["data"]["name"]]] == [1]
+
+
+def test_speakers_stand_in_their_order_on_a_scale_to_one() -> None:
+    spec = CHARTS["speakers"].to_dict()
+    assert spec["encoding"]["x"]["scale"]["domain"] == [0, 1]
+    assert spec["encoding"]["y"]["sort"] == {"field": "place", "op": "min"}
+    assert [row["place"] for row in next(iter(spec["datasets"].values()))] == [0, 1]
 
 
 def test_offline_chart_holds_the_metric_asked_for_only() -> None:

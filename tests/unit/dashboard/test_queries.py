@@ -184,7 +184,17 @@ def test_catalogue_searches_as_text_not_as_pattern(database: Database) -> None:
     assert queries.catalogue(database, "understory", "Technology")["episode_id"].to_list() == [
         "demo:0"
     ]
+    database["episodes"].insert_one({"_id": "demo:10", "title": "More", "published_at": NOW})
+    assert queries.catalogue(database, " demo:1 ")["episode_id"].to_list() == ["demo:1"]
+    assert len(queries.catalogue(database, "demo:1", "Nature")) == 1
+    assert queries.catalogue(database, "emo:1")["episode_id"].to_list() == ["demo:10", "demo:1"]
+    database["episodes"].delete_one({"_id": "demo:10"})
     assert queries.catalogue(database, "demo:2")["duration_s"].to_list() == [None]
+    assert queries.catalogue(database, among=["demo:2", "gone"])["episode_id"].to_list() == [
+        "demo:2"
+    ]
+    assert queries.catalogue(database, "demo:1", among=["demo:2"]).is_empty()
+    assert queries.catalogue(database, among=[]).is_empty()
     assert queries.categories(database) == ["Nature", "Technology"]
     assert queries.titles(database, ["demo:1", "gone"]).rows() == [
         ("demo:1", "What is c", "Understory")
