@@ -18,6 +18,7 @@ IMPORT = "import"
 
 MAX_NAMES = 50
 MAX_PERSONS = 20
+MAX_ADDRESS = 4_000
 """Lists are bounded so that the whole record fits into a message, whatever a stranger wrote."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -234,7 +235,7 @@ def truth(value: object) -> bool:
 def web_address(value: object) -> str:
     """An http or https URL, or nothing; whatever else feeds put there is of no use to anyone."""
     text = re.sub(r"[\t\n]", "", clean(value)).strip()
-    if not text.lower().startswith(("http://", "https://")) or len(text) >= 4_000:
+    if not text.lower().startswith(("http://", "https://")) or len(text) >= MAX_ADDRESS:
         return ""
     try:
         parts = urlsplit(text)
