@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
-
 from streams.core.captions import look_for_cues, read_srt, read_vtt
 from streams.core.charsets import decode
 from streams.core.episodes import IMPORT
+from streams.core.html_transcripts import read_html
 from streams.core.language import detect_language, usable_language
-from streams.core.plain_text import clean, nests_deeply, one_line
+from streams.core.plain_text import clean, one_line
 from streams.core.segments import (
     Segment,
     TranscriptError,
@@ -68,7 +67,6 @@ _HTML_START = re.compile(
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
 _LOOKED_AT = 20_000
-_APART = "br, p, div, li, h1, h2, h3, h4, h5, h6, tr, td, dt, dd, section, blockquote, cite, time"
 
 
 def format_of(mime: str, url: str) -> str:
@@ -273,43 +271,7 @@ def _name(speaker: object) -> str:
     return one_line(speaker) if named else ""
 
 
-def _read_html(text: str) -> list[Segment]:
-    if nests_deeply(text):
-        raise TranscriptError("HTML nested too deeply")
-    tree = LexborHTMLParser(text)
-    tree.strip_tags(["script", "style", "template", "noscript", "head"])
-    for node in tree.css(_APART):
-        # Inline markup parts no words, these do.
-        node.insert_before(" ")
-        node.insert_after(" ")
-    whole = tree.body.text() if tree.body else ""
-    if 2 * sum(len(node.text()) for node in tree.css("p, cite, time")) < len(whole.strip()):
-        return [segment(None, None, "", whole)]
-    segments: list[Segment] = []
-    speaker, start = "", None
-    for node in tree.css("cite, time, p"):
-        if node.tag == "cite":
-            speaker = _inner_text(node).rstrip(": ")
-        elif node.tag == "time":
-            start = clock_ms(_inner_text(node))
-        else:
-            # A cite or time inside the paragraph comes later in the walk, but belongs to it.
-            for inner in node.css("cite, time"):
-                if inner.tag == "cite":
-                    speaker = _inner_text(inner).rstrip(": ")
-                else:
-                    start = clock_ms(_inner_text(inner))
-                inner.decompose()
-            segments.append(segment(start, None, speaker, node.text()))
-            start = None
-    return segments
-
-
-def _inner_text(node: LexborNode) -> str:
-    return one_line(node.text())
-
-
-_READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": _read_html}
+_READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": read_html}
 
 
 def _too_large(size: int) -> str:

@@ -105,6 +105,29 @@ def test_html_speakers_and_times_around_and_inside_paragraphs() -> None:
     assert spoken(record) == [(65_000, None, "Ann", "Hi there"), (3_723_000, None, "Bob", "yes")]
 
 
+def test_html_speakers_around_paragraphs_and_labels_in_one_another() -> None:
+    record = read(
+        "<cite>Ann <time>0:01</time></cite><p>One</p><cite></cite><p>two</p>"
+        "<p>three <button><p>and four</p></button></p><cite>Bob:<p>five</p>Cy:<p>six</p></cite>",
+        "text/html",
+    )
+    assert spoken(record) == [
+        (1000, None, "Ann", "One"),
+        (None, None, "", "two"),
+        (None, None, "", "three and four"),
+        (None, None, "Bob", "five"),
+        (None, None, "Cy", "six"),
+    ]
+
+
+@pytest.mark.parametrize("tag", ["cite", "time", "p><button"])
+def test_labels_in_one_another_take_no_longer_the_deeper_they_are(tag: str) -> None:
+    page = f"<{tag}>" * 120 + "word\n" * 200_000 + "<p>word word</p>" * 10_000
+    started = time.process_time()
+    read(page, "text/html")
+    assert time.process_time() - started < 5
+
+
 def test_text_has_no_segments() -> None:
     record = read("Hello there,\n\n  world\n", "text/plain; charset=utf-8")
     assert (record["format"], record["text"], record["segments"]) == (
