@@ -1,4 +1,4 @@
-"""Turns what a source says about an episode into the record of `schemas/episode.v2.avsc`."""
+"""Turns what a source says about an episode into the record of `schemas/episode.v3.avsc`."""
 
 from __future__ import annotations
 
@@ -287,13 +287,18 @@ def _whole(value: object) -> int | None:
 
 
 def _links(listed: object, single: object = None) -> list[dict[str, str]]:
-    """Addresses with their MIME types, at most 20; the single one where the list lacks it."""
+    """Addresses with their MIME types and languages, at most 20; the single one where the list
+    lacks it."""
     links: dict[str, dict[str, str]] = {}
     if isinstance(listed, Mapping):
         listed = [listed]
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
-            links.setdefault(url, {"url": url, "type": media_type(entry.get("type"))})
+            links.setdefault(url, _link(url, entry.get("type"), entry.get("language")))
     if url := web_address(single):
-        links.setdefault(url, {"url": url, "type": ""})
+        links.setdefault(url, _link(url))
     return list(links.values())[:20]
+
+
+def _link(url: str, mime: object = "", language: object = "") -> dict[str, str]:
+    return {"url": url, "type": media_type(mime), "language": language_tag(language)}

@@ -46,7 +46,7 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     """A feed as podcastparser gives them, with its newest ``max_episodes`` entries, newest first.
 
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
-    ``{"url", "type"}`` and its `chapters_link` is one; `persons`, its own and the feed's, are
+    ``{"url", "type", "language"}`` and its `chapters_link` is one without a language; `persons`, its own and the feed's, are
     ``{"name", "role", "href", "img"}``; its `guid` is as published or, without one, the address of
     its sound or page. Addresses are completed with ``url``. Raises FeedError; a body that breaks
     the rules of XML in one of the usual ways is mended first, unless it declares entities of its
@@ -151,7 +151,8 @@ class _Transcript(podcastparser.Target):
         if url := _joined(handler.base, attrs.get("url")):
             listed = handler.episodes[-1].setdefault("transcripts", [])
             if len(listed) < MAX_LISTED:
-                listed.append({"url": url, "type": attrs.get("type") or ""})
+                said = {name: attrs.get(name) or "" for name in ("type", "language")}
+                listed.append({"url": url, **said})
 
 
 class _Chapters(podcastparser.Target):

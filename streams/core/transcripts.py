@@ -81,16 +81,29 @@ def format_of(mime: str, url: str) -> str:
     return by_suffix or known or "" if known in (None, "text") else known or ""
 
 
-def rank_links(links: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The links worth fetching, the best one first; those in no format we read are left out."""
+def rank_links(links: Iterable[Mapping[str, str]], language: str = "") -> list[dict[str, str]]:
+    """The links worth fetching, the best one first; those in no format we read are left out.
+
+    Links in another language than the episode's ``language`` are translations: they come last.
+    """
     known = [(format_of(link["type"], link["url"]), link) for link in links]
     # An address that tells nothing may still serve something we read: its body decides.
     candidates = [
-        (PREFERENCE.index(name) if name else len(PREFERENCE), dict(link))
+        (
+            _is_translation(link.get("language", ""), language),
+            PREFERENCE.index(name) if name else len(PREFERENCE),
+            dict(link),
+        )
         for name, link in known
         if name or not link["type"]
     ]
-    return [link for _, link in sorted(candidates, key=lambda pair: pair[0])]
+    return [link for *_, link in sorted(candidates, key=lambda ranked: ranked[:2])]
+
+
+def _is_translation(language: str, of_episode: str) -> bool:
+    """Whether both are known and differ, but for the region: `en-gb` is no other than `en-us`."""
+    said, wanted = (usable_language(tag).lower() for tag in (language, of_episode))
+    return bool(said and wanted) and said.partition("-")[0] != wanted.partition("-")[0]
 
 
 def transcript_record(
@@ -99,7 +112,8 @@ def transcript_record(
     """The `transcript` record of an episode from what its link delivered; never raises.
 
     ``status`` is `ok`, or `failed` with a reason where the body holds no transcript, or
-    `refused` where it is larger than a record may be.
+    `refused` where it is larger than a record may be. The language is what the episode lists for
+    the link's address, else its own, else what the text is found to be in.
     """
     try:
         name, segments, text = parse_transcript(body, link["type"], link["url"], charset)
@@ -117,12 +131,19 @@ def transcript_record(
         "status": "ok",
         "format": name,
         "url": link["url"],
-        "language": usable_language(episode.get("language") or "") or detect_language(text),
+        "language": _language(episode, link["url"]) or detect_language(text),
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
         **_NOT_TRIED,
     }
+
+
+def _language(episode: Mapping[str, Any], url: str) -> str:
+    """What the publisher says the transcript at an address is in."""
+    listed = (link for link in episode.get("transcripts") or () if link["url"] == url)
+    said = next((link.get("language") or "" for link in listed), "")
+    return usable_language(said) or usable_language(episode.get("language") or "")
 
 
 def no_transcript(

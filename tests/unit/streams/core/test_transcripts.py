@@ -162,6 +162,40 @@ def test_what_is_no_transcript_says_why(body: bytes, mime: str, why: str) -> Non
     assert record["text"] == ""
 
 
+LINKS = [
+    {"url": "https://e.com/es.vtt", "type": "text/vtt", "language": "es"},
+    {"url": "https://e.com/en.srt", "type": "application/srt", "language": "en-gb"},
+    {"url": "https://e.com/any.txt", "type": "text/plain", "language": ""},
+    {"url": "https://e.com/old.json", "type": "application/json"},
+    {"url": "https://e.com/und.html", "type": "text/html", "language": "und"},
+]
+
+
+@pytest.mark.parametrize(
+    ("language", "order"),
+    {
+        "en": "en.srt old.json und.html any.txt es.vtt",
+        "EN-us": "en.srt old.json und.html any.txt es.vtt",
+        "es-mx": "es.vtt old.json und.html any.txt en.srt",
+        "de": "old.json und.html any.txt es.vtt en.srt",
+        "": "es.vtt en.srt old.json und.html any.txt",
+        "und": "es.vtt en.srt old.json und.html any.txt",
+    }.items(),
+)
+def test_translations_come_last(language: str, order: str) -> None:
+    ranked = rank_links(LINKS, language)
+    assert [link["url"].rpartition("/")[2] for link in ranked] == order.split()
+
+
+def test_the_language_of_a_transcript_is_that_of_its_link() -> None:
+    body = b"WEBVTT\n\n00:01.000 --> 00:02.000\nhola"
+    for name, language in (("es.vtt", "es"), ("any.txt", "en"), ("und.html", "en"), ("no", "en")):
+        link = {"url": f"https://e.com/{name}", "type": "text/vtt"}
+        episode = {**EPISODE, "transcripts": LINKS}
+        assert transcript_record(episode, link, body)["language"] == language
+    assert transcript_record(EPISODE, LINKS[0], body)["language"] == "en"
+
+
 def test_charsets() -> None:
     assert read("Ünïcödé".encode("utf-16"), "text/plain")["text"] == "Ünïcödé"
     assert read("café".encode("latin-1"), "text/plain")["text"] == "café"
