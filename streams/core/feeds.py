@@ -46,11 +46,12 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     """A feed as podcastparser gives them, with its newest ``max_episodes`` entries, newest first.
 
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
-    ``{"url", "type", "language"}`` and its `chapters_link` is one without a language; `persons`, its own and the feed's, are
-    ``{"name", "role", "href", "img"}``; its `guid` is as published or, without one, the address of
-    its sound or page. Addresses are completed with ``url``. Raises FeedError; a body that breaks
-    the rules of XML in one of the usual ways is mended first, unless it declares entities of its
-    own.
+    ``{"url", "type", "language"}``, its `chapters_link` is ``{"url", "type"}``; `persons`, its own
+    and the feed's, are ``{"name", "role", "href", "img"}``; its `guid` is as published or, without
+    one, the address of its sound or page. Addresses are completed with ``url``.
+
+    Raises FeedError; a body that breaks the rules of XML in one of the usual ways is mended first,
+    unless it declares entities of its own.
     """
     try:
         return _parsed(url, body, max_episodes)

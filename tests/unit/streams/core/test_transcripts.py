@@ -64,6 +64,28 @@ def test_srt_speakers_carry_over() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cues", "speakers"),
+    [
+        (["Note: this is none", "so we go on"], ["", ""]),
+        (["Hello there", "Https: is no name", "Chapter 3: nor this", "10: 30, nor that"], [""] * 4),
+        (["We say", "Never: forget it", "more"], ["", "", ""]),
+        (["Ann: hello", "more", "Warning: hot", "10:30 it was"], ["Ann"] * 4),
+        (["la la", "Ann: hello", "Note: this", "Speaker 2: yes"], ["", "Ann", "Ann", "Speaker 2"]),
+        (["[Ann]: hi", ">> Bob B: yes"], ["Ann", "Bob B"]),
+        (["<v Ann>hi", "Never: forget it"], ["Ann", "Ann"]),
+    ],
+)
+def test_srt_words_before_a_colon(cues: list[str], speakers: list[str]) -> None:
+    body = "".join(
+        f"{n}\n00:00:{n:02},000 --> 00:00:{n:02},900\n{cue}\n\n" for n, cue in enumerate(cues, 1)
+    )
+    record = read(body, "application/srt")
+    assert [s[2] for s in spoken(record)] == speakers
+    if not any(speakers):
+        assert [s[3] for s in spoken(record)] == cues
+
+
 def test_srt_without_numbers() -> None:
     record = read(
         "00:00:01,000 --> 00:00:02,000\nhi\n\n00:00:02,000 --> 00:00:03,500\nyou", "text/srt"
