@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
-
-from streams.core.plain_text import nests_deeply, one_line
+from streams.core.markup import tokens
+from streams.core.plain_text import one_line
 from streams.core.segments import Segment, TranscriptError, clock_ms, segment
 
 _LABELLED = frozenset(("cite", "time", "p"))
 # Inline markup parts no words, these do.
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _BLOCKS = ("br", "div", "li", "tr", "td", "dt", "dd", "section", "blockquote")
+_DEEPEST = 64
 _APART = _LABELLED.union(_HEADINGS, _BLOCKS)
-_UNSEEN = frozenset(("script", "style", "template", "noscript", "head"))
-_TEXT = "-text"
 
 
 def read_html(text: str) -> list[Segment]:
     """The segments of a page: one a paragraph, or one for the page where most is in none.
 
     Speaker and time stand in front of their paragraph, around it or in it. Raises TranscriptError
-    for a page that would take too long to parse.
+    where labels nest further than on any page written in good faith.
     """
-    if nests_deeply(text):
-        raise TranscriptError("HTML nested too deeply")
-    body = LexborHTMLParser(text).body
     page = _Page()
-    if body is not None:
-        for node, enters in _walk(body):
-            page.see(node, enters)
+    for kind, what in tokens(text):
+        page.see(kind, what)
+    page.end()
     whole = "".join(page.whole)
     if 2 * page.labelled < len(whole.strip()):
         return [segment(None, None, "", whole)]
     return page.segments
-
-
-def _walk(root: LexborNode) -> Iterator[tuple[LexborNode, bool]]:
-    """Each node below the root on the way in and, unless it is a text, on the way out."""
-    opened: list[LexborNode] = []
-    node = root.child
-    while node is not None or opened:
-        if node is None:
-            node = opened.pop()
-            yield node, False
-        elif node.tag == _TEXT:
-            yield node, True
-        elif node.tag not in _UNSEEN:
-            yield node, True
-            opened.append(node)
-            node = node.child
-            continue
-        node = node.next
 
 
 @dataclass
@@ -78,33 +54,52 @@ class _Page:
         self._speaker = ""
         self._start: int | None = None
 
-    def see(self, node: LexborNode, enters: bool) -> None:
-        tag = node.tag or ""
-        if tag == _TEXT:
-            self._add(node.text_content or "")
+    def see(self, kind: str, what: str) -> None:
+        if kind == "text":
+            self._add(what)
             return
-        if tag in _APART:
+        if what in _APART:
             self._add(" ")
-        # A paragraph in a paragraph goes on with it.
-        nested = tag == "p" and self._paragraphs > (0 if enters else 1)
-        if tag == "p":
-            self._paragraphs += 1 if enters else -1
-        if tag not in _LABELLED or nested:
+        if what == "p":
+            self._close("p")
+        if what not in _LABELLED:
             return
-        if enters:
-            if tag == "p" and self._open:
-                self._label(self._open[-1])  # it was not closed, or is around what it labels
-            self._open.append(_Labelled(tag))
-        elif tag == "p":
-            self._say("".join(self._open.pop().texts))
-        else:
-            self._label(self._open.pop())
+        if kind == "close":
+            self._close(what)
+            return
+        if what == "p" and self._open:
+            self._label(self._open[-1])  # it was not closed, or is around what it labels
+        self._open.append(_Labelled(what))
+        if len(self._open) > _DEEPEST:
+            raise TranscriptError("HTML nested too deeply")
+
+    def end(self) -> None:
+        self._close_from(0)
 
     def _add(self, text: str) -> None:
         self.whole.append(text)
         if self._open:
             self._open[-1].texts.append(text)
             self.labelled += len(text)
+
+    def _close(self, tag: str) -> None:
+        """Close the innermost such element and those in it; a paragraph closes for none but it."""
+        place = len(self._open) - 1
+        while place >= 0 and self._open[place].tag not in (tag, "p"):
+            place -= 1
+        if tag == "p":
+            place = next((n for n, e in enumerate(self._open) if e.tag == "p"), -1)
+        if place < 0 or self._open[place].tag != tag:
+            return
+        self._close_from(place)
+
+    def _close_from(self, place: int) -> None:
+        while len(self._open) > place:
+            element = self._open.pop()
+            if element.tag == "p":
+                self._say("".join(element.texts))
+            else:
+                self._label(element)
 
     def _say(self, text: str) -> None:
         self.segments.append(segment(self._start, None, self._speaker, text))

@@ -136,10 +136,20 @@ def test_html_speakers_around_paragraphs_and_labels_in_one_another() -> None:
     assert spoken(record) == [
         (1000, None, "Ann", "One"),
         (None, None, "", "two"),
-        (None, None, "", "three and four"),
+        (None, None, "", "three"),
+        (None, None, "", "and four"),
         (None, None, "Bob", "five"),
         (None, None, "Cy", "six"),
     ]
+
+
+@pytest.mark.parametrize(
+    "piece", ["<div><!--</div>-->", "<p a='</p>'><b>", "<div><object></div></object>", "</b><td>"]
+)
+def test_html_is_read_in_time_however_it_is_nested(piece: str) -> None:
+    started = time.process_time()
+    assert read(piece * (300_000 // len(piece)) + "word", "text/html")["text"] == "word"
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("tag", ["cite", "time", "p><button"])
