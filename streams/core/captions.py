@@ -25,6 +25,41 @@ _CAPITAL = r"[A-ZÀ-ÖØ-Þ\u0386-\u03ab\u0400-\u042f]"
 _NAME = rf"(?:{_CAPITAL}[\w.'\u2019-]{{0,30}}|[0-9]{{1,3}})"
 _NAMES = rf"{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}}"
 _SPEAKER = re.compile(rf"(?:\[|>>\s?)?({_NAMES})\]?:\s+(?=\S)")
+# Words that stand before a colon, as a name does, but speak for nobody.
+_NOBODY = frozenset(
+    (
+        *(
+            "note",
+            "notes",
+            "nb",
+            "n.b.",
+            "ps",
+            "p.s.",
+            "warning",
+            "caution",
+            "important",
+            "remember",
+        ),
+        *("example", "examples", "tip", "hint", "fact", "rule", "lesson", "point", "disclaimer"),
+        *("spoiler", "spoiler alert", "update", "reminder", "summary", "conclusion", "title"),
+        *(
+            "subject",
+            "source",
+            "sources",
+            "chapter",
+            "part",
+            "step",
+            "section",
+            "episode",
+            "season",
+        ),
+        *("number", "translation", "subtitles", "subtitles by", "captions", "captions by", "music"),
+        *("transcript", "transcription", "http", "https", "www", "link", "url", "website", "email"),
+        *("hinweis", "achtung", "warnung", "anmerkung", "beispiel", "nota", "aviso", "atención"),
+        *("ejemplo", "remarque", "attention", "exemple", "avertissement", "atenção", "exemplo"),
+        *("attenzione", "esempio", "let op", "opmerking", "voorbeeld"),
+    )
+)
 
 
 def look_for_cues(text: str) -> str:
@@ -47,21 +82,38 @@ def read_vtt(text: str) -> list[Segment]:
 
 
 def read_srt(text: str) -> list[Segment]:
-    """The segments of SubRip captions; a speaker is named once and goes on until the next."""
+    """The segments of SubRip captions; a speaker is named once and goes on until the next.
+
+    Words before a colon are names only where the first cue has one, or several are named.
+    """
     lines, first = _mended(text.strip(), numbered=True)
     # An empty cue at the end keeps the reader from calling a short file malformed.
     captions = webvtt.WebVTT.from_buffer([*lines[first:], "", ""], format="srt").captions
+    spoken = [
+        (caption, voice, said.strip(), _name_before(said.strip()))
+        for caption in captions
+        for voice, said in _voices(caption.raw_text)
+        if said.strip()
+    ]
+    names = ["" if voice else name for _, voice, _, name in spoken]
+    named = bool(names and names[0]) or len({*names} - {""}) > 1
     segments, speaker = [], ""
-    for caption in captions:
+    for caption, voice, words, name in spoken:
         start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
-        for voice, said in _voices(caption.raw_text):
-            words = said.strip()
-            if voice:
-                speaker = voice
-            elif named := _SPEAKER.match(words):
-                speaker, words = named.group(1), words[named.end() :]
-            segments.append(segment(start, end, speaker, words))
+        if voice:
+            speaker = voice
+        elif named and name:
+            speaker, words = name, _SPEAKER.sub("", words, count=1)
+        segments.append(segment(start, end, speaker, words))
     return unroll([said for said in segments if said.text])
+
+
+def _name_before(words: str) -> str:
+    """The name that a line begins with, if any: no number, and no `Note` or `Chapter 3`."""
+    found = _SPEAKER.match(words)
+    name = found.group(1) if found else ""
+    word = name.rstrip("0123456789 ")
+    return name if word and word.lower() not in _NOBODY else ""
 
 
 def _mended(text: str, numbered: bool) -> tuple[list[str], int]:

@@ -1,4 +1,4 @@
-"""Turns what a source says about an episode into the record of `schemas/episode.v2.avsc`."""
+"""Turns what a source says about an episode into the record of `schemas/episode.v3.avsc`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ IMPORT = "import"
 
 MAX_NAMES = 50
 MAX_PERSONS = 20
+MAX_ADDRESS = 4_000
 """Lists are bounded so that the whole record fits into a message, whatever a stranger wrote."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -234,7 +235,7 @@ def truth(value: object) -> bool:
 def web_address(value: object) -> str:
     """An http or https URL, or nothing; whatever else feeds put there is of no use to anyone."""
     text = re.sub(r"[\t\n]", "", clean(value)).strip()
-    if not text.lower().startswith(("http://", "https://")) or len(text) >= 4_000:
+    if not text.lower().startswith(("http://", "https://")) or len(text) >= MAX_ADDRESS:
         return ""
     try:
         parts = urlsplit(text)
@@ -286,13 +287,18 @@ def _whole(value: object) -> int | None:
 
 
 def _links(listed: object, single: object = None) -> list[dict[str, str]]:
-    """Addresses with their MIME types, at most 20; the single one where the list lacks it."""
+    """Addresses with their MIME types and languages, at most 20; the single one where the list
+    lacks it."""
     links: dict[str, dict[str, str]] = {}
     if isinstance(listed, Mapping):
         listed = [listed]
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
-            links.setdefault(url, {"url": url, "type": media_type(entry.get("type"))})
+            links.setdefault(url, _link(url, entry.get("type"), entry.get("language")))
     if url := web_address(single):
-        links.setdefault(url, {"url": url, "type": ""})
+        links.setdefault(url, _link(url))
     return list(links.values())[:20]
+
+
+def _link(url: str, mime: object = "", language: object = "") -> dict[str, str]:
+    return {"url": url, "type": media_type(mime), "language": language_tag(language)}

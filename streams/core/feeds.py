@@ -11,31 +11,30 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin
 from xml.parsers import expat
 
 import podcastparser
 
-from streams.core.episodes import (
-    MAX_PERSONS,
-    episode_type,
-    ordinal,
-    utc_time,
-)
-from streams.core.plain_text import MAX_DESCRIPTION
-from streams.core.xml_mending import OF_XML, mended_xml
+from streams.core.dates import published_time
+from streams.core.episodes import MAX_ADDRESS, MAX_NAMES, MAX_PERSONS, episode_type, ordinal
+from streams.core.plain_text import MAX_DESCRIPTION, MAX_NAME, MAX_SHORT
+from streams.core.xml_declarations import DeclarationError, Declarations
+from streams.core.xml_mending import mended_xml
 
 # podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
 podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
 # A stranger's misspelt dates and prefixes are no events of ours.
 logging.getLogger("podcastparser").setLevel(logging.CRITICAL)
 
-LONGEST_ENTITY = 32
+MAX_LISTED = 50
+"""Enclosures and transcripts of an episode."""
+MAX_BASE = 500
+"""Characters of an `xml:base`, with which every address of a feed may be completed."""
+MAX_OF_SHOW = 2 * MAX_SHORT
+"""Characters of a text about the show, which is read anew for every episode."""
 
-_NESTED = re.compile(r"&([^#;]{1,200});")
 _DECLARES = re.compile(rb"<!(?:DOCTYPE|ENTITY)\b")
 
 
@@ -47,11 +46,12 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     """A feed as podcastparser gives them, with its newest ``max_episodes`` entries, newest first.
 
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
-    ``{"url", "type"}`` and its `chapters_link` is one; `persons`, its own and the feed's, are
-    ``{"name", "role", "href", "img"}``; its `guid` is as published or, without one, the address of
-    its sound or page. Addresses are completed with ``url``. Raises FeedError; a body that breaks
-    the rules of XML in one of the usual ways is mended first, unless it declares entities of its
-    own.
+    ``{"url", "type", "language"}``, its `chapters_link` is ``{"url", "type"}``; `persons`, its own
+    and the feed's, are ``{"name", "role", "href", "img"}``; its `guid` is as published or, without
+    one, the address of its sound or page. Addresses are completed with ``url``.
+
+    Raises FeedError; a body that breaks the rules of XML in one of the usual ways is mended first,
+    unless it declares entities of its own.
     """
     try:
         return _parsed(url, body, max_episodes)
@@ -68,7 +68,9 @@ def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     handler = _Handler(url, max_episodes)
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    parser.EntityDeclHandler = handler.check_entity
+    declarations = Declarations()
+    parser.EntityDeclHandler = declarations.check_entity
+    parser.AttlistDeclHandler = declarations.check_attribute
     parser.StartElementHandler = handler.startElement
     parser.EndElementHandler = handler.endElement
     parser.CharacterDataHandler = handler.characters
@@ -77,6 +79,8 @@ def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
         parser.Parse(body, True)
     except FeedError:
         raise
+    except DeclarationError as error:
+        raise FeedError(str(error)) from error
     except expat.ExpatError as error:
         raise FeedError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
     except Exception as error:
@@ -85,29 +89,25 @@ def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     return {**handler.data, "episodes": handler.newest()}
 
 
-def published_time(text: str) -> int:
-    """Unix seconds of a date as RSS or Atom write it, UTC unless it says; 0 if of no use."""
-    text = text.strip()[:100]
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):
-        # The parser of mail lets more kinds of error out than it says.
-        with suppress(ValueError, TypeError, IndexError, OverflowError):
-            moment = parse(text)
-            seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-            return seconds if utc_time(seconds) else 0
-    return 0
-
-
 def _joined(base: str, address: str | None) -> str:
     """An address completed with that of its feed; empty if it is none."""
     address = (address or "").strip()
     try:
-        return urljoin(base, address) if address else ""
+        whole = urljoin(base, address) if 0 < len(address) < MAX_ADDRESS else ""
     except ValueError:
         return ""
+    return whole if len(whole) < MAX_ADDRESS else ""
 
 
 def _text(text: str) -> str:
     return text[: 10 * MAX_DESCRIPTION].strip()
+
+
+class _Rss(podcastparser.Target):
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        base = attrs.get("xml:base") or ""
+        if len(base) <= MAX_BASE:
+            handler.set_base(_joined(handler.base, base) or handler.base)
 
 
 class _Guid(podcastparser.Target):
@@ -150,8 +150,10 @@ class _Enclosure(podcastparser.Target):
 class _Transcript(podcastparser.Target):
     def start(self, handler: _Handler, attrs: Any) -> None:
         if url := _joined(handler.base, attrs.get("url")):
-            found = {"url": url, "type": attrs.get("type") or ""}
-            handler.episodes[-1].setdefault("transcripts", []).append(found)
+            listed = handler.episodes[-1].setdefault("transcripts", [])
+            if len(listed) < MAX_LISTED:
+                said = {name: attrs.get(name) or "" for name in ("type", "language")}
+                listed.append({"url": url, **said})
 
 
 class _Chapters(podcastparser.Target):
@@ -172,7 +174,7 @@ class _Person(podcastparser.Target):
 
     def start(self, handler: _Handler, attrs: Any) -> None:
         handler.person = {
-            "role": attrs.get("role"),
+            "role": (attrs.get("role") or "")[:MAX_SHORT],
             "href": _joined(handler.base, attrs.get("href")),
             "img": _joined(handler.base, attrs.get("img")),
         }
@@ -181,7 +183,7 @@ class _Person(podcastparser.Target):
         place = handler.data if self._of_show else handler.episodes[-1]
         listed = place.setdefault("persons", [])
         if text.strip() and len(listed) < MAX_PERSONS:
-            listed.append({"name": text[:MAX_DESCRIPTION], **handler.person})
+            listed.append({"name": text.strip()[:MAX_SHORT], **handler.person})
 
 
 class _AtomEntry(podcastparser.EpisodeItem):
@@ -229,6 +231,7 @@ _OF_PODCASTS: dict[str, Any] = {
 
 MAPPING: dict[str, Any] = {
     **podcastparser.MAPPING,
+    "rss": _Rss(),
     "rss/channel": _Nothing(),
     "atom:feed": _AtomFeed(),
     _ENTRY: _AtomEntry(),
@@ -272,23 +275,24 @@ class _Handler(podcastparser.PodcastHandler):
         self.data["title"] = ""
         self.depth = 0
         self.person: dict[str, Any] = {}
-        self.unfolded = dict.fromkeys(OF_XML, 1)
+
+    def set_podcast_attr(self, key: str, value: Any) -> None:
+        self.data[key] = value[:MAX_OF_SHOW] if isinstance(value, str) else value
+
+    def append_itunes_category(self, key: str, value: str) -> None:
+        if len(self.data.setdefault(key, [])) < 2 * MAX_NAMES:
+            super().append_itunes_category(key, value[: 2 * MAX_NAME])
+
+    def append_itunes_subcategory(self, key: str, value: str) -> None:
+        if len(self.data[key][-1]) < 2 * MAX_NAMES:
+            super().append_itunes_subcategory(key, value[: 2 * MAX_NAME])
+
+    def add_enclosure(self, url: str, file_size: int, mime_type: str | None) -> None:
+        if len(self.episodes[-1]["enclosures"]) < MAX_LISTED:
+            super().add_enclosure(url, file_size, mime_type)
 
     def newest(self) -> list[dict[str, Any]]:
         return sorted(self.episodes, key=lambda e: -e["published"])[: self.max_episodes]
-
-    def check_entity(self, name: str, _: object, value: str | None, *__: object) -> None:
-        """Let short entities pass, but none that could unfold a small feed into a large one.
-
-        Entities in files and on other hosts (``value`` None) are never read: they are empty.
-        """
-        value = value or ""
-        # What is declared later may be of any length, and what is declared twice has the longer.
-        within = (self.unfolded.get(inner, LONGEST_ENTITY + 1) for inner in _NESTED.findall(value))
-        size = sum(within, len(_NESTED.sub("", value)))
-        self.unfolded[name] = max(size, self.unfolded.get(name, 0))
-        if size > LONGEST_ENTITY:
-            raise FeedError(f"entity {name[:60]} unfolds to more than {LONGEST_ENTITY} characters")
 
     def startElement(self, name: str, attrs: Any) -> None:
         self.depth += 1

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections import Counter
 
-from selectolax.lexbor import LexborHTMLParser
+from streams.core.markup import tokens
 
 MAX_DESCRIPTION = 20_000
 MAX_SHORT = 2_000
 MAX_NAME = 200
-MAX_NESTING = 256
 
 _BLOCK_END = re.compile(
     r"</?(?:p|div|li|ul|ol|h[1-6]|tr|blockquote)\b[^>]{0,1000}>|<br\s{0,9}/?>", re.I
 )
 _MARKUP = re.compile(r"<[a-zA-Z/!]|&[a-zA-Z#]")
 _BLANKS = re.compile(r"[^\S\n]+")
-_OPEN_OR_CLOSE = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})")
-_NEVER_NEST = frozenset(
-    ("br", "col", "embed", "hr", "img", "input", "li", "link", "meta", "p", "wbr")
-)
-_ANY_TAG = re.compile(r"<[^<>]{0,2000}>")
 _EMPTY_LINES = re.compile(r"\s*\n\s*")
 
 
@@ -56,28 +48,6 @@ def plain_text(value: object) -> str:
     if _MARKUP.search(text):
         # Cut first: what is thrown away afterwards need not be parsed.
         marked = _BLOCK_END.sub(r"\n\g<0>", text[: 10 * MAX_DESCRIPTION])
-        if nests_deeply(marked):
-            text = clean(html.unescape(_ANY_TAG.sub("", marked)))
-        else:
-            tree = LexborHTMLParser(marked)
-            tree.strip_tags(["script", "style", "template", "noscript", "iframe"])
-            text = clean(tree.body.text() if tree.body else "")
+        text = clean("".join(what for kind, what in tokens(marked) if kind == "text"))
     text = _EMPTY_LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
     return text[:MAX_DESCRIPTION]
-
-
-def nests_deeply(markup: str) -> bool:
-    """Whether tags nest further than any page written in good faith.
-
-    Parsing takes time with the square of the depth, which a stranger must not choose.
-    """
-    depth = 0
-    opened: Counter[str] = Counter()
-    for close, tag in _OPEN_OR_CLOSE.findall(markup.lower()):
-        if tag in _NEVER_NEST or (close and not opened[tag]):
-            continue  # a closing tag without its opening one takes nothing back
-        opened[tag] += -1 if close else 1
-        depth += -1 if close else 1
-        if depth > MAX_NESTING:
-            return True
-    return False

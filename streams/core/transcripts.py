@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
-
 from streams.core.captions import look_for_cues, read_srt, read_vtt
 from streams.core.charsets import decode
 from streams.core.episodes import IMPORT
+from streams.core.html_transcripts import read_html
 from streams.core.language import detect_language, usable_language
-from streams.core.plain_text import clean, nests_deeply, one_line
+from streams.core.plain_text import clean, one_line
 from streams.core.segments import (
     Segment,
     TranscriptError,
@@ -68,7 +67,6 @@ _HTML_START = re.compile(
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
 _LOOKED_AT = 20_000
-_APART = "br, p, div, li, h1, h2, h3, h4, h5, h6, tr, td, dt, dd, section, blockquote, cite, time"
 
 
 def format_of(mime: str, url: str) -> str:
@@ -83,16 +81,29 @@ def format_of(mime: str, url: str) -> str:
     return by_suffix or known or "" if known in (None, "text") else known or ""
 
 
-def rank_links(links: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The links worth fetching, the best one first; those in no format we read are left out."""
+def rank_links(links: Iterable[Mapping[str, str]], language: str = "") -> list[dict[str, str]]:
+    """The links worth fetching, the best one first; those in no format we read are left out.
+
+    Links in another language than the episode's ``language`` are translations: they come last.
+    """
     known = [(format_of(link["type"], link["url"]), link) for link in links]
     # An address that tells nothing may still serve something we read: its body decides.
     candidates = [
-        (PREFERENCE.index(name) if name else len(PREFERENCE), dict(link))
+        (
+            _is_translation(link.get("language", ""), language),
+            PREFERENCE.index(name) if name else len(PREFERENCE),
+            dict(link),
+        )
         for name, link in known
         if name or not link["type"]
     ]
-    return [link for _, link in sorted(candidates, key=lambda pair: pair[0])]
+    return [link for *_, link in sorted(candidates, key=lambda ranked: ranked[:2])]
+
+
+def _is_translation(language: str, of_episode: str) -> bool:
+    """Whether both are known and differ, but for the region: `en-gb` is no other than `en-us`."""
+    said, wanted = (usable_language(tag).lower() for tag in (language, of_episode))
+    return bool(said and wanted) and said.partition("-")[0] != wanted.partition("-")[0]
 
 
 def transcript_record(
@@ -101,7 +112,8 @@ def transcript_record(
     """The `transcript` record of an episode from what its link delivered; never raises.
 
     ``status`` is `ok`, or `failed` with a reason where the body holds no transcript, or
-    `refused` where it is larger than a record may be.
+    `refused` where it is larger than a record may be. The language is what the episode lists for
+    the link's address, else its own, else what the text is found to be in.
     """
     try:
         name, segments, text = parse_transcript(body, link["type"], link["url"], charset)
@@ -119,12 +131,19 @@ def transcript_record(
         "status": "ok",
         "format": name,
         "url": link["url"],
-        "language": usable_language(episode.get("language") or "") or detect_language(text),
+        "language": _language(episode, link["url"]) or detect_language(text),
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
         **_NOT_TRIED,
     }
+
+
+def _language(episode: Mapping[str, Any], url: str) -> str:
+    """What the publisher says the transcript at an address is in."""
+    listed = (link for link in episode.get("transcripts") or () if link["url"] == url)
+    said = next((link.get("language") or "" for link in listed), "")
+    return usable_language(said) or usable_language(episode.get("language") or "")
 
 
 def no_transcript(
@@ -273,43 +292,7 @@ def _name(speaker: object) -> str:
     return one_line(speaker) if named else ""
 
 
-def _read_html(text: str) -> list[Segment]:
-    if nests_deeply(text):
-        raise TranscriptError("HTML nested too deeply")
-    tree = LexborHTMLParser(text)
-    tree.strip_tags(["script", "style", "template", "noscript", "head"])
-    for node in tree.css(_APART):
-        # Inline markup parts no words, these do.
-        node.insert_before(" ")
-        node.insert_after(" ")
-    whole = tree.body.text() if tree.body else ""
-    if 2 * sum(len(node.text()) for node in tree.css("p, cite, time")) < len(whole.strip()):
-        return [segment(None, None, "", whole)]
-    segments: list[Segment] = []
-    speaker, start = "", None
-    for node in tree.css("cite, time, p"):
-        if node.tag == "cite":
-            speaker = _inner_text(node).rstrip(": ")
-        elif node.tag == "time":
-            start = clock_ms(_inner_text(node))
-        else:
-            # A cite or time inside the paragraph comes later in the walk, but belongs to it.
-            for inner in node.css("cite, time"):
-                if inner.tag == "cite":
-                    speaker = _inner_text(inner).rstrip(": ")
-                else:
-                    start = clock_ms(_inner_text(inner))
-                inner.decompose()
-            segments.append(segment(start, None, speaker, node.text()))
-            start = None
-    return segments
-
-
-def _inner_text(node: LexborNode) -> str:
-    return one_line(node.text())
-
-
-_READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": _read_html}
+_READERS = {"vtt": read_vtt, "srt": read_srt, "json": _read_json, "html": read_html}
 
 
 def _too_large(size: int) -> str:

@@ -64,6 +64,28 @@ def test_srt_speakers_carry_over() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cues", "speakers"),
+    [
+        (["Note: this is none", "so we go on"], ["", ""]),
+        (["Hello there", "Https: is no name", "Chapter 3: nor this", "10: 30, nor that"], [""] * 4),
+        (["We say", "Never: forget it", "more"], ["", "", ""]),
+        (["Ann: hello", "more", "Warning: hot", "10:30 it was"], ["Ann"] * 4),
+        (["la la", "Ann: hello", "Note: this", "Speaker 2: yes"], ["", "Ann", "Ann", "Speaker 2"]),
+        (["[Ann]: hi", ">> Bob B: yes"], ["Ann", "Bob B"]),
+        (["<v Ann>hi", "Never: forget it"], ["Ann", "Ann"]),
+    ],
+)
+def test_srt_words_before_a_colon(cues: list[str], speakers: list[str]) -> None:
+    body = "".join(
+        f"{n}\n00:00:{n:02},000 --> 00:00:{n:02},900\n{cue}\n\n" for n, cue in enumerate(cues, 1)
+    )
+    record = read(body, "application/srt")
+    assert [s[2] for s in spoken(record)] == speakers
+    if not any(speakers):
+        assert [s[3] for s in spoken(record)] == cues
+
+
 def test_srt_without_numbers() -> None:
     record = read(
         "00:00:01,000 --> 00:00:02,000\nhi\n\n00:00:02,000 --> 00:00:03,500\nyou", "text/srt"
@@ -105,6 +127,39 @@ def test_html_speakers_and_times_around_and_inside_paragraphs() -> None:
     assert spoken(record) == [(65_000, None, "Ann", "Hi there"), (3_723_000, None, "Bob", "yes")]
 
 
+def test_html_speakers_around_paragraphs_and_labels_in_one_another() -> None:
+    record = read(
+        "<cite>Ann <time>0:01</time></cite><p>One</p><cite></cite><p>two</p>"
+        "<p>three <button><p>and four</p></button></p><cite>Bob:<p>five</p>Cy:<p>six</p></cite>",
+        "text/html",
+    )
+    assert spoken(record) == [
+        (1000, None, "Ann", "One"),
+        (None, None, "", "two"),
+        (None, None, "", "three"),
+        (None, None, "", "and four"),
+        (None, None, "Bob", "five"),
+        (None, None, "Cy", "six"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "piece", ["<div><!--</div>-->", "<p a='</p>'><b>", "<div><object></div></object>", "</b><td>"]
+)
+def test_html_is_read_in_time_however_it_is_nested(piece: str) -> None:
+    started = time.process_time()
+    assert read(piece * (300_000 // len(piece)) + "word", "text/html")["text"] == "word"
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("tag", ["cite", "time", "p><button"])
+def test_labels_in_one_another_take_no_longer_the_deeper_they_are(tag: str) -> None:
+    page = f"<{tag}>" * 120 + "word\n" * 200_000 + "<p>word word</p>" * 10_000
+    started = time.process_time()
+    read(page, "text/html")
+    assert time.process_time() - started < 5
+
+
 def test_text_has_no_segments() -> None:
     record = read("Hello there,\n\n  world\n", "text/plain; charset=utf-8")
     assert (record["format"], record["text"], record["segments"]) == (
@@ -137,6 +192,40 @@ def test_what_is_no_transcript_says_why(body: bytes, mime: str, why: str) -> Non
     assert record["status"] == "failed"
     assert why in record["reason"]
     assert record["text"] == ""
+
+
+LINKS = [
+    {"url": "https://e.com/es.vtt", "type": "text/vtt", "language": "es"},
+    {"url": "https://e.com/en.srt", "type": "application/srt", "language": "en-gb"},
+    {"url": "https://e.com/any.txt", "type": "text/plain", "language": ""},
+    {"url": "https://e.com/old.json", "type": "application/json"},
+    {"url": "https://e.com/und.html", "type": "text/html", "language": "und"},
+]
+
+
+@pytest.mark.parametrize(
+    ("language", "order"),
+    {
+        "en": "en.srt old.json und.html any.txt es.vtt",
+        "EN-us": "en.srt old.json und.html any.txt es.vtt",
+        "es-mx": "es.vtt old.json und.html any.txt en.srt",
+        "de": "old.json und.html any.txt es.vtt en.srt",
+        "": "es.vtt en.srt old.json und.html any.txt",
+        "und": "es.vtt en.srt old.json und.html any.txt",
+    }.items(),
+)
+def test_translations_come_last(language: str, order: str) -> None:
+    ranked = rank_links(LINKS, language)
+    assert [link["url"].rpartition("/")[2] for link in ranked] == order.split()
+
+
+def test_the_language_of_a_transcript_is_that_of_its_link() -> None:
+    body = b"WEBVTT\n\n00:01.000 --> 00:02.000\nhola"
+    for name, language in (("es.vtt", "es"), ("any.txt", "en"), ("und.html", "en"), ("no", "en")):
+        link = {"url": f"https://e.com/{name}", "type": "text/vtt"}
+        episode = {**EPISODE, "transcripts": LINKS}
+        assert transcript_record(episode, link, body)["language"] == language
+    assert transcript_record(EPISODE, LINKS[0], body)["language"] == "en"
 
 
 def test_charsets() -> None:

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import files
+from streams.core.dates import published_time
 from streams.core.episodes import (
     EpisodeError,
     episode_from_podcastindex,
     episode_from_rss,
 )
-from streams.core.feeds import FeedError, parse_feed, published_time
+from streams.core.feeds import MAX_LISTED, FeedError, parse_feed
 from streams.core.plain_text import plain_text
 from streams.sources.base import SourceError
 from streams.sources.podcastindex import _answer
@@ -157,6 +158,48 @@ def test_a_hostile_megabyte_is_read_in_time(body: bytes, episodes: int) -> None:
     assert time.process_time() - started < CPU_LIMIT_S
 
 
+def of_show(head: str) -> bytes:
+    """A feed whose show says ``head``, which may go into each of its 200 episodes."""
+    items = "".join(f"<item><guid>{n}</guid></item>" for n in range(200))
+    named = 'xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"'
+    named += ' xmlns:podcast="https://podcastindex.org/namespace/1.0"'
+    return f"<rss {named}><channel>{head}{items}</channel></rss>".encode()
+
+
+LONG = "a\x7f" * (MEGABYTE // 2)
+PERSON = "<podcast:person>" + "&lt;b>" * (MEGABYTE // 100) + "</podcast:person>"
+BASED = f'<rss xml:base="https://x.y/{"a/" * (MEGABYTE // 2)}"><channel><item><guid>1</guid>'
+REPEATED = {
+    "title": of_show(f"<title>{LONG}</title>"),
+    "picture": of_show(f'<itunes:image href="https://{LONG}"/>'),
+    "guid": of_show(f"<podcast:guid>{LONG}</podcast:guid>"),
+    "persons": of_show(PERSON * 20),
+    "categories": of_show('<itunes:category text="a"/>' * (MEGABYTE // 27)),
+    "base": (BASED + '<enclosure url="a"/>' * 4_000 + "</item></channel></rss>").encode(),
+    "default of an attribute": repeated(
+        "<a/>", f'<!DOCTYPE rss [<!ATTLIST a d CDATA "{"x" * 60_000}">]><rss><channel>'
+    ),
+}
+
+
+@pytest.mark.parametrize("body", REPEATED.values(), ids=REPEATED)
+def test_nothing_long_is_read_again_and_again(body: bytes) -> None:
+    started = time.process_time()
+    read_feed(body)
+    assert time.process_time() - started < CPU_LIMIT_S / 4
+
+
+def test_lists_of_an_episode_are_bounded_while_they_are_read() -> None:
+    item = '<enclosure url="a"/><podcast:transcript url="b"/>' * 1_000
+    (entry,) = parse_feed("https://a.example/", of_item(item), 5)["episodes"]
+    assert len(entry["enclosures"]) == len(entry["transcripts"]) == MAX_LISTED
+
+
+def of_item(text: str) -> bytes:
+    named = 'xmlns:podcast="https://podcastindex.org/namespace/1.0"'
+    return f"<rss {named}><channel><item><guid>1</guid>{text}</item></channel></rss>".encode()
+
+
 @pytest.mark.parametrize("piece", ["[", '{"a":', '"\\ud800', "1", '{"status":"true"}', "\\"])
 def test_a_hostile_answer_is_read_in_time(piece: str) -> None:
     started = time.process_time()
@@ -165,7 +208,9 @@ def test_a_hostile_answer_is_read_in_time(piece: str) -> None:
     assert time.process_time() - started < CPU_LIMIT_S
 
 
-@pytest.mark.parametrize("piece", ["<div></x>", "<b><p></b>", "<table><b>", "&amp", "<!--", "<p a"])
+@pytest.mark.parametrize(
+    "piece", ["<div></x>", "<b><p></b>", "<table><b>", "&amp", "<!--", "<p a", "<div><!--</div>-->"]
+)
 def test_hostile_markup_is_read_in_time(piece: str) -> None:
     started = time.process_time()
     plain_text(repeated(piece).decode())

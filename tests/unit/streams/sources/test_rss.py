@@ -116,7 +116,9 @@ async def test_a_feed_is_listed_with_its_records() -> None:
     assert first["description"] == "About books"
     assert first["categories"] == ["Arts", "Books"]
     assert (first["duration_s"], first["explicit"], first["language"]) == (3723, True, "en-gb")
-    assert first["transcripts"] == [{"url": "https://example.com/1.vtt", "type": "text/vtt"}]
+    assert first["transcripts"] == [
+        {"url": "https://example.com/1.vtt", "type": "text/vtt", "language": ""}
+    ]
     assert first["source"] == "rss"
 
 
