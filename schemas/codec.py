@@ -58,9 +58,13 @@ def to_plain(schema_name: str, record: Any) -> bytes:
     return buffer.getvalue()
 
 
-def from_plain(schema_name: str, value: bytes) -> Any:
-    """The record in what `to_plain` gave."""
-    return fastavro.schemaless_reader(BytesIO(value), files.parsed(schema_name), None)
+def from_plain(schema_name: str, value: bytes, version: int | None = None) -> Any:
+    """The record in what `to_plain` gave, with this version of the schema if it was not the newest.
+
+    EOFError if it ends too early, as one of a version that lacks the last fields does.
+    """
+    writer, reader = files.parsed(schema_name, version), files.parsed(schema_name)
+    return fastavro.schemaless_reader(BytesIO(value), writer, reader)
 
 
 class RecordCodec:

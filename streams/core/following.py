@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from schemas.codec import from_plain, to_plain
-from streams.core.listings import Item
+from streams.core.listings import Item, Missing
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
@@ -25,13 +25,14 @@ class Cursor:
     """Where a source was left.
 
     The validators of the last body (HTTP), the positions in an index's listings (unix seconds),
-    and the newest items that were listed, by episode_id.
+    the newest items that were listed, by episode_id, and those that are missing since.
     """
 
     etag: str = ""
     last_modified: str = ""
     positions: Mapping[str, int] = field(default_factory=dict)
     listed: Mapping[str, Item] = field(default_factory=dict)
+    missing: Mapping[str, Missing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +136,24 @@ def encode(followed: Followed) -> bytes:
         "last_modified": cursor.last_modified,
         "positions": cursor.positions,
         "listed": [item._asdict() for item in cursor.listed.values()],
+        "missing": [
+            {"item": item._asdict(), "since": since, "listings": listings}
+            for item, since, listings in cursor.missing.values()
+        ],
     }
     return to_plain("feed_cursor", record)
 
 
 def decode(value: bytes) -> Followed:
-    """The state in ``value``."""
-    record = from_plain("feed_cursor", value)
+    """The state in ``value``, which may be one of the time before anything was missing."""
+    try:
+        record = from_plain("feed_cursor", value)
+    except EOFError:
+        record = from_plain("feed_cursor", value, version=1)
     items = (Item(**item) for item in record["listed"])
+    missing = (
+        Missing(Item(**away["item"]), away["since"], away["listings"]) for away in record["missing"]
+    )
     return Followed(
         subscription=record["subscription"],
         revision=record["revision"],
@@ -151,6 +162,7 @@ def decode(value: bytes) -> Followed:
             record["last_modified"],
             record["positions"],
             {item.episode_id: item for item in items},
+            {away.item.episode_id: away for away in missing},
         ),
         next_poll_at=record["next_poll_at"].timestamp(),
         failures=record["failures"],

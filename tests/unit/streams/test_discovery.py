@@ -19,9 +19,11 @@ from streams import discover_episodes
 from streams.core import following
 from streams.core.following import Cursor, Followed
 from streams.core.hosts import FAILURES_TO_OPEN
+from streams.core.listings import MISSED_S
 from streams.core.subscriptions import subscription
 from streams.memory import MemoryRuntime, MemoryTable
 from streams.politeness import Politeness
+from streams.sources import rss
 from streams.sources.base import Found
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
@@ -47,6 +49,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(discover_episodes, "now", made)
+    monkeypatch.setattr(rss, "now", made)
     return made
 
 
@@ -169,20 +172,44 @@ def test_edits_and_withdrawals_are_announced(host: FeedHost, clock: Clock) -> No
     follow(flow, host.url("/a.xml"))
     flow.run()
     ids = {ref["source_id"]: ref["episode_id"] for ref in flow.log.decoded("episode-ids")}
-    host.feeds["/a.xml"] = [("a3", "Three, mended", 2023), ("a1", "One", 2021)]
+    host.feeds["/a.xml"] = [("a2", "Two, mended", 2022), ("a1", "One", 2021)]
     clock.forward(INTERVAL_S)
     flow.run()
     later = [r for r in flow.log.decoded("episode-ids") if r["found_by"] == "edit"]
-    gone = [r for r in flow.log.decoded("episode-ids") if r["withdrawn"]]
-    assert [ref["episode_id"] for ref in later] == [ids["a3"]]
-    assert [(ref["episode_id"], ref["record"]) for ref in gone] == [(ids["a2"], None)]
-    host.feeds["/a.xml"] = []
-    clock.forward(INTERVAL_S)
+    assert [ref["episode_id"] for ref in later] == [ids["a2"]]
+    assert withdrawals(flow) == []
+    clock.forward(MISSED_S)
+    flow.crash("discover_episodes")
     flow.run()
+    assert host.answered[-1] == ("/a.xml", 304)
+    assert withdrawals(flow) == [(ids["a3"], None)]
+    host.feeds["/a.xml"] = []
+    for _ in range(3):
+        clock.forward(MISSED_S)
+        flow.run()
     host.status["/a.xml"] = 500
-    clock.forward(INTERVAL_S)
+    clock.forward(MISSED_S)
     flow.run()
     assert len(refs(flow)) == 5
+
+
+def withdrawals(flow: MemoryRuntime) -> list[tuple[str, bytes | None]]:
+    found = flow.log.decoded("episode-ids")
+    return [(ref["episode_id"], ref["record"]) for ref in found if ref["withdrawn"]]
+
+
+def test_an_edge_that_lags_behind_withdraws_nothing_and_repeats_nothing(
+    host: FeedHost, clock: Clock
+) -> None:
+    flow = runtime(host)
+    follow(flow, host.url("/a.xml"))
+    whole = host.feeds["/a.xml"]
+    for _ in range(6):
+        flow.run()
+        clock.forward(INTERVAL_S)
+        host.feeds["/a.xml"] = whole[1:] if host.feeds["/a.xml"] == whole else whole
+    assert [status for _, status in host.answered] == [200] * 6
+    assert len(refs(flow)) == 3
 
 
 def test_a_crash_before_the_cursor_is_kept_repeats_refs_and_loses_none(

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
+import fastavro
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import files
+from schemas.codec import from_plain
 from streams.core.following import (
     DAY_S,
     HOUR_S,
@@ -20,7 +24,7 @@ from streams.core.following import (
     put_off,
     subscribed,
 )
-from streams.core.listings import Item
+from streams.core.listings import Item, Missing
 
 URL = "https://pods.example/feed.xml"
 TEXT = st.text(max_size=20)
@@ -32,6 +36,9 @@ CURSORS = st.builds(
     TEXT,
     st.dictionaries(TEXT, st.integers(0, 2**40), max_size=4),
     st.lists(ITEMS, max_size=4).map(lambda items: {item.episode_id: item for item in items}),
+    st.lists(st.builds(Missing, ITEMS, st.integers(0, 2**40), st.integers(0, 9)), max_size=4).map(
+        lambda found: {missing.item.episode_id: missing for missing in found}
+    ),
 )
 STATES = st.builds(
     Followed, st.binary(), st.integers(0, 9), CURSORS, INSTANTS, st.integers(0, 99), st.booleans()
@@ -44,6 +51,16 @@ def test_a_state_is_read_as_it_was_written(state: Followed) -> None:
     assert abs(again.next_poll_at - state.next_poll_at) < 0.002
     assert replace(again, next_poll_at=state.next_poll_at) == state
     assert list(again.cursor.listed) == list(state.cursor.listed)
+
+
+@given(STATES)
+def test_a_state_of_before_anything_was_missing_is_read(state: Followed) -> None:
+    newest = from_plain("feed_cursor", encode(state))
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, files.parsed("feed_cursor", 1), newest)
+    assert decode(buffer.getvalue()) == decode(
+        encode(replace(state, cursor=replace(state.cursor, missing={})))
+    )
 
 
 @given(STATES, st.binary(), st.integers(0, 9))
