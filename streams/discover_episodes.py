@@ -7,7 +7,6 @@ feed was left is kept in a table, and moves on only once what was found is in th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from streams.core import following
 from streams.core.following import Followed
 from streams.core.subscriptions import Subscription, problem_of
 from streams.politeness import report_hosts
+from streams.polls import Place, Polls
 from streams.sources.base import (
     FeedGoneError,
     Ref,
@@ -34,11 +34,6 @@ from streams.sources.configured import configured_sources
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-POLLS_AT_ONCE = 16
-POLLS_A_TICK = 256
-
-Place = tuple[int, str]
-"""The partition that owns a feed, and the feed's URL."""
 
 
 def now() -> float:
@@ -149,22 +144,14 @@ class Poller:
         self._schedule = schedule
         self._subscriptions = subscriptions
         self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
+        self._polls: dict[str, Polls] = {}
+        """By the name of the source."""
 
     async def poll_due(self, source: Source) -> None:
-        """Poll the feeds of a source that are due, several at once."""
-        due = self._schedule.due(source.name, now())[:POLLS_A_TICK]
-        if not due:
-            return
-        gate = asyncio.Semaphore(POLLS_AT_ONCE)
-
-        async def poll(place: Place) -> None:
-            async with gate:
-                await self._poll(source, place)
-
-        try:
-            await asyncio.gather(*map(poll, due))
-        finally:
-            await source.close()
+        """Begin to poll the feeds of a source that are due; what is slow goes on meanwhile."""
+        if source.name not in self._polls:
+            self._polls[source.name] = Polls(partial(self._poll, source), source.close)
+        await self._polls[source.name].go_on(lambda: self._schedule.due(source.name, now()))
 
     async def _poll(self, source: Source, place: Place) -> None:
         before = self._schedule.get(place)
