@@ -59,8 +59,20 @@ def to_plain(schema_name: str, record: Any) -> bytes:
 
 
 def from_plain(schema_name: str, value: bytes) -> Any:
-    """The record in what `to_plain` gave."""
-    return fastavro.schemaless_reader(BytesIO(value), files.parsed(schema_name), None)
+    """The record in what `to_plain` gave, with this version of its schema or an older one.
+
+    Nothing in the bytes says which: it is the newest one that reads all of them and no more.
+    """
+    reader = files.parsed(schema_name)
+    for version in reversed(files.versions(schema_name)):
+        buffer = BytesIO(value)
+        try:
+            record = fastavro.schemaless_reader(buffer, files.parsed(schema_name, version), reader)
+        except (EOFError, ValueError, IndexError, OverflowError, MemoryError):
+            continue
+        if buffer.tell() == len(value):
+            return record
+    raise BadRecordError(f"no version of {schema_name} reads the {len(value)} bytes")
 
 
 class RecordCodec:

@@ -7,7 +7,6 @@ feed was left is kept in a table, and moves on only once what was found is in th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -22,17 +21,19 @@ from streams.core import following
 from streams.core.following import Followed
 from streams.core.subscriptions import Subscription, problem_of
 from streams.politeness import report_hosts
-from streams.sources.base import FeedGoneError, Ref, Source, SourceError
+from streams.polls import Place, Polls
+from streams.sources.base import (
+    FeedGoneError,
+    Ref,
+    Source,
+    SourceError,
+    UnavailableSourceError,
+)
 from streams.sources.configured import configured_sources
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-POLLS_AT_ONCE = 16
-POLLS_A_TICK = 256
-
-Place = tuple[int, str]
-"""The partition that owns a feed, and the feed's URL."""
 
 
 def now() -> float:
@@ -47,6 +48,8 @@ class Schedule:
         self._table = table
         self._source_of = source_of
         self._due: dict[int, dict[str, tuple[float, str]]] = {}
+        self._had: set[int] = set()
+        """Partitions that were this worker's before, since it started."""
 
     def forget(self) -> None:
         """What is in memory may be another worker's now."""
@@ -74,8 +77,13 @@ class Schedule:
         """The feeds of a source that are due, the longest waiting first."""
         for partition in self._table.partitions() - self._due.keys():
             self._due[partition] = {}
-            for url, value in self._table.items(partition):
-                self._note(partition, url.decode(), following.decode(value))
+            for key, value in self._table.items(partition):
+                url, followed = key.decode(), following.decode(value)
+                if partition not in self._had:
+                    soon = following.due_at_start(followed, url=url, now=now())
+                    followed = replace(followed, next_poll_at=soon)
+                self._note(partition, url, followed)
+            self._had.add(partition)
         found = sorted(
             (next_poll_at, partition, url)
             for partition, feeds in self._due.items()
@@ -136,29 +144,23 @@ class Poller:
         self._schedule = schedule
         self._subscriptions = subscriptions
         self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
+        self._polls: dict[str, Polls] = {}
+        """By the name of the source."""
 
     async def poll_due(self, source: Source) -> None:
-        """Poll the feeds of a source that are due, several at once."""
-        due = self._schedule.due(source.name, now())[:POLLS_A_TICK]
-        if not due:
-            return
-        gate = asyncio.Semaphore(POLLS_AT_ONCE)
-
-        async def poll(place: Place) -> None:
-            async with gate:
-                await self._poll(source, place)
-
-        try:
-            await asyncio.gather(*map(poll, due))
-        finally:
-            await source.close()
+        """Begin to poll the feeds of a source that are due; what is slow goes on meanwhile."""
+        if source.name not in self._polls:
+            self._polls[source.name] = Polls(partial(self._poll, source), source.close)
+        await self._polls[source.name].go_on(lambda: self._schedule.due(source.name, now()))
 
     async def _poll(self, source: Source, place: Place) -> None:
         before = self._schedule.get(place)
         if before is None:
             return  # unsubscribed a moment ago
         subscription: Subscription = self._subscriptions.decode(before.subscription)
-        cursor, failed, gone = before.cursor, False, False
+        interval_s = subscription["interval_s"] or self._context.settings.discover_interval_s
+        cursor, gone = before.cursor, False
+        failure: SourceError | None = None
         try:
             async for found in source.poll(subscription, cursor):
                 await self._announce(found.refs, place)
@@ -170,15 +172,22 @@ class Poller:
             gone = True
         except SourceError as error:
             log.warning("%s: the poll failed, next try in time: %s", place[1], error)
-            failed = True
-        after = following.polled(
-            before,
-            cursor,
-            url=place[1],
-            now=now(),
-            interval_s=subscription["interval_s"] or self._context.settings.discover_interval_s,
-            failed=failed,
-        )
+            failure = error
+        if isinstance(failure, UnavailableSourceError) and not failure.asked:
+            until = now() + (failure.after_s or 0.0)
+            after = following.put_off(
+                before, cursor, url=place[1], until=until, interval_s=interval_s
+            )
+        else:
+            after = following.polled(
+                before,
+                cursor,
+                url=place[1],
+                now=now(),
+                interval_s=interval_s,
+                failed=failure is not None,
+                passing=isinstance(failure, UnavailableSourceError),
+            )
         self._keep(place, before, replace(after, gone=gone))
 
     def _keep(self, place: Place, before: Followed, after: Followed) -> None:

@@ -6,7 +6,8 @@ it was edited or comes back, and stays the episode it is when its publisher move
 
 What its source cannot give now waits in a table whose topic is the retry topic, and is asked for
 again with growing waits; after the last try the reference goes to the dead-letter topic. What is
-said of an episode later, an edit or a withdrawal, supersedes what waits.
+said of an episode later, an edit or a withdrawal, supersedes what waits. When many are to be
+fetched, most of them wait there from the start: a slow source delays no record that is there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from streams.waiting import keep, still
 from topology.settings import Settings
 
 TOPIC = "episode-ids"
+REFS_TAKEN = 500
 REFS_AT_ONCE = 20
+"""Episodes that a handler or a retry fetches before it goes on."""
 RETRY_EVERY_S = 5.0
 EDIT = "edit"
 """`found_by` of an episode that is known and has changed."""
@@ -67,10 +70,10 @@ class Task:
 
 
 def register(context: Context) -> None:
-    """Take refs as they come, up to 20 at once, and later those that wait for their source."""
+    """Take refs as they come, and later those that wait for their source."""
     report_hosts(context)
     downloads = Downloads(context)
-    context.agent(TOPIC, max_batch=REFS_AT_ONCE)(downloads.take)
+    context.agent(TOPIC, max_batch=REFS_TAKEN)(downloads.take)
     context.timer(RETRY_EVERY_S)(downloads.retry)
 
 
@@ -92,19 +95,30 @@ class Downloads:
         self._settling = asyncio.Lock()
 
     async def take(self, messages: list[Message]) -> None:
-        """Do what the refs ask for, in their order."""
+        """Do what the refs ask for, those of each episode in their order.
+
+        What needs no fetching goes first, then a few are fetched; the others wait for `retry`.
+        """
         tasks = self._plan(await decode_all(self._context, messages))
-        wanted = [task.ref for task in tasks if task.step is Step.FETCH]
-        await self._settle(tasks, await self._new.fetch(wanted))
+        fetching = [task for task in tasks if task.step is Step.FETCH]
+        few = set(list(dict.fromkeys(task.place for task in fetching))[:REFS_AT_ONCE])
+        await self._settle([task for task in tasks if task.place not in few], {})
+        wanted = [task.ref for task in fetching if task.place in few]
+        fetched = await self._new.fetch(wanted)
+        await self._settle([task for task in tasks if task.place in few], fetched)
 
     async def retry(self) -> None:
-        """Ask again for what is due, a few episodes of each partition."""
-        for partition in sorted(self._waiting.partitions()):
-            entries = self._waiting.items(partition)
-            due = due_entries(entries, time.time(), REFS_AT_ONCE)
-            tasks = [self._task(partition, value) for _, value in due]
-            if tasks:
-                await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
+        """Ask again for what is due, a few episodes of each partition in turn."""
+        began, busy = time.time(), True
+        while busy:
+            busy = False
+            for partition in sorted(self._waiting.partitions()):
+                # What fails anew is due later than this, so that there is an end to it.
+                due = due_entries(self._waiting.items(partition), began, REFS_AT_ONCE)
+                tasks = [self._task(partition, value) for _, value in due]
+                if tasks:
+                    busy = True
+                    await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
 
     async def _settle(self, tasks: Sequence[Task], fetched: Fetched) -> None:
         """Send what the tasks lead to, and only then remember that it was sent."""
@@ -182,39 +196,27 @@ class Downloads:
             if episode["episode_id"] != ref["episode_id"]:
                 raise BadRecordError(f"the record is that of {episode['episode_id']}")
             return episode
-        found = fetched[ref["source"], ref["episode_id"]]
+        found = fetched.get((ref["source"], ref["episode_id"]))
+        if found is None:
+            raise _LaterError(_entry(task, task.attempt, time.time()))
         if isinstance(found, UnavailableSourceError):
-            if (entry := self._entry(task, found)) is not None:
-                raise _LaterError(entry)
+            if (due := self._due(task, found)) is not None:
+                raise _LaterError(_entry(task, task.attempt + found.asked, due))
             if found.instead is not None:
                 return found.instead
         if isinstance(found, SourceError):
             raise found
         return found
 
-    def _entry(self, task: Task, error: UnavailableSourceError) -> bytes | None:
-        """What is to wait; None if that was the last try. Who was not asked has not failed.
+    def _due(self, task: Task, error: UnavailableSourceError) -> float | None:
+        """When to try again; None if that was the last try. Who was not asked has not failed.
 
         `due_after` lets others go first when the source may be asked again, so that episodes that
         never come do not have each probe of a source to themselves, and keep it closed.
         """
-        attempt = task.attempt + error.asked
+        attempt = task.attempt + 1 if error.asked else 1
         begins = time.time() + (error.after_s or 0.0)
-        due = due_after(
-            attempt if error.asked else 1, begins, task.ref["episode_id"], self._intervals_s
-        )
-        if due is None:
-            return None
-        message = task.message
-        record = {
-            "offset": message.offset,
-            "key": message.key,
-            "value": message.value,
-            "headers": [{"name": name, "value": value} for name, value in message.headers],
-            "attempt": attempt,
-            "due_at": datetime.fromtimestamp(due, UTC),
-        }
-        return encode_waiting(_WAITING, record)
+        return due_after(attempt, begins, task.ref["episode_id"], self._intervals_s)
 
     def _task(self, partition: int, value: bytes) -> Task:
         """The task of an entry that waited."""
@@ -229,6 +231,20 @@ class Downloads:
         )
         ref = self._context.decode(message)
         return Task(Step.FETCH, message, ref, record["attempt"], waited=value)
+
+
+def _entry(task: Task, attempt: int, due: float) -> bytes:
+    """What is to wait until ``due``, in Unix seconds; its source was asked so often."""
+    message = task.message
+    record = {
+        "offset": message.offset,
+        "key": message.key,
+        "value": message.value,
+        "headers": [{"name": name, "value": value} for name, value in message.headers],
+        "attempt": attempt,
+        "due_at": datetime.fromtimestamp(due, UTC),
+    }
+    return encode_waiting(_WAITING, record)
 
 
 class _LaterError(Exception):

@@ -7,8 +7,10 @@ The last one sees all connections, however a URL was spelt, and there is no look
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+from typing import cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -16,12 +18,14 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from streams.core.episodes import clean
+from streams.lookups import LOOKUPS
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 NOT_FOR_US = tuple(
     ipaddress.ip_network(network)
     for network in (
         # Public by the standard library's tables, but nobody's web server.
+        "168.63.129.16/32",  # what a machine at Azure asks for its keys
         "192.0.0.0/24",
         "192.88.99.0/24",
         "64:ff9b:1::/48",
@@ -112,7 +116,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self._allowed = allowed
-        self._resolver = ThreadedResolver()
+        self._resolver = ThreadedResolver(cast("asyncio.AbstractEventLoop", LOOKUPS))
         self.excused: set[tuple[str, int]] = set()
         """Addresses and ports that an allowed name has resolved to."""
 

@@ -97,8 +97,8 @@ class HostState:
         self.probing = False
 
     def asked(self, now: float, wait_s: float) -> None:
-        """The host asks to be left alone for a while."""
-        self.asked_until = max(self.asked_until, now + min(max(wait_s, 0.0), LONGEST_ASKED_S))
+        """The host asks to be left alone for as long as `retry_after_s` says."""
+        self.asked_until = max(self.asked_until, now + wait_s)
 
     def troubled(self, now: float) -> bool:
         return self.in_a_row > 0 or now < self.next_at()
@@ -113,16 +113,18 @@ def jitter(name: str, number: int) -> float:
 def retry_after_s(value: str | None, now: float) -> float | None:
     """Seconds to wait that a Retry-After header asks for: a number, or an HTTP date.
 
-    None where there is none, or nothing that can be read; never negative.
+    None where there is none, or nothing that can be read; never negative, and a day at most:
+    there are years that no date of ours can hold.
     """
     text = (value or "").strip()
     if text.isascii() and text.isdecimal():
-        return float(text[:12])
+        return min(float(text[:12]), LONGEST_ASKED_S)
     try:
         at = email.utils.parsedate_to_datetime(text)
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)
+    asked_s = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
+    return min(max(asked_s, 0.0), LONGEST_ASKED_S)
 
 
 def clock(at: float) -> str:

@@ -1,14 +1,25 @@
-"""What a feed lists compared with what it listed before: what is new, edited or withdrawn."""
+"""What a feed lists compared with what it listed before: what is new, edited or withdrawn.
+
+New and edited is what one listing says. What is missing from one may be back in the next: copies
+of a feed at the edges of a network lag behind, each by its own measure.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
 DIGEST_BYTES = 8
+MISSED_LISTINGS = 3
+"""Listings in a row, each other than the one before, after which an item stays away."""
+MISSED_S = 6 * 3600
+"""How long after its first absence an item that is still missing stays away."""
+OLDER = 5
+"""Older items still listed that tell a gap from the old end of a feed."""
 UNSEEN = b""
 """The digest of an item of which a listing did not have the whole record."""
 
@@ -19,6 +30,15 @@ class Item(NamedTuple):
     episode_id: str
     digest: bytes = UNSEEN
     published: int = 0
+
+
+class Missing(NamedTuple):
+    """An item that was listed and no longer is, ``since`` a time in unix seconds, in so many
+    ``listings`` that differed from the one before."""
+
+    item: Item
+    since: int
+    listings: int
 
 
 Listing = Mapping[str, Item]
@@ -52,26 +72,43 @@ def new_and_edited(known: Listing, listed: Listing) -> tuple[set[str], set[str]]
     return listed.keys() - known.keys(), edited
 
 
-def withdrawn(known: Listing, listed: Listing) -> set[str]:
-    """The ids that the publisher has taken out of a feed.
+def withdrawn(
+    known: Listing, missing: Mapping[str, Missing], listed: Listing, now: float
+) -> tuple[set[str], dict[str, Missing]]:
+    """The ids that the publisher has taken out of a feed, and what is missing from now on.
 
-    An item that was listed and no longer is was withdrawn if an older one is still listed. Without
-    an older one it may as well have fallen off the old end of a feed that holds so many items and
-    no more. Where new items came at the same time and may have pushed it out, two older ones are
-    asked for: such feeds often keep their trailer, the oldest item of all, for ever.
-
-    An item without a date is neither older nor withdrawn, and a feed that lists nothing withdraws
-    nothing.
+    ``known`` is what was listed before and ``missing`` what was missing then. What is missing from
+    three different listings in a row, or still after six hours, stays away. That it was withdrawn
+    is only said where the listing has a gap (`is_gap`); otherwise it is forgotten. A listing
+    without items says nothing.
     """
+    if not listed:
+        return set(), dict(missing)
+    differs = dict(known) != dict(listed)
     dates = sorted(item.published for item in listed.values() if item.published)
-    asked = 2 if listed.keys() - known.keys() else 1
-    if len(dates) < asked:
-        return set()
-    return {
-        key
-        for key, item in known.items()
-        if key not in listed and item.published > dates[asked - 1]
-    }
+    gone: set[str] = set()
+    away: dict[str, Missing] = {}
+    before = {key: Missing(item, int(now), 0) for key, item in known.items()} | dict(missing)
+    for key, (item, since, listings) in before.items():
+        if key in listed:
+            continue
+        listings += differs
+        if listings < MISSED_LISTINGS and now - since < MISSED_S:
+            away[key] = Missing(item, since, listings)
+        elif is_gap(item, dates):
+            gone.add(key)
+    return gone, away
+
+
+def is_gap(item: Item, dates: list[int]) -> bool:
+    """Whether an item that is not listed would stand amid those that are; their dates are sorted.
+
+    It does if five older ones are listed, or more older than newer ones. Fewer tell nothing: many
+    feeds hold so many items, or those of so many days, and no more, and keep a few old ones, such
+    as the trailer, for ever. An item without a date is neither older nor newer.
+    """
+    older = bisect_left(dates, item.published)
+    return item.published > 0 and (older >= OLDER or older > len(dates) - older)
 
 
 def remembered(known: Listing, listed: Listing, most: int) -> dict[str, Item]:

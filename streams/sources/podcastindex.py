@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 from collections import OrderedDict
@@ -39,6 +38,12 @@ from streams.core.following import Cursor
 from streams.fetcher import USER_AGENT
 from streams.politeness import HostUnavailableError, Politeness
 from streams.sources.base import Episode, Found, SourceError, UnavailableSourceError
+from streams.sources.podcastindex_answers import (
+    TurnedAwayError,
+    answer_of,
+    read_body,
+    records_of,
+)
 from streams.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
 from topology.settings import Settings
 
@@ -48,7 +53,6 @@ ATTEMPTS = 3
 """Fewer than failures that open a circuit: one bad answer must not keep others from asking."""
 MAX_WAIT_S = 60.0
 TIMEOUT_S = 30.0
-MAX_BYTES = 50_000_000
 CACHED_FEEDS = 10_000
 
 
@@ -85,7 +89,7 @@ class PodcastIndexClient:
         of one of the categories."""
         query = {"lang": ",".join(languages), "cat": ",".join(categories)}
         asked = {name: value for name, value in query.items() if value}
-        return _records((await self._get("podcasts/trending", max=limit, **asked)).get("feeds"))
+        return records_of((await self._get("podcasts/trending", max=limit, **asked)).get("feeds"))
 
     async def feed(self, feed_id: str) -> dict[str, Any]:
         """One feed; empty if the index does not know it."""
@@ -102,7 +106,7 @@ class PodcastIndexClient:
         query: dict[str, str | int] = {"id": ",".join(feed_ids), "max": min(limit, MAX_RESULTS)}
         if since is not None:
             query["since"] = since
-        return _records((await self._get("episodes/byfeedid", **query, fulltext="")).get("items"))
+        return records_of((await self._get("episodes/byfeedid", **query, fulltext="")).get("items"))
 
     async def episode(self, episode_id: str) -> dict[str, Any]:
         """One episode; empty if the index does not know it."""
@@ -118,7 +122,7 @@ class PodcastIndexClient:
         query = {} if since is None else {"since": since}
         answer = await self._get("recent/data", max=MAX_RESULTS, **query)
         data = answer.get("data")
-        items = _records(data.get("items") if isinstance(data, dict) else None)
+        items = records_of(data.get("items") if isinstance(data, dict) else None)
         items.sort(key=lambda item: utc_time(item.get("episodeAdded")) or EPOCH, reverse=True)
         names = {"id": "episodeId", "feedId": "feedId", "datePublished": "episodeTimestamp"}
         found = [{ours: item.get(name) for ours, name in names.items()} for item in items]
@@ -159,11 +163,13 @@ class PodcastIndexClient:
                 ) as response,
             ):
                 wait_s = turn.answered(response.status, response.headers.get("Retry-After"))
-                body = await _read_body(response)
+                body = await read_body(response)
                 try:
-                    return _answer(route, response.status, wait_s, body)
+                    return answer_of(route, response.status, wait_s, body)
                 except UnavailableSourceError as error:
-                    if response.status == 200:  # a web page where JSON was due
+                    if response.status != 429 and response.status < 500:
+                        # A web page where JSON was due, or no service for us: nobody else of us
+                        # will fare better, so that its circuit opens.
                         turn.failed(str(error))
                     raise
         except HostUnavailableError as error:
@@ -291,39 +297,10 @@ class PodcastIndexSource:
         return None
 
 
-def _records(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(65_536):
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise SourceError(f"an answer of more than {MAX_BYTES} bytes")
-    return bytes(body)
-
-
 def _worth_waiting(error: BaseException) -> bool:
     """Whether another try belongs into this request, rather than to whoever asks next time."""
     if not isinstance(error, UnavailableSourceError) or not error.asked:
         return False
+    if isinstance(error, TurnedAwayError):
+        return False
     return error.after_s is None or error.after_s <= MAX_WAIT_S
-
-
-def _answer(route: str, status: int, wait_s: float | None, body: bytes) -> dict[str, Any]:
-    """The JSON object of an answer, or the error that its status and body mean."""
-    start = body[:200].decode("utf-8", "replace").strip()
-    if status == 429 or status >= 500:
-        raise UnavailableSourceError(f"{route}: HTTP {status}", wait_s)
-    if status != 200:
-        raise SourceError(f"{route}: HTTP {status}: {start}")
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        # A web page with status 200 is a proxy's or the index's own bad moment.
-        raise UnavailableSourceError(f"{route}: not JSON: {start[:60]}") from error
-    if not isinstance(parsed, dict) or str(parsed.get("status")).lower() != "true":
-        said = parsed.get("description") if isinstance(parsed, dict) else None
-        raise SourceError(f"{route}: {str(said or start)[:200]}")
-    return parsed

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 EPISODES_A_FEED = 200
 
 
+def now() -> float:
+    """Unix seconds."""
+    return time.time()
+
+
 class RssSource:
     """`Source` on feeds by their URL.
 
@@ -49,13 +55,18 @@ class RssSource:
         """What has changed among the newest 200 episodes; refs carry the whole record."""
         url = subscription["url"]
         fetched = await self._get(url, cursor.etag, cursor.last_modified)
+        found_at = datetime.fromtimestamp(now(), UTC)
         if fetched.not_modified:
+            gone, missing = withdrawn(cursor.listed, cursor.missing, cursor.listed, now())
+            if missing != cursor.missing:
+                refs = [_withdrawal(url, episode_id, found_at) for episode_id in sorted(gone)]
+                yield Found(refs, replace(cursor, missing=missing))
             return
         records = await _read(url, fetched.body)
         listed = {episode_id: item_of(record) for episode_id, record in records.items()}
-        new, edited = new_and_edited(cursor.listed, listed)
-        gone = withdrawn(cursor.listed, listed)
-        found_at = datetime.now(UTC)
+        away = {episode_id: missed.item for episode_id, missed in cursor.missing.items()}
+        new, edited = new_and_edited({**away, **cursor.listed}, listed)
+        gone, missing = withdrawn(cursor.listed, cursor.missing, listed, now())
         refs = [
             rss_ref(url, record["guid"], found_at)
             | {"found_by": "feed" if episode_id in new else "edit", "record": record}
@@ -69,6 +80,7 @@ class RssSource:
                 etag=_validator(fetched.etag),
                 last_modified=_validator(fetched.last_modified),
                 listed=listed or cursor.listed,
+                missing=missing,
             ),
         )
 

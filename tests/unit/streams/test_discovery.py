@@ -12,13 +12,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from yarl import URL
 
 from schemas.codec import RecordCodec
 from streams import discover_episodes
 from streams.core import following
 from streams.core.following import Cursor, Followed
+from streams.core.hosts import FAILURES_TO_OPEN
+from streams.core.listings import MISSED_S
 from streams.core.subscriptions import subscription
 from streams.memory import MemoryRuntime, MemoryTable
+from streams.politeness import Politeness
+from streams.sources import rss
 from streams.sources.base import Found
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
@@ -44,6 +49,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(discover_episodes, "now", made)
+    monkeypatch.setattr(rss, "now", made)
     return made
 
 
@@ -166,20 +172,44 @@ def test_edits_and_withdrawals_are_announced(host: FeedHost, clock: Clock) -> No
     follow(flow, host.url("/a.xml"))
     flow.run()
     ids = {ref["source_id"]: ref["episode_id"] for ref in flow.log.decoded("episode-ids")}
-    host.feeds["/a.xml"] = [("a3", "Three, mended", 2023), ("a1", "One", 2021)]
+    host.feeds["/a.xml"] = [("a2", "Two, mended", 2022), ("a1", "One", 2021)]
     clock.forward(INTERVAL_S)
     flow.run()
     later = [r for r in flow.log.decoded("episode-ids") if r["found_by"] == "edit"]
-    gone = [r for r in flow.log.decoded("episode-ids") if r["withdrawn"]]
-    assert [ref["episode_id"] for ref in later] == [ids["a3"]]
-    assert [(ref["episode_id"], ref["record"]) for ref in gone] == [(ids["a2"], None)]
-    host.feeds["/a.xml"] = []
-    clock.forward(INTERVAL_S)
+    assert [ref["episode_id"] for ref in later] == [ids["a2"]]
+    assert withdrawals(flow) == []
+    clock.forward(MISSED_S)
+    flow.crash("discover_episodes")
     flow.run()
+    assert host.answered[-1] == ("/a.xml", 304)
+    assert withdrawals(flow) == [(ids["a3"], None)]
+    host.feeds["/a.xml"] = []
+    for _ in range(3):
+        clock.forward(MISSED_S)
+        flow.run()
     host.status["/a.xml"] = 500
-    clock.forward(INTERVAL_S)
+    clock.forward(MISSED_S)
     flow.run()
     assert len(refs(flow)) == 5
+
+
+def withdrawals(flow: MemoryRuntime) -> list[tuple[str, bytes | None]]:
+    found = flow.log.decoded("episode-ids")
+    return [(ref["episode_id"], ref["record"]) for ref in found if ref["withdrawn"]]
+
+
+def test_an_edge_that_lags_behind_withdraws_nothing_and_repeats_nothing(
+    host: FeedHost, clock: Clock
+) -> None:
+    flow = runtime(host)
+    follow(flow, host.url("/a.xml"))
+    whole = host.feeds["/a.xml"]
+    for _ in range(6):
+        flow.run()
+        clock.forward(INTERVAL_S)
+        host.feeds["/a.xml"] = whole[1:] if host.feeds["/a.xml"] == whole else whole
+    assert [status for _, status in host.answered] == [200] * 6
+    assert len(refs(flow)) == 3
 
 
 def test_a_crash_before_the_cursor_is_kept_repeats_refs_and_loses_none(
@@ -237,23 +267,26 @@ def test_a_second_subscription_fetches_nothing_unless_it_asks_for_something_else
     assert len(refs(flow)) == 3
 
 
-def test_a_failing_feed_is_asked_ever_less_often(host: FeedHost, clock: Clock) -> None:
-    host.status["/a.xml"] = 500
+@pytest.mark.parametrize(("status", "longest_s"), [(404, 86_400), (500, 3_600)])
+def test_a_failing_feed_is_asked_ever_less_often(
+    host: FeedHost, clock: Clock, status: int, longest_s: float
+) -> None:
+    host.status["/a.xml"] = status
     # The host itself never rests: it goes by another clock than the feeds here.
     flow = runtime(host, fetch_rest_s=0.0)
     follow(flow, host.url("/a.xml"))
     seen: list[float] = []
-    for _ in range(7 * 24 * 12):
+    for _ in range(7 * 24 * 12 * longest_s // 86_400):
         before = len(host.answered)
         flow.run()
         seen += [clock.now] * (len(host.answered) - before)
         clock.forward(300)
     pauses = [after - before for before, after in pairwise(seen)]
-    assert pauses[:8] == sorted(pauses[:8])
+    assert pauses[:3] == sorted(pauses[:3])
     for failures, pause in enumerate(pauses, 1):
-        grown = min(INTERVAL_S * 2**failures, 86_400)
+        grown = min(INTERVAL_S * 2**failures, longest_s)
         assert 0.9 * grown <= pause <= grown + 300
-    assert len(seen) < 20
+    assert 8 <= len(seen) < 20
     host.status.clear()
     clock.forward(86_400)
     flow.run()
@@ -261,6 +294,49 @@ def test_a_failing_feed_is_asked_ever_less_often(host: FeedHost, clock: Clock) -
     flow.run()
     assert [status for _, status in host.answered[-2:]] == [200, 304]
     assert len(refs(flow)) == 3
+
+
+def test_a_feed_that_failed_is_asked_soon_after_a_start(host: FeedHost, clock: Clock) -> None:
+    host.status["/a.xml"] = 404
+    flow = runtime(host)
+    follow(flow, host.url("/a.xml"), host.url("/b.xml"))
+    for _ in range(8):
+        flow.run()
+        clock.forward(86_400)
+    flow.run()
+    host.status.clear()
+    asked = len(host.answered)
+    flow.crash("discover_episodes")
+    clock.forward(60)
+    flow.run()
+    clock.forward(60)
+    flow.run()
+    # The other one is due when it was due.
+    assert host.answered[asked:] == [("/a.xml", 200)]
+
+
+def test_a_feed_whose_host_may_not_be_asked_has_not_failed(host: FeedHost, clock: Clock) -> None:
+    host.status["/bad.xml"] = 500
+    flow = runtime(host)
+    follow(flow, host.url("/a.xml"))
+    flow.run()
+    politeness = Politeness.of(flow._settings)
+
+    async def trouble() -> None:
+        for _ in range(FAILURES_TO_OPEN):
+            async with politeness.turn(URL(host.url("/bad.xml"))) as turn:
+                turn.answered(500)
+
+    asyncio.run(trouble())
+    asked = len(host.answered)
+    clock.forward(INTERVAL_S)
+    before = clock.now
+    flow.run()
+    assert len(host.answered) == asked
+    (value,) = flow.tables["discover_episodes"]["cursors"].values()
+    followed = following.decode(value)
+    assert followed.failures == 0
+    assert before + 20 < followed.next_poll_at < before + 30 * 1.2 + 60
 
 
 def test_a_feed_that_is_gone_is_left_alone_until_it_is_subscribed_to_anew(

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from schemas.codec import RecordCodec
 from streams.core.retries import decode_waiting
+from streams.download_episodes import REFS_AT_ONCE
 from streams.memory import MemoryRuntime
 from streams.sources.demo_catalogue import DemoEpisode, build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
@@ -289,3 +291,74 @@ def test_a_kill_between_telling_and_remembering_asks_again(
     flow.run_until(lambda: not flow.waiting())
     (first, second) = flow.candidates()
     assert first == second
+
+
+def own(flow: Flow, number: int = 1, **values: object) -> None:
+    """A reference to an episode of a feed, which brings its record."""
+    key = f"rss:{number}"
+    episode = {"episode_id": key, "title": "t", "show_id": "s", "show_title": "s", "source": "rss"}
+    codec = RecordCodec("episode-metadata", "episode", flow.log.registry)
+    ref = {
+        "episode_id": key,
+        "source": "rss",
+        "feed_id": "https://own.example/",
+        "source_id": "1",
+        "found_by": "feed",
+        "found_at": datetime.now(UTC),
+        "record": codec.encode(episode | {"transcripts": []}),
+        **values,
+    }
+    flow.log.append("episode-ids", ref, key=key)
+
+
+def test_records_that_are_there_do_not_wait_for_those_to_be_fetched(index: Index) -> None:
+    flow = Flow(index, 0.05)
+    many = index.episodes[:60]
+    flow.refer(*many)
+    own(flow)
+    index.slow_s = 0.3
+    handler, limit = flow.context.handlers["episode-ids"]
+    messages = sorted(flow.log.records("episode-ids"), key=lambda m: (m.key or b"")[:3] != b"pi:")
+    assert len(messages) == 61 <= limit
+
+    async def at_once() -> None:
+        handling = asyncio.create_task(handler(messages))
+        await asyncio.sleep(0.2)
+        assert [key for key, _ in flow.candidates()] == ["rss:1"]
+        await handling
+
+    asyncio.run(at_once())
+    # A handler fetches a few; nobody waits for more.
+    assert len(flow.candidates()) == 1 + REFS_AT_ONCE
+    assert {entry["attempt"] for entry in flow.waiting().values()} == {0}
+    index.slow_s = 0.0
+    asyncio.run(flow.context.timers[-1]())
+    assert flow.waiting() == {}
+    found = flow.candidates()
+    assert len(found) == len(dict(found)) == 61
+    flow.runtime.crash(STAGE, redeliver=1000)
+    flow.runtime.run()
+    told = Counter(key for key, _ in flow.candidates())
+    assert [key for key, times in told.items() if times > 1] == ["rss:1"]
+
+
+def test_what_is_said_of_an_episode_counts_in_its_order(index: Index) -> None:
+    flow, episodes = Flow(index, 0.05), index.episodes[:40]
+    first, last = episodes[0], episodes[-1]
+    flow.refer(*episodes)
+    for episode in (first, last):
+        flow.refer(episode, withdrawn=True)
+    own(flow)
+    own(flow, withdrawn=True, record=None)
+    flow.runtime.run()
+    newest = dict(flow.candidates())
+    assert newest["rss:1"] is None
+    assert newest.get(f"pi:{first.episode_id}") is None
+    assert newest.get(f"pi:{last.episode_id}") is None
+    assert sum(record is not None for record in newest.values()) == 38
+    assert flow.waiting() == {}
+    for episode in (first, last):
+        flow.refer(episode)
+    own(flow)
+    flow.runtime.run()
+    assert sum(record is not None for record in dict(flow.candidates()).values()) == 41

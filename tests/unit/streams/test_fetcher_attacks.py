@@ -23,6 +23,7 @@ from streams.fetcher import (
     UnavailableError,
 )
 from streams.guard import is_public_address
+from streams.lookups import LOOKUPS
 from streams.politeness import Politeness
 
 LIMIT = 100_000
@@ -99,7 +100,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[list[str]
             for ip in found
         ]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(LOOKUPS, "getaddrinfo", getaddrinfo)
     return asked
 
 
@@ -118,6 +119,8 @@ def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[list[str]
         "0.0.0.0",  # noqa: S104
         "[::]",
         "169.254.169.254",  # link-local: a cloud's metadata
+        "168.63.129.16",  # public, and a cloud's inside
+        "[::ffff:168.63.129.16]",
         "[fe80::1]",
         "10.0.0.1",  # private
         "172.16.0.1",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.core.hosts import (
@@ -109,10 +109,16 @@ def test_retry_after_is_a_number_or_a_date() -> None:
         assert retry_after_s(nothing, NOW) is None
 
 
-@given(st.text(max_size=40))
-def test_no_retry_after_raises_or_asks_for_ever(value: str) -> None:
+@given(
+    st.text(max_size=40)
+    | st.integers(0, 10**20).map(str)
+    | st.datetimes(timezones=st.just(UTC)).map(lambda at: format_datetime(at, usegmt=True))
+)
+@example("Fri, 31 Dec 9999 23:59:59 GMT")
+@example("999999999999")
+def test_no_retry_after_raises_or_asks_for_more_than_a_day(value: str) -> None:
     wait_s = retry_after_s(value, NOW)
-    assert wait_s is None or wait_s >= 0
+    assert wait_s is None or 0 <= wait_s <= LONGEST_ASKED_S
     state = HostState("h")
     state.asked(NOW, wait_s or 0)
     assert state.next_at() <= NOW + LONGEST_ASKED_S

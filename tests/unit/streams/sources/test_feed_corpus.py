@@ -24,7 +24,8 @@ from streams.core.following import Cursor
 from streams.core.subscriptions import subscription
 from streams.fetcher import Fetched
 from streams.sources.base import Ref, SourceError
-from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource, _answer
+from streams.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
+from streams.sources.podcastindex_answers import answer_of
 from streams.sources.rss import EPISODES_A_FEED, RssSource
 
 CORPUS = Path(__file__).parents[3] / "corpus"
@@ -59,7 +60,7 @@ class CannedClient(PodcastIndexClient):
         self.asked.append(route)
         if route == "episodes/byfeedid":
             self.feeds_asked += str(query["id"]).split(",")
-        return _answer(route, 200, {}, self.answers[route])
+        return answer_of(route, 200, {}, self.answers[route])
 
 
 async def found_in(source: PodcastIndexSource) -> list[list[Ref]]:

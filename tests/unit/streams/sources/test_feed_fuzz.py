@@ -22,7 +22,7 @@ from streams.core.episodes import (
 from streams.core.feeds import MAX_LISTED, FeedError, parse_feed
 from streams.core.plain_text import plain_text
 from streams.sources.base import SourceError
-from streams.sources.podcastindex import _answer
+from streams.sources.podcastindex_answers import answer_of
 
 CORPUS = Path(__file__).parents[3] / "corpus"
 FEEDS = [path.read_bytes() for path in sorted((CORPUS / "feeds").iterdir())]
@@ -74,7 +74,7 @@ def read_feed(body: bytes) -> int:
 
 def read_answer(body: bytes, status: int = 200) -> None:
     try:
-        answer = _answer("route", status, {}, body)
+        answer = answer_of("route", status, {}, body)
     except SourceError as error:
         assert str(error).startswith("route: ")
         return

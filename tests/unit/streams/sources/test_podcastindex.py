@@ -11,9 +11,10 @@ from aiohttp import web
 
 from streams.core.episodes import PODCASTINDEX
 from streams.core.following import Cursor
+from streams.core.hosts import FAILURES_TO_OPEN
 from streams.core.subscriptions import subscription
 from streams.politeness import Limit, Politeness
-from streams.sources.base import Found, Ref, SourceError
+from streams.sources.base import Found, Ref, SourceError, UnavailableSourceError
 from streams.sources.demo_catalogue import build_catalogue
 from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.sources.demo_shapes import NO_CATEGORIES
@@ -153,6 +154,46 @@ async def test_lasting_trouble_is_an_error(bad: Callable[[], web.Response], trie
         await client.close()
     assert len(asked) == tries
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 407, 418])
+async def test_an_index_that_turns_us_away_says_nothing_of_an_episode(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"Location": "http://127.0.0.1:1/"} if status == 302 else {}
+    app, asked = scripted([lambda: web.Response(status=status, headers=headers, text="no")])
+    refs = [
+        {"episode_id": f"pi:{n}", "source_id": str(n), "feed_id": str(n + 100)} for n in range(9)
+    ]
+    async with serving(app) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "key", "hush", backoff_s=0.001))
+        found = {}
+        for ref in refs:
+            found |= await source.fetch([ref])
+        await source.close()
+    errors = list(found.values())
+    assert all(isinstance(error, UnavailableSourceError) for error in errors)
+    # It refuses everybody, so that it is not asked for ever.
+    assert len(asked) == FAILURES_TO_OPEN
+    assert [e.asked for e in errors if isinstance(e, UnavailableSourceError)] == [
+        n < FAILURES_TO_OPEN for n in range(9)
+    ]
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == (FAILURES_TO_OPEN if status in (401, 403) else 0)
+    assert all("PODCASTINDEX_KEY" in message and "clock" in message for message in told)
+    assert "hush" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_an_index_may_say_that_there_is_no_such_episode(status: int) -> None:
+    app, _ = scripted([lambda: web.Response(status=status, text="no such id")])
+    async with serving(app) as url:
+        source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
+        ref = {"episode_id": "pi:1", "source_id": "1", "feed_id": "9"}
+        error = (await source.fetch([ref]))["pi:1"]
+        await source.close()
+    assert isinstance(error, SourceError)
+    assert not isinstance(error, UnavailableSourceError)
 
 
 async def test_feeds_crowded_out_by_busy_ones_are_asked_for_again() -> None:

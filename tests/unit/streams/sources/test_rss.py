@@ -11,6 +11,7 @@ from pytest import MonkeyPatch
 from streams.core.episodes import RSS
 from streams.core.feeds import parse_feed
 from streams.core.following import Cursor
+from streams.core.listings import MISSED_S
 from streams.core.subscriptions import subscription
 from streams.fetcher import Fetched, GuardedFetcher
 from streams.sources import rss
@@ -146,21 +147,36 @@ async def test_a_feed_that_says_nothing_of_its_state_is_compared() -> None:
     assert edited.refs[0]["record"]["title"] == "Two, mended"
 
 
-async def test_an_item_taken_out_of_a_feed_is_withdrawn() -> None:
+async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while(
+    monkeypatch: MonkeyPatch,
+) -> None:
     older = "<item><guid>g-0</guid><pubDate>Wed, 02 Jan 2018 03:30:13 GMT</pubDate></item>"
+    at = 1_800_000_000.0
+    monkeypatch.setattr(rss, "now", lambda: at)
     async with host_and_source() as (host, source):
         url = host.url("/feed.xml")
         host.bodies["/feed.xml"] = FEED.replace("</channel>", older + "</channel>")
         (found,) = await poll(source, url)
         host.bodies["/feed.xml"] = f"<rss><channel>{older}</channel></rss>"
         (second,) = await poll(source, url, found.cursor)
+        assert await poll(source, url, second.cursor) == []
+        at += MISSED_S
+        (third,) = await poll(source, url, second.cursor)
+        assert await poll(source, url, third.cursor) == []
         host.bodies["/feed.xml"] = "<rss><channel></channel></rss>"
-        (empty,) = await poll(source, url, second.cursor)
-    (ref,) = second.refs[1:]
+        (empty,) = await poll(source, url, third.cursor)
+        host.bodies["/feed.xml"] = FEED.replace("</channel>", older + "</channel>")
+        (back,) = await poll(source, url, second.cursor)
+        (again,) = await poll(source, url, empty.cursor)
+    (edited,) = second.refs
+    assert edited["found_by"] == "edit"  # the show has lost its title
+    (ref,) = third.refs
     assert ref["withdrawn"] and ref["episode_id"] == found.refs[0]["episode_id"]
-    assert second.refs[0]["found_by"] == "edit"  # the show has lost its title
-    assert empty.refs == []
-    assert empty.cursor.listed == second.cursor.listed
+    assert (empty.refs, empty.cursor.listed) == ([], second.cursor.listed)
+    # What comes back before it was said to be gone says nothing, but the show has its title again.
+    assert [(r["source_id"], r["found_by"]) for r in back.refs] == [("g-0", "edit")]
+    assert not back.cursor.missing
+    assert sorted(r["found_by"] for r in again.refs) == ["edit", "feed", "feed"]
 
 
 async def test_ids_stay_where_a_redirect_leads_elsewhere() -> None:
