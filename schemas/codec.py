@@ -59,8 +59,16 @@ def to_plain(schema_name: str, record: Any) -> bytes:
 
 
 def from_plain(schema_name: str, value: bytes) -> Any:
-    """The record in what `to_plain` gave."""
-    return fastavro.schemaless_reader(BytesIO(value), files.parsed(schema_name), None)
+    """The record in what `to_plain` gave, now or when the schema had fewer fields at its end."""
+    newest = files.parsed(schema_name)
+    *older, last = files.versions(schema_name)
+    for version in (last, *reversed(older)):
+        writer = files.parsed(schema_name, version)
+        try:
+            return fastavro.schemaless_reader(BytesIO(value), writer, newest)
+        except (EOFError, IndexError):  # of an older version, fields at the end are missing
+            continue
+    raise EOFError(f"{len(value)} bytes are no {schema_name}")
 
 
 class RecordCodec:
