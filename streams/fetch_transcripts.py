@@ -208,7 +208,9 @@ class TranscriptFetching:
             turns.add(_host_of(decode_retry(taken[1])), taken)
         while (begun := turns.begin()) is not None:
             host, (place, value) = begun
-            if not self._waiting.still(place, value):
+            # After a rebalance, what is under way is due once more.
+            begun_before = any((r.place, r.waited) == (place, value) for _, r in running.values())
+            if begun_before or not self._waiting.still(place, value):
                 turns.end(host)
                 continue
             waiting = decode_retry(value)
