@@ -29,7 +29,13 @@ from streams.core.retries import (
 )
 from streams.core.transcripts import no_transcript, rank_links, to_be_heard, with_attempt
 from streams.core.turns import Turns
-from streams.core.versions import Version, digest_of, digest_of_links, digest_of_sound
+from streams.core.versions import (
+    OFFSET_HEADER,
+    Version,
+    digest_of,
+    digest_of_links,
+    digest_of_sound,
+)
 from streams.fetcher import GuardedFetcher
 from streams.newest import Place, in_order
 from streams.politeness import report_hosts
@@ -44,15 +50,12 @@ a worker that handles one batch for dead."""
 RETRIES_AT_ONCE = 32
 RETRIES_OF_A_HOST = 4
 """Of these: the others' turns do not wait for a host that is slow."""
-RETRY_S = 120.0
-"""Longest attempt of the timer at an episode: three links that answer as slowly as they may, each
-with its second try."""
+RETRY_TIMEOUTS = 6
+"""Longest attempt of the timer at an episode, in times of FETCH_TIMEOUT_S: three links that answer
+as slowly as they may, each with its second try."""
 RETRY_EVERY_S = 5.0
 LOOKED_AT = 1000
 """What is taken from the table in one go: its hosts are found out on the event loop."""
-
-OFFSET = "episode_offset"
-"""The header that says which record of the episode a transcript was heard for."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class TranscriptFetching:
         self._versions: StateTable = context.table("transcript_versions")
         self._intervals_s = context.settings.fetch_retry_s
         self._backoff_s = context.settings.fetch_backoff_s
+        self._limit_s = RETRY_TIMEOUTS * context.settings.fetch_timeout_s
         self._heard = context.settings.transcribe_audio
         self._in_hand: set[Place] = set()
         """Episodes whose new links are being fetched: a retry of their old ones is out of date."""
@@ -172,7 +176,7 @@ class TranscriptFetching:
         results = []
         for message, record in await decode_all(self._context, messages):
             place = message.partition, record["episode_id"].encode()
-            header = message.header(OFFSET) or b""
+            header = message.header(OFFSET_HEADER) or b""
             offset = int(header) if header.isdigit() else -1
             version = Version(offset, digest_of_sound(record["url"]))
             results.append(Result(Try(place, record, 0.0, version=version), record))
@@ -216,7 +220,7 @@ class TranscriptFetching:
             waiting = decode_retry(value)
             began = first_at(waiting, now)
             again = Try(place, waiting, began, waiting["attempt"], waited=value)
-            fetching = best_transcript(fetcher, waiting, self._backoff_s, RETRY_S)
+            fetching = best_transcript(fetcher, waiting, self._backoff_s, self._limit_s)
             running[asyncio.create_task(fetching)] = host, again
         return bool(running)
 

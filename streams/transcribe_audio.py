@@ -20,12 +20,12 @@ from typing import Any
 
 from streams.asr import Heard, SoundError, Transcriber, WhisperTranscriber, check_length
 from streams.context import Context, Message
-from streams.core.audio_tasks import decode_task, done_with, encode_task, is_done, new_task
+from streams.core.audio_tasks import decode_task, done_with, encode_task, new_task
 from streams.core.media import AUDIO
 from streams.core.retries import Outcome, first_at, next_try
 from streams.core.transcripts import heard_record, no_transcript, to_be_heard, with_attempt
+from streams.core.versions import OFFSET_HEADER
 from streams.downloads import Caps, download, forget
-from streams.fetch_transcripts import OFFSET
 from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.newest import Place, in_order
 from streams.politeness import report_hosts
@@ -108,8 +108,8 @@ class AudioTranscribing:
             if episode is None or not to_be_heard(episode):
                 self._queue.keep(place, None)
                 continue
-            url, value = episode["enclosure_url"], self._queue.get(place)
-            if value is not None and is_done(value, url):
+            url = episode["enclosure_url"]
+            if self._queue.get(place) == done_with(url):
                 continue
             task = self._task(place, url)
             if task is None:
@@ -146,7 +146,7 @@ class AudioTranscribing:
             result, task["attempt"], began, now, task["episode_id"], intervals_s
         )
         record = with_attempt(result.record, attempt, due)
-        headers = {OFFSET: str(current["offset"]).encode()}
+        headers = {OFFSET_HEADER: str(current["offset"]).encode()}
         await self._context.send("heard-transcripts", record, key=place[1], headers=headers)
         await self._context.delivered()
         current = self._task(place, task["url"])

@@ -34,7 +34,10 @@ def encode_task(task: Mapping[str, Any]) -> bytes:
 
 
 def decode_task(value: bytes) -> dict[str, Any] | None:
-    """The task in a value; None if it is done with."""
+    """The task in a value; None if it is done with.
+
+    Older releases kept the whole task then, without `due_at`.
+    """
     if len(value) == _DONE_BYTES:
         return None
     task = decode_waiting(_SCHEMA, value)
@@ -44,11 +47,3 @@ def decode_task(value: bytes) -> dict[str, Any] | None:
 def done_with(url: str) -> bytes:
     """What is left of a task: enough to know its sound again."""
     return _NEVER + digest_of_sound(url)
-
-
-def is_done(value: bytes, url: str) -> bool:
-    """Whether a value says that this sound is done with, also one of an older release, which
-    kept the whole task."""
-    if len(value) == _DONE_BYTES:
-        return value == done_with(url)
-    return value.startswith(_NEVER) and bool(decode_waiting(_SCHEMA, value)["url"] == url)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from streams.core.transcripts import to_be_heard
 
+OFFSET_HEADER = "episode_offset"
+"""The header of `heard-transcripts` that says which record of the episode was heard."""
 WITHDRAWN = b""
 """The digest of an episode that is no longer there."""
 _OFFSET = struct.Struct(">q")

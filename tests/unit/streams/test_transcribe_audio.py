@@ -12,6 +12,7 @@ import time
 import wave
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fastavro
@@ -152,10 +153,6 @@ class Flow:
             **values,
         }
         self.runtime.log.append("episode-metadata", record, key=key)
-
-    @staticmethod
-    def partition(key: str) -> int:
-        return zlib.crc32(key.encode()) % 2
 
     def run(self) -> None:
         self.runtime.run()
@@ -465,21 +462,38 @@ def test_little_is_kept_of_what_was_heard(make: Make) -> None:
     assert len(flow.listener.heard) == 2
 
 
-def test_what_an_older_release_has_heard_is_not_heard_again(make: Make, server: Server) -> None:
+def test_what_an_older_release_has_heard_is_heard_anew_once_it_is_edited(
+    make: Make, server: Server
+) -> None:
+    """The other stage, which did not keep then what it had told, says that nothing is listed."""
     flow = make()
     url = f"http://{server.address}/a.wav"
     task = {"episode_id": "pi:1", "url": url, "language": "en", "duration_s": None, "attempt": 1}
     old = io.BytesIO()
     fastavro.schemaless_writer(old, files.parsed("audio_task", 1), task | {"due_at": None})
     value = struct.pack(">q", NEVER_MS) + old.getvalue()
-    partition = flow.partition("pi:1")
+    partition = zlib.crc32(b"pi:1") % 2
     flow.runtime.tables["transcribe_audio"]["audio_queue"][partition, b"pi:1"] = value
-    flow.publish()
     flow.run()
     assert flow.listener.heard == []
-    flow.publish(path="/other.wav")
+    flow.publish()
     flow.run()
-    assert len(flow.listener.heard) == 1
+    assert flow.told() == [QUEUED, ("ok", "asr")]
+
+
+def test_what_waited_in_an_older_release_is_heard(make: Make, server: Server) -> None:
+    flow = make()
+    url = f"http://{server.address}/a.wav"
+    due_at = datetime.fromtimestamp(time.time() - 9, UTC)
+    task = {"episode_id": "pi:1", "url": url, "language": "en", "duration_s": None, "attempt": 1}
+    old = io.BytesIO()
+    fastavro.schemaless_writer(old, files.parsed("audio_task", 1), task | {"due_at": due_at})
+    value = struct.pack(">q", int(due_at.timestamp() * 1000)) + old.getvalue()
+    partition = zlib.crc32(b"pi:1") % 2
+    flow.runtime.tables["transcribe_audio"]["audio_queue"][partition, b"pi:1"] = value
+    flow.run()
+    assert flow.told() == [("ok", "asr")]
+    assert flow.runtime.log.decoded("episode-transcripts")[0]["attempt"] == 2
 
 
 @pytest.mark.parametrize("how", ["links", "withdrawn"])

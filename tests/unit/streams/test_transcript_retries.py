@@ -414,8 +414,8 @@ def test_a_slow_host_has_its_part_of_the_retries_and_no_more(
 def test_an_attempt_of_the_timer_ends_and_counts(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_transcripts, "RETRY_S", 0.3)
-    flow = started(host, 60.0, 60.0)
+    monkeypatch.setattr(fetch_transcripts, "RETRY_TIMEOUTS", 0.1)
+    flow = started(host, 60.0, 60.0, fetch_timeout_s=3.0)
     host.slow_s["/a.vtt"] = 2.0
     overdue(flow, "pi:1", host.link("/a.vtt", ok))
     flow.crash("fetch_transcripts")
