@@ -566,6 +566,47 @@ def test_links_that_came_and_went_do_not_lose_what_was_heard(make: Make, server:
     assert flow.told()[-1] == ("ok", "asr")
 
 
+def test_what_was_heard_between_two_times_of_the_same_links_is_nothing(
+    make: Make, server: Server
+) -> None:
+    flow = make()
+    listed = [{"url": f"http://{server.address}/a.txt", "type": "text/plain"}]
+    server.mime, server.body = "text/plain", b"What the publisher wrote."
+    flow.publish(transcripts=listed)
+    flow.run()
+    contexts = flow.runtime._contexts
+    telling = contexts.pop("fetch_transcripts")
+    server.mime, server.body = "audio/wav", SOUND
+    flow.publish()
+    flow.run()
+    assert len(flow.runtime.log.records("heard-transcripts")) == 1
+    flow.publish(transcripts=listed)
+    contexts["fetch_transcripts"] = telling
+    flow.run()
+    assert flow.told() == [("ok", "text")]
+
+
+def test_what_was_heard_for_an_older_record_does_not_make_the_newest_one_old(
+    make: Make, server: Server
+) -> None:
+    flow = make()
+    flow.publish()
+    flow.runtime.run(timers=False)
+    flow.publish(transcripts=[{"url": f"http://{server.address}/a.vtt", "type": "text/vtt"}])
+    contexts = flow.runtime._contexts
+    queue = contexts.pop("transcribe_audio")
+    flow.run()
+    flow.publish()
+    flow.run()
+    asyncio.run(queue.timers[-1]())
+    flow.run()
+    assert [status for status, _ in flow.told()] == ["none", "refused", "none", "ok"]
+    tell, _ = contexts["fetch_transcripts"].handlers["episode-metadata"]
+    for message in flow.runtime.log.records("episode-metadata"):
+        asyncio.run(tell([message]))  # they come again, one by one
+    assert flow.told()[-1] == ("ok", "asr")
+
+
 def test_an_edit_of_other_things_does_not_throw_away_what_is_being_heard(make: Make) -> None:
     flow = make()
     flow.publish()
