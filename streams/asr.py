@@ -38,6 +38,9 @@ class Heard:
 class Transcriber(Protocol):
     """Whatever turns a sound file into words. Called in a thread; may take its time."""
 
+    def load(self) -> None:
+        """Make ready, before anything is transcribed; called again after it has raised."""
+
     def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
         """The words of a file; ``language`` is a BCP-47 tag, or empty to find out.
 
@@ -46,26 +49,29 @@ class Transcriber(Protocol):
 
 
 class WhisperTranscriber:
-    """`faster-whisper` on the CPU, in int8. The model is loaded at the first use."""
+    """`faster-whisper` on the CPU, in int8."""
 
     def __init__(self, model: str, threads: int) -> None:
-        """``model`` is the name of a size (`base`) or a folder. Raises MissingExtraError."""
+        """``model`` is the name of a size (`base`), downloaded once, or a folder."""
+        self._name = model
+        self._threads = threads
+        self._model: Any = None
+
+    def load(self) -> None:
+        """Load the model. Raises MissingExtraError, and whatever stands in the way of it."""
         try:
             import faster_whisper
         except ImportError as error:
             raise MissingExtraError(
-                "TRANSCRIBE_AUDIO is on, but faster-whisper is not installed: "
+                f"TRANSCRIBE_AUDIO is on, but faster-whisper is not installed ({error}): "
                 "pip install 'podstream[asr]'"
             ) from error
-        self._make = lambda: faster_whisper.WhisperModel(
-            model, device="cpu", compute_type="int8", cpu_threads=threads
+        self._model = faster_whisper.WhisperModel(
+            self._name, device="cpu", compute_type="int8", cpu_threads=self._threads
         )
-        self._model: Any = None
 
     def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
         sound = read_sound(path, max_s)
-        if self._model is None:
-            self._model = self._make()
         spoken = language.partition("-")[0].lower()
         known = spoken if spoken in self._model.supported_languages else None
         found, info = self._model.transcribe(sound, language=known, vad_filter=True)

@@ -6,19 +6,24 @@ of the log decides.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
 from streams.context import Context, Message, decode_all, keyed_records
-from streams.core.analysis.duplicates import Entry, Fingerprints
+from streams.core.analysis.duplicates import Arrival, Entry, Fingerprints, take
+from streams.core.recent import RecentValues
 
 ANALYSES_AT_ONCE = 256
+TIMES_REMEMBERED = 200_000
+"""Episodes whose time of publication is remembered until their fingerprints come, the newest ones:
+about 40 MB. That of an older one is taken for unknown."""
 
 
 def register(context: Context) -> None:
     """Compare each new fingerprint with all others; say what has changed for whom."""
     table = context.table("fingerprints")
-    published: dict[str, int] = {}
+    published: RecentValues[str, int] = RecentValues(TIMES_REMEMBERED)
     known: dict[int, Fingerprints] = {}
     context.on_rebalance(known.clear)
 
@@ -26,7 +31,9 @@ def register(context: Context) -> None:
         for episode_id, episode in keyed_records(context, messages):
             at: datetime | None = episode and episode["published_at"]
             if at is not None:
-                published[episode_id] = int(at.timestamp() * 1000)
+                published.put(episode_id, int(at.timestamp() * 1000))
+            else:
+                published.drop(episode_id)
 
     context.broadcast("episode-metadata", apply_episodes)
 
@@ -42,31 +49,16 @@ def register(context: Context) -> None:
         fingerprints = load(partition)
         decoded = await decode_all(context, [m for m in messages if m.value is not None])
         found = {message.offset: record["fingerprint"] for message, record in decoded}
-        changed: dict[str, Entry | None] = {}
-        touched: set[str] = set()
+        arrivals = []
         for message in messages:
             if message.value is not None and message.offset not in found:
                 continue  # it is a dead letter now
             episode_id = (message.key or b"").decode(errors="replace")
-            before = fingerprints.get(episode_id)
-            fingerprint = found.get(message.offset, b"")
-            if fingerprint == (before.fingerprint if before else b""):
-                continue
-            touched |= fingerprints.near(episode_id)
-            if before and (not fingerprint or fingerprints.similar(episode_id)):
-                touched.add(episode_id)
-            if fingerprint:
-                first = before.offset if before else message.offset
-                entry = Entry.new(published.get(episode_id), first, fingerprint)
-                fingerprints.put(episode_id, entry)
-                changed[episode_id] = entry
-                if near := fingerprints.near(episode_id):
-                    touched |= {episode_id, *near}
-            else:
-                fingerprints.drop(episode_id)
-                changed[episode_id] = None
-        for episode_id in sorted(touched):
-            report = fingerprints.report(episode_id)
+            at, fingerprint = published.get(episode_id), found.get(message.offset, b"")
+            arrivals.append(Arrival(episode_id, message.offset, at, fingerprint))
+        # Comparing a batch with everything takes seconds; the event loop goes on meanwhile.
+        changed, reports = await asyncio.to_thread(take, fingerprints, arrivals)
+        for episode_id, report in reports.items():
             await context.send("episode-duplicates", report, key=episode_id)
         # The state must not say that a fingerprint is known before its duplicates are.
         await context.delivered()

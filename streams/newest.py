@@ -18,13 +18,21 @@ async def newest_records(
 
     What does not decode goes to the dead-letter topic.
     """
+    return {place: record for place, _, record in await in_order(context, messages, key)}
+
+
+async def in_order(
+    context: Context, messages: Sequence[Message], key: str
+) -> list[tuple[Place, int, dict[str, Any] | None]]:
+    """Place, offset and record of each message, in their order; the record as in
+    `newest_records`."""
     decoded = await decode_all(context, [m for m in messages if m.value is not None])
     records = {(message.partition, message.offset): record for message, record in decoded}
-    newest: dict[Place, dict[str, Any] | None] = {}
+    found: list[tuple[Place, int, dict[str, Any] | None]] = []
     for message in messages:
         record = records.get((message.partition, message.offset))
         if record is not None:
-            newest[message.partition, record[key].encode()] = record
+            found.append(((message.partition, record[key].encode()), message.offset, record))
         elif message.value is None and message.key:
-            newest[message.partition, message.key] = None
-    return newest
+            found.append(((message.partition, message.key), message.offset, None))
+    return found

@@ -86,11 +86,11 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         Stage(
             "fetch_transcripts",
             "Fetches and parses transcripts: SRT, VTT, JSON, HTML and plain text. What is not "
-            "available is tried again later.",
+            "available is tried again later. Passes on what was heard in sound.",
             runner="faust",
             entry_point="streams.fetch_transcripts",
             worker="ingest",
-            consumes=("episode-metadata",),
+            consumes=("episode-metadata", "heard-transcripts"),
             produces=("episode-transcripts", "source-hosts"),
             tables=(
                 Table(
@@ -100,6 +100,14 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                     value="when it is due (8 bytes, ms), then Avro `transcript_retry`",
                     partitions=2,
                     max_message_bytes=1_048_588,
+                ),
+                Table(
+                    "transcript_versions",
+                    "For which version of each episode its transcript was told.",
+                    key="episode_id (UTF-8)",
+                    value="offset of the episode's record (8 bytes, big-endian), then a hash of "
+                    "its links or of its sound (8 bytes), nothing if it is withdrawn",
+                    partitions=2,
                 ),
             ),
             reaches=("web",),
@@ -111,13 +119,14 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             entry_point="streams.transcribe_audio",
             worker="ingest",
             consumes=("episode-metadata",),
-            produces=("episode-transcripts", "source-hosts"),
+            produces=("heard-transcripts", "source-hosts"),
             tables=(
                 Table(
                     "audio_queue",
                     "Episodes whose sound is to be transcribed, or has been.",
                     key="episode_id (UTF-8)",
-                    value="when it is due (8 bytes, ms), then Avro `audio_task`",
+                    value="when it is due (8 bytes, ms), then Avro `audio_task`; once it is done, "
+                    "a hash of the sound's address (8 bytes)",
                     partitions=2,
                     max_message_bytes=1_048_588,
                 ),

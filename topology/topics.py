@@ -50,6 +50,17 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
             max_message_bytes=8 * MEGABYTE,
         ),
         Topic(
+            "heard-transcripts",
+            "What was heard in the sound of an episode, or why nothing was. The header "
+            "`episode_offset` says for which record of `episode-metadata`; passed on to "
+            "`episode-transcripts` where that is still what counts.",
+            key="episode_id",
+            schema="transcript",
+            partitions=2,
+            retention_ms=7 * DAY_MS,
+            max_message_bytes=8 * MEGABYTE,
+        ),
+        Topic(
             "source-hosts",
             "How the hosts do that episodes and transcripts come from, as each worker sees them: "
             "those in trouble or used lately, the newest record of a key counts. A worker that "

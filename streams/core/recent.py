@@ -26,5 +26,8 @@ class RecentValues(Generic[K, V]):
         if len(self._values) > self._capacity:
             self._values.popitem(last=False)
 
+    def drop(self, key: K) -> None:
+        self._values.pop(key, None)
+
     def clear(self) -> None:
         self._values.clear()

@@ -13,20 +13,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.codec import from_plain, to_plain
-from streams.core.hosts import jitter
+from streams.core.hosts import LONGEST_ASKED_S, jitter
+
+LONGEST = 1.25
+"""How long a host that may not be asked is waited for, in sums of all intervals: a day and a half
+by default, a little longer than the tries of one that is asked take."""
 
 _DUE = struct.Struct(">q")
-_NEVER = 2**63 - 1
+NEVER_MS = 2**63 - 1
 _SCHEMA = "transcript_retry"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known."""
+    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known.
+
+    ``asked`` is False where nobody was asked, because the host is not to be asked now.
+    """
 
     record: dict[str, Any]
     passing: bool = False
     until: float | None = None
+    asked: bool = True
 
 
 def due_after(
@@ -35,15 +43,41 @@ def due_after(
     """When to make the attempt after the ``attempt``th (1 is the first), in Unix seconds.
 
     None after the last one. The wait begins now, or at ``until``, when who failed may be asked
-    again: others are to have their turn then. It is up to a fifth off, by the hash of ``name``, so
-    that what failed together does not come back together.
+    again, a day from now at most: others are to have their turn then. It is up to a fifth off, by
+    the hash of ``name``, so that what failed together does not come back together.
     """
     if attempt > len(intervals_s):
         return None
-    return max(now, until or 0.0) + intervals_s[attempt - 1] * jitter(name, attempt)
+    begins = min(max(now, until or 0.0), now + LONGEST_ASKED_S)
+    return begins + intervals_s[attempt - 1] * jitter(name, attempt)
 
 
-def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dict[str, Any]:
+def next_try(
+    outcome: Outcome,
+    before: int,
+    first_at: float,
+    now: float,
+    name: str,
+    intervals_s: Sequence[float],
+) -> tuple[int, float | None]:
+    """How many attempts there were now, and when to make the next one: None if never again.
+
+    ``before`` is how many there were before, ``first_at`` the time of the first one. Who was not
+    asked has not failed: it does not count, but ends ``LONGEST`` after the first one.
+    """
+    attempt = before + outcome.asked
+    if not outcome.passing:
+        return attempt, None
+    if outcome.asked:
+        return attempt, due_after(attempt, now, name, intervals_s, outcome.until)
+    if now - first_at > LONGEST * sum(intervals_s):
+        return attempt, None
+    return attempt, due_after(1, now, name, intervals_s, outcome.until)
+
+
+def retry_record(
+    episode: Mapping[str, Any], attempt: int, due_at: float, first_at: float
+) -> dict[str, Any]:
     """The `transcript_retry` of an episode, or of an earlier retry of it."""
     return {
         "episode_id": episode["episode_id"],
@@ -51,13 +85,20 @@ def retry_record(episode: Mapping[str, Any], attempt: int, due_at: float) -> dic
         "transcripts": episode["transcripts"],
         "attempt": attempt,
         "due_at": datetime.fromtimestamp(due_at, UTC),
+        "first_at": datetime.fromtimestamp(first_at, UTC),
     }
+
+
+def first_at(record: Mapping[str, Any], now: float) -> float:
+    """When what waits was first tried, in Unix seconds; ``now`` if it was not, or nobody knows."""
+    at: datetime | None = record["first_at"]
+    return now if at is None else at.timestamp()
 
 
 def encode_waiting(schema: str, record: Mapping[str, Any]) -> bytes:
     """A record of a schema with `due_at`; what has none is never due."""
     at = record["due_at"]
-    due = _DUE.pack(_NEVER if at is None else int(at.timestamp() * 1000))
+    due = _DUE.pack(NEVER_MS if at is None else int(at.timestamp() * 1000))
     return due + to_plain(schema, record)
 
 
@@ -75,10 +116,16 @@ def decode_retry(value: bytes) -> dict[str, Any]:
     return decode_waiting(_SCHEMA, value)
 
 
+def due_ms(value: bytes) -> int:
+    """When an encoded record is due, in Unix milliseconds; NEVER_MS if never."""
+    due: int = _DUE.unpack_from(value)[0]
+    return due
+
+
 def due_entries(
     entries: Iterable[tuple[bytes, bytes]], now: float, limit: int
 ) -> list[tuple[bytes, bytes]]:
     """At most ``limit`` of the entries that are due, those that have waited longest first."""
     now_ms = int(now * 1000)
-    due = [(_DUE.unpack_from(value)[0], key, value) for key, value in entries]
+    due = [(due_ms(value), key, value) for key, value in entries]
     return [(key, value) for at, key, value in sorted(due)[:limit] if at <= now_ms]

@@ -9,7 +9,7 @@ LSH would find most of the pairs in less time and take twenty times the memory.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +44,15 @@ class Entry(NamedTuple):
     def decode(cls, value: bytes) -> Entry:
         offset, published_ms = _TIMES.unpack_from(value)
         return cls(published_ms, offset, value[_TIMES.size :])
+
+
+class Arrival(NamedTuple):
+    """A fingerprint that has come, empty where an episode has none any more, and its ``offset``."""
+
+    episode_id: str
+    offset: int
+    published_ms: int | None
+    fingerprint: bytes
 
 
 class Fingerprints:
@@ -115,6 +124,37 @@ class Fingerprints:
     def near(self, episode_id: str) -> set[str]:
         """The episodes whose records an episode has a place in."""
         return {other for other, _ in self.similar(episode_id)[:MOST_SIMILAR]}
+
+
+def take(
+    fingerprints: Fingerprints, arrivals: Sequence[Arrival]
+) -> tuple[dict[str, Entry | None], dict[str, dict[str, Any] | None]]:
+    """Take over what has come: the entries that have changed, None for those that are gone, and
+    the `episode_duplicates` records that may have, by episode.
+
+    It compares each with everything: for a thread.
+    """
+    changed: dict[str, Entry | None] = {}
+    touched: set[str] = set()
+    for episode_id, offset, published_ms, fingerprint in arrivals:
+        before = fingerprints.get(episode_id)
+        if fingerprint == (before.fingerprint if before else b""):
+            continue
+        near = fingerprints.near(episode_id)
+        touched |= near
+        if before and (not fingerprint or near):
+            touched.add(episode_id)
+        if fingerprint:
+            first = before.offset if before else offset
+            entry = Entry.new(published_ms, first, fingerprint)
+            fingerprints.put(episode_id, entry)
+            changed[episode_id] = entry
+            if near := fingerprints.near(episode_id):
+                touched |= {episode_id, *near}
+        else:
+            fingerprints.drop(episode_id)
+            changed[episode_id] = None
+    return changed, {episode_id: fingerprints.report(episode_id) for episode_id in sorted(touched)}
 
 
 def _row(fingerprint: bytes) -> NDArray[np.uint8]:

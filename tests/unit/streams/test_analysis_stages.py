@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams import find_duplicates
+from streams.core.analysis.duplicates import Entry
 from streams.memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -109,6 +113,47 @@ def test_a_reupload_is_told_to_both_and_withdrawn_from_both(flow: MemoryRuntime)
     put(flow, transcript("pi:early", "", "none"))
     flow.run()
     assert newest(flow, "episode-duplicates").keys() == {"pi:late"}
+
+
+def test_the_event_loop_goes_on_while_a_batch_is_compared(flow: MemoryRuntime) -> None:
+    drawn = np.random.default_rng(1).integers(0, 256, (20_000, 128), dtype=np.uint8)
+    flow.tables["find_duplicates"]["fingerprints"].update(
+        {(0, b"pi:%d" % n): Entry(n, n, row.tobytes()).encode() for n, row in enumerate(drawn)}
+    )
+    context = flow.start("find_duplicates")
+    put(flow, *(transcript(f"rss:{n}", said(n)) for n in range(100)))
+    flow._contexts.pop("find_duplicates")
+    flow.run()
+    handler, _ = context.handlers["episode-analysis"]
+    batch = flow.log.records("episode-analysis")
+    assert len(batch) == 100
+
+    async def both() -> int:
+        turns = 0
+        # Loading the fingerprints is the first call's, not each batch's.
+        await handler(batch[:1])
+        working = asyncio.create_task(handler(batch[1:]))
+        while not working.done():
+            turns += 1
+            await asyncio.sleep(0.002)
+        return turns
+
+    assert asyncio.run(both()) > 10
+
+
+def test_times_of_publication_are_remembered_for_the_newest_episodes_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(find_duplicates, "TIMES_REMEMBERED", 2)
+    flow = started()
+    for day, name in enumerate(("first", "second", "third"), 1):
+        flow.log.append("episode-metadata", episode(name, day), key=name)
+        flow.run()
+    put(flow, *(transcript(name, said(1)) for name in ("third", "second", "first")))
+    flow.run()
+    # Of the first one it is not known any more that it is the first.
+    original = {k: r["duplicate_of"] for k, r in newest(flow, "episode-duplicates").items()}
+    assert original == {"first": "second", "third": "second", "second": None}
 
 
 HISTORY = st.lists(

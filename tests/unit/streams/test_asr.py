@@ -83,6 +83,7 @@ def test_the_model_is_given_sound_and_the_language_it_knows(
 
     monkeypatch.setattr(faster_whisper, "WhisperModel", Model)
     transcriber = WhisperTranscriber("tiny", 2)
+    transcriber.load()
     path = write_tone(tmp_path / "a.wav", 1)
     heard = transcriber.transcribe(path, "de-AT", 60)
     transcriber.transcribe(path, "tlh", 60)

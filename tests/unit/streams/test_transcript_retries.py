@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from streams.core.retries import decode_retry
+from streams import fetch_transcripts
+from streams.context import Message
+from streams.core import hosts
+from streams.core.retries import decode_retry, encode_retry, retry_record
 from streams.memory import MemoryRuntime
 from tests.served import answering, served
 from topology.graph import build_graph
@@ -40,10 +43,12 @@ class Host:
         self.answers: dict[str, list[Answer]] = {}
         self.asked: Counter[str] = Counter()
         self.address = ""
+        self.slow_s: dict[str, float] = {}
 
     async def handle(self, request: web.Request) -> web.Response:
         answers = self.answers[request.path]
         self.asked[request.path] += 1
+        await asyncio.sleep(self.slow_s.get(request.path, 0.0))
         return (answers.pop(0) if len(answers) > 1 else answers[0])()
 
     def link(self, path: str, *answers: Answer) -> dict[str, str]:
@@ -321,3 +326,217 @@ def test_a_retry_is_due_in_utc(host: Host) -> None:
     flow.run(timers=False)
     due = waiting(flow)[b"pi:1"]["due_at"]
     assert 40 < (due - datetime.now(UTC)).total_seconds() < 80
+
+
+def newest(flow: MemoryRuntime) -> dict[str, dict]:
+    return {r["episode_id"]: r for r in flow.log.decoded("episode-transcripts")}
+
+
+def test_the_batch_does_not_wait_for_a_slow_host_and_the_timer_goes_on_with_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_transcripts, "FIRST_TRIES_S", 1.0)
+    flow = started(host, 60.0)
+    for number in range(4):
+        path = f"/slow{number}.vtt"
+        host.slow_s[path] = 3.0
+        publish(flow, host.link(path, ok), key=f"slow:{number}", language="de")
+    publish(flow, host.link("/fast.vtt", ok), key="fast", language="de")
+    began = time.monotonic()
+    flow.run(timers=False)
+    assert time.monotonic() - began < 4.5  # two partitions, one batch each
+    assert newest(flow).keys() == {"fast"}
+    assert {w["attempt"] for w in waiting(flow).values()} == {0}
+    assert len(waiting(flow)) == 4
+    # Told again, they keep their place; and a kill loses none.
+    flow.crash("fetch_transcripts", redeliver=10)
+    flow.run()
+    assert {(r["status"], r["attempt"]) for r in newest(flow).values()} == {("ok", 1)}
+    assert len(newest(flow)) == 5
+    assert waiting(flow) == {}
+
+
+def test_what_is_done_is_told_before_the_batch_is(host: Host) -> None:
+    flow = started(host, 60.0)
+    host.slow_s["/slow.vtt"] = 2.0
+    publish(flow, host.link("/slow.vtt", ok), key="pi:1", language="de")
+    publish(flow, host.link("/fast.vtt", ok), key="pi:5", language="de")
+    messages = flow.log.records("episode-metadata")
+    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+
+    async def first_told() -> list[str]:
+        handling = asyncio.create_task(handler(messages))
+        while not (told_first := [*newest(flow)]):
+            await asyncio.sleep(0.02)
+        await handling
+        return told_first
+
+    assert asyncio.run(first_told()) == ["pi:5"]
+    assert newest(flow).keys() == {"pi:1", "pi:5"}
+
+
+def overdue(flow: MemoryRuntime, key: str, link: dict[str, str], since_s: float = 60.0) -> None:
+    """Let an episode wait that was due a while ago."""
+    at = time.time() - since_s
+    record = retry_record({"episode_id": key, "transcripts": [link]}, 1, at, at)
+    table = flow.tables["fetch_transcripts"].setdefault("transcript_retries", {})
+    table[0, key.encode()] = encode_retry(record)
+
+
+def test_a_slow_host_has_its_part_of_the_retries_and_no_more(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Host()
+    with served(answering(other.handle)) as other.address:
+        flow = started(host, 60.0, fetch_allow_hosts=f"{host.address},{other.address}")
+        for number in range(40):
+            host.slow_s[f"/{number}.vtt"] = 0.2
+            overdue(flow, f"slow:{number}", host.link(f"/{number}.vtt", ok), 100.0 + number)
+        for number in range(10):
+            overdue(flow, f"fast:{number}", other.link(f"/{number}.vtt", ok), 50.0)
+        keys: list[str] = []
+        append = flow.log.append
+
+        def noted(topic: str, value: object, **others: object) -> Message:
+            message = append(topic, value, **others)  # type: ignore[arg-type]
+            if topic == "episode-transcripts":
+                keys.append(message.key.decode())
+            return message
+
+        monkeypatch.setattr(flow.log, "append", noted)
+        flow.crash("fetch_transcripts")
+        flow.run()
+    assert len(keys) == 50
+    assert sum(key.startswith("fast") for key in keys[:25]) == 10
+    assert waiting(flow) == {}
+
+
+def test_an_attempt_of_the_timer_ends_and_counts(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_transcripts, "RETRY_TIMEOUTS", 0.1)
+    flow = started(host, 60.0, 60.0, fetch_timeout_s=3.0)
+    host.slow_s["/a.vtt"] = 2.0
+    overdue(flow, "pi:1", host.link("/a.vtt", ok))
+    flow.crash("fetch_transcripts")
+    flow.run()
+    assert told(flow) == [("failed", 2, True)]
+    assert newest(flow)["pi:1"]["reason"] == "not done with the links within 0.3 s"
+
+
+def test_a_cancelled_retry_leaves_nothing_under_way(host: Host) -> None:
+    flow = started(host, 60.0)
+    host.slow_s["/a.vtt"] = 5.0
+    overdue(flow, "pi:1", host.link("/a.vtt", ok))
+    before = waiting(flow)
+    retry = flow.start("fetch_transcripts").timers[-1]
+
+    async def stopped() -> set[asyncio.Task]:
+        retrying = asyncio.create_task(retry())
+        while not host.asked:
+            await asyncio.sleep(0.01)
+        retrying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await retrying
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(stopped()) == set()
+    assert waiting(flow) == before
+    assert told(flow) == []
+
+
+def test_of_many_links_the_best_ones_are_tried(host: Host) -> None:
+    flow = started(host)
+    gone = [host.link(f"/{n}.txt", lambda: web.Response(status=404)) for n in range(19)]
+    publish(flow, *(link | {"type": "text/plain"} for link in gone), host.link("/a.vtt", ok))
+    flow.run()
+    assert host.asked == Counter({"/a.vtt": 1})
+    publish(flow, *(link | {"type": "text/plain"} for link in gone))
+    flow.run()
+    assert newest(flow)["pi:1"]["reason"] == "HTTP 404"
+    assert sum(host.asked.values()) == 1 + 6
+
+
+def test_who_is_not_asked_has_not_failed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rests in the proportion of the real ones to the intervals: 30 s to half an hour, and 1.5 days.
+    monkeypatch.setattr(hosts, "LONGEST_OPEN_S", 0.2)
+    flow = started(host, 0.1, 0.2, 0.2, 20.0, fetch_rest_s=0.05, fetch_backoff_s=0.001)
+    for number in range(24):
+        good = number >= 20
+        publish(flow, host.link(f"/{number}.vtt", ok if good else busy), key=f"pi:{number}")
+    flow.run(timers=False)
+    good, ends_at = [f"pi:{n}" for n in range(20, 24)], time.monotonic() + 30
+    while time.monotonic() < ends_at and {newest(flow)[key]["status"] for key in good} != {"ok"}:
+        flow.run()
+        time.sleep(0.02)
+    found = newest(flow)
+    assert [(found[key]["status"], found[key]["attempt"]) for key in good] == [("ok", 1)] * 4
+
+
+def test_a_host_that_stays_dead_is_given_up_after_a_while(host: Host) -> None:
+    flow = started(host, 10.0, 20.0)
+    publish(flow, *(host.link(f"/{n}.vtt", busy) for n in range(6)), key="pi:0")
+    overdue(flow, "pi:1", host.link("/a.vtt", busy), 1.26 * 30)
+    overdue(flow, "pi:2", host.link("/b.vtt", busy), 30)
+    flow.crash("fetch_transcripts")
+    flow.run()  # the first one opens the circuit
+    found = newest(flow)
+    assert found["pi:1"]["reason"].startswith("circuit open")
+    assert host.asked["/a.vtt"] == host.asked["/b.vtt"] == 0
+    assert (found["pi:1"]["attempt"], found["pi:1"]["retry_at"]) == (1, None)
+    assert found["pi:2"]["retry_at"] is not None
+    assert waiting(flow)[b"pi:2"]["attempt"] == 1
+
+
+def test_a_wait_that_is_no_date_is_a_day(host: Host) -> None:
+    def never() -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": "999999999999"})
+
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", never))
+    flow.run(timers=False)
+    due = newest(flow)["pi:1"]["retry_at"].timestamp()
+    assert due - time.time() == pytest.approx(86_400 + 60, abs=30)
+
+
+@pytest.mark.parametrize("answer", [ok, lambda: web.Response(status=404)])
+def test_after_a_restart_the_same_links_are_not_fetched_again(host: Host, answer: Answer) -> None:
+    flow = started(host, 0.05)
+    link = host.link("/a.vtt", answer)
+    publish(flow, link)
+    flow.run()
+    before = told(flow)
+    for title in ("edited", "edited again"):
+        flow.crash("fetch_transcripts", redeliver=2)
+        publish(flow, link, title=title)
+        flow.run()
+    assert host.asked["/a.vtt"] == 1
+    assert told(flow) == before
+
+
+def test_after_a_restart_what_has_failed_for_good_is_not_begun_anew(host: Host) -> None:
+    flow = started(host, 0.01)
+    link = host.link("/a.vtt", busy)
+    publish(flow, link)
+    flow.run(timers=False)
+    time.sleep(0.1)
+    flow.run()
+    assert told(flow)[-1] == ("failed", 2, False)
+    flow.crash("fetch_transcripts", redeliver=1)
+    publish(flow, link, title="edited")
+    flow.run()
+    assert len(told(flow)) == 2
+
+
+def test_an_older_record_that_comes_again_does_not_undo_a_newer_one(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/old.vtt", ok))
+    flow.run(timers=False)
+    publish(flow, host.link("/new.vtt", busy))
+    flow.run(timers=False)
+    before = waiting(flow)
+    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+    asyncio.run(handler(flow.log.records("episode-metadata")[:1]))
+    assert host.asked["/old.vtt"] == 1
+    assert waiting(flow) == before
+    assert len(told(flow)) == 2

@@ -1,0 +1,70 @@
+"""`Waiting` against the plain way: look at everything, sort it, take what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.retries import due_entries, encode_retry, retry_record
+from streams.memory import MemoryContext, MemoryRuntime, MemoryTable
+from streams.waiting import Waiting
+from topology.graph import build_graph
+from topology.settings import Settings
+
+NOW = 1_790_000_000.0
+
+
+def entry(due_s: int) -> bytes:
+    episode = {"episode_id": "e", "transcripts": []}
+    return encode_retry(retry_record(episode, 1, NOW + due_s, NOW))
+
+
+def made() -> tuple[Waiting, dict[tuple[int, bytes], bytes], MemoryContext]:
+    flow = MemoryRuntime(build_graph(2), Settings())
+    context = flow.start("fetch_transcripts")
+    waiting = Waiting(context, "transcript_retries")
+    return waiting, flow.tables["fetch_transcripts"]["transcript_retries"], context
+
+
+PLACES = st.tuples(st.integers(0, 1), st.sampled_from([b"a", b"b", b"c", b"d"]))
+STEPS = st.lists(st.tuples(PLACES, st.none() | st.integers(-50, 50)), max_size=30)
+
+
+@given(STEPS, st.integers(0, 30))
+def test_what_is_due_is_given_once_the_longest_waiting_first(
+    steps: list[tuple[tuple[int, bytes], int | None]], loaded_after: int
+) -> None:
+    waiting, table, _ = made()
+    for n, (place, due_s) in enumerate(steps):
+        if n == loaded_after:
+            assert waiting.take(NOW - 1000) is None
+        waiting.keep(place, None if due_s is None else entry(due_s))
+    expected = due_entries(((b"%d" % p + k, v) for (p, k), v in table.items()), NOW, 100)
+    found = list(iter(lambda: waiting.take(NOW), None))
+    assert [value for _, value in found] == [value for _, value in expected]
+    assert {b"%d" % p + k for (p, k), _ in found} == {key for key, _ in expected}
+    for place, _ in found:
+        waiting.give_back(place)
+    assert list(iter(lambda: waiting.take(NOW), None)) == found
+
+
+def test_a_look_does_not_go_through_everything(monkeypatch: object) -> None:
+    waiting, table, _ = made()
+    for n in range(1000):
+        table[0, b"%d" % n] = entry(10 + n)
+    assert waiting.take(NOW) is None
+    looked: list[int] = []
+    listed = MemoryTable.items
+
+    def counted(self: MemoryTable, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        looked.append(partition)
+        return listed(self, partition)
+
+    monkeypatch.setattr(MemoryTable, "items", counted)  # type: ignore[attr-defined]
+    waiting.keep((1, b"new"), entry(0))
+    assert waiting.take(NOW + 1) == ((1, b"new"), entry(0))
+    assert waiting.take(NOW + 1) is None
+    assert waiting.take(NOW + 10) is not None
+    assert looked == []
