@@ -300,7 +300,9 @@ class FaustContext(StageContext):
 
     def progress(self) -> Hashable:
         tables: Any = self.app.tables
-        return self.app.consumer_generation_id, sum(tables.recovery.active_offsets.values())
+        # A partition of which Faust does not know yet how far it is has None.
+        restored = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
+        return self.app.consumer_generation_id, restored
 
     async def positions(self) -> dict[Place, int]:
         consumer = self.app.consumer
