@@ -177,7 +177,7 @@ def test_an_episode_without_words_leaves_everything(how: str) -> None:
 
 def test_only_lists_that_named_it_are_told_anew() -> None:
     world = World()
-    many = [(f"{subject}{n}", f"{subject} {n}") for subject in ("bread", "chess") for n in range(25)]
+    many = [(f"{word}{n}", f"{word} {n}") for word in ("bread", "chess") for n in range(25)]
     world.run(*many)
     naming = {key for key, others in world.near().items() if "bread3" in others}
     assert naming
