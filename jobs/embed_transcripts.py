@@ -3,6 +3,10 @@
 A small model is best kept in one place: the driver embeds, in `foreachBatch`, a few transcripts at
 a time, so that the first results come early. What is sent are absolute values by episode, and a
 text that has its vector already is skipped, so repeating a micro-batch is harmless and cheap.
+
+The vector in the log is what says that a text is done. It is sent, and withdrawn, last: only once
+everything else that follows from the text has been delivered, so that a kill loses none of it.
+Topics follow from all vectors together, and are told by every micro-batch.
 """
 
 from __future__ import annotations
@@ -10,21 +14,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.core.chunks import chunks
-from jobs.core.neighbours import mean_pool, nearest
-from jobs.embedding_model import Model
+from jobs.core.known import Known
+from jobs.core.neighbours import mean_pool
+from jobs.embedding_model import Encoder, Model
 from jobs.kafka_source import Launch, checkpoint, read_topics
+from jobs.neighbour_output import NeighbourOutput
 from jobs.output import Output
 from jobs.topic_output import TopicOutput
 from schemas.codec import BadRecordError
+from streams.context import Message
 from streams.kafka import TopicReader
 from topology.graph import check_reads
 from topology.model import Graph
@@ -33,98 +40,98 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 STAGE = "embed_transcripts"
-NEIGHBOURS = 20
+RESTORED_FROM = ("episode-embeddings", "episode-neighbours", "episode-analysis", "topics")
 _MESSAGES_A_BATCH = 256
 _TRANSCRIPTS_AT_ONCE = 16
+_LISTS_AT_ONCE = 64
+
+T = TypeVar("T")
 
 
 class StoppingError(RuntimeError):
     """The application is stopping: the micro-batch is left to be repeated."""
 
 
-class Known:
-    """The vectors of all episodes so far, by one model."""
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A transcript with words in it; ``parts`` are its stretches."""
 
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.hashes: list[str] = []
-        self._vectors = np.zeros((0, 0), dtype=np.float32)
-        self._row: dict[str, int] = {}
+    transcript: dict[str, Any]
+    parts: list[str]
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        return self._vectors[: len(self.ids)]
+    def episode_id(self) -> str:
+        return self.transcript["episode_id"]
 
-    def has(self, episode_id: str, text_hash: str) -> bool:
-        row = self._row.get(episode_id)
-        return row is not None and self.hashes[row] == text_hash
-
-    def row(self, episode_id: str) -> int:
-        return self._row[episode_id]
-
-    def put(self, episode_id: str, vector: NDArray[np.float32], text_hash: str) -> None:
-        """Add or replace; room is doubled when it runs out."""
-        row = self._row.setdefault(episode_id, len(self.ids))
-        if row == len(self.ids):
-            self.ids.append(episode_id)
-            self.hashes.append(text_hash)
-        if row >= len(self._vectors):
-            room = np.zeros((max(256, 2 * row), len(vector)), dtype=np.float32)
-            room[: len(self._vectors)] = self._vectors.reshape(-1, len(vector))
-            self._vectors = room
-        self.hashes[row] = text_hash
-        self._vectors[row] = vector
+    @property
+    def text_hash(self) -> str:
+        return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()
 
 
 class TranscriptEmbedder:
-    """Embeds micro-batches of transcripts."""
+    """Embeds micro-batches of transcripts, with ``encoder``, a model of the name ``model``."""
 
-    def __init__(self, settings: Settings, graph: Graph, model: Model, stopping: threading.Event):
-        self._stage = graph.stages[STAGE]
-        self._output = Output(settings, graph, self._stage)
+    def __init__(self, output: Output, encoder: Encoder, model: str, stopping: threading.Event):
+        self._output = output
+        self._encoder = encoder
         self._model = model
         self._stopping = stopping
-        self.known = Known()
-        self._topics = TopicOutput(self._output, model.name)
-        self._read_known(settings)
+        self._known = Known()
+        self._neighbours = NeighbourOutput(output, model, self._known)
+        self._topics = TopicOutput(output, model)
+        self._embedded: set[str] = set()
+        """Episodes that have a vector in the log, by whatever model."""
 
-    def _read_known(self, settings: Settings) -> None:
-        names = ["episode-embeddings", "episode-analysis", "topics"]
-        for name in names:
-            check_reads(self._stage, name)
-        reader = TopicReader(settings.kafka_bootstrap_servers, names)
+    def restore(self, messages: Iterable[Message]) -> None:
+        """Take over what the topics `RESTORED_FROM` say, in the order of the log."""
+        for message in messages:
+            key = (message.key or b"").decode(errors="replace")
+            record: dict[str, Any] | None = None
+            try:
+                if message.value is not None:
+                    record = self._output.wire.decode(message.topic, message.value)
+            except BadRecordError as error:
+                log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
+                continue
+            if message.topic == "topics":
+                self._topics.restore(key, record)
+            elif message.topic == "episode-neighbours":
+                self._neighbours.restore(key, record)
+            elif message.topic == "episode-analysis":
+                self._topics.restore_phrases(key, record)
+            else:
+                self._restore_vector(key, record)
 
-        def apply(messages: list) -> None:
-            for message in messages:
-                key = (message.key or b"").decode(errors="replace")
-                try:
-                    record = message.value and self._output.wire.decode(
-                        message.topic, message.value
-                    )
-                except BadRecordError as error:
-                    log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
-                    continue
-                if message.topic == "topics":
-                    self._topics.restore(key, record)
-                elif record is None:
-                    continue
-                elif message.topic == "episode-analysis":
-                    self._topics.restore_phrases(record)
-                elif record["model"] == self._model.name:
-                    vector = np.frombuffer(record["vector"], dtype="<f4")
-                    self.known.put(record["episode_id"], vector, record["text_hash"])
-
-        reader.read_to_end(apply)
-        reader.close()
+    def _restore_vector(self, episode_id: str, record: dict[str, Any] | None) -> None:
+        if record is None:
+            self._embedded.discard(episode_id)
+            self._known.drop(episode_id)
+            return
+        self._embedded.add(episode_id)
+        if record["model"] == self._model:
+            vector = np.frombuffer(record["vector"], dtype="<f4")
+            self._known.put(episode_id, vector, record["text_hash"])
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Embed what is new in a micro-batch and send it; all is delivered on return."""
-        columns = ("topic", "partition", "offset", "value")
+        spoken, silent = self._read(batch)
+        if silent:
+            self._withdraw(silent)
+        self._send_neighbours(self._neighbours.missing())
+        for group in self._groups(spoken, _TRANSCRIPTS_AT_ONCE):
+            self._embed(group)
+        self._topics.send(self._known.ids, self._known.vectors)
+        self._output.flush()
+
+    def _read(self, batch: DataFrame) -> tuple[list[Spoken], set[str]]:
+        """The newest of each episode: with words, and the episodes that have none any more."""
+        columns = ("topic", "partition", "offset", "key", "value")
         messages = sorted(batch.select(*columns).collect(), key=itemgetter(1, 2))
-        newest: dict[str, dict[str, Any]] = {}
+        newest: dict[str, dict[str, Any] | None] = {}
         bad = []
-        for topic, partition, offset, value in messages:
+        for topic, partition, offset, key, value in messages:
             if value is None:
+                newest[bytes(key or b"").decode(errors="replace")] = None
                 continue
             try:
                 record = self._output.wire.decode(topic, bytes(value))
@@ -134,57 +141,84 @@ class TranscriptEmbedder:
             newest[record["episode_id"]] = record
         if bad:
             self._output.dead_letters(bad)
-        for group in _groups([r for r in newest.values() if r["status"] == "ok"]):
+        spoken, silent = [], set()
+        for episode_id, transcript in newest.items():
+            parts = chunks(transcript) if transcript and transcript["status"] == "ok" else []
+            if transcript and parts:
+                spoken.append(Spoken(transcript, parts))
+            elif transcript is None or episode_id in self._embedded:
+                silent.add(episode_id)
+        return spoken, silent
+
+    def _withdraw(self, episode_ids: set[str]) -> None:
+        """Take episodes out of everything; those that were near to them get other neighbours."""
+        for episode_id in episode_ids:
+            self._known.drop(episode_id)
+        self._send_neighbours(self._neighbours.naming(episode_ids))
+        for episode_id in sorted(episode_ids):
+            self._neighbours.withdraw(episode_id)
+            self._topics.withdraw(episode_id)
+        self._output.flush()
+        for episode_id in sorted(episode_ids):
+            self._output.send("episode-embeddings", None, episode_id)
+        self._output.flush()
+        self._embedded -= episode_ids
+        log.info("withdrew %d episodes", len(episode_ids))
+
+    def _embed(self, group: Sequence[Spoken]) -> None:
+        """Embed transcripts together; those already known are skipped."""
+        new = []
+        for spoken in group:
+            is_known = self._known.has(spoken.episode_id, spoken.text_hash)
+            if not is_known:
+                new.append(spoken)
+            if not is_known or not self._topics.has_phrases(spoken.episode_id):
+                self._topics.read(spoken.transcript)
+        if not new:
+            return
+        vectors = self._encoder.encode([part for spoken in new for part in spoken.parts])
+        start, records = 0, []
+        for spoken in new:
+            end = start + len(spoken.parts)
+            vector = mean_pool(vectors[start:end])
+            start = end
+            self._known.put(spoken.episode_id, vector, spoken.text_hash)
+            record = {
+                "episode_id": spoken.episode_id,
+                "model": self._model,
+                "vector": vector.astype("<f4").tobytes(),
+                "chunks": len(spoken.parts),
+                "text_hash": spoken.text_hash,
+            }
+            records.append(record)
+        self._send_neighbours([spoken.episode_id for spoken in new])
+        for record in records:
+            self._output.send("episode-embeddings", record, str(record["episode_id"]))
+        self._output.flush()
+        self._embedded |= {spoken.episode_id for spoken in new}
+        log.info("embedded %d transcripts, %d stretches", len(new), len(vectors))
+
+    def _send_neighbours(self, episode_ids: Sequence[str]) -> None:
+        """Send lists of neighbours; all are delivered on return."""
+        for group in self._groups(episode_ids, _LISTS_AT_ONCE):
+            self._neighbours.send(group)
+            self._output.flush()
+
+    def _groups(self, items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+        """A few at a time. Raises StoppingError between two groups."""
+        for start in range(0, len(items), size):
             if self._stopping.is_set():
                 raise StoppingError(STAGE)
-            self.embed(group)
-        self._topics.send(self.known.ids, self.known.vectors)
-        self._output.flush()
-
-    def embed(self, transcripts: Sequence[dict[str, Any]]) -> None:
-        """Embed transcripts together; those without words or already known are skipped."""
-        cut = {}
-        for transcript in transcripts:
-            parts = chunks(transcript)
-            text_hash = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-            if parts and not self.known.has(transcript["episode_id"], text_hash):
-                cut[transcript["episode_id"]] = parts, text_hash
-                self._topics.read(transcript)
-        if not cut:
-            return
-        vectors = self._model.encode([part for parts, _ in cut.values() for part in parts])
-        start = 0
-        for episode_id, (parts, text_hash) in cut.items():
-            vector = mean_pool(vectors[start : start + len(parts)])
-            start += len(parts)
-            self.known.put(episode_id, vector, text_hash)
-            record = {
-                "episode_id": episode_id,
-                "model": self._model.name,
-                "vector": vector.astype("<f4").tobytes(),
-                "chunks": len(parts),
-                "text_hash": text_hash,
-            }
-            self._output.send("episode-embeddings", record, episode_id)
-        self._send_neighbours(list(cut))
-        self._output.flush()
-        log.info("embedded %d transcripts, %d stretches", len(cut), len(vectors))
-
-    def _send_neighbours(self, episode_ids: list[str]) -> None:
-        rows = [self.known.row(episode_id) for episode_id in episode_ids]
-        lists = nearest(self.known.ids, self.known.vectors, rows, NEIGHBOURS)
-        for episode_id, near in zip(episode_ids, lists, strict=True):
-            record = {
-                "episode_id": episode_id,
-                "model": self._model.name,
-                "neighbours": [{"episode_id": other, "score": score} for other, score in near],
-            }
-            self._output.send("episode-neighbours", record, episode_id)
+            yield items[start : start + size]
 
 
-def _groups(transcripts: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    size = _TRANSCRIPTS_AT_ONCE
-    return [transcripts[start : start + size] for start in range(0, len(transcripts), size)]
+def read_back(settings: Settings, graph: Graph, embedder: TranscriptEmbedder) -> None:
+    """Tell the embedder what has been sent before."""
+    for name in RESTORED_FROM:
+        check_reads(graph.stages[STAGE], name)
+    reader = TopicReader(settings.kafka_bootstrap_servers, RESTORED_FROM)
+    reader.read_to_end(embedder.restore)
+    reader.close()
 
 
 def start(
@@ -192,7 +226,8 @@ def start(
 ) -> list[Launch]:
     """Give the stage's query, ready to be launched."""
     stage = graph.stages[STAGE]
-    embedder = TranscriptEmbedder(settings, graph, model, stopping)
+    embedder = TranscriptEmbedder(Output(settings, graph, stage), model, model.name, stopping)
+    read_back(settings, graph, embedder)
     stream = (
         read_topics(spark, settings, stage, stage.consumes, _MESSAGES_A_BATCH)
         .writeStream.queryName(STAGE)

@@ -39,10 +39,15 @@ class TopicOutput:
             centroid = np.frombuffer(record["centroid"], dtype="<f4")
             self._known[topic_id] = Topic(topic_id, record["label"], record["size"], centroid)
 
-    def restore_phrases(self, analysis: Mapping[str, Any]) -> None:
-        """Take over the keyphrases of an `episode_analysis` record."""
-        found = [(entry["phrase"], entry["score"]) for entry in analysis["keywords"]]
-        self._put(analysis["episode_id"], found)
+    def restore_phrases(self, episode_id: str, analysis: Mapping[str, Any] | None) -> None:
+        """Take over the keyphrases of what is in `episode-analysis`, in the order of the log."""
+        self._phrases.pop(episode_id, None)
+        if analysis is not None:
+            found = [(entry["phrase"], entry["score"]) for entry in analysis["keywords"]]
+            self._put(episode_id, found)
+
+    def has_phrases(self, episode_id: str) -> bool:
+        return episode_id in self._phrases
 
     def read(self, transcript: Mapping[str, Any]) -> None:
         """Take the keyphrases of a transcript that is embedded now."""
@@ -52,15 +57,28 @@ class TopicOutput:
     def _put(self, episode_id: str, phrases: Phrases) -> None:
         self._phrases[episode_id] = [(intern(name), score) for name, score in phrases[:_PHRASES]]
 
+    def withdraw(self, episode_id: str) -> None:
+        """The episode belongs to no topic any more."""
+        self._phrases.pop(episode_id, None)
+        self._sent.pop(episode_id, None)
+        self._output.send("episode-topics", None, episode_id)
+
     def send(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Group anew if there are enough new ones; send what has changed."""
+        interrupted = False
         if self._topics is None:
             self._topics = Topics(list(self._known.values()))
-        gone: set[str] = set()
-        regrouped = self._topics.due(len(ids))
+            # Sizes are told with every change: if they do not add up, a grouping was cut off.
+            interrupted = self._topics.grouped != len(ids)
+        regrouped = self._topics.due(len(ids), interrupted)
         if regrouped:
             phrases = [self._phrases.get(episode_id, ()) for episode_id in ids]
             gone = self._topics.regroup(vectors, phrases)
+            for topic_id in sorted(gone):
+                self._output.send("topics", None, topic_id)
+                self._sizes.pop(topic_id, None)
+            # If they stayed beside their successors, both would be centroids of the next grouping.
+            self._output.flush()
         for episode_id, (topic_id, score) in zip(ids, self._topics.assign(vectors), strict=False):
             if self._sent.get(episode_id) != topic_id:
                 record = {"episode_id": episode_id, "topic_id": topic_id, "score": score}
@@ -69,9 +87,6 @@ class TopicOutput:
         for topic in self._topics.all():
             if regrouped or self._sizes.get(topic.topic_id) != topic.size:
                 self._send_topic(topic)
-        for topic_id in sorted(gone):
-            self._output.send("topics", None, topic_id)
-            self._sizes.pop(topic_id, None)
 
     def _send_topic(self, topic: Topic) -> None:
         record = {

@@ -195,7 +195,10 @@ class Trainer:
         )
 
     def _publish(self, generation: Generation) -> None:
-        """Factors first; the generation's record only once all of them are delivered."""
+        """The generation's record comes last, once its factors and figures are delivered.
+
+        What it has seen is not trained again, so a kill after it could lose them for good.
+        """
         settings = self._settings
         for episode_id, vector in zip(generation.pairs.items, generation.items, strict=True):
             if np.isnan(vector).any():
@@ -206,6 +209,17 @@ class Trainer:
                 "vector": vector.astype("<f4").tobytes(),
             }
             self._output.send("item-factors", record, str(episode_id))
+        for model, figures in generation.metrics.items():
+            for metric, value in figures.items():
+                record = {
+                    "model": model,
+                    "generation": generation.name,
+                    "metric": metric,
+                    "value": value,
+                    "at": generation.trained_at,
+                }
+                key = f"{model}|{generation.name}|{metric}"
+                self._output.send("model-metrics", record, key)
         self._output.flush()
         record = {
             "generation": generation.name,
@@ -226,17 +240,6 @@ class Trainer:
             "metrics": generation.metrics.get(MODEL, {}),
         }
         self._output.send("model-generations", record, generation.name)
-        for model, figures in generation.metrics.items():
-            for metric, value in figures.items():
-                record = {
-                    "model": model,
-                    "generation": generation.name,
-                    "metric": metric,
-                    "value": value,
-                    "at": generation.trained_at,
-                }
-                key = f"{model}|{generation.name}|{metric}"
-                self._output.send("model-metrics", record, key)
         self._output.flush()
         log.info(
             "generation %s: %d pairs, %d items, %.1f s, %s",

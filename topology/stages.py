@@ -333,7 +333,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             entry_point="jobs.embed_transcripts",
             worker="spark",
             consumes=("episode-transcripts",),
-            broadcast=("episode-embeddings", "episode-analysis", "topics"),
+            broadcast=("episode-embeddings", "episode-neighbours", "episode-analysis", "topics"),
             produces=("episode-embeddings", "episode-neighbours", "episode-topics", "topics"),
         ),
         Stage(

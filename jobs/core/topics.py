@@ -55,9 +55,9 @@ class Topics:
         self._sizes = np.array([topic.size for topic in topics], dtype=np.int64)
         self.grouped = int(self._sizes.sum())
 
-    def due(self, episodes: int) -> bool:
-        """Whether so many episodes deserve another grouping."""
-        return episodes >= FEWEST and episodes >= GROWTH * self.grouped
+    def due(self, episodes: int, interrupted: bool = False) -> bool:
+        """Whether so many episodes deserve another grouping, the last one having been cut off."""
+        return episodes >= FEWEST and (interrupted or episodes >= GROWTH * self.grouped)
 
     def regroup(self, vectors: NDArray[np.float32], phrases: Sequence[Phrases]) -> set[str]:
         """Group unit vectors (n, d) with their phrases; the ids of topics that are no more."""
@@ -79,7 +79,8 @@ class Topics:
 
     def assign(self, vectors: NDArray[np.float32]) -> list[tuple[str, float]]:
         """(Topic, cosine with its centroid) of all episodes; none before the first grouping."""
-        if not self._ids:
+        if not self._ids or not len(vectors):
+            self._sizes = np.zeros(len(self._ids), dtype=np.int64)
             return []
         cosines = vectors @ self._centroids.T
         members = np.argmax(cosines, axis=1)
