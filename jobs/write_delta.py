@@ -213,7 +213,7 @@ class TableWriter:
         batch.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "500")
         batch.sparkSession.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", "16m")
         output = from_arrow_schema(output_schema(schemas))
-        return batch.select("topic", "partition", "offset", "value").mapInArrow(run, output)
+        return batch.select("topic", "partition", "offset", "key", "value").mapInArrow(run, output)
 
     def _write(self, decoded: DataFrame, facts: Facts, table: DeltaTable, rows: int) -> None:
         path = table_path(self._settings, table.name)
@@ -228,11 +228,14 @@ class TableWriter:
         if facts.mode == "upsert":
             newest = (
                 decoded.groupBy(*(f"{table.name}.{name}" for name in table.key))
-                .agg(F.max_by(table.name, "offset").alias("newest"))
-                .select("newest.*")
+                .agg(
+                    F.max_by(table.name, "offset").alias("newest"),
+                    F.max_by(F.coalesce("deleted", F.lit(False)), "offset").alias("deleted"),
+                )
+                .select("newest.*", "deleted")
             )
-            merge = target.merge(newest.alias("s"), same_key(table))
-            merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+            merge = target.merge(newest.alias("s"), same_key(table)).whenMatchedDelete("s.deleted")
+            merge.whenMatchedUpdateAll().whenNotMatchedInsertAll("NOT s.deleted").execute()
         elif facts.mode == "insert":
             first = row.dropDuplicates(list(table.key)).alias("s")
             merge = target.merge(first, f"{same_key(table)} AND {_same_days(row)}")

@@ -190,7 +190,7 @@ DELTA_TABLES = (
     ),
     DeltaTable(
         "topics",
-        "Groups of episodes about the same things; those that are no more stay.",
+        "Groups of episodes about the same things.",
         (
             Column("topic_id", "string", "id that stays while the topic does", nullable=False),
             Column("label", "string", "its most telling phrases, comma-separated"),

@@ -21,11 +21,13 @@ PLACE = pa.schema(
         ("partition", pa.int32()),
         ("offset", pa.int64()),
         ("error", pa.string()),
+        ("deleted", pa.bool_()),
         ("source_partition", pa.int32()),
         ("source_offset", pa.int64()),
     ]
 )
-"""What every output row begins with: the message, what is wrong with it, the source position."""
+"""What every output row begins with: the message, what is wrong with it, whether it deletes what
+was there, the source position."""
 
 _READ = "read "
 """Begins the names of columns that no table can have."""
@@ -43,43 +45,52 @@ def decode_batches(
     tables: Mapping[str, pa.Schema],
     applied: Mapping[str, Mapping[int, int]],
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of every message of ``batches`` (topic, partition, offset, value), as `output_schema`.
+    """Rows of every message of ``batches`` (topic, partition, offset, key, value), as
+    `output_schema`.
 
     ``applied`` says how far each table has got, per source partition; repeats are dropped. A
-    message that does not decode gives one row with its ``error`` and nothing else. The messages
-    of a partition must come in the order of the log.
+    message that does not decode gives one row with its ``error`` and nothing else; a tombstone,
+    where it deletes a row, one with the key. The messages of a partition must come in the order
+    of the log.
     """
     progress = {table: dict(offsets) for table, offsets in applied.items()}
     schema = output_schema(tables)
     for batch in batches:
-        bad: list[dict[str, Any]] = []
-        for topic, messages in _decoded(batch, decode, bad):
+        others: list[dict[str, Any]] = []
+        for topic, messages in _decoded(batch, decode, others):
             facts = FACTS[topic]
             rows = to_arrow(facts.rows(messages), _with_source(tables[facts.table], facts))
             rows = _with_place(rows, messages)
             if facts.source is not None:
                 rows = drop_repeats(rows, facts.source, progress.setdefault(facts.table, {}))
             yield from _assemble(schema, facts, topic, rows)
-        if bad:
-            empty = pa.Table.from_pylist(bad, schema=schema)
-            yield from empty.combine_chunks().to_batches()
+        if others:
+            rows = pa.Table.from_pylist(others, schema=schema)
+            yield from rows.combine_chunks().to_batches()
 
 
 def _decoded(
-    batch: pa.RecordBatch, decode: Decode, bad: list[dict[str, Any]]
+    batch: pa.RecordBatch, decode: Decode, others: list[dict[str, Any]]
 ) -> Iterator[tuple[str, list[Decoded]]]:
-    """Topic and messages of what decodes: a frame alone, so that few are in memory at a time."""
+    """Topic and messages of what decodes: a frame alone, so that few are in memory at a time.
+
+    Rows of bad messages and tombstones are added to ``others``.
+    """
     records: dict[str, list[Decoded]] = {}
-    columns = (batch.column(name) for name in ("topic", "partition", "offset", "value"))
+    columns = (batch.column(name) for name in ("topic", "partition", "offset", "key", "value"))
     for cells in zip(*columns, strict=True):
-        topic, partition, offset, value = (cell.as_py() for cell in cells)
-        if value is None:  # the tombstone of a compacted topic: history stays
+        topic, partition, offset, key, value = (cell.as_py() for cell in cells)
+        place = {"topic": topic, "partition": partition, "offset": offset}
+        if value is None:
+            facts = FACTS[topic]
+            if facts.keyed_by and key:
+                row = {facts.keyed_by: key.decode(errors="replace")}
+                others.append({**place, "deleted": True, facts.table: row})
             continue
         try:
             content = decode(topic, value)
         except BadRecordError as error:
-            place = {"topic": topic, "partition": partition, "offset": offset}
-            bad.append({**place, "error": str(error)})
+            others.append({**place, "error": str(error)})
             continue
         if isinstance(content, pl.DataFrame):
             yield topic, [Decoded(partition, offset, content)]

@@ -34,7 +34,8 @@ class Facts:
     rows at or below an offset that the table holds already are repeats. A time that ascends within
     a source partition serves as an offset too. Without it, repeats are harmless. ``pace``: facts
     that are settled, which nothing can change any more, are hours or minutes old when they come:
-    nobody waits for them.
+    nobody waits for them. ``keyed_by``, of a table that tells how things are now: the column that
+    a message's key is in; a tombstone deletes its row. In the other tables history stays.
     """
 
     table: str
@@ -42,6 +43,7 @@ class Facts:
     rows: Callable[[Sequence[Decoded]], list[dict[str, Any]] | pl.DataFrame]
     source: tuple[str, str] | None = None
     pace: Pace = "live"
+    keyed_by: str | None = None
 
 
 def record_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
@@ -118,9 +120,9 @@ FACTS: dict[str, Facts] = {
     "episode-metadata": Facts("episodes", "upsert", record_rows),
     "episode-transcripts": Facts("transcripts", "upsert", transcript_rows),
     "episode-analysis": Facts("episode_analysis", "upsert", record_rows),
-    "episode-duplicates": Facts("episode_duplicates", "upsert", record_rows),
-    "episode-topics": Facts("episode_topics", "upsert", record_rows),
-    "topics": Facts("topics", "upsert", record_rows),
+    "episode-duplicates": Facts("episode_duplicates", "upsert", record_rows, keyed_by="episode_id"),
+    "episode-topics": Facts("episode_topics", "upsert", record_rows, keyed_by="episode_id"),
+    "topics": Facts("topics", "upsert", record_rows, keyed_by="topic_id"),
     "user-event-batches": Facts(
         "user_events", "append", event_rows, ("source_partition", "source_offset")
     ),

@@ -183,6 +183,27 @@ def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world):
     assert "e:3" in ids(world.latest("bob"))
 
 
+def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_like(world):
+    for number in range(10):
+        world.embedding(number)
+    world.events(("ann", "play", 1, 0))
+    world.run()
+
+    def content():
+        return {i["episode_id"]: i["parts"]["content"] for i in world.latest("ann")["items"]}
+
+    assert content()["e:3"] > 0
+    world.log.append("episode-embeddings", None, key="e:3")
+    world.events(("ann", "play", 0, 1))
+    world.run()
+    assert content()["e:3"] == 0 < content()["e:5"]
+    for heard in (0, 1):
+        world.log.append("episode-embeddings", None, key=f"e:{heard}")
+    world.events(("ann", "like", 1, 2))
+    world.run()
+    assert set(content().values()) == {0}
+
+
 def test_impressions_of_a_known_listener_cause_no_list(world):
     world.events(("ann", "impression", 1, 0))
     world.run()

@@ -24,7 +24,7 @@ from topology.settings import Settings
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
 
 DAY = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-Place = tuple[str, int, int, bytes]
+Place = tuple[str, int, int, bytes | None]
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ def tables(spark: SparkSession, settings: Settings, graph: Graph) -> Settings:
     return settings
 
 
-def micro_batch(spark: SparkSession, places: list[Place]) -> DataFrame:
+def micro_batch(spark: SparkSession, places: list[Place], key: bytes = b"") -> DataFrame:
     """What Spark's Kafka source would give, in the order of the log."""
-    schema = "topic string, partition int, offset bigint, value binary"
-    return spark.createDataFrame(places, schema).coalesce(1)
+    schema = "topic string, partition int, offset bigint, value binary, key binary"
+    return spark.createDataFrame([(*place, key) for place in places], schema).coalesce(1)
 
 
 def rows(settings: Settings, table: str) -> pl.DataFrame:
@@ -158,6 +158,22 @@ def test_topics_and_duplicates_of_episodes_are_the_newest(spark, tables, graph, 
         (row,) = rows(tables, FACTS[topic].table).to_dicts()
         assert row == {name: value for name, value in records[-1].items() if name in row}
         assert len(row) >= 3
+
+
+@pytest.mark.parametrize("topic", ["episode-topics", "topics", "episode-duplicates"])
+def test_what_is_no_more_leaves_the_tables_of_how_things_are_now(spark, tables, graph, wire, topic):
+    records = {
+        "episode-topics": {"episode_id": "e", "topic_id": "t", "score": 0.5, "model": "m"},
+        "topics": {"topic_id": "e", "size": 1, "centroid": b"1234", "model": "m", "label": "x"},
+        "episode-duplicates": {"episode_id": "e", "duplicate_of": None, "similar": []},
+    }
+    writer, value = TableWriter(tables, graph, [topic]), wire.encode(topic, records[topic])
+    histories = ([value], [value, None], [value], [None], [None], [None, value])
+    for first, values in enumerate(histories):
+        places = [(topic, 0, 2 * first + n, found) for n, found in enumerate(values)]
+        for _ in range(2):
+            writer(micro_batch(spark, places, b"e"), 0)
+            assert len(rows(tables, FACTS[topic].table)) == (values[-1] is not None)
 
 
 def test_daily_amounts_add_up_once(spark, tables, graph, wire):

@@ -61,7 +61,13 @@ def test_bad_messages_become_rows_of_their_own():
 
     batch = pa.RecordBatch.from_pylist(
         [
-            {"topic": "model-metrics", "partition": 0, "offset": offset, "value": value}
+            {
+                "topic": "model-metrics",
+                "partition": 0,
+                "offset": offset,
+                "key": b"k",
+                "value": value,
+            }
             for offset, value in enumerate([b"good", b"bad", None, b"good", b"good"])
         ]
     )
