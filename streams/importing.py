@@ -31,6 +31,9 @@ from topology.graph import Graph
 from topology.model import Topic
 from topology.settings import Settings
 
+EVENTS, FEEDS = "user-events", "feeds"
+EPISODES, TRANSCRIPTS = "episode-metadata", "episode-transcripts"
+
 FLUSH_S = 60.0
 RECBOLE = "recbole==1.2.1"
 RECBOLE_WHEEL = "recbole-1.2.1-py3-none-any.whl"
@@ -54,12 +57,6 @@ class Report:
     refused: int = 0
     known: int = 0
     """Records that were there already."""
-
-
-def topic_of_schema(graph: Graph, schema: str) -> Topic:
-    """The Avro topic that carries a record: there is one of each."""
-    (topic,) = (t for t in graph.topics.values() if t.schema == schema and t.format == "avro")
-    return topic
 
 
 def key_fields(topic: Topic) -> tuple[str, ...]:
@@ -121,14 +118,13 @@ def import_events(
 ) -> Report:
     """Send the events of a file; ``refuse`` gets the line and the reason of each bad row."""
     sender = Sender(settings, graph)
-    topic = topic_of_schema(graph, "user_event").name
     for rows in read_rows(path, imports.EVENT_REQUIRED, advance):
         events, refused = imports.parse_events(rows, time.time_ns() // 1_000_000)
         for line, reason in refused:
             sender.report.refused += 1
             refuse(line, reason)
         for event in events:
-            sender.send(topic, event, event["user_id"])
+            sender.send(EVENTS, event, event["user_id"])
         sender.poll()
     return sender.close()
 
@@ -142,7 +138,7 @@ def import_episodes(
         refused = list(rows.refused)
         for line, row in zip(rows.lines, rows.rows, strict=True):
             try:
-                _send_episode(sender, graph, *imports.parse_episode(row))
+                _send_episode(sender, *imports.parse_episode(row))
             except (RowError, BadRecordError) as error:
                 refused.append((line, str(error)))
         for line, reason in sorted(refused):
@@ -153,12 +149,11 @@ def import_episodes(
 
 
 def _send_episode(
-    sender: Sender, graph: Graph, episode: dict[str, Any], transcript: dict[str, Any] | None
+    sender: Sender, episode: dict[str, Any], transcript: dict[str, Any] | None
 ) -> None:
-    sender.send(topic_of_schema(graph, "episode").name, episode, episode["episode_id"])
+    sender.send(EPISODES, episode, episode["episode_id"])
     if transcript is not None:
-        topic = topic_of_schema(graph, "transcript").name
-        sender.send(topic, transcript, transcript["episode_id"])
+        sender.send(TRANSCRIPTS, transcript, transcript["episode_id"])
 
 
 def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) -> Report:
@@ -171,8 +166,7 @@ def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) ->
         feeds, refused = subscriptions_of_opml(path.read_bytes())
     except OpmlError as error:
         raise FileError(f"{path.name}: {error}") from error
-    topic = topic_of_schema(graph, "feed_subscription").name
-    followed = live_keys(settings, topic)
+    followed = live_keys(settings, FEEDS)
     sender = Sender(settings, graph)
     for number, reason in refused:
         sender.report.refused += 1
@@ -181,7 +175,7 @@ def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) ->
         if feed["url"] in followed:
             sender.report.known += 1
         else:
-            sender.send(topic, feed, feed["url"])
+            sender.send(FEEDS, feed, feed["url"])
     return sender.close()
 
 
@@ -211,11 +205,10 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
     films, ratings = read_movielens(wheel)
     sender = Sender(settings, graph)
     for film in films:
-        _send_episode(sender, graph, *movielens.episode_of_film(film))
-    topic = topic_of_schema(graph, "user_event").name
+        _send_episode(sender, *movielens.episode_of_film(film))
     events = movielens.events_of_ratings(ratings)
     for number, event in enumerate(events, 1):
-        sender.send(topic, event, event["user_id"])
+        sender.send(EVENTS, event, event["user_id"])
         if number % 5_000 == 0:
             sender.poll()
             advance(number / len(events))
