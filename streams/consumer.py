@@ -2,12 +2,15 @@
 
 Around a rebalance Faust drops what it has fetched and goes back to what was committed. A
 partition of which nothing has been committed yet it leaves where it is, after what was dropped:
-here it goes back to the beginning. What follows without a gap is checked all the same, because
-state that has skipped a record looks like any other.
+here it goes back to the beginning. And it lets the partitions go before it has gone back: what
+is fetched meanwhile it takes for what it knows, drops it, and then takes the hole for records
+that were compacted away, and commits it. Here nothing is fetched meanwhile. What follows without
+a gap is checked all the same, because state that has skipped a record looks like any other.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +28,19 @@ class Consumer(aiokafka.Consumer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._next: dict[TP, int] = {}
+        self._moving = asyncio.Lock()
+        """Held while records are fetched, and while their positions change."""
+
+    async def perform_seek(self) -> None:
+        # Whoever calls this resumes the flow afterwards. What is being fetched now comes first, and
+        # is dropped with the rest.
+        self.stop_flow()
+        async with self._moving:
+            await super().perform_seek()
+
+    async def _getmany(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._moving:
+            return await super()._getmany(*args, **kwargs)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed = await super().seek_to_committed()
