@@ -46,7 +46,9 @@ def test_delta_holds_every_interaction_once(movielens: Instance):
     assert events["event_id"].n_unique() == INTERACTIONS
     wait_until(
         lambda: (
-            delta(movielens, "user_vs_episode_daily")["heard_ms"].sum() == events["heard_ms"].sum()
+            movielens.rows("delta", "user_vs_episode_daily")
+            and delta(movielens, "user_vs_episode_daily")["heard_ms"].sum()
+            == events["heard_ms"].sum()
         ),
         300,
         "the daily table",
@@ -70,9 +72,10 @@ def test_the_engagement_windows_add_up_to_the_events(movielens: Instance):
     )
 
     def served() -> pl.DataFrame:
-        fields = {"episode_id": 1, "heard_ms": 1, "completes": 1, "plays": 1}
+        fields = ("episode_id", "heard_ms", "completes", "plays")
         documents = list(movielens.mongo()["engagement_windows"].find({}, fields))
-        sums = pl.DataFrame(documents).group_by("episode_id")
+        types = {name: expected.schema[name] for name in fields}
+        sums = pl.DataFrame(documents, schema=types).group_by("episode_id")
         return sums.agg(pl.col("heard_ms", "completes", "plays").sum()).sort("episode_id")
 
     wait_until(lambda: served().equals(expected), 300, "engagement windows equal to the events")
