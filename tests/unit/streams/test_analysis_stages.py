@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams import find_duplicates
@@ -162,6 +162,7 @@ HISTORY = st.lists(
 
 
 @given(HISTORY, st.lists(st.integers(0, 3), max_size=8))
+@example([("a", ""), ("a", "1")], [0, 2])
 @settings(max_examples=40, deadline=None)
 def test_redeliveries_after_crashes_change_nothing(
     history: list[tuple[str, str]], redelivered: list[int]
@@ -177,4 +178,9 @@ def test_redeliveries_after_crashes_change_nothing(
     stormy.run()
     # Offsets differ where an analysis is sent again, the order in which episodes came does not.
     for topic in ("episode-analysis", "episode-duplicates"):
-        assert newest(stormy, topic) == newest(calm, topic)
+        assert telling(newest(stormy, topic)) == telling(newest(calm, topic))
+
+
+def telling(records: dict[str, dict]) -> dict[str, dict]:
+    """Without those that list no similar episodes: they say what no record says as well."""
+    return {key: record for key, record in records.items() if record.get("similar") != []}
