@@ -1,14 +1,43 @@
-"""Positions of the consumer change only while nothing is fetched and nothing is handed out."""
+"""No record is skipped where positions change, and one that was skipped is noticed."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import faust
 import pytest
 from faust.transport.drivers import aiokafka
+from faust.types import TP
 
-from streams.consumer import Consumer
+from streams.consumer import Consumer, SkippedError, Transport
+
+EVENTS = TP("events", 0)
+
+
+async def _nothing(*_) -> None:
+    """What is called with records and at rebalances."""
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    app = faust.App("test", broker="kafka://127.0.0.1:1", autodiscover=False)
+    transport = Transport(app.conf.broker_consumer, app)
+    return transport.create_consumer(
+        _nothing, on_partitions_revoked=_nothing, on_partitions_assigned=_nothing
+    )
+
+
+def test_records_one_after_another_and_records_that_come_again_are_fine(consumer: Consumer):
+    for offset in (7, 8, 9, 8, 9, 10):
+        consumer.delivered(EVENTS, offset)
+
+
+def test_a_record_that_is_missing_is_noticed(consumer: Consumer):
+    consumer.delivered(EVENTS, 7)
+    consumer.delivered(TP("events", 1), 9)
+    with pytest.raises(SkippedError, match=r"events\[0\]: offset 9 came where 8 was next"):
+        consumer.delivered(EVENTS, 9)
 
 
 @pytest.fixture
@@ -32,23 +61,17 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def consumer() -> Consumer:
-    made = Consumer.__new__(Consumer)
-    made._moving = asyncio.Lock()
-    made.flow_active = True
-    made.can_resume_flow, made.suspend_flow = asyncio.Event(), asyncio.Event()
-    return made
-
-
-async def test_positions_wait_for_what_is_being_fetched(steps: list[str]) -> None:
-    one = consumer()
-    fetching = asyncio.create_task(one._getmany("first"))
+async def test_positions_wait_for_what_is_being_fetched(
+    consumer: Consumer, steps: list[str]
+) -> None:
+    consumer.resume_flow()
+    fetching = asyncio.create_task(consumer._getmany("first"))
     await asyncio.sleep(0)
-    seeking = asyncio.create_task(one.perform_seek())
+    seeking = asyncio.create_task(consumer.perform_seek())
     await asyncio.sleep(0)
-    later = asyncio.create_task(one._getmany("second"))
+    later = asyncio.create_task(consumer._getmany("second"))
     assert await fetching == "first"
-    assert not one.flow_active
+    assert not consumer.flow_active
     await asyncio.gather(seeking, later)
     assert steps == [
         *("first begins", "first ends"),
