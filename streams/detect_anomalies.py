@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+import polars as pl
+
 from schemas.codec import BadRecordError
-from streams.context import Context, Message, decode_all
+from streams.context import Context, Message, decode_partitions
 from streams.core.anomaly_state import Anomaly, AnomalyState
 from streams.core.closing import HEADER, closed_minutes
 from streams.core.window_rows import Logged
@@ -26,7 +28,8 @@ def register(context: Context) -> None:
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
     async def look(messages: list[Message]) -> None:
-        for partition, group in (await _decode(messages)).items():
+        for partition, batch in (await decode_partitions(context, messages)).items():
+            group = await _logged(batch)
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             state = await states.get(partition)
@@ -40,16 +43,15 @@ def register(context: Context) -> None:
             if state.applied > before:
                 await states.save(partition)
 
-    async def _decode(messages: list[Message]) -> dict[int, list[Logged]]:
-        found: dict[int, list[Logged]] = {}
-        for message, rows in await decode_all(context, messages):
+    async def _logged(batch: list[tuple[Message, pl.DataFrame]]) -> list[Logged]:
+        found: list[Logged] = []
+        for message, rows in batch:
             try:
                 closed = closed_minutes(message.header(HEADER))
             except BadRecordError as error:
                 await context.dead_letter(message, error)
                 continue
-            logged = Logged(message.offset, message.timestamp_ms, rows, closed)
-            found.setdefault(message.partition, []).append(logged)
+            found.append(Logged(message.offset, message.timestamp_ms, rows, closed))
         return found
 
     async def _tell(anomaly: Anomaly) -> None:

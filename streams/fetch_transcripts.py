@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from streams.context import Context, Message, StateTable, decode_all
 from streams.core.episodes import IMPORT
@@ -38,7 +37,7 @@ from streams.core.versions import (
 )
 from streams.fetcher import GuardedFetcher
 from streams.newest import Place, in_order
-from streams.politeness import report_hosts
+from streams.politeness import host_of, report_hosts
 from streams.transcript_links import best_transcript, why_none
 from streams.waiting import Waiting, keep
 
@@ -209,7 +208,7 @@ class TranscriptFetching:
         for _ in range(LOOKED_AT):
             if (taken := self._waiting.take(now)) is None:
                 break
-            turns.add(_host_of(decode_retry(taken[1])), taken)
+            turns.add(_best_host(decode_retry(taken[1])), taken)
         while (begun := turns.begin()) is not None:
             host, (place, value) = begun
             # After a rebalance, what is under way is due once more.
@@ -278,13 +277,10 @@ class TranscriptFetching:
         return version.offset >= known.offset or version.digest == known.digest
 
 
-def _host_of(episode: Mapping[str, Any]) -> str:
+def _best_host(episode: Mapping[str, Any]) -> str:
     """The host of the best link."""
     links = rank_links(episode["transcripts"], episode["language"])
-    try:
-        return urlsplit(links[0]["url"]).netloc.rpartition("@")[2].lower() if links else ""
-    except ValueError:
-        return ""
+    return host_of(links[0]["url"]) if links else ""
 
 
 async def _next_done(

@@ -146,7 +146,7 @@ class GuardedFetcher:
                     left_s = max(left_s - (time.monotonic() - started), 0.0)
             raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
         except HostUnavailableError as error:
-            raise UnavailableError(str(error), error.until) from error
+            raise UnavailableError(str(error), error.until, asked=False) from error
         except TimeoutError:
             raise UnavailableError(f"no answer within {timeout_s:g} s") from None
         except ValueError as error:  # InvalidURL is one

@@ -55,11 +55,13 @@ class UnavailableError(FetchError):
     """A fetch that the network or the server failed: asking again later may help.
 
     ``until`` is when the host may be asked again, in Unix seconds; None if that is not known.
+    ``asked`` is False where it was not asked at all, because it is to be left alone now.
     """
 
-    def __init__(self, message: str, until: float | None = None) -> None:
+    def __init__(self, message: str, until: float | None = None, *, asked: bool = True) -> None:
         super().__init__(message)
         self.until = until
+        self.asked = asked
 
 
 def is_public_address(address: str) -> bool:

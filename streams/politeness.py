@@ -240,6 +240,15 @@ def origin_of(url: URL) -> str:
     return host if url.is_default_port() else f"{host}:{url.explicit_port}"
 
 
+def host_of(address: str) -> str:
+    """The host of an address, as `Politeness` tells hosts apart; empty if it names none."""
+    try:
+        url = URL(address)
+    except ValueError:
+        return ""
+    return origin_of(url) if url.raw_host else ""
+
+
 def limits(settings: Settings) -> Callable[[URL], Limit | None]:
     """The limits of the settings: none on this machine and on hosts the operator allows, one for
     the index, one for each stranger's host."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from urllib.parse import urlsplit
+
+from streams.politeness import host_of
 
 POLLS_AT_ONCE = 32
 POLLS_A_HOST = 2
@@ -59,7 +60,7 @@ class Polls:
         found: list[Place] = []
         of_host: Counter[str] = Counter()
         for place in due:
-            host = host_of(place)
+            host = _host_of(place)
             if place in self._tasks or of_host[host] >= POLLS_A_HOST_AND_TICK:
                 continue
             of_host[host] += 1
@@ -70,10 +71,10 @@ class Polls:
 
     def _begin(self, waiting: list[Place]) -> list[Place]:
         """Begin what there is room for; the rest."""
-        under_way = Counter(map(host_of, self._tasks))
+        under_way = Counter(map(_host_of, self._tasks))
         rest: list[Place] = []
         for place in waiting:
-            host = host_of(place)
+            host = _host_of(place)
             if len(self._tasks) >= POLLS_AT_ONCE or under_way[host] >= POLLS_A_HOST:
                 rest.append(place)
                 continue
@@ -105,6 +106,6 @@ class Polls:
         await self._close()
 
 
-def host_of(place: Place) -> str:
+def _host_of(place: Place) -> str:
     """The host of a feed; for an index, which has none, the name of its subscription."""
-    return urlsplit(place[1]).netloc or place[1]
+    return host_of(place[1]) or place[1]

@@ -29,7 +29,6 @@ from streams.downloads import Caps, download, forget
 from streams.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.newest import Place, in_order
 from streams.politeness import report_hosts
-from streams.transcript_links import was_asked
 from streams.waiting import Waiting
 from topology.settings import Settings
 
@@ -174,7 +173,7 @@ class AudioTranscribing:
             result = Outcome(heard_record(task, url, heard.segments, heard.language))
         except UnavailableError as error:
             failed = _tried(no_transcript(task, "failed", str(error), url))
-            return Outcome(failed, passing=True, until=error.until, asked=was_asked(error))
+            return Outcome(failed, passing=True, until=error.until, asked=error.asked)
         except (RefusedError, SoundError) as error:
             result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
         except FetchError as error:

@@ -15,7 +15,6 @@ from streams.core.media import TRANSCRIPT
 from streams.core.retries import Outcome
 from streams.core.transcripts import format_of, no_transcript, rank_links, transcript_record
 from streams.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
-from streams.politeness import HostUnavailableError
 
 MOST_LINKS = 6
 """Links of an episode that are tried, the best ones: publishers list one for each format, of which
@@ -83,7 +82,7 @@ async def _from_link(
         try:
             return await fetcher.get(url, accept=TRANSCRIPT)
         except UnavailableError as error:
-            asked = asked or was_asked(error)
+            asked = asked or error.asked
             raise
 
     try:
@@ -101,11 +100,6 @@ async def _from_link(
     slow = len(found.body) > LARGE_BYTES or not usable_language(episode["language"])
     read = partial(transcript_record, episode, typed, found.body, found.charset)
     return Outcome(await asyncio.to_thread(read) if slow else read())
-
-
-def was_asked(error: UnavailableError) -> bool:
-    """Whether the host was asked, and not left alone because it is to be."""
-    return not isinstance(error.__cause__, HostUnavailableError)
 
 
 def _worth_a_second_try(error: BaseException) -> bool:

@@ -27,38 +27,17 @@ _NAMES = rf"{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}}"
 _SPEAKER = re.compile(rf"(?:\[|>>\s?)?({_NAMES})\]?:\s+(?=\S)")
 # Words that stand before a colon, as a name does, but speak for nobody.
 _NOBODY = frozenset(
-    (
-        *(
-            "note",
-            "notes",
-            "nb",
-            "n.b.",
-            "ps",
-            "p.s.",
-            "warning",
-            "caution",
-            "important",
-            "remember",
-        ),
-        *("example", "examples", "tip", "hint", "fact", "rule", "lesson", "point", "disclaimer"),
-        *("spoiler", "spoiler alert", "update", "reminder", "summary", "conclusion", "title"),
-        *(
-            "subject",
-            "source",
-            "sources",
-            "chapter",
-            "part",
-            "step",
-            "section",
-            "episode",
-            "season",
-        ),
-        *("number", "translation", "subtitles", "subtitles by", "captions", "captions by", "music"),
-        *("transcript", "transcription", "http", "https", "www", "link", "url", "website", "email"),
-        *("hinweis", "achtung", "warnung", "anmerkung", "beispiel", "nota", "aviso", "atención"),
-        *("ejemplo", "remarque", "attention", "exemple", "avertissement", "atenção", "exemplo"),
-        *("attenzione", "esempio", "let op", "opmerking", "voorbeeld"),
-    )
+    """
+    note, notes, nb, n.b., ps, p.s., warning, caution, important, remember, example, examples, tip,
+    hint, fact, rule, lesson, point, disclaimer, spoiler, spoiler alert, update, reminder, summary,
+    conclusion, title, subject, source, sources, chapter, part, step, section, episode, season,
+    number, translation, subtitles, subtitles by, captions, captions by, music, transcript,
+    transcription, http, https, www, link, url, website, email, hinweis, achtung, warnung,
+    anmerkung, beispiel, nota, aviso, atención, ejemplo, remarque, attention, exemple,
+    avertissement, atenção, exemplo, attenzione, esempio, let op, opmerking, voorbeeld
+    """.strip()
+    .replace("\n    ", " ")
+    .split(", ")
 )
 
 

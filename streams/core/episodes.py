@@ -18,8 +18,8 @@ IMPORT = "import"
 
 MAX_NAMES = 50
 MAX_PERSONS = 20
-MAX_ADDRESS = 4_000
 """Lists are bounded so that the whole record fits into a message, whatever a stranger wrote."""
+MAX_ADDRESS = 4_000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)

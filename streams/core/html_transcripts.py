@@ -50,7 +50,6 @@ class _Page:
         self.labelled = 0
         """Characters in labelled elements."""
         self._open: list[_Labelled] = []
-        self._paragraphs = 0
         self._speaker = ""
         self._start: int | None = None
 

@@ -16,7 +16,6 @@ from streams.core.following import Cursor
 from streams.core.listings import item_of, new_and_edited, withdrawn
 from streams.core.media import FEED
 from streams.fetcher import Fetched, FetchError, GoneError, GuardedFetcher, UnavailableError
-from streams.politeness import HostUnavailableError
 from streams.sources.base import (
     Episode,
     FeedGoneError,
@@ -106,8 +105,7 @@ class RssSource:
             raise FeedGoneError(str(error)) from error
         except UnavailableError as error:
             after_s = None if error.until is None else max(error.until - time.time(), 0.0)
-            asked = not isinstance(error.__cause__, HostUnavailableError)
-            raise UnavailableSourceError(str(error), after_s, asked=asked) from error
+            raise UnavailableSourceError(str(error), after_s, asked=error.asked) from error
         except FetchError as error:
             raise SourceError(str(error)) from error
 
