@@ -18,17 +18,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
 from streams.context import Context, Message, StateTable, decode_all
 from streams.core.identity import identity_of
-from streams.core.retries import decode_waiting, due_after, due_entries, encode_waiting
+from streams.core.retries import decode_waiting, due_after, encode_waiting
 from streams.newest import Place
 from streams.politeness import report_hosts
 from streams.sources.base import Episode, SourceError, UnavailableSourceError
 from streams.sources.configured import configured_sources
-from streams.waiting import keep, still
+from streams.waiting import Waiting, keep
 from topology.settings import Settings
 
 TOPIC = "episode-ids"
@@ -91,7 +93,7 @@ class Downloads:
         self._intervals_s = context.settings.fetch_retry_s
         self._codec = RecordCodec("episode-metadata", "episode", context.registry)
         self._table: StateTable = context.table("downloads")
-        self._waiting: StateTable = context.table("download_retries")
+        self._waiting = Waiting(context, "download_retries")
         self._settling = asyncio.Lock()
 
     async def take(self, messages: list[Message]) -> None:
@@ -108,17 +110,12 @@ class Downloads:
         await self._settle([task for task in tasks if task.place in few], fetched)
 
     async def retry(self) -> None:
-        """Ask again for what is due, a few episodes of each partition in turn."""
-        began, busy = time.time(), True
-        while busy:
-            busy = False
-            for partition in sorted(self._waiting.partitions()):
-                # What fails anew is due later than this, so that there is an end to it.
-                due = due_entries(self._waiting.items(partition), began, REFS_AT_ONCE)
-                tasks = [self._task(partition, value) for _, value in due]
-                if tasks:
-                    busy = True
-                    await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
+        """Ask again for what is due, a few episodes at a time."""
+        # What fails anew is due later than this, so that there is an end to it.
+        due = iter(partial(self._waiting.take, time.time()), None)
+        while some := list(islice(due, REFS_AT_ONCE)):
+            tasks = [self._task(partition, value) for (partition, _), value in some]
+            await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
 
     async def _settle(self, tasks: Sequence[Task], fetched: Fetched) -> None:
         """Send what the tasks lead to, and only then remember that it was sent."""
@@ -126,7 +123,7 @@ class Downloads:
             known: dict[Place, tuple[bool, str]] = {}
             waits: dict[Place, bytes | None] = {}
             for task in tasks:
-                if task.waited is not None and not still(self._waiting, task.place, task.waited):
+                if task.waited is not None and not self._waiting.still(task.place, task.waited):
                     continue  # superseded meanwhile, or another worker's now
                 waits[task.place] = None
                 try:
@@ -155,7 +152,7 @@ class Downloads:
             for place, (there, identity) in known.items():
                 keep(self._table, place, (b"+" if there else b"-") + identity.encode())
             for place, wait in waits.items():
-                keep(self._waiting, place, wait)
+                self._waiting.keep(place, wait)
 
     def _known(self, place: Place) -> tuple[bool, str]:
         """Whether an episode is there, and its identity, empty if it never was."""
@@ -169,7 +166,7 @@ class Downloads:
         gone: set[Place] = set()
         for message, ref in refs:
             place = (message.partition, ref["episode_id"].encode())
-            waiting = self._waiting.get(*place)
+            waiting = self._waiting.get(place)
             edited = ref["found_by"] == EDIT
             if ref["withdrawn"]:
                 tasks.append(Task(Step.WITHDRAW, message, ref))

@@ -9,11 +9,6 @@ from streams.core.retries import NEVER_MS, due_ms
 from streams.newest import Place
 
 
-def still(table: StateTable, place: Place, value: bytes) -> bool:
-    """Whether a place is ours and as it was: nothing newer came, and no other worker has it."""
-    return place[0] in table.partitions() and table.get(*place) == value
-
-
 def keep(table: StateTable, place: Place, value: bytes | None) -> None:
     """Make a table hold a value, or none, and write only where it does not."""
     before = table.get(*place)
@@ -45,8 +40,8 @@ class Waiting:
         return self._table.get(*place)
 
     def still(self, place: Place, value: bytes) -> bool:
-        """Whether a place is ours and as it was."""
-        return still(self._table, place, value)
+        """Whether a place is ours and as it was: nothing newer came, and no other worker has it."""
+        return self.owns(place) and self.get(place) == value
 
     def owns(self, place: Place) -> bool:
         return place[0] in self._table.partitions()

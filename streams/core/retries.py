@@ -7,7 +7,7 @@ no decoding, and an Avro record that has this time as `due_at`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -120,12 +120,3 @@ def due_ms(value: bytes) -> int:
     """When an encoded record is due, in Unix milliseconds; NEVER_MS if never."""
     due: int = _DUE.unpack_from(value)[0]
     return due
-
-
-def due_entries(
-    entries: Iterable[tuple[bytes, bytes]], now: float, limit: int
-) -> list[tuple[bytes, bytes]]:
-    """At most ``limit`` of the entries that are due, those that have waited longest first."""
-    now_ms = int(now * 1000)
-    due = [(due_ms(value), key, value) for key, value in entries]
-    return [(key, value) for at, key, value in sorted(due)[:limit] if at <= now_ms]

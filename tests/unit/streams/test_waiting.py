@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.retries import due_entries, encode_retry, retry_record
+from streams.core.retries import decode_retry, due_ms, encode_retry, retry_record
 from streams.memory import MemoryContext, MemoryRuntime, MemoryTable
 from streams.waiting import Waiting
 from topology.graph import build_graph
@@ -41,13 +42,24 @@ def test_what_is_due_is_given_once_the_longest_waiting_first(
         if n == loaded_after:
             assert waiting.take(NOW - 1000) is None
         waiting.keep(place, None if due_s is None else entry(due_s))
-    expected = due_entries(((b"%d" % p + k, v) for (p, k), v in table.items()), NOW, 100)
+    due = sorted((due_ms(value), place, value) for place, value in table.items())
+    expected = [(place, value) for at, place, value in due if at <= NOW * 1000]
     found = list(iter(lambda: waiting.take(NOW), None))
     assert [value for _, value in found] == [value for _, value in expected]
-    assert {b"%d" % p + k for (p, k), _ in found} == {key for key, _ in expected}
+    assert {place for place, _ in found} == {place for place, _ in expected}
     for place, _ in found:
         waiting.give_back(place)
     assert list(iter(lambda: waiting.take(NOW), None)) == found
+
+
+@given(st.lists(st.integers(-100, 100), max_size=30), st.integers(1, 40))
+def test_those_due_come_first_and_no_others(offsets: list[int], limit: int) -> None:
+    waiting, _, _ = made()
+    for n, due_s in enumerate(offsets):
+        waiting.keep((0, b"%d" % n), entry(due_s))
+    found = list(islice(iter(lambda: waiting.take(NOW), None), limit))
+    dues = [decode_retry(value)["due_at"].timestamp() - NOW for _, value in found]
+    assert dues == sorted(s for s in offsets if s <= 0)[:limit]
 
 
 def test_a_look_does_not_go_through_everything(monkeypatch: object) -> None:

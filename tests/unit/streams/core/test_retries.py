@@ -15,7 +15,6 @@ from streams.core.retries import (
     Outcome,
     decode_retry,
     due_after,
-    due_entries,
     due_ms,
     encode_retry,
     first_at,
@@ -59,17 +58,6 @@ def test_what_waits_is_read_as_it_was_written() -> None:
         "due_at": datetime.fromtimestamp(NOW + 0.5, UTC),
         "first_at": datetime.fromtimestamp(NOW, UTC),
     }
-
-
-@given(st.lists(st.integers(-100, 100), max_size=30), st.integers(1, 40))
-def test_those_due_come_first_and_no_others(offsets: list[int], limit: int) -> None:
-    entries = [
-        (str(n).encode(), encode_retry(retry_record(EPISODE, 1, NOW + s, NOW)))
-        for n, s in enumerate(offsets)
-    ]
-    found = due_entries(entries, NOW, limit)
-    dues = [decode_retry(value)["due_at"].timestamp() - NOW for _, value in found]
-    assert dues == sorted(s for s in offsets if s <= 0)[:limit]
 
 
 def test_what_an_older_release_put_aside_is_read() -> None:
