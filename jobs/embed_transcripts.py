@@ -32,7 +32,7 @@ from jobs.output import Output
 from jobs.topic_output import TopicOutput
 from schemas.codec import BadRecordError
 from streams.context import Message
-from streams.kafka import TopicReader
+from streams.kafka import read_all
 from topology.graph import check_reads
 from topology.model import Graph
 from topology.settings import Settings
@@ -216,9 +216,7 @@ def read_back(settings: Settings, graph: Graph, embedder: TranscriptEmbedder) ->
     """Tell the embedder what has been sent before."""
     for name in RESTORED_FROM:
         check_reads(graph.stages[STAGE], name)
-    reader = TopicReader(settings.kafka_bootstrap_servers, RESTORED_FROM)
-    reader.read_to_end(embedder.restore)
-    reader.close()
+    read_all(settings.kafka_bootstrap_servers, RESTORED_FROM, embedder.restore)
 
 
 def start(

@@ -29,7 +29,7 @@ from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.output import Output
 from jobs.write_delta import table_path
-from streams.kafka import TopicReader
+from streams.kafka import read_all
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -134,7 +134,6 @@ class Trainer:
         """The offsets that the newest generation has seen, by source partition."""
         topic = "model-generations"
         check_reads(self._stage, topic)
-        reader = TopicReader(self._settings.kafka_bootstrap_servers, [topic])
         newest: dict[str, Any] = {"generation": "", "offsets": []}
 
         def apply(messages: list) -> None:
@@ -143,8 +142,7 @@ class Trainer:
                 if record["generation"] > newest["generation"]:
                     newest.update(record)
 
-        reader.read_to_end(apply)
-        reader.close()
+        read_all(self._settings.kafka_bootstrap_servers, [topic], apply)
         return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
 
     def look(self) -> Generation | None:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from schemas.codec import RecordCodec
 from schemas.registry import open_registry
-from streams import kafka
 from streams.context import Message
 from streams.core import dead_letters
 from streams.core.dead_letters import Letter, Range
+from streams.kafka import read_all
 from topology.settings import Settings
 
 PROGRESS = "redrive-progress"
@@ -71,14 +71,3 @@ def read_messages(bootstrap_servers: str, topic: str, offsets: Sequence[int]) ->
 
     read_all(bootstrap_servers, [topic], keep)
     return found
-
-
-def read_all(
-    bootstrap_servers: str, topics: Sequence[str], apply: Callable[[list[Message]], None]
-) -> None:
-    """Every record that the topics hold now."""
-    topic_reader = kafka.TopicReader(bootstrap_servers, topics)
-    try:
-        topic_reader.read_to_end(apply)
-    finally:
-        topic_reader.close()

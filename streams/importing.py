@@ -24,7 +24,7 @@ from streams.core import imports, movielens
 from streams.core.imports import RowError
 from streams.core.records import key_of, record_of
 from streams.core.subscriptions import OpmlError, subscriptions_of_opml
-from streams.kafka import TopicReader, producer
+from streams.kafka import producer, read_all
 from streams.sources.tabular import FileError, parse_json_object, read_rows
 from streams.wire import Wire
 from topology.graph import Graph
@@ -189,13 +189,9 @@ def live_keys(settings: Settings, topic: str) -> set[str]:
             (keys.discard if message.value is None else keys.add)(key)
 
     try:
-        reader = TopicReader(settings.kafka_bootstrap_servers, [topic])
+        read_all(settings.kafka_bootstrap_servers, [topic], apply)
     except KeyError as error:  # there is no such topic, and it says what to do
         raise ImportFailedError(str(error.args[0])) from error
-    try:
-        reader.read_to_end(apply)
-    finally:
-        reader.close()
     return keys
 
 

@@ -141,6 +141,18 @@ class TopicReader:
         self._consumer.close()
 
 
+def read_all(
+    bootstrap_servers: str, topics: Sequence[str], apply: Callable[[list[Message]], None]
+) -> None:
+    """Apply every record that the topics hold now. Raises KeyError for a topic that is not there,
+    and as `TopicReader.read_to_end` does."""
+    topic_reader = TopicReader(bootstrap_servers, topics)
+    try:
+        topic_reader.read_to_end(apply)
+    finally:
+        topic_reader.close()
+
+
 def end_process(why: str) -> NoReturn:
     """Log why, and the exception being handled; end as after kill -9: work then comes again."""
     log.critical(why, exc_info=sys.exc_info()[0] is not None)

@@ -25,7 +25,7 @@ from streams.core.documents import Document
 from streams.core.engagement import Engagement
 from streams.core.events import EventDecoder
 from streams.core.rebuild import Comparison, Rebuilt, Replay
-from streams.kafka import TopicReader, end_offsets, producer, reader, to_message
+from streams.kafka import end_offsets, producer, read_all, reader, to_message
 from streams.sinks.generations import WindowGenerations, window_documents
 from streams.wire import Wire
 from topology.graph import app_id, build_graph
@@ -201,11 +201,8 @@ class Rebuilder:
 
     def _read(self, topic: str, apply: Callable[[Message], None]) -> None:
         """Every record of a topic, in the order of each partition."""
-        topic_reader = TopicReader(self._settings.kafka_bootstrap_servers, [topic])
-        try:
-            topic_reader.read_to_end(lambda batch: _each(apply, batch))
-        finally:
-            topic_reader.close()
+        servers = self._settings.kafka_bootstrap_servers
+        read_all(servers, [topic], lambda batch: _each(apply, batch))
 
     def _current_generation(self) -> int:
         found = [1]

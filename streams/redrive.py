@@ -22,7 +22,7 @@ from streams import kafka
 from streams.context import Message
 from streams.core import dead_letters
 from streams.core.dead_letters import Letter, Range
-from streams.dead_letters import PROGRESS, Progress, read_all, read_letters
+from streams.dead_letters import PROGRESS, Progress, read_letters
 from topology.graph import dead_letter_name
 from topology.model import Topic
 from topology.settings import Settings
@@ -127,7 +127,7 @@ class Redriver:
                 if (place := (message.partition, message.key)) in wanted:
                     newest[place] = message.offset
 
-        read_all(self._servers, [self._source.name], apply)
+        kafka.read_all(self._servers, [self._source.name], apply)
         return dead_letters.replaced(letters, newest)
 
     def run(
@@ -141,7 +141,7 @@ class Redriver:
             plan = self.plan(where, limit, check)
             sending = _Sending(self._servers, self._source, self._progress, plan, check)
             if plan.letters:
-                read_all(self._servers, [self._dead], sending.take)
+                kafka.read_all(self._servers, [self._dead], sending.take)
             sending.finish()
         return plan, sending.outcome
 

@@ -24,10 +24,10 @@ from schemas.registry import TopicRegistry
 from streams.kafka import TopicReader, producer
 from streams.rebuild import LIVE, Rebuilder, drop_kept_generations
 from streams.wire import Wire
-from topology.apply import apply_topology
-from topology.embedded.broker import running_broker
+from tests.broker.workers import instance
 from topology.embedded.ports import free_ports
 from topology.graph import build_graph
+from topology.instance import environment as instance_environment
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
@@ -53,29 +53,13 @@ def running(argv: list[str], environment: dict[str, str], log_file: Path) -> Ite
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Settings]:
-    home = tmp_path_factory.mktemp("rebuild")
-    with running_broker(home) as bootstrap:
-        settings = Settings(
-            podstream_home=home,
-            kafka_bootstrap_servers=bootstrap,
-            mongodb_uri=mongo_uri,  # type: ignore[arg-type]
-            mongodb_database="rebuild",
-            event_partitions=2,
-        )
-        apply_topology(settings)
+    with instance(tmp_path_factory.mktemp("rebuild"), mongo_uri) as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
 def environment(settings: Settings) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PODSTREAM_HOME": str(settings.podstream_home),
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "MONGODB_URI": settings.mongodb_uri.get_secret_value(),
-        "MONGODB_DATABASE": settings.mongodb_database,
-        "EVENT_PARTITIONS": str(settings.event_partitions),
-    }
+    return {**os.environ, **instance_environment(settings)}
 
 
 @pytest.fixture(scope="module")

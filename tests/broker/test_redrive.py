@@ -22,10 +22,10 @@ from streams.dead_letters import Progress, read_letters
 from streams.kafka import TopicReader, end_offsets, producer, reader
 from streams.redrive import SENT_AT_ONCE, Redriver
 from streams.wire import Wire, dead_letter_headers, error_headers
-from topology.apply import apply_topology
+from tests.broker.workers import instance
 from topology.commands.dead_letters import summary
-from topology.embedded.broker import running_broker
 from topology.graph import build_graph
+from topology.instance import environment as instance_environment
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo, pytest.mark.timeout(120)]
@@ -36,30 +36,13 @@ PODSTREAM = [sys.executable, "-m", "topology.cli", "dlq"]
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Settings]:
-    home = tmp_path_factory.mktemp("redrive")
-    with running_broker(home) as bootstrap:
-        settings = Settings(
-            podstream_home=home,
-            kafka_bootstrap_servers=bootstrap,
-            mongodb_uri=mongo_uri,  # type: ignore[arg-type]
-            mongodb_database="redrive",
-            event_partitions=2,
-        )
-        apply_topology(settings)
+    with instance(tmp_path_factory.mktemp("redrive"), mongo_uri) as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
 def environment(settings: Settings) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PODSTREAM_HOME": str(settings.podstream_home),
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "MONGODB_URI": settings.mongodb_uri.get_secret_value(),
-        "MONGODB_DATABASE": settings.mongodb_database,
-        "EVENT_PARTITIONS": str(settings.event_partitions),
-        "COLUMNS": "80",
-    }
+    return {**os.environ, **instance_environment(settings), "COLUMNS": "80"}
 
 
 class Desk:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from pydantic import SecretStr
+
 from streams.kafka import end_offsets, producer, reader
 from topology.apply import apply_topology
 from topology.embedded.broker import running_broker
@@ -21,13 +23,16 @@ SOURCE, DEAD = "user-event-batches", "user-event-batches.dlq"
 
 
 @contextmanager
-def instance(home: Path) -> Iterator[Settings]:
-    """A broker with two partitions of events."""
+def instance(home: Path, mongo_uri: str = "") -> Iterator[Settings]:
+    """A broker with two partitions of events, and a database of its own on a MongoDB server."""
     with running_broker(home) as bootstrap:
         settings = Settings(
             podstream_home=home, kafka_bootstrap_servers=bootstrap, event_partitions=2
         )
-        apply_topology(settings, mongo=False)
+        if mongo_uri:
+            database = {"mongodb_uri": SecretStr(mongo_uri), "mongodb_database": home.name}
+            settings = settings.model_copy(update=database)
+        apply_topology(settings, mongo=bool(mongo_uri))
         yield settings
 
 
