@@ -42,8 +42,8 @@ $(INSTALLED): requirements.lock pyproject.toml | prerequisites
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
-$(JARS): $(INSTALLED) topology/embedded/ivy.xml | prerequisites
-	@$(BIN)/python -c 'from topology.embedded.jars import ensure_jars; ensure_jars()'
+$(JARS): $(INSTALLED) jobs/ivy.xml | prerequisites
+	@$(BIN)/python -c 'from jobs.spark_jars import ensure_jars; ensure_jars()'
 	@touch $@
 
 init: setup ## set up, start broker and MongoDB in the background, create topics and indexes

@@ -71,9 +71,9 @@ def run_side(side: str, folder: Path, episodes: int, rounds: int) -> None:
     """Embed, print the figures and leave the vectors of the episodes as ``SIDE.npy``."""
     from jobs.core.chunks import chunks
     from jobs.core.neighbours import mean_pool
-    from streams.core.transcripts import transcript_record
-    from streams.sources.demo_catalogue import build_catalogue
-    from streams.sources.demo_transcripts import write_vtt
+    from streams.demo.demo_catalogue import build_catalogue
+    from streams.demo.demo_transcripts import write_vtt
+    from streams.transcripts.core.transcripts import transcript_record
 
     link = {"url": "https://example.org/a.vtt", "type": "text/vtt"}
     listed = list(build_catalogue().episodes.values())[:episodes]

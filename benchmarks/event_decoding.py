@@ -19,7 +19,7 @@ import polars as pl
 from schemas import columnar
 from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
-from streams.core.events import EventDecoder
+from streams.events.core.events import EventDecoder
 from topology.graph import build_graph
 
 TOPIC = "user-events"

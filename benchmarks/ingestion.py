@@ -22,12 +22,12 @@ from ingestion_path import script
 from live_path.cluster import BenchmarkError, Cluster, Processes, running_processes, say
 
 from schemas.codec import RecordCodec
-from streams.kafka import TopicReader
-from streams.sources.demo_catalogue import FIRST_FEED_ID, build_catalogue
-from topology.embedded.broker import running_broker
-from topology.embedded.ports import free_ports
+from streams.cli.local.broker import running_broker
+from streams.cli.local.instance import variables
+from streams.cli.local.ports import free_ports
+from streams.demo.demo_catalogue import FIRST_FEED_ID, build_catalogue
+from streams.kafka.clients import TopicReader
 from topology.graph import build_graph, is_on
-from topology.instance import variables
 from topology.settings import LOOPBACK, Settings
 
 PARTITIONS = 2

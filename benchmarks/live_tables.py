@@ -20,8 +20,8 @@ from live_path import folds, latency, ours, peers
 from live_path.cluster import SOURCE, Cluster, broker_pid, say
 from live_path.events import EPISODES, LISTENERS, ZIPF, Generator
 
-from topology.embedded.broker import running_broker
-from topology.embedded.ports import free_ports
+from streams.cli.local.broker import running_broker
+from streams.cli.local.ports import free_ports
 from topology.settings import Settings
 
 PARTITIONS = 12

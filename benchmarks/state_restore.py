@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.core.keyed import KeyedTable
-from streams.kafka import producer
-from streams.kafka_states import Appender, KafkaStateLog
-from streams.statelog import LogStates
-from topology.embedded.broker import running_broker
-from topology.embedded.ports import free_ports
+from streams.cli.local.broker import running_broker
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import producer
+from streams.state.kafka_log import Appender, KafkaStateLog
+from streams.state.keyed import KeyedTable
+from streams.state.store import LogStates
 
 STATE_TOPIC = "state-restore-log"
 FAUST_APP = "state-restore"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from dashboard.history import History
-from streams.core.reach import reach
+from streams.engagement.core.reach import reach
 
 SCHEMA = {
     "kind": pl.String,

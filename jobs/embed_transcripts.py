@@ -31,8 +31,8 @@ from jobs.neighbour_output import NeighbourOutput
 from jobs.output import Output
 from jobs.topic_output import TopicOutput
 from schemas.codec import BadRecordError
-from streams.context import Message
-from streams.kafka import read_all
+from streams.kafka.clients import read_all
+from streams.kafka.message import Message
 from topology.graph import check_reads
 from topology.model import Graph
 from topology.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from topology.embedded.jars import jar_paths
+from jobs.spark_jars import jar_paths
 from topology.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.core.topics import Phrases, Topic, Topics
 from jobs.output import Output
-from streams.core.analysis.keywords import keyphrases
+from streams.transcripts.core.analysis.keywords import keyphrases
 
 _PHRASES = 8
 """Keyphrases of an episode that labels are made of."""

@@ -29,7 +29,7 @@ from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.output import Output
 from jobs.write_delta import table_path
-from streams.kafka import read_all
+from streams.kafka.clients import read_all
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
 from topology.settings import Settings

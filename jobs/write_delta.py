@@ -37,7 +37,7 @@ from jobs.core.facts import FACTS, Facts, drop_repeats
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
 from schemas.registry import open_registry
-from streams.wire import Wire
+from streams.kafka.wire import Wire
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage
 from topology.settings import Settings

@@ -1,1 +1,1 @@
-"""The stages that run beside Kafka: Faust agents and confluent-kafka loops."""
+"""The stages that run beside Kafka, folder by folder along the river, and what they stand on."""

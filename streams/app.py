@@ -16,9 +16,9 @@ import faust
 
 from schemas.codec import Registry
 from schemas.registry import open_registry
-from streams.consumer import Transport
-from streams.runtime import FaustContext
-from streams.watchdog import watch_event_loop
+from streams.runtime.faust.consumer import Transport
+from streams.runtime.faust.runner import FaustContext
+from streams.runtime.watchdog import watch_event_loop
 from topology.graph import Graph, app_id, get_graph, is_on
 from topology.model import Stage
 from topology.settings import LOOPBACK, Settings, get_settings

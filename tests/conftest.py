@@ -8,8 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from topology.embedded.broker import running_broker
-from topology.embedded.mongo import running_mongo
+from streams.cli.local.broker import running_broker
+from streams.cli.local.mongo import running_mongo
 from topology.graph import get_graph
 from topology.settings import get_settings
 

@@ -1,1 +1,1 @@
-"""The declared graph and what derives from it: topics, stores, stages, settings, the CLI."""
+"""The declared graph and what derives from it: topics, stores, stages, settings."""

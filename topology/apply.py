@@ -26,7 +26,7 @@ from pymongo.errors import OperationFailure
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from schemas.registry import SCHEMAS_TOPIC, RestRegistry, TopicRegistry
-from streams.kafka import producer
+from streams.kafka.clients import producer
 from topology.graph import build_graph
 from topology.model import Graph, Index
 from topology.plan import (

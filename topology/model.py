@@ -8,10 +8,6 @@ from typing import Literal
 FOREVER = -1
 """Retention of a topic that is never cut: the log is the source of truth."""
 
-MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
-
 
 @dataclass(frozen=True)
 class Topic:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from topology.model import DAY_MS, HOUR_MS, Topic
+from schemas.units import DAY_MS, HOUR_MS
+from topology.model import Topic
 
 MEGABYTE = 1_048_576
 

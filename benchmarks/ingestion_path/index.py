@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from streams.sources.demo_catalogue import Catalogue, build_catalogue
-from streams.sources.demo_index import DemoIndex
+from streams.demo.demo_catalogue import Catalogue, build_catalogue
+from streams.demo.demo_index import DemoIndex
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from live_path.events import Events, Generator
 
 from schemas.registry import TopicRegistry
-from streams.kafka import end_offsets, producer, reader
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import end_offsets, producer, reader
 from topology.apply import apply_topology
-from topology.embedded.ports import free_ports
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
 

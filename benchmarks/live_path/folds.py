@@ -11,11 +11,11 @@ import polars as pl
 from live_path.cluster import say
 
 from schemas import columnar
-from streams.core.engagement import Engagement
-from streams.core.event_rows import event_rows
-from streams.core.listening import added_by
-from streams.core.listening_state import Listening
-from streams.core.windows import minutes_of, window_rows
+from streams.engagement.core.engagement import Engagement
+from streams.engagement.core.listening import added_by
+from streams.engagement.core.listening_state import Listening
+from streams.engagement.core.windows import minutes_of, window_rows
+from streams.events.core.event_rows import event_rows
 
 PAIRS = 20_000
 """Listener-episode pairs in the state of one source partition at 1x."""

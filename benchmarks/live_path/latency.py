@@ -15,7 +15,7 @@ from live_path.ours import WINDOWS
 
 from schemas import columnar
 from schemas.codec import RecordCodec
-from streams.kafka import producer, reader
+from streams.kafka.clients import producer, reader
 
 RATE = 10_000
 """Events a second."""

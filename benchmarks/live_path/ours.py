@@ -21,7 +21,7 @@ from live_path.cluster import (
 
 from schemas import columnar
 from schemas.codec import RecordCodec
-from streams.kafka import TopicReader
+from streams.kafka.clients import TopicReader
 
 TRACKERS = ("track_engagement", "track_listening")
 WINDOWS, DAILY, PROGRESS = "engagement-windows", "user-episode-daily", "table-progress"
@@ -65,7 +65,7 @@ def running(
         processes.watch("broker", broker)
         processes.start_worker(stages)
         cluster.wait_for_members(stages, processes)
-        processes.start("batch_events", ["-m", "streams.batch_events"])
+        processes.start("batch_events", ["-m", "streams.events.batch_events"])
         processes.mark()
         processes.wait(lambda: any(cluster.ends(BATCHES).values()), "the first batch", 60, 0.05)
         yield processes, progress

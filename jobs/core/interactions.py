@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from streams.core.confidence import strength
+from streams.recommendation.core.confidence import strength
 
 TEST_SHARE = 0.2
 FEWEST_TO_SPLIT = 3

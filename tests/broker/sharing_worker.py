@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from streams.app import app
-from streams.politeness import Politeness
+from streams.http.rate_limits import Politeness
 from topology.settings import get_settings
 
 file, port = Path(sys.argv[1]), sys.argv[2]

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from streams import watchdog
+from streams.runtime import watchdog
 
 watchdog.STALL_S, watchdog.LOOK_EVERY_S, watchdog.LOOP_STALL_S = 3.0, 0.5, 3.0
 

@@ -18,9 +18,9 @@ from confluent_kafka.admin import (
 
 from schemas.codec import RecordCodec, subject_of, unframe
 from schemas.registry import TopicRegistry, declared_subjects
-from streams.kafka import TopicReader
+from streams.cli.local.broker import running_broker
+from streams.kafka.clients import TopicReader
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
-from topology.embedded.broker import running_broker
 from topology.graph import build_graph
 from topology.plan import AlterConfig, LeaveAlone, plan
 from topology.settings import Settings

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -18,17 +17,17 @@ import pytest
 from schemas import columnar
 from schemas.codec import RecordCodec, frame
 from schemas.registry import TopicRegistry
-from streams.context import Message
-from streams.core.batching import FIRST_OFFSET, LAST_OFFSET
-from streams.kafka import TopicReader, producer
-from streams.wire import ERROR_PREFIX
+from streams.cli.local.broker import running_broker
+from streams.events.core.batching import FIRST_OFFSET, LAST_OFFSET
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.message import Message
+from streams.kafka.wire import ERROR_PREFIX
+from tests.paths import ROOT
 from topology.apply import apply_topology
-from topology.embedded.broker import running_broker
 from topology.settings import Settings
 
 pytestmark = pytest.mark.broker
 
-ROOT = Path(__file__).parents[2]
 PARTITIONS = 2
 DAY_S = 86_400
 
@@ -54,7 +53,7 @@ def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen]:
     }
     with (settings.podstream_home / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streams.batch_events"],
+            [sys.executable, "-m", "streams.events.batch_events"],
             env=environment,
             cwd=ROOT,
             stdout=log,

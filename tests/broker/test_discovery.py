@@ -16,10 +16,10 @@ from threading import Thread
 import pytest
 
 from schemas.registry import TopicRegistry
-from streams.kafka import TopicReader
-from streams.wire import Wire
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import TopicReader
+from streams.kafka.wire import Wire
 from tests.broker.workers import ROOT, instance
-from topology.embedded.ports import free_ports
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
-from topology.embedded.broker import BrokerError, broker_command, wait_for_broker
-from topology.embedded.ports import free_ports
+from streams.cli.local.broker import BrokerError, broker_command, wait_for_broker
+from streams.cli.local.ports import free_ports
 from topology.settings import LOOPBACK
 
 pytestmark = pytest.mark.broker

@@ -18,7 +18,7 @@ from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
 
-PODSTREAM = [sys.executable, "-m", "topology.cli"]
+PODSTREAM = [sys.executable, "-m", "streams.cli.main"]
 SERVICES = ["--only", "broker", "--only", "mongo"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -108,7 +108,7 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
 
 
 def _answers(uri: str) -> bool:
-    from topology.embedded.mongo import MongoError, wait_for_mongo
+    from streams.cli.local.mongo import MongoError, wait_for_mongo
 
     try:
         wait_for_mongo(uri, 2.0)

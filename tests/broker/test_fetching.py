@@ -17,12 +17,12 @@ from aiohttp import web
 
 from schemas.codec import RecordCodec
 from schemas.registry import open_registry
-from streams.kafka import producer, reader
+from streams.cli.hosts import source_hosts
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import producer, reader
 from tests.broker.workers import ROOT, instance
 from tests.served import answering, served
-from topology.embedded.ports import free_ports
 from topology.graph import build_graph
-from topology.hosts import source_hosts
 from topology.settings import Settings
 
 pytestmark = pytest.mark.broker

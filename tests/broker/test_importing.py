@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from schemas.registry import TopicRegistry
-from streams.importing import RECBOLE_WHEEL
-from streams.kafka import TopicReader
-from streams.wire import Wire
+from streams.cli.main import build_app
+from streams.kafka.clients import TopicReader
+from streams.kafka.wire import Wire
+from streams.operations.importing import RECBOLE_WHEEL
 from topology.apply import apply_topology
-from topology.cli import build_app
 from topology.graph import get_graph
 from topology.settings import get_settings
 

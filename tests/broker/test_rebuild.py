@@ -21,18 +21,19 @@ import pytest
 
 from schemas.codec import RecordCodec
 from schemas.registry import TopicRegistry
-from streams.kafka import TopicReader, producer
-from streams.rebuild import LIVE, Rebuilder, drop_kept_generations
-from streams.wire import Wire
+from streams.cli.local.instance import environment as instance_environment
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.wire import Wire
+from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
 from tests.broker.workers import instance
-from topology.embedded.ports import free_ports
+from tests.paths import ROOT
 from topology.graph import build_graph
-from topology.instance import environment as instance_environment
 from topology.settings import Settings
 
+BATCH_EVENTS = [sys.executable, "-m", "streams.events.batch_events"]
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
 
-ROOT = Path(__file__).parents[2]
 STAGES = "track_engagement,track_listening,serve_mongo"
 START = datetime.now(UTC) - timedelta(hours=2)
 
@@ -68,9 +69,7 @@ def stages(settings: Settings, environment: dict[str, str]) -> Iterator[None]:
     home, (port,) = settings.podstream_home, free_ports(1)
     worker = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir", str(home / "worker")]
     with ExitStack() as stack:
-        stack.enter_context(
-            running([sys.executable, "-m", "streams.batch_events"], environment, home / "batch.log")
-        )
+        stack.enter_context(running(BATCH_EVENTS, environment, home / "batch.log"))
         stack.enter_context(
             running(
                 [*worker, "worker", "--web-port", str(port), "--loglevel", "warn"],
@@ -207,7 +206,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
         wrong = collection.find_one({"plays": {"$gt": 0}})
         assert wrong is not None
         collection.replace_one({"_id": wrong["_id"]}, {**wrong, "plays": wrong["plays"] + 1})
-    command = [sys.executable, "-m", "topology.cli", "rebuild", "--all"]
+    command = [sys.executable, "-m", "streams.cli.main", "rebuild", "--all"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "MongoDB engagement_windows" in done.stdout and "DIFFER" in done.stdout
@@ -235,7 +234,7 @@ def test_dead_letters_are_listed_and_shown(
     """The garbage of the events above, on record as it came."""
 
     def podstream(*arguments: str) -> str:
-        command = [sys.executable, "-m", "topology.cli", "dlq", *arguments]
+        command = [sys.executable, "-m", "streams.cli.main", "dlq", *arguments]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -16,22 +16,22 @@ import pytest
 
 from schemas.codec import RecordCodec
 from schemas.registry import TopicRegistry
-from streams.context import Message
-from streams.core.dead_letters import REDRIVEN
-from streams.dead_letters import Progress, read_letters
-from streams.kafka import TopicReader, end_offsets, producer, reader
-from streams.redrive import SENT_AT_ONCE, Redriver
-from streams.wire import Wire, dead_letter_headers, error_headers
+from streams.cli.commands.dead_letters import summary
+from streams.cli.local.instance import environment as instance_environment
+from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.dead_letters import Progress, read_letters
+from streams.kafka.letters import REDRIVEN
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire, dead_letter_headers, error_headers
+from streams.operations.redrive import SENT_AT_ONCE, Redriver
 from tests.broker.workers import instance
-from topology.commands.dead_letters import summary
+from tests.paths import ROOT
 from topology.graph import build_graph
-from topology.instance import environment as instance_environment
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo, pytest.mark.timeout(120)]
 
-ROOT = Path(__file__).parents[2]
-PODSTREAM = [sys.executable, "-m", "topology.cli", "dlq"]
+PODSTREAM = [sys.executable, "-m", "streams.cli.main", "dlq"]
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
     wire = Wire(build_graph(2), registry)
     desk.write("user-events", b"garbage", key=b"u1", partition=1)
     desk.die("user-events", event, place=(1, 1000), reason="schema 7 is unknown")
-    command = [sys.executable, "-m", "streams.batch_events"]
+    command = [sys.executable, "-m", "streams.events.batch_events"]
     with (tmp_path / "log").open("wb") as log:
         batching = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.core.statelog import Replay
-from streams.kafka_states import Appender, KafkaStateLog
-from streams.statelog import FencedError, LogStates, StateLostError
+from streams.state.kafka_log import Appender, KafkaStateLog
+from streams.state.log import Replay
+from streams.state.store import FencedError, LogStates, StateLostError
 
 pytestmark = pytest.mark.broker
 

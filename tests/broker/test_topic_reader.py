@@ -7,8 +7,8 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.context import Message
-from streams.kafka import TopicReader, producer
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.message import Message
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.kafka import CRASH_EXIT_CODE
+from streams.kafka.clients import CRASH_EXIT_CODE
 from tests.broker.workers import DEAD, SOURCE, instance, records, start, write_garbage
 from topology.settings import Settings
 

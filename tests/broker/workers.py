@@ -12,13 +12,13 @@ from typing import IO
 
 from pydantic import SecretStr
 
-from streams.kafka import end_offsets, producer, reader
+from streams.cli.local.broker import running_broker
+from streams.cli.local.ports import free_ports
+from streams.kafka.clients import end_offsets, producer, reader
+from tests.paths import ROOT
 from topology.apply import apply_topology
-from topology.embedded.broker import running_broker
-from topology.embedded.ports import free_ports
 from topology.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 SOURCE, DEAD = "user-event-batches", "user-event-batches.dlq"
 
 

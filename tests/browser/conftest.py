@@ -21,11 +21,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard.screenshot import CHROMIUM, CHROMIUM_ARGUMENTS
+from streams.cli.local.ports import free_ports
 from tests.browser.seed_analysis import seed_analysis
-from topology.embedded.ports import free_ports
+from tests.paths import ROOT
 from topology.settings import LOOPBACK
 
-ROOT = Path(__file__).parents[2]
 MINUTE = timedelta(minutes=1)
 COUNTS = ("impressions", "clicks", "plays", "completes", "streams")
 

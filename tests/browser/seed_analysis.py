@@ -9,7 +9,7 @@ import polars as pl
 from deltalake import write_deltalake
 
 from dashboard.queries import Types
-from streams.core.analysis.record import analyse
+from streams.transcripts.core.analysis.record import analyse
 
 RICH, HOSTILE_ONE, UNSPACED, UNANALYSED = 8, 6, 7, 9
 """Places of episodes: with everything, with hostile text, with nulls, and without an analysis."""

@@ -16,8 +16,8 @@ import pytest
 from deltalake import write_deltalake
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
+from streams.cli.local.ports import free_ports
 from tests.browser.seed_analysis import RICH, UNANALYSED, UNSPACED
-from topology.embedded.ports import free_ports
 from topology.settings import LOOPBACK
 
 pytestmark = [pytest.mark.browser, pytest.mark.mongo]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from streams.cli.local.broker import running_broker
 from tests.chaos.processes import Processes
 from topology.apply import apply_topology
-from topology.embedded.broker import running_broker
 from topology.settings import Settings
 
 

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from topology.embedded.ports import free_ports
-from topology.instance import variables
+from streams.cli.local.instance import variables
+from streams.cli.local.ports import free_ports
+from tests.paths import ROOT
 from topology.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 TRACKERS = ("track_engagement", "track_listening", "rank_trending", "detect_anomalies")
 
 
@@ -26,7 +25,7 @@ class Processes:
         self._running: dict[str, subprocess.Popen] = {}
 
     def start_batcher(self, name: str) -> None:
-        self._start(name, ["streams.batch_events"])
+        self._start(name, ["streams.events.batch_events"])
 
     def start_worker(self, name: str, stages: Sequence[str] = TRACKERS) -> None:
         """A Faust worker of its own folder; a name used before finds its folder again."""

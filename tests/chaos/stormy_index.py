@@ -11,15 +11,15 @@ from typing import Any
 import requests
 from pydantic import SecretStr
 
-from streams.context import Message
-from streams.core.episodes import rss_episode_id
-from streams.memory import MemoryRuntime
-from streams.sources.demo_catalogue import Catalogue, build_catalogue
-from streams.sources.demo_faults import Pace
-from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
-from streams.sources.demo_shapes import guid
-from streams.sources.misbehaviour import Misbehaviour, Plan
-from streams.sources.podcastindex import ATTEMPTS
+from streams.demo.demo_catalogue import Catalogue, build_catalogue
+from streams.demo.demo_faults import Pace
+from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
+from streams.demo.demo_shapes import guid
+from streams.demo.misbehaviour import Misbehaviour, Plan
+from streams.ingest.core.episodes import rss_episode_id
+from streams.ingest.sources.podcastindex import ATTEMPTS
+from streams.kafka.message import Message
+from streams.runtime.in_memory import MemoryRuntime
 from tests.served import served
 from topology.graph import Graph, dead_letter_name, is_on
 from topology.model import Stage

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from schemas.registry import TopicRegistry
-from streams.context import Message
-from streams.kafka import TopicReader, end_offsets, reader
-from streams.memory import MemoryRuntime
-from streams.sources.misbehaviour import Plan
-from streams.wire import Wire
+from streams.demo.misbehaviour import Plan
+from streams.kafka.clients import TopicReader, end_offsets, reader
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
+from streams.runtime.in_memory import MemoryRuntime
 from tests.chaos.processes import Processes
 from tests.chaos.stormy_index import (
     TELLING,

@@ -25,9 +25,9 @@ import pytest
 
 from schemas.codec import RecordCodec
 from schemas.registry import TopicRegistry
-from streams.context import Message
-from streams.kafka import TopicReader, end_offsets, producer, reader
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
 from tests.chaos.processes import TRACKERS, Processes
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event

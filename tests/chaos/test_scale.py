@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
 from schemas.registry import TopicRegistry
-from streams.context import Message
-from streams.kafka import TopicReader, end_offsets, producer, reader
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
 from tests.chaos.processes import Processes
 from tests.oracle import readers
 from topology.graph import app_id, build_graph, changelog_topic

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.trending import ALL, merge_scopes
-from streams.memory import MemoryRuntime
+from streams.engagement.core.trending import ALL, merge_scopes
+from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 

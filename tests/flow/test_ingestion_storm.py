@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streams.context import Message
-from streams.memory import MemoryRuntime
-from streams.sources.misbehaviour import Plan
+from streams.demo.misbehaviour import Plan
+from streams.kafka.message import Message
+from streams.runtime.in_memory import MemoryRuntime
 from tests.chaos.stormy_index import (
     TELLING,
     Outcome,

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import RecordCodec
-from streams import track_engagement
-from streams.memory import MemoryContext, MemoryRuntime
+from streams.engagement import track_engagement
+from streams.runtime.in_memory import MemoryContext, MemoryRuntime
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import (
     BOT,

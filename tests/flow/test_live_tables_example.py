@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from streams.core.rolling_documents import add_up
-from streams.core.trending import merge_scopes
-from streams.memory import MemoryRuntime
+from streams.engagement.core.trending import merge_scopes
+from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core.rolling_documents import add_up
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from schemas.registry import FixedRegistry
-from streams.core import rebuild
-from streams.core.batching import Chunk, PartitionBatcher, accounted_to
-from streams.core.documents import merge_windows, newest_rows
-from streams.core.engagement import Engagement
-from streams.core.events import EventDecoder
-from streams.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
-from streams.memory import MemoryRuntime
+from streams.engagement.core.engagement import Engagement
+from streams.events.core.batching import Chunk, PartitionBatcher, accounted_to
+from streams.events.core.events import EventDecoder
+from streams.operations.core import rebuild
+from streams.operations.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
+from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core.documents import merge_windows, newest_rows
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from schemas import columnar
-from streams.core.reasons import ALIKE
-from streams.memory import MemoryRuntime
+from streams.recommendation.core.reasons import ALIKE
+from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from streams.core.closing import closed_header
-from streams.core.trending import merge_scopes
-from streams.memory import MemoryRuntime
+from streams.engagement.core.closing import closed_header
+from streams.engagement.core.trending import merge_scopes
+from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 

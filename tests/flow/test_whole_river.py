@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from streams.memory import MemoryRuntime
-from streams.simulate_listeners import Listeners
+from streams.demo.simulate_listeners import Listeners
+from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from pymongo import MongoClient, ReplaceOne
 
-from topology.embedded.mongo import MongoError, mongo_command, running_mongo, wait_for_mongo
-from topology.embedded.ports import free_ports, is_free
+from streams.cli.local.mongo import MongoError, mongo_command, running_mongo, wait_for_mongo
+from streams.cli.local.ports import free_ports, is_free
 from topology.settings import LOOPBACK
 
 pytestmark = pytest.mark.mongo

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from schemas import columnar
-from streams.core import day_documents, documents
-from streams.memory import MemoryRuntime
-from streams.serve_mongo import COUNTED_BY
-from streams.sinks import expiry
-from streams.sinks.expiry import DATED, REFRESHES_TO_SEE, Expiry
-from streams.sinks.mongo import MongoSink
+from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core import day_documents, documents
+from streams.serving.mongo import expiry
+from streams.serving.mongo.expiry import DATED, REFRESHES_TO_SEE, Expiry
+from streams.serving.mongo.mongo import MongoSink
+from streams.serving.serve_mongo import COUNTED_BY
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 from pymongo import MongoClient
 
 from schemas import columnar
-from streams.sinks.generations import WindowGenerations, window_documents
+from streams.serving.mongo.generations import WindowGenerations, window_documents
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pymongo import MongoClient
 
-from topology.commands.recommend import find_list
+from streams.cli.commands.recommend import find_list
 from topology.settings import Settings
 
 pytestmark = pytest.mark.mongo

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from schemas import columnar
-from streams.context import Message
-from streams.core import day_documents, rolling_documents
-from streams.memory import MemoryRuntime
-from streams.sinks.mongo import LostWritesError, MongoSink
-from streams.sinks.rolling import Part, RollingWindows
-from topology.embedded.mongo import running_mongo
-from topology.embedded.ports import free_ports
+from streams.cli.local.mongo import running_mongo
+from streams.cli.local.ports import free_ports
+from streams.kafka.message import Message
+from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core import day_documents, rolling_documents
+from streams.serving.mongo.mongo import LostWritesError, MongoSink
+from streams.serving.mongo.rolling import Part, RollingWindows
 from topology.graph import UndeclaredError, build_graph
 from topology.settings import Settings
 
@@ -391,7 +391,7 @@ def test_writes_wait_for_a_server_that_is_away_and_say_so_once(tmp_path, caplog)
             await asyncio.gather(*writes)
             return await sink.find("episodes", ["a", "b", "c"])
 
-    with caplog.at_level(logging.WARNING, logger="streams.sinks.mongo"):
+    with caplog.at_level(logging.WARNING, logger="streams.serving.mongo.mongo"):
         found = asyncio.run(outage())
     sink.close()
     assert set(found) == {"a", "b"}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from streams.core.items import Items
-from streams.core.listeners import Heard, Listener
-from streams.core.scoring import Parts, profile, recommend
+from streams.recommendation.core.items import Items
+from streams.recommendation.core.listeners import Heard, Listener
+from streams.recommendation.core.scoring import Parts, profile, recommend
 
 SIZE, RANK, ALPHA, REGULARIZATION = 40, 8, 20.0, 0.05
 

@@ -37,7 +37,7 @@ class Instance:
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """`podstream ARGUMENTS` against this instance."""
         return subprocess.run(
-            [sys.executable, "-m", "topology.cli", *arguments],
+            [sys.executable, "-m", "streams.cli.main", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from schemas import columnar
-from streams.kafka import TopicReader, producer
+from streams.kafka.clients import TopicReader, producer
+from tests.paths import ROOT
 from tests.smoke.instance import Instance, wait_until
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1500)]
 
-ROOT = Path(__file__).parents[2]
 PROVED_ELSEWHERE = {
     "podstream up": "the fixtures of this tier start instances",
     "podstream import movielens ml-100k": "test_movielens.py",

@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.session import build_session
+from streams.cli.local.broker import running_broker
+from streams.cli.local.ports import free_range
 from topology.apply import apply_topology
-from topology.embedded.broker import running_broker
-from topology.embedded.ports import free_range
 from topology.graph import build_graph
 from topology.model import Graph
 from topology.settings import PORT_OFFSETS, Settings

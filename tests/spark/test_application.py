@@ -18,8 +18,8 @@ from deltalake import DeltaTable
 
 from jobs.write_delta import table_path
 from schemas.registry import open_registry
-from streams.kafka import TopicReader, producer
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.wire import Wire
 from topology.model import Graph
 from topology.settings import Settings
 

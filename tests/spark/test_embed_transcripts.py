@@ -15,9 +15,9 @@ from jobs import embed_transcripts
 from jobs.kafka_source import failed_to_report
 from jobs.output import DeliveryError, Output
 from schemas.registry import open_registry
-from streams.context import Message
-from streams.kafka import TopicReader, producer
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
 from topology.model import Graph
 from topology.settings import Settings
 

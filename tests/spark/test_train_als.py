@@ -15,9 +15,9 @@ from jobs.core.interactions import Interactions, from_totals
 from jobs.train_als import Trainer, fit
 from jobs.write_delta import table_path
 from schemas.registry import open_registry
-from streams.core.foldin import fold_in, gram
-from streams.kafka import TopicReader
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader
+from streams.kafka.wire import Wire
+from streams.recommendation.core.foldin import fold_in, gram
 from topology.model import Graph
 from topology.settings import Settings
 

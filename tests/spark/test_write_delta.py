@@ -14,9 +14,9 @@ from jobs import write_delta
 from jobs.core.facts import FACTS
 from jobs.write_delta import TableWriter, table_path
 from schemas.registry import open_registry
-from streams.core.analysis.record import analyse
-from streams.kafka import TopicReader, producer
-from streams.wire import Wire
+from streams.kafka.clients import TopicReader, producer
+from streams.kafka.wire import Wire
+from streams.transcripts.core.analysis.record import analyse
 from topology.graph import dead_letter_name
 from topology.model import Graph
 from topology.settings import Settings

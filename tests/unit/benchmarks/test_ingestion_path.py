@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.ingestion_path.index import enlarged
 from benchmarks.ingestion_path.script import run
-from streams.core.transcripts import transcript_record
-from streams.sources.demo_catalogue import FIRST_FEED_ID, build_catalogue
-from streams.sources.demo_transcripts import RENDERINGS
+from streams.demo.demo_catalogue import FIRST_FEED_ID, build_catalogue
+from streams.demo.demo_transcripts import RENDERINGS
+from streams.transcripts.core.transcripts import transcript_record
 from tests.chaos.stormy_index import StormyIndex
 
 SHOWS = 5

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from dashboard.history import open_history
 from dashboard.reach import reach_table
-from streams.core.reach import sketch
+from streams.engagement.core.reach import sketch
 
 
 def day(kind: str, scope: str, number: int, partition: int, *listeners: str) -> dict[str, object]:

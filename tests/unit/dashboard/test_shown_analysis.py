@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dashboard import analysis, history
 from dashboard.queries import Types
-from streams.core.analysis.record import analyse
+from streams.transcripts.core.analysis.record import analyse
 
 NAMED = pl.Struct({"speaker": pl.String, "share": pl.Float64})
 KEYWORD = pl.Struct({"phrase": pl.String, "score": pl.Float64, "occurrences": pl.Int32})

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.sources.demo_index import DEMO_KEY, DEMO_SECRET
-from topology.commands.graph import module_exists
-from topology.embedded.broker import broker_properties
+from streams.cli.commands.graph import module_exists
+from streams.cli.local.broker import broker_properties
+from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET
+from tests.paths import ROOT
 from topology.graph import build_graph, workers
 from topology.settings import Settings
 
-FOLDER = Path(__file__).parents[3] / "docker"
+FOLDER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: s for name, s in SERVICES.items() if s["image"].startswith("podstream")}

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jobs.embed_transcripts import RESTORED_FROM, StoppingError, TranscriptEmbedder
-from streams.memory import MemoryLog
+from streams.runtime.in_memory import MemoryLog
 from topology.graph import build_graph, check_writes
 
 GRAPH = build_graph(2)

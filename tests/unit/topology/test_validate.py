@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from topology.commands.graph import module_exists
+from streams.cli.commands.graph import module_exists
 from topology.graph import build_graph
 from topology.model import Collection, Graph, Stage, Topic
 from topology.validate import duplicates, validate
@@ -141,8 +141,9 @@ def test_each_fault_is_told_in_a_sentence(case: str) -> None:
 
 
 def test_a_missing_module_is_told() -> None:
-    found = validate(GRAPH, module_exists=lambda name: name != "streams.recommend")
-    assert found == ["stage recommend names entry point streams.recommend, which does not exist"]
+    missing = "streams.recommendation.recommend"
+    found = validate(GRAPH, module_exists=lambda name: name != missing)
+    assert found == [f"stage recommend names entry point {missing}, which does not exist"]
 
 
 def test_names_declared_twice() -> None:

@@ -1,0 +1,92 @@
+"""`podstream rebuild`: a new generation of the live tables out of the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from streams.operations.rebuild import Outcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command()(rebuild)
+
+
+def rebuild(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Rebuild every live table from the first offset.")
+    ] = False,
+    drop_kept: Annotated[
+        bool, typer.Option("--drop-kept", help="Remove what earlier rebuilds kept beside.")
+    ] = False,
+) -> None:
+    """Replay the log into a new generation, compare digests, promote it where they agree.
+
+    Exit 1, with the live tables untouched, if they do not.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from streams.operations.rebuild import Rebuilder, RebuildError, drop_kept_generations
+    from topology.settings import get_settings
+
+    if not everything and not drop_kept:
+        raise typer.BadParameter("say --all, --drop-kept or both")
+    settings = get_settings()
+    if drop_kept:
+        for name in drop_kept_generations(settings):
+            typer.echo(f"dropped {name}")
+    if not everything:
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("replaying events", total=None)
+        rebuilder = Rebuilder(
+            settings,
+            say=bar.console.print,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        try:
+            outcome = rebuilder.run()
+        except RebuildError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from None
+        finally:
+            rebuilder.close()
+    _report(outcome)
+    if not outcome.promoted:
+        raise typer.Exit(1)
+
+
+def _report(outcome: Outcome) -> None:
+    rate = outcome.events / max(outcome.seconds, 1e-9)
+    typer.echo(
+        f"{outcome.events} events counted ({outcome.refused} refused, {outcome.repeats} repeats) "
+        f"in {outcome.seconds:.1f} s: {rate:,.0f} events/s"
+    )
+    for comparison in outcome.comparisons:
+        verdict = "agree" if comparison.agrees else "DIFFER"
+        typer.echo(f"{comparison.table}: {comparison.rows} rows, digests {verdict}")
+        typer.echo(f"  rebuilt {comparison.rebuilt_digest}")
+        typer.echo(f"  live    {comparison.live_digest}")
+        for difference in comparison.differences:
+            key = ", ".join(str(value) for value in difference.key.values())
+            typer.echo(f"  {key}: rebuilt {difference.rebuilt}, live {difference.live}")
+    if outcome.promoted:
+        typer.echo(
+            f"Generation {outcome.generation} is served; the one before it is kept in "
+            f"{outcome.beside} (`podstream rebuild --drop-kept` removes it)."
+        )
+    else:
+        typer.echo(
+            f"Generation {outcome.generation} is not promoted: it lies in {outcome.beside}, and "
+            f"the live tables are as they were."
+        )

@@ -1,0 +1,1 @@
+"""A machine without containers: its broker, its MongoDB server and their supervisor."""

@@ -1,0 +1,371 @@
+"""Measures a running instance: processes and their memory, each stage's lag, each store's rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import psutil
+import pyarrow.fs
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.cli.hosts import HostStatus, source_hosts
+from streams.cli.local.supervise import Supervisor
+from topology.graph import app_id, build_graph, dead_letter_name, is_on
+from topology.model import Graph, Stage
+from topology.settings import Settings
+
+Offsets = dict[str, dict[int, int]]
+"""topic -> partition -> offset of the next record to read."""
+
+COUNTING_STAGE = "track_engagement"
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    name: str
+    pid: int
+    state: str
+    rss_bytes: int
+
+
+@dataclass(frozen=True)
+class StageLag:
+    """``lag``: records (of source topics, summed over partitions) not yet worked on."""
+
+    name: str
+    lag: int
+
+
+@dataclass(frozen=True)
+class StoreRows:
+    """``kind`` is ``mongodb`` or ``delta``: two stores may share a name."""
+
+    name: str
+    rows: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    topic: str
+    count: int
+
+
+@dataclass
+class Status:
+    """What `podstream status --json` prints."""
+
+    processes: list[ProcessStatus] = field(default_factory=list)
+    stages: list[StageLag] = field(default_factory=list)
+    stores: list[StoreRows] = field(default_factory=list)
+    dead_letters: list[DeadLetters] = field(default_factory=list)
+    late_events: int = 0
+    """Events that came too late for the live tables; history has them."""
+    hosts: list[HostStatus] = field(default_factory=list)
+    """Hosts that episodes come from, in trouble or used lately."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(settings: Settings, *, delta: bool = True) -> Status:
+    """Measure the instance. ``delta=False`` leaves Delta's row counts out, which cost most.
+
+    Raises KafkaException and PyMongoError where a service does not answer.
+    """
+    graph = build_graph(settings.event_partitions)
+    graph = replace(graph, stages={n: s for n, s in graph.stages.items() if is_on(s, settings)})
+    log = LogView(settings.kafka_bootstrap_servers, graph)
+    return Status(
+        processes=process_status(settings),
+        stages=[
+            StageLag(name, lag)
+            for name, lag in zip(graph.stages, _lags(graph, log, settings), strict=True)
+        ],
+        stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
+        dead_letters=log.dead_letters(),
+        late_events=late_events(settings),
+        hosts=source_hosts(settings, graph),
+    )
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+def process_status(settings: Settings) -> list[ProcessStatus]:
+    """Every supervised process; none where no supervisor runs (a cluster has its own)."""
+    supervisor = Supervisor(settings.podstream_home)
+    if not supervisor.running():
+        return []
+    return [
+        ProcessStatus(p.name, p.pid, p.state, memory_bytes(p.pid) if p.pid else 0)
+        for p in supervisor.processes()
+    ]
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process and all its descendants, in bytes; 0 if it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    total = 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+# -- lag -----------------------------------------------------------------------------------------
+
+
+class LogView:
+    """First and end offsets of every declared topic, read once."""
+
+    def __init__(self, bootstrap_servers: str, graph: Graph):
+        self.graph = graph
+        self._servers = bootstrap_servers
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        existing = self._admin.list_topics(timeout=_TIMEOUT_S).topics
+        partitions = [
+            TopicPartition(name, number)
+            for name, topic in existing.items()
+            if name in graph.topics
+            for number in topic.partitions
+        ]
+        self.first = self._offsets(partitions, OffsetSpec.earliest())
+        self.end = self._offsets(partitions, OffsetSpec.latest())
+
+    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> Offsets:
+        if not partitions:
+            return {}
+        asked = self._admin.list_offsets(
+            dict.fromkeys(partitions, spec), request_timeout=_TIMEOUT_S
+        )
+        found: Offsets = {}
+        for partition, answer in asked.items():
+            found.setdefault(partition.topic, {})[partition.partition] = answer.result().offset
+        return found
+
+    def committed(self, group: str, topics: Iterable[str]) -> Offsets:
+        """What a consumer group has committed of the topics; empty for one that never did.
+
+        By way of a consumer: confluent-kafka's `list_consumer_group_offsets` (2.16) ends in a
+        segmentation fault while a fresh broker has no group coordinator yet.
+        """
+        partitions = [
+            TopicPartition(topic, number) for topic in topics for number in self.end.get(topic, {})
+        ]
+        if not partitions:
+            return {}
+        consumer = self._consumer(group)
+        committed: Offsets = {}
+        try:
+            for one in consumer.committed(partitions, timeout=_TIMEOUT_S):
+                if one.error is None and one.offset >= 0:
+                    committed.setdefault(one.topic, {})[one.partition] = one.offset
+        finally:
+            consumer.close()
+        return committed
+
+    def _consumer(self, group: str) -> Consumer:
+        """A consumer that joins no group and commits nothing."""
+        return Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+
+    def lag(self, topics: Iterable[str], done: Offsets) -> int:
+        """Records of the topics beyond ``done``; a partition nothing was done of counts whole."""
+        return sum(
+            max(0, end - max(done.get(topic, {}).get(partition, 0), self.first[topic][partition]))
+            for topic in topics
+            for partition, end in self.end.get(topic, {}).items()
+        )
+
+    def dead_letters(self) -> list[DeadLetters]:
+        """How many records each dead-letter topic holds."""
+        consumed = {name for stage in self.graph.stages.values() for name in stage.consumes}
+        names = sorted(dead_letter_name(topic) for topic in consumed)
+        return [DeadLetters(name, self.lag([name], {})) for name in names]
+
+    def last_value(self, topic: str) -> bytes | None:
+        """The newest record's value of a topic with one partition; None if it has no record."""
+        end = self.end.get(topic, {}).get(0, 0)
+        if end <= self.first.get(topic, {}).get(0, 0):
+            return None
+        consumer = self._consumer("podstream-status")
+        try:
+            consumer.assign([TopicPartition(topic, 0, end - 1)])
+            message = consumer.poll(_TIMEOUT_S)
+            return message.value() if message is not None and message.error() is None else None
+        finally:
+            consumer.close()
+
+
+def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda stage: stage_lag(stage, log, settings), graph.stages.values()))
+
+
+def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
+    """How many records wait for a stage; 0 for one that consumes nothing."""
+    if stage.runner == "spark":
+        if not stage.consumes:
+            return _training_lag(stage, log, settings)
+        others = [s.name for s in log.graph.stages.values() if s.runner == "spark" and s != stage]
+        done = spark_progress(stage, others, checkpoints(settings.checkpoint_root))
+        return log.lag(stage.consumes, done)
+    return log.lag(stage.consumes, log.committed(app_id(stage), stage.consumes))
+
+
+def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:
+    """Events that the newest published model has not seen."""
+    from schemas.codec import RecordCodec
+    from schemas.registry import open_registry
+
+    topic = next((name for name in stage.produces if name == "model-generations"), None)
+    value = log.last_value(topic) if topic else None
+    done: Offsets = {}
+    if topic and value is not None:
+        schema = log.graph.topics[topic].schema
+        record = RecordCodec(topic, str(schema), open_registry(settings)).decode(value)
+        done["user-events"] = {
+            seen["source_partition"]: seen["offset"] + 1 for seen in record["offsets"]
+        }
+    return log.lag(["user-events"], done)
+
+
+def checkpoints(root: str) -> dict[str, Offsets]:
+    """The progress of each Spark query: its folder's path below ``root`` -> offsets done.
+
+    A query's checkpoint holds `offsets/N` (what batch N covers) and `commits/N` (that it is done).
+    """
+    try:
+        files, path = pyarrow.fs.FileSystem.from_uri(root)
+    except pyarrow.ArrowInvalid:
+        files, path = pyarrow.fs.LocalFileSystem(), root
+    progress: dict[str, Offsets] = {}
+    pending = [(path, 0)]
+    while pending:
+        folder, depth = pending.pop()
+        names = {
+            PurePosixPath(info.path).name: info.path
+            for info in files.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+            if info.type == pyarrow.fs.FileType.Directory
+        }
+        if {"offsets", "commits"} <= names.keys():
+            name = str(PurePosixPath(folder).relative_to(path))
+            progress[name] = _committed_batch(files, names["offsets"], names["commits"])
+        elif depth < 3:
+            pending += [(child, depth + 1) for child in names.values()]
+    return progress
+
+
+def _committed_batch(files: pyarrow.fs.FileSystem, offsets: str, commits: str) -> Offsets:
+    def batches(folder: str) -> set[int]:
+        entries = files.get_file_info(pyarrow.fs.FileSelector(folder))
+        names = (PurePosixPath(entry.path).name for entry in entries)
+        return {int(name) for name in names if name.isdigit()}
+
+    done = batches(offsets) & batches(commits)
+    if not done:
+        return {}
+    with files.open_input_stream(f"{offsets}/{max(done)}") as stream:
+        return parse_offset_log(stream.read().decode())
+
+
+def parse_offset_log(text: str) -> Offsets:
+    """The Kafka offsets in one file of a query's offset log: a version, metadata, then sources."""
+    found: Offsets = {}
+    for line in text.splitlines()[2:]:
+        if line == "-":  # a source without data in this batch
+            continue
+        for topic, partitions in json.loads(line).items():
+            if isinstance(partitions, Mapping):
+                found[topic] = {int(number): offset for number, offset in partitions.items()}
+    return found
+
+
+def spark_progress(stage: Stage, others: list[str], queries: Mapping[str, Offsets]) -> Offsets:
+    """How far a Spark stage is: of each topic, the slowest of the queries that are its own.
+
+    A query belongs to the stage whose name begins one of its path's parts, else to any.
+    """
+
+    def belongs_to(name: str, stage_name: str) -> bool:
+        return any(part.startswith(stage_name) for part in PurePosixPath(name).parts)
+
+    slowest: Offsets = {}
+    for name, offsets in queries.items():
+        if any(belongs_to(name, other) for other in others):
+            continue
+        for topic, partitions in offsets.items():
+            known = slowest.setdefault(topic, dict(partitions))
+            for partition, offset in partitions.items():
+                known[partition] = min(known.get(partition, offset), offset)
+    return {topic: done for topic, done in slowest.items() if topic in stage.consumes}
+
+
+# -- stores --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Any]:
+    from pymongo import MongoClient
+
+    client: MongoClient = MongoClient(
+        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
+    )
+    with client:
+        yield client[settings.mongodb_database]
+
+
+def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
+    """Documents of every declared collection."""
+    with _database(settings) as database:
+        return [
+            StoreRows(name, database[name].estimated_document_count(), "mongodb")
+            for name in graph.collections
+        ]
+
+
+def late_events(settings: Settings) -> int:
+    """Events that came too late for the live tables, over all source partitions."""
+    with _database(settings) as database:
+        found = database["table_progress"].find({"stage": COUNTING_STAGE}, {"late": 1})
+        return sum(document["late"] for document in found)
+
+
+def delta_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
+    """Rows of every declared Delta table; 0 for one that has not been written yet."""
+    with ThreadPoolExecutor(4) as pool:
+        roots = [f"{settings.delta_root.rstrip('/')}/{name}" for name in graph.delta_tables]
+        counts = list(pool.map(_delta_count, roots))
+    return [
+        StoreRows(name, count, "delta")
+        for name, count in zip(graph.delta_tables, counts, strict=True)
+    ]
+
+
+def _delta_count(uri: str) -> int:
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(uri):
+        return 0
+    return DeltaTable(uri).count()  # from the log's statistics, else from the files' footers

@@ -1,0 +1,1 @@
+"""The demo: invented shows, an index that serves them, simulated listeners."""

@@ -1,0 +1,1 @@
+"""Listeners' tastes and behaviour, as pure functions of a seed."""

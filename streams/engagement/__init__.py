@@ -1,0 +1,1 @@
+"""Live tables: windows, listening, trending, anomalies."""

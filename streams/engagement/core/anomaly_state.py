@@ -1,0 +1,283 @@
+"""What the search for anomalies remembers of one partition of `engagement-windows`.
+
+How far each source partition is, the plays of the bins that are not over, and the history of every
+episode heard within a day. Which bins are over when is told in `streams.engagement.core.anomalies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from streams.engagement.core.anomalies import (
+    BIN_MINUTES,
+    DAY_BINS,
+    IDLE_BINS,
+    LONGEST_GAP_BINS,
+    History,
+    Surprise,
+)
+from streams.engagement.core.window_rows import (
+    MINUTE_BITS,
+    SOURCE_BITS,
+    SOURCES,
+    Logged,
+    Parts,
+    forget_unused,
+    local,
+    minute_of,
+    portable,
+    source_of,
+    window_rows,
+)
+from streams.state.keyed import KeyedTable
+from streams.state.names import Names
+from streams.state.packing import pack, unpack
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTS = ("plays",)
+_SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS, "sums": MINUTE_BITS, "histories": 0}
+_FIGURES = {"bins": np.int32, "last_heard": np.int32, "level": np.float64, "error": np.float64}
+_CLOCK, _SOURCES, _LOGGED = "clock", "sources", "logged"
+_BIN_MASK = (1 << MINUTE_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A bin of an episode that is far from what its history makes one expect."""
+
+    episode_id: str
+    bin_number: int
+    plays: int
+    surprise: Surprise
+
+    @property
+    def at(self) -> datetime:
+        """When the bin begins, UTC."""
+        return _EPOCH + timedelta(minutes=self.bin_number * BIN_MINUTES)
+
+
+class AnomalyState:
+    """A function of one partition's rows up to the offset ``applied``.
+
+    ``partitions``: how many source partitions there are.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self.applied = -1
+        self._partitions = partitions
+        self._names = Names()
+        self._closed = 0  # every bin before this one has been judged, or left out
+        self._first = 0  # the first bin that was not over when anything was told first; 0: nothing
+        self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
+        self._settled = self._done  # the first bin whose parts have not been added up, by source
+        self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
+        self._parts = Parts(_COUNTS)
+        self._sums = KeyedTable({"plays": np.int64})
+        self._figures = KeyedTable(_FIGURES)
+        self._histories: dict[int, History] | None = {}
+
+    def __len__(self) -> int:
+        """How many episodes have a history."""
+        return len(self._figures)
+
+    # -- folding -------------------------------------------------------------------------------
+
+    def fold(self, messages: Iterable[Logged]) -> list[Anomaly]:
+        """Take in messages in the order of their offsets; what is found in the bins they end."""
+        found: list[Anomaly] = []
+        waiting: list[Logged] = []
+        for message in [message for message in messages if message.offset > self.applied]:
+            waiting.append(message)
+            done = self._done_by(message)
+            if not (done > self._done).any():
+                continue
+            further = done.max() > self._done.max()
+            self._done, self._first = done, self._first or int(done.max())
+            if further or self._end() > self._closed:
+                self._add(waiting)
+                waiting = []
+                self._settle()
+                found += self._close(self._end())
+        self._add(waiting)
+        return found
+
+    def _done_by(self, message: Logged) -> np.ndarray:
+        """The first bin of each source partition that may still change after a message."""
+        done = self._done.copy()
+        for source, minute in message.closed.items():
+            if 0 <= source < SOURCES and minute >> MINUTE_BITS == 0:
+                done[source] = max(done[source], (minute + 1) // BIN_MINUTES)
+        return done
+
+    def _end(self) -> int:
+        """The first bin that a source partition that counts may still change."""
+        done = self._done[: self._partitions]
+        oldest = int(done.max()) - IDLE_BINS
+        counts = np.where(done > 0, done >= oldest, self._first >= oldest)
+        return int(done[counts].min())
+
+    def _add(self, messages: Sequence[Logged]) -> None:
+        if not messages:
+            return
+        self.applied = messages[-1].offset
+        # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
+        if not (self._first or any(message.closed for message in messages)):
+            return
+        rows = window_rows(messages, _COUNTS)
+        bins = rows.minutes // BIN_MINUTES
+        fresh = (bins >= self._closed) & (bins >= self._settled[rows.sources])
+        self._logged = np.union1d(self._logged, bins[fresh])
+        rows = rows.take(fresh & (rows.counts["plays"] > 0))
+        self._parts.replace(rows.keys(self._names), rows)
+
+    def _settle(self) -> None:
+        """Add up what cannot change any more, so that waiting for others costs little."""
+        sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
+        gone = (bins < self._settled[sources]) | (bins < self._closed)
+        over = (bins < self._done[sources]) & ~gone
+        self._settled = self._done
+        codes = self._parts.keys[over] >> _SHIFTS["parts"]
+        slots = self._sums.upsert(codes << MINUTE_BITS | bins[over])
+        np.add.at(self._sums["plays"], slots, self._parts["plays"][over])
+        self._sums.touch(slots)
+        gone |= over
+        # Dropping costs as much as all parts: a little at a time is not worth it.
+        if 4 * gone.sum() > len(gone):
+            self._parts.drop(gone)
+
+    def _drop_settled(self) -> None:
+        """Drop the parts that have been added up, and those of bins judged without them."""
+        sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
+        self._parts.drop((bins < self._settled[sources]) | (bins < self._closed))
+
+    def _close(self, end: int) -> list[Anomaly]:
+        """Judge the bins before ``end``, as far as there are any events."""
+        over = self._logged[self._logged < end]
+        if not over.size:
+            return []
+        found: list[Anomaly] = []
+        following = self._closed
+        for logged in over.tolist():
+            if logged - following <= LONGEST_GAP_BINS:
+                for silent in range(following, logged):
+                    found += self._learn(silent, {})
+            found += self._learn(logged, self._plays(logged))
+            following = logged + 1
+        self._closed = following
+        self._note()
+        self._drop_old()
+        return found
+
+    def _plays(self, number: int) -> dict[int, int]:
+        """Plays by episode in a bin, source partitions added up."""
+        chosen = self._sums.keys & _BIN_MASK == number
+        codes = self._sums.keys[chosen] >> MINUTE_BITS
+        return dict(zip(codes.tolist(), self._sums["plays"][chosen].tolist(), strict=True))
+
+    def _learn(self, number: int, plays: Mapping[int, int]) -> list[Anomaly]:
+        histories, found = self._known(), []
+        for code in [c for c, h in histories.items() if h.last_heard < number - DAY_BINS]:
+            del histories[code]
+        for code, history in histories.items():
+            count = plays.get(code, 0)
+            if (surprise := history.score_one(count)) is not None:
+                found.append(Anomaly(self._names[code], number, count, surprise))
+            history.learn_one(number, count)
+        for code in plays.keys() - histories.keys():
+            histories[code] = History()
+            histories[code].learn_one(number, plays[code])
+        return sorted(found, key=lambda anomaly: anomaly.episode_id)
+
+    def _known(self) -> dict[int, History]:
+        """The histories by episode, made of their figures after a restore."""
+        if self._histories is None:
+            columns = (self._figures[name].tolist() for name in _FIGURES)
+            restored = map(History.restored, *columns)
+            self._histories = dict(zip(self._figures.keys.tolist(), restored, strict=True))
+        return self._histories
+
+    def _note(self) -> None:
+        """Write down the figures of all histories."""
+        histories = self._known()
+        slots = self._figures.upsert(np.fromiter(histories, np.int64, len(histories)))
+        for name in _FIGURES:
+            self._figures[name][slots] = [getattr(each, name) for each in histories.values()]
+        self._figures.touch(slots)
+
+    def _drop_old(self) -> None:
+        """Drop what the clocks say is over."""
+        self._logged = self._logged[self._logged >= self._closed]
+        self._sums.drop(self._sums.keys & _BIN_MASK < self._closed)
+        # As they were forgotten when the last bin was judged.
+        self._figures.drop(self._figures["last_heard"] < self._closed - 1 - DAY_BINS)
+
+    # -- in and out ----------------------------------------------------------------------------
+
+    def changes(self) -> bytes:
+        """Every row that has changed since the last call, and the clocks."""
+        rows = {name: table.to_arrow(table.changed()) for name, table in self._tables.items()}
+        self._forget_changes()
+        return self._packed(rows)
+
+    def snapshot(self) -> list[bytes]:
+        """All of it; forgets what has changed, and the numbers not in use."""
+        self._drop_settled()
+        numbers = forget_unused(self._names, self._tables, _SHIFTS)
+        if numbers is not None and self._histories is not None:
+            self._histories = {int(numbers[code]): h for code, h in self._histories.items()}
+        self._forget_changes()
+        return [self._packed({name: table.to_arrow() for name, table in self._tables.items()})]
+
+    def load_changes(self, value: bytes) -> None:
+        """Take over what `changes` gave; what is older than this state is in it already."""
+        batches = unpack(value)
+        clock, sources = batches.pop(_CLOCK).to_pylist()[0], batches.pop(_SOURCES)
+        logged = batches.pop(_LOGGED).column(_LOGGED).to_numpy()
+        if clock["applied"] <= self.applied:
+            return
+        self.applied, self._closed, self._first = (
+            clock[name] for name in ("applied", "closed", "first")
+        )
+        known, *bounds = (column.to_numpy() for column in sources.columns)
+        self._done, self._settled = np.zeros((2, SOURCES), np.int64)
+        self._done[known], self._settled[known] = bounds
+        self._logged = logged.copy()
+        for name, rows in local(batches, _SHIFTS, self._names).items():
+            self._tables[name].load(rows)
+        self._histories = None
+        self._drop_old()
+        self._drop_settled()
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        """Become what `snapshot` gave."""
+        for piece in pieces:
+            self.load_changes(piece)
+
+    @property
+    def _tables(self) -> dict[str, KeyedTable]:
+        return {"parts": self._parts, "sums": self._sums, "histories": self._figures}
+
+    def _forget_changes(self) -> None:
+        for table in self._tables.values():
+            table.forget_changes()
+
+    def _packed(self, rows: Mapping[str, pa.RecordBatch]) -> bytes:
+        clock = {"applied": self.applied, "closed": self._closed, "first": self._first}
+        known = np.flatnonzero(self._done)
+        clocks = {
+            _CLOCK: pa.RecordBatch.from_pylist([clock]),
+            _SOURCES: pa.RecordBatch.from_pydict(
+                {
+                    "source": known,
+                    "done": self._done[known],
+                    "settled": self._settled[known],
+                }
+            ),
+            _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
+        }
+        return pack({**clocks, **portable(rows, _SHIFTS, self._names)})

@@ -1,0 +1,136 @@
+"""What is known of the listeners of one source partition: open sessions and streaks.
+
+A function of the partition's log up to the offset ``applied``, however the log is cut into
+batches. It holds the listeners of the last hours and days, not everybody who ever was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from schemas import columnar
+from streams.engagement.core.sessions import SUMS, Closed, Sessions
+from streams.engagement.core.streaks import Streaks
+from streams.events.core.event_rows import KINDS, EventRows, late
+from streams.state.keyed import KeyedTable
+from streams.state.names import Names
+from streams.state.tables import FEWEST_PRUNED, TabledState
+
+PLAY, COMPLETE = KINDS.index("play"), KINDS.index("complete")
+
+_NEVER = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What events have brought about: rows of `listening_session` and `listening_streak`.
+
+    Sessions are in ascending order of the offset of the event that closed them.
+    """
+
+    sessions: pl.DataFrame
+    streaks: pl.DataFrame
+
+
+class Listening(TabledState):
+    """The state of one source partition."""
+
+    FIGURES = ("applied", "watermark", "late", "events")
+
+    def __init__(self, partition: int, lateness_ms: int):
+        self.partition = partition
+        self.applied = -1
+        self.watermark = _NEVER
+        self.late = 0
+        self.events = 0
+        self.users = Names()
+        self.sessions = Sessions(lateness_ms)
+        self.streaks = Streaks(lateness_ms)
+        self._lateness_ms = lateness_ms
+        self._restored = False
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def apply(self, rows: EventRows) -> News:
+        """Take in rows above ``applied``, at least one."""
+        if self._restored:
+            self.sessions.settle(self.watermark)
+            self._restored = False
+        too_late, self.watermark = late(rows, self.watermark, self._lateness_ms)
+        self.applied = int(rows.offsets[-1])
+        self.events += len(rows)
+        self.late += int(too_late.sum())
+        taken = rows.take(~too_late)
+        changed = np.zeros(0, np.int64)
+        if len(taken):
+            users = self.users.codes(taken.users)
+            self.sessions.add(
+                users, taken.times, taken.kinds == PLAY, taken.kinds == COMPLETE, taken.heard_ms
+            )
+            changed = self.streaks.add(users[taken.listening], taken.times[taken.listening])
+        news = News(
+            self._session_rows(self.sessions.close(self.watermark), rows),
+            self._streak_rows(changed),
+        )
+        self.streaks.drop_old(self.watermark)
+        return news
+
+    def _session_rows(self, closed: Closed, rows: EventRows) -> pl.DataFrame:
+        if not len(closed):
+            return _NO_SESSIONS
+        # The offset is that of the event that closed the session: whoever folds the same log, in
+        # whatever batches, says the same of it.
+        by = self.sessions.closed_by(closed.ended_at, rows.times)
+        order = np.argsort(by, kind="stable")
+        columns = {
+            "user_id": self.users.of(closed.users[order]),
+            "started_at": closed.started_at[order],
+            "ended_at": closed.ended_at[order],
+            "source_partition": np.full(len(order), self.partition, np.int32),
+            "offset": rows.offsets[by[order]],
+            **{name: closed.sums[name][order] for name in SUMS},
+        }
+        return pl.DataFrame(columns).cast(_NO_SESSIONS.schema)
+
+    def _streak_rows(self, slots: np.ndarray) -> pl.DataFrame:
+        if not slots.size:
+            return _NO_STREAKS
+        users, days, length = self.streaks.rows_of(slots)
+        columns = {
+            "user_id": self.users.of(users),
+            "day": days.astype(np.int32),
+            "days": length,
+            "source_partition": np.full(len(users), self.partition, np.int32),
+            "offset": np.full(len(users), self.applied),
+        }
+        return pl.DataFrame(columns).cast(_NO_STREAKS.schema)
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def _tables(self) -> dict[str, KeyedTable]:
+        return {"sessions": self.sessions.rows, "streaks": self.streaks.rows}
+
+    def _names(self) -> dict[str, Names]:
+        return {"users": self.users}
+
+    def load_changes(self, value: bytes) -> None:
+        super().load_changes(value)
+        self._restored = True
+
+    def _prune(self) -> None:
+        """Forget listeners that nothing refers to, if they are the most: numbers are given anew."""
+        self.sessions.drop_gone()
+        used = np.zeros(len(self.users), bool)
+        used[self.sessions.users()] = used[self.streaks.users()] = True
+        if 2 * int(used.sum()) + FEWEST_PRUNED > len(used):
+            return
+        numbers = self.users.keep(used)
+        self.sessions.renumber(numbers)
+        self.streaks.renumber(numbers)
+
+
+_NO_SESSIONS = pl.DataFrame(schema=columnar.columns("listening_session"))
+_NO_STREAKS = pl.DataFrame(schema=columnar.columns("listening_streak"))

@@ -1,0 +1,218 @@
+"""Counts what happens to each episode, show and category: minutes, windows, days, retention.
+
+Each source partition keeps its own counts, which add up on read, so nothing is repartitioned in
+order to be counted. Rows go out as the whole value so far. After a restart everything that is
+still held goes out again: whether it had been sent, nobody knows. What is over is in the log
+before the state that has dropped it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from schemas.units import MINUTE_MS
+from streams.engagement.core.closing import closed_header
+from streams.engagement.core.engagement import Engagement
+from streams.engagement.core.episode_days import day_rows, retention_rows
+from streams.engagement.core.progress import progress_record
+from streams.engagement.core.reach import audience_rows
+from streams.engagement.core.rolling import Scopes, Show, rolling_rows, scopes_of
+from streams.engagement.core.windows import (
+    Minutes,
+    Targets,
+    history_messages,
+    late_rows,
+    minutes_of,
+    window_rows,
+)
+from streams.events.core.event_rows import READ, EventRows, event_rows_each
+from streams.kafka.message import Message
+from streams.runtime.context import Context, decode_partitions, keyed_records
+
+LINGER_S = 0.01
+"""Enough for what batch_events sent at once, one batch a partition, to arrive together."""
+
+MAX_BATCH = 64
+ROLLING_EVERY_S = 2.0
+DAYS_EVERY_S = 10.0
+SHARE_OF_TIME = 0.05
+"""Each kind of publishing takes at most this share, one source partition after another: where
+there is much, it is less often, and whoever waits for a window never waits for all of it."""
+
+_MESSAGE_ROWS = 50_000
+_AUDIENCE_ROWS = 5_000
+"""Fewer, because each has a sketch of up to 2 KB."""
+
+
+def register(context: Context) -> None:
+    Tracker(context)
+
+
+class Tracker:
+    """The stage's handlers on one context."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        (self._source,) = context.stage.consumes
+        (catalogue,) = context.stage.broadcast
+        lateness_ms = context.settings.allowed_lateness_s * 1000
+        self._states = context.states("engagement_state", lambda _: Engagement(lateness_ms))
+        self._targets = Targets(context.settings.event_partitions)
+        self._shows: dict[str, Show] = {}
+        self._catalogue_version = 0
+        self._scopes: dict[int, tuple[tuple[int, int, int], Scopes]] = {}
+        self._published: dict[int, tuple[int, int, int]] = {}
+        self._told_closed: dict[int, int] = {}
+        context.broadcast(catalogue, self._know)
+        context.on_rebalance(self._scopes.clear)
+        context.on_rebalance(self._published.clear)
+        context.on_rebalance(self._told_closed.clear)
+        context.on_rebalance(self._targets.forget)
+        context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(self._count)
+        context.timer(ROLLING_EVERY_S)(self._publish_rolling)
+        context.timer(DAYS_EVERY_S)(self._publish_days)
+
+    def _know(self, messages: Sequence[Message]) -> None:
+        for episode_id, episode in keyed_records(self._context, messages):
+            if episode is None:
+                self._shows.pop(episode_id, None)
+            else:
+                categories = tuple(dict.fromkeys(episode["categories"]))
+                self._shows[episode_id] = Show(episode["show_id"], categories)
+        self._catalogue_version += 1
+
+    # -- counting ------------------------------------------------------------------------------
+
+    async def _count(self, messages: list[Message]) -> None:
+        batches = await decode_partitions(self._context, messages, READ)
+        states = {partition: await self._states.get(partition) for partition in batches}
+        rows = event_rows_each(
+            [([e for _, e in batch], states[p].applied) for p, batch in batches.items()]
+        )
+        counted = [
+            await self._count_partition(partition, states[partition], some, batches[partition])
+            for partition, some in zip(batches, rows, strict=True)
+        ]
+        if counted:
+            changed, targets, gone = zip(*counted, strict=True)
+            closed = {partition: s.closed for partition, s in states.items() if s.events}
+            await self._send_windows(window_rows(changed), np.concatenate(targets), closed)
+            if any(gone):
+                # State that no longer has what is not in the log would lose it at a kill.
+                await self._context.delivered()
+        for partition in batches:
+            await self._states.save(partition)
+
+    async def _send_windows(
+        self, rows: pl.DataFrame, targets: np.ndarray, closed: dict[int, int]
+    ) -> None:
+        """Send rows to their targets, and tell all targets which minutes are over."""
+        headers = closed_header(closed)
+        messages = dict(self._targets.split(rows, targets))
+        if any(self._told_closed.get(partition) != minute for partition, minute in closed.items()):
+            # Who gets no row must know that there is none to wait for.
+            messages = {target: rows.clear() for target in self._targets.all()} | messages
+        for target, some in messages.items():
+            await self._context.send("engagement-windows", some, partition=target, headers=headers)
+        self._told_closed |= closed
+
+    async def _count_partition(
+        self,
+        partition: int,
+        state: Engagement,
+        rows: EventRows,
+        batch: list[tuple[Message, pl.DataFrame]],
+    ) -> tuple[Minutes, np.ndarray, bool]:
+        """Count, hand out what is over, and give the minutes that have changed, their targets,
+        and whether anything has left the state."""
+        late = state.apply(rows) if len(rows) else np.zeros(0, bool)
+        slots = np.arange(len(state.minutes)) if state.restored else state.minutes.changed()
+        state.restored = False
+        changed = minutes_of(state, partition, slots)
+        targets = self._targets.of(state, partition, slots)
+        if late.any():
+            whole = [self._context.decode(message) for message, _ in batch]
+            gone = late_rows(whole, rows.offsets[late])
+            await self._context.send("late-events", gone, partition=partition)
+        before = state.closed
+        closed = state.close_minutes()
+        # A day may be over by a minute in which nothing happened.
+        if moved_on := state.closed > before:
+            await self._hand_out(partition, state, closed)
+        return changed, targets, moved_on or bool(late.any())
+
+    async def _hand_out(self, partition: int, state: Engagement, closed: np.ndarray) -> None:
+        """Send what nothing can change any more, and drop what nobody looks at any more."""
+        history = window_rows([minutes_of(state, partition, closed)])
+        days = state.days_over()
+        finished = self._finished_days(partition, state, days) if days.size else []
+        state.drop_days()
+        state.drop_old()
+        for rows in history_messages(history):
+            await self._context.send("engagement-history", rows, partition=partition)
+        await self._send_days(partition, finished)
+
+    def _finished_days(
+        self, partition: int, state: Engagement, days: np.ndarray
+    ) -> list[tuple[str, pl.DataFrame]]:
+        audience = audience_rows(state, partition, days, self._scopes_of(partition, state))
+        messages = _day_messages(state, partition, days, final=True)
+        return messages + [("audience-days", r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    async def _publish_rolling(self) -> None:
+        async for partition, state in self._each_in_turn():
+            newest = max(other.watermark for other in self._states.owned().values())
+            view = (state.applied, newest // MINUTE_MS, self._catalogue_version)
+            if not state.events or self._published.get(partition) == view:
+                continue
+            rows = rolling_rows(state, partition, view[1], self._scopes_of(partition, state))
+            await self._context.send("rolling-windows", rows, partition=partition)
+            await self._send_progress(partition, state)
+            self._published[partition] = view
+
+    async def _each_in_turn(self) -> AsyncIterator[tuple[int, Engagement]]:
+        """The states that are owned when it is their turn; rests in between."""
+        for partition in self._states.owned():
+            if (state := self._states.owned().get(partition)) is not None:
+                started = time.perf_counter()
+                yield partition, state
+                taken = time.perf_counter() - started
+                await asyncio.sleep(taken * (1 / SHARE_OF_TIME - 1))
+
+    def _scopes_of(self, partition: int, state: Engagement) -> Scopes:
+        version = (self._catalogue_version, state.renumbered, len(state.episodes))
+        if partition not in self._scopes or self._scopes[partition][0] != version:
+            self._scopes[partition] = (version, scopes_of(state.episodes.all(), self._shows))
+        return self._scopes[partition][1]
+
+    async def _send_progress(self, partition: int, state: Engagement) -> None:
+        stage = self._context.stage.name
+        record = progress_record(stage, partition, state)
+        await self._context.send("table-progress", record, key=f"{stage}|{partition}")
+
+    async def _publish_days(self) -> None:
+        async for partition, state in self._each_in_turn():
+            if state.active.any():
+                messages = _day_messages(state, partition, state.days_over(), final=False)
+                state.forget_active()
+                await self._send_days(partition, messages)
+
+    async def _send_days(self, partition: int, messages: list[tuple[str, pl.DataFrame]]) -> None:
+        for topic, rows in messages:
+            await self._context.send(topic, rows, partition=partition)
+
+
+def _day_messages(
+    state: Engagement, partition: int, days: np.ndarray, *, final: bool
+) -> list[tuple[str, pl.DataFrame]]:
+    """Topic and rows of every message, made at once: the state may change between two sends."""
+    frames = [("episode-days", day_rows(state, partition, days, final))]
+    frames += [("episode-retention", r) for r in retention_rows(state, partition, days, final)]
+    return [(topic, some) for topic, rows in frames for some in rows.iter_slices(_MESSAGE_ROWS)]

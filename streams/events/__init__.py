@@ -1,0 +1,1 @@
+"""Listeners' events: validated, deduplicated and packed into columnar batches."""

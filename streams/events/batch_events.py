@@ -1,0 +1,347 @@
+"""Validates listener events, drops repeats and packs them into columnar batches.
+
+``python -m streams.events.batch_events`` is one of any number of processes that share the
+partitions of the events. It has no state of its own: every batch says in its headers which source
+offsets it accounts for, so the last batch of a partition says where to go on, and the events that a
+repeat could repeat are read again from the source. A kill at any moment loses nothing; what was
+sent twice carries the same source offsets, by which readers skip it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from schemas import columnar
+from schemas.codec import BadRecordError
+from schemas.registry import open_registry
+from streams.events.batch_progress import POLL_RECORDS, TIMEOUT_S, Record, Topics, resume, to_chunk
+from streams.events.core.batching import Batch, Checked, Chunk, PartitionBatcher, check
+from streams.events.core.events import EventDecoder
+from streams.kafka import clients as kafka
+from streams.kafka.message import Message
+from streams.kafka.wire import dead_letter_headers, error_headers
+from streams.runtime.context import Context
+from topology.graph import app_id, dead_letter_name, get_graph
+from topology.model import Graph, Stage
+from topology.settings import Settings, get_settings
+
+log = logging.getLogger(__name__)
+
+FEWEST_RECORDS = 200
+BRISK_S, SLOW_S = 0.02, 0.045
+COMMIT_EVERY_S = 1.0
+REPORT_EVERY_S = 60.0
+
+
+class DeliveryError(RuntimeError):
+    """The broker did not take a record: the process ends, its successor goes on from the log."""
+
+
+def register(context: Context) -> None:
+    """The same work as a handler: for runs of the whole graph in memory, without restarts."""
+    (source,), (target,) = context.stage.consumes, context.stage.produces
+    decoder = EventDecoder(source, context.registry)
+    batchers: dict[int, PartitionBatcher] = {}
+
+    @context.agent(source, max_batch=POLL_RECORDS)
+    async def batch(messages: list[Message]) -> None:
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            by_partition.setdefault(message.partition, []).append(message)
+        for partition, group in by_partition.items():
+            if partition not in batchers:
+                batchers[partition] = PartitionBatcher(
+                    partition, group[0].offset, context.settings.dedup_window, decoder
+                )
+            made = batchers[partition].batch(
+                Chunk(
+                    [message.offset for message in group],
+                    [message.timestamp_ms for message in group],
+                    [message.value for message in group],
+                )
+            )
+            for place, error in made.refused.items():
+                await context.dead_letter(group[place], error)
+            await context.send(target, made.events, partition=partition, headers=made.headers())
+
+
+class BatchEvents:
+    """The stage against a broker: call `run` from the thread that made it."""
+
+    def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
+        (self._source,), (self._target,) = stage.consumes, stage.produces
+        self._dead = dead_letter_name(self._source)
+        self._topics = Topics(self._source, self._target, self._dead)
+        self._stage = stage.name
+        self._settings = settings
+        self._schema = str(graph.topics[self._target].schema)
+        self._decoder = decoder
+        self._batchers: dict[int, PartitionBatcher] = {}
+        self._dead_before: dict[int, set[int]] = {}
+        self._delivered: dict[int, int] = {}
+        self._committed_at = self._reported_at = time.monotonic()
+        self._failure: KafkaError | None = None
+        self.counts: Counter[str] = Counter()
+        """Events read, batched, refused and repeated since the start."""
+        self._producer: Producer = kafka.producer(
+            settings.kafka_bootstrap_servers,
+            **{
+                # After a failure nothing later may get into the log: it would hide the gap.
+                "enable.gapless.guarantee": True,
+                "message.timeout.ms": 0,
+                "linger.ms": 0,
+                # Batches are compressed already, column by column.
+                "compression.type": "none",
+                "queue.buffering.max.kbytes": 131_072,
+            },
+        )
+        self._consumer: Consumer = kafka.reader(
+            settings.kafka_bootstrap_servers,
+            app_id(stage),
+            **{
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": 10_000,
+                "queued.max.messages.kbytes": 16_384,
+                "fetch.message.max.bytes": 1_048_576,
+                "fetch.wait.max.ms": 50,
+                # A full queue is emptied within milliseconds; librdkafka would wait for a second.
+                "fetch.queue.backoff.ms": 5,
+            },
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Batch until told to stop. Raises DeliveryError, LogMismatchError and KafkaException."""
+        self._consumer.subscribe(
+            [self._source], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
+        linger_s = self._settings.batch_linger_ms / 1000
+        limit = FEWEST_RECORDS
+        try:
+            while not stop.is_set():
+                started = time.monotonic()
+                records = self._consumer.consume(limit, timeout=linger_s)
+                limit = _adapted(limit, len(records), time.monotonic() - started)
+                self._take(records)
+                self._producer.poll(0)
+                self._raise_failure()
+                self._housekeeping()
+            self._settle()
+            self._commit(asynchronous=False)
+        finally:
+            self._report()
+            self._consumer.close()
+
+    def _take(self, records: list[Record]) -> None:
+        errors = list(map(KafkaMessage.error, records))
+        if errors.count(None) < len(errors):
+            raise KafkaException(next(error for error in errors if error is not None))
+        pieces: list[Piece] = []
+        for partition, group in _by_partition(records).items():
+            if (batcher := self._batchers.get(partition)) is not None:
+                pieces += _pieces(batcher, group)
+        for piece, checked in zip(
+            pieces, check([piece.chunk for piece in pieces], self._decoder), strict=True
+        ):
+            self._batch(piece, checked)
+
+    def _batch(self, piece: Piece, checked: Checked) -> None:
+        batch = piece.batcher.pack(piece.chunk, checked)
+        for place, error in batch.refused.items():
+            record = piece.records[place]
+            if record.offset() not in self._dead_before[batch.partition]:
+                self._dead_letter(record, error)
+        if batch.refused:
+            # What is refused is on record before the batch that accounts for it.
+            self._settle()
+        self._send(batch)
+        self.counts.update(
+            read=len(piece.chunk),
+            batched=batch.events.height,
+            refused=len(batch.refused),
+            repeated=batch.repeats,
+        )
+
+    def _send(self, batch: Batch) -> None:
+        def delivered(error: KafkaError | None, _: Record) -> None:
+            if error is None:
+                self._delivered[batch.partition] = batch.last_offset + 1
+            else:
+                self._failure = error
+
+        self._produce(
+            topic=self._target,
+            value=columnar.to_message(batch.events, self._schema, compress=True),
+            partition=batch.partition,
+            headers=list(batch.headers().items()),
+            on_delivery=delivered,
+        )
+
+    def _dead_letter(self, record: Record, error: BadRecordError) -> None:
+        def delivered(error: KafkaError | None, _: Record) -> None:
+            self._failure = error or self._failure
+
+        errors = error_headers(
+            self._source, record.partition(), record.offset(), self._stage, error
+        )
+        self._produce(
+            topic=self._dead,
+            value=record.value(),
+            key=record.key(),
+            partition=0,
+            headers=dead_letter_headers(record.headers() or (), errors),
+            on_delivery=delivered,
+        )
+
+    def _produce(self, **record: Any) -> None:
+        while True:
+            try:
+                return self._producer.produce(**record)
+            except BufferError:
+                self._producer.poll(0.1)
+                self._raise_failure()
+
+    def _settle(self) -> None:
+        """Return when everything sent is in the log."""
+        left = self._producer.flush(TIMEOUT_S)
+        self._raise_failure()
+        if left:
+            raise DeliveryError(f"{left} records were not delivered within {TIMEOUT_S:.0f} s")
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise DeliveryError(str(self._failure))
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        if now - self._committed_at >= COMMIT_EVERY_S:
+            self._commit(asynchronous=True)
+            self._committed_at = now
+        if now - self._reported_at >= REPORT_EVERY_S:
+            self._report()
+            self._reported_at = now
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        """Tell the group how far the batches reach: for whoever measures lag, not for us."""
+        offsets = [
+            TopicPartition(self._source, partition, offset)
+            for partition, offset in self._delivered.items()
+            if partition in self._batchers
+        ]
+        self._delivered.clear()
+        if not offsets:
+            return
+        try:
+            if asynchronous:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            log.warning("offsets were not committed: %s", error)
+
+    def _report(self) -> None:
+        log.info("events so far: %s", dict(self.counts))
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Whatever an earlier owner in this process sent is in the log before the log is asked.
+        self._settle()
+        places = []
+        for partition in sorted(part.partition for part in partitions):
+            batcher, refused = resume(
+                self._settings.kafka_bootstrap_servers,
+                self._topics,
+                partition,
+                self._settings.dedup_window,
+                self._decoder,
+            )
+            self._batchers[partition], self._dead_before[partition] = batcher, refused
+            places.append(TopicPartition(self._source, partition, batcher.next_offset))
+            log.info("%s[%d] goes on at %d", self._source, partition, batcher.next_offset)
+        consumer.incremental_assign(places)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._settle()
+        self._commit(asynchronous=False)
+        self._lost(consumer, partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for part in partitions:
+            self._batchers.pop(part.partition, None)
+            self._dead_before.pop(part.partition, None)
+        consumer.incremental_unassign(partitions)
+
+
+def _adapted(limit: int, read: int, seconds: float) -> int:
+    """How many records to wait for next: as many as come within 20 to 45 ms.
+
+    So events wait for a fuller batch as long as the linger time only where few come.
+    """
+    if read == limit and seconds < BRISK_S:
+        return min(limit * 2, POLL_RECORDS)
+    if read < limit or seconds > SLOW_S:
+        return max(limit // 2, FEWEST_RECORDS)
+    return limit
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Records of one partition that make one batch."""
+
+    batcher: PartitionBatcher
+    records: list[Record]
+    chunk: Chunk
+
+
+def _pieces(batcher: PartitionBatcher, records: list[Record]) -> Iterator[Piece]:
+    if records[0].offset() < batcher.next_offset:
+        records = [record for record in records if record.offset() >= batcher.next_offset]
+    start = 0
+    for chunk in to_chunk(records).cut():
+        end = start + len(chunk)
+        yield Piece(batcher, records[start:end], chunk)
+        start = end
+
+
+def _by_partition(records: list[Record]) -> dict[int, list[Record]]:
+    """The records of each partition, in their order. They arrive in long runs of one partition."""
+    groups: dict[int, list[Record]] = {}
+    partition_of: Any = KafkaMessage.partition
+    for partition, run in groupby(records, partition_of):
+        groups.setdefault(partition, []).extend(run)
+    return groups
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; exit 0 if everything read is in the log."""
+    settings, graph = get_settings(), get_graph()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    # Every poll makes 20,000 objects that die young and refer to nothing: not a case for the
+    # collector of cycles, which would look through all of them again and again.
+    gc.freeze()
+    gc.set_threshold(20 * POLL_RECORDS)
+    stage = graph.stages["batch_events"]
+    decoder = EventDecoder(stage.consumes[0], open_registry(settings))
+    BatchEvents(stage, settings, graph, decoder).run(stop)
+
+
+if __name__ == "__main__":
+    main()

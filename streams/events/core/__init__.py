@@ -1,0 +1,1 @@
+"""Decoding, checking and deduplicating events, as pure functions."""

@@ -1,0 +1,69 @@
+"""Which events of a partition came before: told from what lies in the log before them, alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.state.arrays import starts
+from streams.state.keyed import KeyedTable
+from streams.state.names import Hashed
+
+_COLUMNS = {"check": np.int64, "offset": np.int64}
+
+
+class DedupWindow:
+    """Which events of one partition were seen within the last ``window`` offsets.
+
+    An event at offset o is a repeat if its id occurred at an offset in [o - window, o): a
+    function of the log alone. Ids are kept by two hashes of 64 bits each, in two generations; the
+    older one is dropped once all of it is out of reach, so at most twice the window is held.
+    """
+
+    def __init__(self, window: int):
+        self._window = window
+        self._young, self._old = KeyedTable(_COLUMNS), KeyedTable(_COLUMNS)
+        self._young_since = 0
+
+    def __len__(self) -> int:
+        """How many ids are held."""
+        return len(self._young) + len(self._old)
+
+    def repeats(self, event_ids: Hashed, offsets: np.ndarray) -> np.ndarray:
+        """Places of the repeats among events in ascending offset order, all noted as seen."""
+        if not len(offsets):
+            return np.zeros(0, np.int64)
+        self._turn(int(offsets[0]))
+        keys, checks = event_ids.keys, event_ids.checks
+        never = -1 - self._window
+        before = _last_seen(self._old, keys, checks, never)
+        known = len(self._young)
+        slots = self._young.upsert(keys)
+        held = slots < known
+        if held.any():
+            same = held & (self._young["check"][slots] == checks)
+            before = np.where(same, self._young["offset"][slots], before)
+        # Of the events with one id, each but the first comes after the one before it.
+        order = np.argsort(slots, kind="stable")
+        again = np.flatnonzero(~starts(slots[order]))
+        later, earlier = order[again], order[again - 1]
+        alike = checks[later] == checks[earlier]
+        before[later[alike]] = offsets[earlier[alike]]
+        self._young["check"][slots], self._young["offset"][slots] = checks, offsets
+        return np.flatnonzero(offsets - before <= self._window)
+
+    def _turn(self, offset: int) -> None:
+        if offset - self._young_since > self._window:
+            # All of the older generation was seen before the younger one began.
+            self._young, self._old = KeyedTable(_COLUMNS), self._young
+            self._young_since = offset
+
+
+def _last_seen(table: KeyedTable, keys: np.ndarray, checks: np.ndarray, never: int) -> np.ndarray:
+    """The offset noted for each key, ``never`` where there is none."""
+    seen = np.full(len(keys), never)
+    if len(table):
+        slots = table.find(keys)
+        (found,) = np.nonzero(slots >= 0)
+        found = found[table["check"][slots[found]] == checks[found]]
+        seen[found] = table["offset"][slots[found]]
+    return seen

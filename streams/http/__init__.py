@@ -1,0 +1,1 @@
+"""Asking strangers' servers: guarded fetching, rate limits, circuits, retries."""

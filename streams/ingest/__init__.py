@@ -1,0 +1,1 @@
+"""Where episodes come from: feeds announced, discovered, downloaded and merged."""

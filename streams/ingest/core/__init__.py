@@ -1,0 +1,1 @@
+"""What feeds and indexes say, as pure functions."""

@@ -1,0 +1,111 @@
+"""Which polls are under way: several at once, few at one host, and nobody waits for the slowest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+
+from streams.http.rate_limits import host_of
+
+POLLS_AT_ONCE = 32
+POLLS_A_HOST = 2
+"""Fewer than a host may be asked at once: those that wait for their turn hold their places."""
+POLLS_A_TICK = 256
+POLLS_A_HOST_AND_TICK = 32
+LONGEST_TICK_S = 3.0
+LOOK_EVERY_S = 1.0
+
+Place = tuple[int, str]
+"""The partition that owns a feed, and the feed's URL."""
+
+
+class Polls:
+    """The polls of one source. Those that take long go on from one `go_on` to the next."""
+
+    def __init__(
+        self, poll: Callable[[Place], Awaitable[None]], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        """``close()`` gives back what polls share; it is called when none is under way."""
+        self._poll = poll
+        self._close = close
+        self._tasks: dict[Place, asyncio.Task[None]] = {}
+
+    async def go_on(self, due: Callable[[], Iterable[Place]]) -> None:
+        """Begin polls of what is due, the first ones first, and wait for their end, though not
+        longer than a few seconds once something else is due. Raises what a poll raised."""
+        clock = asyncio.get_running_loop().time
+        patient_until = clock() + LONGEST_TICK_S
+        try:
+            self._reap()
+            waiting = self._next(due())
+            while True:
+                waiting = self._begin(waiting)
+                if not self._tasks:
+                    return await self._close()
+                await asyncio.wait(
+                    self._tasks.values(),
+                    timeout=LOOK_EVERY_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                self._reap()
+                if clock() >= patient_until and self._next(due()):
+                    return None
+        except BaseException:
+            await self._stop()
+            raise
+
+    def _next(self, due: Iterable[Place]) -> list[Place]:
+        """What is to be polled now: of one host no more than leaves others theirs."""
+        found: list[Place] = []
+        of_host: Counter[str] = Counter()
+        for place in due:
+            host = _host_of(place)
+            if place in self._tasks or of_host[host] >= POLLS_A_HOST_AND_TICK:
+                continue
+            of_host[host] += 1
+            found.append(place)
+            if len(found) >= POLLS_A_TICK:
+                break
+        return found
+
+    def _begin(self, waiting: list[Place]) -> list[Place]:
+        """Begin what there is room for; the rest."""
+        under_way = Counter(map(_host_of, self._tasks))
+        rest: list[Place] = []
+        for place in waiting:
+            host = _host_of(place)
+            if len(self._tasks) >= POLLS_AT_ONCE or under_way[host] >= POLLS_A_HOST:
+                rest.append(place)
+                continue
+            under_way[host] += 1
+            self._tasks[place] = asyncio.create_task(self._run(place))
+        return rest
+
+    async def _run(self, place: Place) -> None:
+        try:
+            await self._poll(place)
+        except asyncio.CancelledError:
+            if all(task.done() for other, task in self._tasks.items() if other != place):
+                await self._close()
+            raise
+
+    def _reap(self) -> None:
+        """Forget what has ended; the error of one that failed."""
+        ended = [place for place, task in self._tasks.items() if task.done()]
+        for task in [self._tasks.pop(place) for place in ended]:
+            if not task.cancelled():
+                task.result()
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._close()
+
+
+def _host_of(place: Place) -> str:
+    """The host of a feed; for an index, which has none, the name of its subscription."""
+    return host_of(place[1]) or place[1]

@@ -1,0 +1,1 @@
+"""The sources of episodes: PodcastIndex and RSS feeds."""

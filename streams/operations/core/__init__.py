@@ -1,0 +1,1 @@
+"""Comparing, digesting and reading imports, as pure functions."""

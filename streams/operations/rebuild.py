@@ -1,0 +1,368 @@
+"""Rebuilds the live tables from the first offset, beside the running ones, and promotes them.
+
+What is compared: `engagement-windows` as the log has it, `engagement_windows` as MongoDB serves
+it, and `user-episode-daily`. If every digest agrees, the new generation takes the place of the
+served one, which is kept beside it; if not, it is the new one that lies beside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from schemas.registry import open_registry
+from streams.engagement.core.engagement import Engagement
+from streams.events.core.batching import Chunk, PartitionBatcher, accounted_to
+from streams.events.core.events import EventDecoder
+from streams.kafka.clients import end_offsets, producer, read_all, reader, to_message
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
+from streams.operations.core import rebuild
+from streams.operations.core.rebuild import Comparison, Rebuilt, Replay
+from streams.serving.core.documents import Document
+from streams.serving.mongo.generations import WindowGenerations, window_documents
+from topology.graph import app_id, build_graph
+from topology.settings import Settings
+
+LIVE = "live"
+"""Name under which the generation of the live tables is published."""
+
+EVENTS, BATCHES = "user-events", "user-event-batches"
+WINDOWS, DAILY, GENERATIONS = "engagement-windows", "user-episode-daily", "table-generations"
+SERVED = "engagement_windows"
+POLL_RECORDS = 20_000
+STALL_S = 60.0
+TIMEOUT_S = 60.0
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""Called with the events replayed so far and the events there are."""
+
+
+class RebuildError(RuntimeError):
+    """The rebuild cannot be done; nothing live was touched."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live tables as they are, and how far each row has counted."""
+
+    window_parts: pl.DataFrame | None
+    """None where retention has taken the beginning of the topic: it then is no whole table."""
+    documents: list[Document]
+    kept_from: datetime
+    """MongoDB has no documents of minutes before this time any more."""
+    daily: rebuild.LiveDaily
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rebuild found and did."""
+
+    comparisons: list[Comparison]
+    generation: int
+    promoted: bool
+    events: int
+    refused: int
+    repeats: int
+    seconds: float
+    beside: str
+    """The collection of the generation that is not served: the one before, or the refused one."""
+
+
+class Rebuilder:
+    """One rebuild of everything that hangs on `user-events`."""
+
+    def __init__(self, settings: Settings, say: Say, progress: Progress):
+        self._settings = settings
+        self._say = say
+        self._progress = progress
+        self._graph = build_graph(settings.event_partitions)
+        self._registry = open_registry(settings)
+        self._wire = Wire(self._graph, self._registry)
+        self._consumer = reader(settings.kafka_bootstrap_servers)
+        self._served = WindowGenerations(settings, self._graph.collections[SERVED])
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._served.close()
+
+    def run(self) -> Outcome:
+        """Rebuild, compare, promote. RebuildError if the live stages do not keep up."""
+        current = self._current_generation()
+        cuts = self._cuts()
+        live = self._read_live()
+        started = time.monotonic()
+        rebuilt, replays = self._replay(cuts, _reach(cuts, live))
+        seconds = time.monotonic() - started
+        served, moving = rebuilt.parts_at(rebuild.document_parts(live.documents))
+        served = served.filter(pl.col("bucket") >= live.kept_from)
+        comparisons = self._compare(rebuilt, served, moving, live)
+        made = window_documents(served)
+        promoted = all(comparison.agrees for comparison in comparisons)
+        if promoted:
+            beside = self._served.keep(current, live.documents)
+            self._served.take_over(live.documents, made)
+            self._publish(current + 1, comparisons, cuts)
+        else:
+            beside = self._served.keep(current + 1, made)
+        return Outcome(
+            comparisons,
+            generation=current + 1,
+            promoted=promoted,
+            events=sum(replay.events for replay in replays),
+            refused=sum(replay.refused for replay in replays),
+            repeats=sum(replay.repeats for replay in replays),
+            seconds=seconds,
+            beside=beside,
+        )
+
+    # -- the live side -------------------------------------------------------------------------
+
+    def _cuts(self) -> dict[int, int]:
+        """Source partition -> last offset that is in the live tables for certain.
+
+        Returns once they hold every event that was in the log when it was called.
+        """
+        wanted = end_offsets(self._consumer, EVENTS)
+        self._wait_for(
+            "batch_events",
+            lambda: sum(max(0, wanted[p] - 1 - at) for p, at in self._batched().items()),
+            f"events of {EVENTS}",
+        )
+        cuts, ends = self._batched(), end_offsets(self._consumer, BATCHES)
+        self._wait_for_group("track_engagement", BATCHES, ends)
+        self._wait_for_group("track_listening", BATCHES, ends)
+        self._wait_for_group("serve_mongo", WINDOWS, end_offsets(self._consumer, WINDOWS))
+        return cuts
+
+    def _batched(self) -> dict[int, int]:
+        """Source partition -> last offset that its batches account for; -1 if there are none."""
+        cuts = {}
+        for partition, end in end_offsets(self._consumer, BATCHES).items():
+            cuts[partition] = -1
+            for (tail,) in self._span(BATCHES, partition, max(0, end - 1), end):
+                cuts[partition] = accounted_to(to_message(tail).headers) - 1
+        return cuts
+
+    def _wait_for_group(self, stage: str, topic: str, ends: dict[int, int]) -> None:
+        """Return once a stage has acknowledged ``topic`` up to ``ends``."""
+        group = reader(self._settings.kafka_bootstrap_servers, app_id(self._graph.stages[stage]))
+        places = [TopicPartition(topic, partition) for partition, end in ends.items() if end]
+
+        def lag() -> int:
+            done = group.committed(places, timeout=TIMEOUT_S)
+            return sum(max(0, ends[place.partition] - max(0, place.offset)) for place in done)
+
+        try:
+            self._wait_for(stage, lag, f"messages of {topic}")
+        finally:
+            group.close()
+
+    def _wait_for(self, stage: str, lag: Callable[[], int], what: str) -> None:
+        """Return once there is no lag; RebuildError if it does not shrink for STALL_S."""
+        smallest, moved_at = None, time.monotonic()
+        while left := lag():
+            if smallest is None or left < smallest:
+                smallest, moved_at = left, time.monotonic()
+                self._say(f"{stage} has {left} {what} to go")
+            elif time.monotonic() - moved_at > STALL_S:
+                raise RebuildError(
+                    f"{stage} has not moved for {STALL_S:.0f} s with {left} {what} to go: the "
+                    f"live tables must be running to be compared."
+                )
+            time.sleep(0.2)
+
+    def _read_live(self) -> Live:
+        daily = rebuild.LiveDaily()
+        self._read(DAILY, lambda message: daily.apply(self._wire.decode(DAILY, message.value)))
+        lows = [
+            self._consumer.get_watermark_offsets(TopicPartition(WINDOWS, p), timeout=TIMEOUT_S)[0]
+            for p in range(self._graph.topics[WINDOWS].partitions)
+        ]
+        windows = self._window_parts() if max(lows) == 0 else None
+        documents = self._served.documents()
+        # Asked afterwards: nothing that was there may have been removed since.
+        kept_from = self._served.kept_from()
+        kept = [document for document in documents if document["bucket"] >= kept_from]
+        return Live(windows, kept, kept_from, daily)
+
+    def _window_parts(self) -> pl.DataFrame:
+        newest = rebuild.newest_sum()
+        self._read(WINDOWS, lambda message: newest.put(self._wire.decode(WINDOWS, message.value)))
+        return newest.total()
+
+    def _read(self, topic: str, apply: Callable[[Message], None]) -> None:
+        """Every record of a topic, in the order of each partition."""
+        servers = self._settings.kafka_bootstrap_servers
+        read_all(servers, [topic], lambda batch: _each(apply, batch))
+
+    def _current_generation(self) -> int:
+        found = [1]
+
+        def apply(message: Message) -> None:
+            record = self._wire.decode(GENERATIONS, message.value)
+            if record["table"] == LIVE:
+                found.append(record["generation"])
+
+        self._read(GENERATIONS, apply)
+        return found[-1]
+
+    # -- the new side --------------------------------------------------------------------------
+
+    def _replay(self, cuts: dict[int, int], until: dict[int, int]) -> tuple[Rebuilt, list[Replay]]:
+        """Fold every event of the log up to ``until`` anew, partition after partition."""
+        decoder = EventDecoder(EVENTS, self._registry)
+        total, done = sum(offset + 1 for offset in until.values()), 0
+        replays = []
+        for partition, last in until.items():
+            batcher = PartitionBatcher(partition, 0, self._settings.dedup_window, decoder)
+            state = Engagement(self._settings.allowed_lateness_s * 1000)
+            replay = Replay(batcher, state, cuts[partition], last)
+            for records in self._records(EVENTS, partition, last):
+                replay.feed(
+                    Chunk(
+                        [_offset(record) for record in records],
+                        [record.timestamp()[1] for record in records],
+                        [record.value() for record in records],
+                    )
+                )
+                done += len(records)
+                self._progress(done, total)
+            replays.append(replay)
+        return Rebuilt.of(replays), replays
+
+    def _records(self, topic: str, partition: int, last: int) -> Iterator[list[KafkaMessage]]:
+        """The records of a partition from its first to ``last``; RebuildError if some are gone."""
+        place = TopicPartition(topic, partition)
+        low, _ = self._consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        if low > 0 and last >= 0:
+            raise RebuildError(
+                f"{topic}[{partition}] begins at offset {low}: what was before it is gone, and a "
+                f"rebuild would lose it."
+            )
+        yield from self._span(topic, partition, 0, last + 1)
+
+    def _span(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[KafkaMessage]]:
+        """The records from offset ``start`` to before ``end``, many at a time."""
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        position, deadline = start, time.monotonic() + TIMEOUT_S
+        while position < end:
+            records = self._consumer.consume(POLL_RECORDS, timeout=0.5)
+            for record in records:
+                if record.error() is not None:
+                    raise KafkaException(record.error())
+            if records:
+                position, deadline = _offset(records[-1]) + 1, time.monotonic() + TIMEOUT_S
+                yield [record for record in records if _offset(record) < end]
+            elif time.monotonic() > deadline:
+                raise RebuildError(
+                    f"{topic}[{partition}] gave nothing after offset {position} for "
+                    f"{TIMEOUT_S:.0f} s."
+                )
+        self._consumer.unassign()
+
+    def _compare(
+        self, rebuilt: Rebuilt, served: pl.DataFrame, moving: pl.DataFrame, live: Live
+    ) -> list[Comparison]:
+        comparisons = []
+        if live.window_parts is not None:
+            parts, changing = rebuilt.parts_at(live.window_parts)
+            comparisons.append(
+                rebuild.compare(
+                    WINDOWS,
+                    rebuild.windows(parts),
+                    rebuild.without(rebuild.windows(live.window_parts), changing),
+                    rebuild.WINDOW_KEY,
+                )
+            )
+        else:
+            self._say(f"{WINDOWS} begins after its retention: compared as MongoDB serves it only")
+        comparisons.append(
+            rebuild.compare(
+                f"MongoDB {SERVED}",
+                rebuild.windows(served),
+                rebuild.without(rebuild.document_windows(live.documents), moving),
+                rebuild.WINDOW_KEY,
+            )
+        )
+        comparisons.append(
+            rebuild.compare(
+                DAILY,
+                rebuilt.daily_at(live.daily.reached),
+                live.daily.rows(),
+                rebuild.DAILY_KEY,
+            )
+        )
+        return comparisons
+
+    # -- the next generation -------------------------------------------------------------------
+
+    def _publish(
+        self, generation: int, comparisons: Sequence[Comparison], cuts: dict[int, int]
+    ) -> None:
+        writer = producer(self._settings.kafka_bootstrap_servers)
+        failed: list[Any] = []
+        writer.produce(
+            GENERATIONS,
+            key=LIVE.encode(),
+            value=self._wire.encode(
+                GENERATIONS,
+                {
+                    "table": LIVE,
+                    "generation": generation,
+                    "digest": rebuild.digest_of(comparisons),
+                    "promoted_at": datetime.now(UTC),
+                    "offsets": [
+                        {"source_partition": partition, "offset": offset}
+                        for partition, offset in sorted(cuts.items())
+                    ],
+                },
+            ),
+            on_delivery=lambda error, _: failed.append(error) if error else None,
+        )
+        if writer.flush(TIMEOUT_S) or failed:
+            raise RebuildError("the new generation is served, but its record was not delivered")
+
+
+def _reach(cuts: dict[int, int], live: Live) -> dict[int, int]:
+    """Source partition -> the highest offset that any live row has counted."""
+    reach = dict(cuts)
+    frames = [rebuild.document_parts(live.documents)]
+    if live.window_parts is not None:
+        frames.append(live.window_parts)
+    for frame in frames:
+        furthest = frame.group_by("source_partition").agg(pl.col("offset").max())
+        for partition, offset in furthest.iter_rows():
+            reach[partition] = max(reach[partition], offset)
+    for partition, offset in live.daily.reached.items():
+        reach[partition] = max(reach[partition], offset)
+    return reach
+
+
+def _offset(record: KafkaMessage) -> int:
+    return int(record.offset() or 0)
+
+
+def _each(apply: Callable[[Message], None], messages: Sequence[Message]) -> None:
+    for message in messages:
+        apply(message)
+
+
+def drop_kept_generations(settings: Settings) -> list[str]:
+    """Remove the collections that earlier rebuilds left beside the served one; give their names."""
+    graph = build_graph(settings.event_partitions)
+    generations = WindowGenerations(settings, graph.collections[SERVED])
+    try:
+        return generations.drop_kept()
+    finally:
+        generations.close()

@@ -1,0 +1,1 @@
+"""Recommendations: lists for listeners, and the weights that are learnt from plays."""

@@ -1,0 +1,1 @@
+"""Folding listeners in, scoring, blending and explaining, as pure functions."""

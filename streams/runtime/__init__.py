@@ -1,0 +1,1 @@
+"""What runs a stage: its context, the runner on Faust, the runner in memory, the watchdog."""

@@ -1,0 +1,1 @@
+"""Stages on Faust: the only place that touches what is private to it."""

@@ -1,0 +1,399 @@
+"""Stages on Faust: groups, tables and changelogs behind `streams.runtime.context`.
+
+Each stage is a Faust app of its own, hence a consumer group of its own; a worker process runs
+one or several of them. Delivery is at least once, and effects are made to happen once by the
+offsets that stages keep in their state. Three things of Faust are therefore not left to it:
+acknowledging (after delivery, never on an exception), the partition that owns a table key (the
+first four bytes of the key), and reference data (read whole by every worker).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import faust
+from faust.exceptions import ConsumerNotStarted
+from faust.types import EventT
+
+from schemas.codec import Registry
+from streams.kafka.clients import BackgroundReader, end_process
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire
+from streams.runtime.base import StageContext
+from streams.runtime.context import Apply, Handler
+from streams.runtime.faust.consumer import SkippedError
+from streams.runtime.inbox import Inbox
+from streams.runtime.watchdog import Place, watch_fetching
+from streams.state.kafka_log import Appender, KafkaStateLog
+from topology.graph import Graph, changelog_name, check_reads
+from topology.model import Stage
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CONFIRM_AFTER_S = 2.5
+"""Longer than an outside store takes to write to its disk what it said it has."""
+
+_PARTITION_BYTES = 4
+
+
+class OwnedTable(faust.Table):
+    """A Faust table whose key begins with the number of the partition that owns it.
+
+    Faust asks the event being processed; here a batch of several partitions is processed at once.
+    """
+
+    track: Callable[[Any], None]
+    """Told of every changelog record on its way, so that acknowledging can wait for it."""
+
+    def partition_for_key(self, key: bytes) -> int:
+        return int.from_bytes(key[:_PARTITION_BYTES], "big")
+
+    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
+        future = super().send_changelog(*args, **kwargs)
+        self.track(future)
+        return future
+
+
+class FaustTable:
+    """`StateTable` on an OwnedTable."""
+
+    def __init__(self, app: faust.App, table: OwnedTable, source_topic: str):
+        self._app = app
+        self._table = table
+        self._source_topic = source_topic
+
+    @staticmethod
+    def _key(partition: int, key: bytes) -> bytes:
+        return partition.to_bytes(_PARTITION_BYTES, "big") + key
+
+    def get(self, partition: int, key: bytes = b"") -> bytes | None:
+        return self._table.get(self._key(partition, key))
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        self._table[self._key(partition, key)] = value
+
+    def delete(self, partition: int, key: bytes) -> None:
+        self._table.pop(self._key(partition, key), None)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        prefix = self._key(partition, b"")
+        for key, value in list(self._table.items()):
+            if key.startswith(prefix):
+                yield key[_PARTITION_BYTES:], value
+
+    def partitions(self) -> set[int]:
+        if not self._app.tables.actives_ready:
+            return set()
+        return {
+            tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._source_topic
+        }
+
+
+class FaustContext(StageContext):
+    """One stage on its own Faust app."""
+
+    def __init__(
+        self, app: faust.App, stage: Stage, settings: Settings, graph: Graph, registry: Registry
+    ):
+        super().__init__(stage, settings, registry, Wire(graph, registry))
+        self.app = app
+        self._graph = graph
+        self._inboxes: list[Inbox[Any]] = []
+        self._handling = 0
+        self._broadcasts: dict[str, Apply] = {}
+        self._references_ready = asyncio.Event()
+        self._rebalance_callbacks: list[Callable[[], None]] = []
+        self._channels: dict[str, Any] = {}
+        self._appender: Appender | None = None
+        self._state_logs: list[KafkaStateLog] = []
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_before_shutdown.connect(self._on_shutdown)
+        app.task(self._start_references)
+        app.task(self._guarded(self._watch))
+        self._reader: BackgroundReader | None = None
+
+    # -- declaring ---------------------------------------------------------------------------
+
+    def agent(
+        self,
+        topic: str,
+        *,
+        max_batch: int = 64,
+        linger_s: float = 0.0,
+        confirm: Handler | None = None,
+    ) -> Callable[[Handler], Handler]:
+        check_reads(self.stage, topic)
+
+        def decorate(handler: Handler) -> Handler:
+            inbox: Inbox[tuple[Any, EventT]] = Inbox(max_batch)
+            self._inboxes.append(inbox)
+            in_order = asyncio.Lock()
+            gapless = self._gapless(topic)
+
+            async def receive(stream: Any) -> None:
+                async for event in stream.noack().events():
+                    if gapless:
+                        self._check_order(event)
+                    await inbox.put((stream, event))
+
+            async def process() -> None:
+                await self._references_ready.wait()
+                while True:
+                    taken = await inbox.take(linger_s)
+                    messages = [_to_message(event) for _, event in taken]
+                    self._handling += 1
+                    await handler(messages)
+                    await self.delivered()
+                    self._handling -= 1
+                    if confirm is None:
+                        await _acknowledge(taken)
+                    else:
+                        waiting = partial(_confirm_later, confirm, messages, taken, in_order)
+                        self.app.add_future(self._guarded(waiting)())
+
+            self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
+            self.app.task(self._guarded(process))
+            return handler
+
+        return decorate
+
+    def _gapless(self, topic: str) -> bool:
+        """Whether offsets must follow each other: state counts by them, and no record is cut out
+        of the middle of the topic."""
+        counted = any(table.form == "log" for table in self.stage.tables)
+        return counted and self._graph.topics[topic].cleanup == "delete"
+
+    def _check_order(self, event: EventT) -> None:
+        consumer: Any = self.app.consumer
+        try:
+            consumer.delivered(event.message.tp, event.message.offset)
+        except SkippedError:
+            end_process(f"stage {self.stage.name} cannot go on; the worker ends")
+
+    def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
+        def decorate(coroutine: Callable[[], Awaitable[None]]) -> Any:
+            async def tick_forever() -> None:
+                await self._references_ready.wait()
+                while True:
+                    await coroutine()
+                    await self.delivered()
+                    await asyncio.sleep(seconds)
+
+            self.app.task(self._guarded(tick_forever))
+            return coroutine
+
+        return decorate
+
+    def broadcast(self, topic: str, apply: Apply) -> None:
+        check_reads(self.stage, topic)
+        self._broadcasts[topic] = apply
+
+    def table(self, name: str) -> FaustTable:
+        declared = self.declared(name, "keyed")
+        changelog = self._raw_topic(changelog_name(self.stage, name), declared.partitions)
+        table = OwnedTable(
+            self.app,
+            name=name,
+            default=None,
+            partitions=declared.partitions,
+            changelog_topic=changelog,
+            key_type=bytes,
+            value_type=bytes,
+            help=declared.doc,
+        )
+        table.track = self._track
+        self.app.tables.add(table)
+        # The partitions of a table are those of the topic that its stage consumes first.
+        return FaustTable(self.app, table, self.stage.consumes[0])
+
+    def _state_log(self, topic: str) -> KafkaStateLog:
+        servers = self.settings.kafka_bootstrap_servers
+        state_log = KafkaStateLog(servers, topic, self._producer())
+        self._state_logs.append(state_log)
+        return state_log
+
+    def share(self) -> float:
+        if not self.stage.consumes:
+            return 1.0
+        source = self.stage.consumes[0]
+        try:
+            owned = sum(tp.topic == source for tp in self.app.consumer.assignment())
+        except ConsumerNotStarted:
+            return 0.0
+        return owned / self._graph.topics[source].partitions
+
+    def on_rebalance(self, callback: Callable[[], None]) -> None:
+        self._rebalance_callbacks.append(callback)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        # Not Faust's producer: it compresses, at lz4's slowest level, on the event loop.
+        self._track(self._producer().append(topic, partition, value, list(headers), key))
+
+    def _producer(self) -> Appender:
+        if self._appender is None:
+            self._appender = Appender(self.settings.kafka_bootstrap_servers)
+        return self._appender
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _raw_topic(self, name: str, partitions: int | None = None) -> Any:
+        return self.app.topic(
+            name,
+            partitions=partitions,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            allow_empty=True,
+        )
+
+    def _channel(self, topic: str) -> Any:
+        if topic not in self._channels:
+            self._channels[topic] = self._raw_topic(topic)
+        return self._channels[topic]
+
+    async def _start_references(self) -> None:
+        if not self._broadcasts:
+            self._references_ready.set()
+            return
+        loop = asyncio.get_running_loop()
+        self._reader = BackgroundReader(
+            self.settings.kafka_bootstrap_servers,
+            list(self._broadcasts),
+            apply=lambda messages: _on_loop(loop, self._apply_references, messages),
+            caught_up=lambda: _on_loop(loop, self._references_ready.set),
+        )
+        self._reader.start()
+
+    def _apply_references(self, messages: list[Message]) -> None:
+        by_topic: dict[str, list[Message]] = {}
+        for message in messages:
+            by_topic.setdefault(message.topic, []).append(message)
+        for topic, group in by_topic.items():
+            self._broadcasts[topic](group)
+
+    # -- watching, as streams.runtime.watchdog.Fetching ------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+    def busy(self) -> bool:
+        return self._handling > 0 or any(len(inbox) for inbox in self._inboxes)
+
+    def rebalancing(self) -> bool:
+        return self.app.rebalancing
+
+    def progress(self) -> Hashable:
+        tables: Any = self.app.tables
+        # A partition of which Faust does not know yet how far it is has None.
+        restored = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
+        return self.app.consumer_generation_id, restored
+
+    async def positions(self) -> dict[Place, int]:
+        consumer = self.app.consumer
+        owned = [tp for tp in consumer.assignment() if tp.topic in self.stage.consumes]
+        return {(tp.topic, tp.partition): await consumer.position(tp) or 0 for tp in owned}
+
+    async def _watch(self) -> None:
+        if self.stage.consumes:
+            await watch_fetching(self.settings.kafka_bootstrap_servers, self)
+
+    def _guarded(self, body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """End the process when ``body`` raises: unacknowledged messages then come again."""
+
+        async def run() -> None:
+            try:
+                await body()
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                end_process(f"stage {self.stage.name} cannot go on; the worker ends")
+
+        run.__name__ = getattr(body, "__name__", type(body).__name__)
+        return run
+
+    async def _on_assigned(self, *args: Any, **__: Any) -> None:
+        _, assigned = args
+        # The partitions of a state are those of the topic that its stage consumes first.
+        owned = {tp.partition for tp in assigned if tp.topic == self.stage.consumes[0]}
+        for states in self._states:
+            states.assign(owned)
+            self.app.add_future(self._guarded(states.restore)())
+        self._rebalanced()
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        for states in self._states:
+            states.revoke()
+        self._rebalanced()
+
+    async def _on_shutdown(self, *_: Any, **__: Any) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+        for states in self._states:
+            states.revoke()
+        for state_log in self._state_logs:
+            await state_log.close()
+        if self._appender is not None:
+            self._appender.close()
+
+    def _rebalanced(self) -> None:
+        for callback in self._rebalance_callbacks:
+            callback()
+
+
+def _to_message(event: EventT) -> Message:
+    record = event.message
+    headers: Any = record.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=event.key,
+        value=event.value,
+        timestamp_ms=int((record.timestamp or 0) * 1000),
+        headers=tuple((name, bytes(value)) for name, value in pairs),
+    )
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: Any) -> None:
+    """Call on the event loop from another thread and wait, so that readers feel back-pressure."""
+
+    async def body() -> None:
+        call(*args)
+
+    asyncio.run_coroutine_threadsafe(body(), loop).result()
+
+
+async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
+    for stream, event in taken:
+        await stream.ack(event)
+
+
+async def _confirm_later(
+    confirm: Handler,
+    messages: list[Message],
+    taken: Sequence[tuple[Any, EventT]],
+    in_order: asyncio.Lock,
+) -> None:
+    await asyncio.sleep(CONFIRM_AFTER_S)
+    # Where nothing has been committed yet, Faust takes the first acknowledgement for the beginning.
+    async with in_order:
+        await confirm(messages)
+        await _acknowledge(taken)

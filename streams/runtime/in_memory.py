@@ -1,0 +1,303 @@
+"""Stages in memory: a log, tables and a driver that runs the whole graph without a broker.
+
+Records keep their order within a partition, offsets count up, and the log's clock is moved by
+hand. ``crash(stage)`` forgets what a process would lose at kill -9: the handlers are registered
+anew on the tables as logged and on the offsets as acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import zlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from schemas.registry import FixedRegistry
+from streams.kafka.message import Message
+from streams.kafka.wire import Wire, key_bytes
+from streams.runtime.base import StageContext
+from streams.runtime.context import Apply, Handler
+from streams.state.log import Headers, Replay, S
+from streams.state.store import SNAPSHOT_BYTES, LogStates
+from topology.graph import Graph, check_reads
+from topology.model import Stage
+from topology.settings import Settings
+
+
+class MemoryLog:
+    """Every topic of a graph as lists of records."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.registry = FixedRegistry(graph)
+        self.wire = Wire(graph, self.registry)
+        self.now_ms = 0
+        self._records: dict[str, list[list[Message]]] = {
+            name: [[] for _ in range(topic.partitions)] for name, topic in graph.topics.items()
+        }
+        self._starts: defaultdict[tuple[str, int], int] = defaultdict(int)
+
+    def append(
+        self,
+        topic: str,
+        value: bytes | dict[str, Any] | pl.DataFrame | None,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: tuple[tuple[str, bytes], ...] = (),
+    ) -> Message:
+        """Write one record; without a partition, the key chooses it."""
+        partitions = self._records[topic]
+        raw_key = key_bytes(key)
+        if partition is None:
+            partition = zlib.crc32(raw_key or b"") % len(partitions)
+        message = Message(
+            topic=topic,
+            partition=partition,
+            offset=len(partitions[partition]),
+            key=raw_key,
+            value=self.wire.encode(topic, value),
+            timestamp_ms=self.now_ms,
+            headers=headers,
+        )
+        partitions[partition].append(message)
+        return message
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Message]:
+        return self._records[topic][partition][offset : offset + limit]
+
+    def records(self, topic: str) -> list[Message]:
+        """Everything in a topic, partition by partition."""
+        return [message for partition in self._records[topic] for message in partition]
+
+    def decoded(self, topic: str) -> list[Any]:
+        """What is in every record of a topic."""
+        return [self.wire.decode(topic, message.value) for message in self.records(topic)]
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The offsets of the first record that is left and after the last one."""
+        return self._starts[topic, partition], len(self._records[topic][partition])
+
+    def cut(self, topic: str, partition: int, offset: int) -> None:
+        """Forget the records before an offset."""
+        self._starts[topic, partition] = max(offset, self._starts[topic, partition])
+
+
+class MemoryStateLog:
+    """`StateLog` on a topic of a MemoryLog."""
+
+    def __init__(self, log: MemoryLog, topic: str):
+        self.name = topic
+        self._log = log
+
+    def append(self, partition: int, value: bytes, headers: Headers) -> Awaitable[int]:
+        arrival: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        record = self._log.append(self.name, value, partition=partition, headers=tuple(headers))
+        arrival.set_result(record.offset)
+        return arrival
+
+    async def end(self, partition: int) -> int:
+        return self._log.bounds(self.name, partition)[1]
+
+    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+        start, end = self._log.bounds(self.name, partition)
+        for record in self._log.read(self.name, partition, start, end - start):
+            into.apply(record)
+        return start, end
+
+    async def cut(self, partition: int, offset: int) -> None:
+        self._log.cut(self.name, partition, offset)
+
+
+class MemoryTable:
+    """A table whose changelog is a dict that outlives the stage."""
+
+    def __init__(self, logged: dict[tuple[int, bytes], bytes], partitions: int):
+        self._logged = logged
+        self._partitions = partitions
+
+    def get(self, partition: int, key: bytes = b"") -> bytes | None:
+        return self._logged.get((partition, key))
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        self._logged[partition, key] = value
+
+    def delete(self, partition: int, key: bytes) -> None:
+        self._logged.pop((partition, key), None)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        for (owner, key), value in list(self._logged.items()):
+            if owner == partition:
+                yield key, value
+
+    def partitions(self) -> set[int]:
+        return set(range(self._partitions))
+
+
+class MemoryContext(StageContext):
+    """One stage in memory, owner of every partition."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        stage: Stage,
+        settings: Settings,
+        tables: dict[str, dict],
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ):
+        super().__init__(stage, settings, log.registry, log.wire, snapshot_bytes)
+        self._log = log
+        self._tables = tables
+        self.handlers: dict[str, tuple[Handler, int]] = {}
+        self.timers: list[Callable[[], Awaitable[None]]] = []
+        self.broadcasts: dict[str, Apply] = {}
+
+    def agent(
+        self,
+        topic: str,
+        *,
+        max_batch: int = 64,
+        linger_s: float = 0.0,
+        confirm: Handler | None = None,
+    ) -> Callable[[Handler], Handler]:
+        check_reads(self.stage, topic)
+
+        def decorate(handler: Handler) -> Handler:
+            async def confirmed(messages: list[Message]) -> None:
+                await handler(messages)
+                if confirm is not None:
+                    await confirm(messages)
+
+            self.handlers[topic] = (confirmed, max_batch)
+            return handler
+
+        return decorate
+
+    def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
+        def decorate(coroutine: Callable[[], Awaitable[None]]) -> Any:
+            self.timers.append(coroutine)
+            return coroutine
+
+        return decorate
+
+    def broadcast(self, topic: str, apply: Apply) -> None:
+        check_reads(self.stage, topic)
+        self.broadcasts[topic] = apply
+
+    def table(self, name: str) -> MemoryTable:
+        declared = self.declared(name, "keyed")
+        return MemoryTable(self._tables.setdefault(name, {}), declared.partitions)
+
+    def states(self, name: str, make: Callable[[int], S]) -> LogStates[S]:
+        states = super().states(name, make)
+        states.assign(range(self.declared(name, "log").partitions))
+        return states
+
+    def _state_log(self, topic: str) -> MemoryStateLog:
+        return MemoryStateLog(self._log, topic)
+
+    async def restore(self) -> None:
+        """Restore the states from what was logged."""
+        for states in self._states:
+            await states.restore()
+
+    def share(self) -> float:
+        return 1.0
+
+    def on_rebalance(self, callback: Callable[[], None]) -> None:
+        """Nothing is ever rebalanced in memory."""
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        self._log.append(topic, value, key=key, partition=partition, headers=tuple(headers))
+
+
+class MemoryRuntime:
+    """Runs stages of a graph over a MemoryLog until nothing is left to read.
+
+    ``snapshot_bytes``: how much of changes a log of states holds before a snapshot is due.
+    """
+
+    def __init__(self, graph: Graph, settings: Settings, snapshot_bytes: int = SNAPSHOT_BYTES):
+        self.log = MemoryLog(graph)
+        self._graph = graph
+        self._settings = settings
+        self._snapshot_bytes = snapshot_bytes
+        self._contexts: dict[str, MemoryContext] = {}
+        self._positions: dict[str, dict[tuple[str, int], int]] = {}
+        self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
+        self.tables: dict[str, dict[str, dict]] = defaultdict(dict)
+
+    def start(self, stage_name: str) -> MemoryContext:
+        """Register a stage's handlers, on what it had logged before if it ran already."""
+        stage = self._graph.stages[stage_name]
+        context = MemoryContext(
+            self.log, stage, self._settings, self.tables[stage_name], self._snapshot_bytes
+        )
+        importlib.import_module(stage.entry_point).register(context)
+        self._contexts[stage_name] = context
+        self._positions.setdefault(stage_name, defaultdict(int))
+        self._reference_positions[stage_name] = defaultdict(int)
+        return context
+
+    def crash(self, stage_name: str, *, redeliver: int = 0) -> None:
+        """Restart a stage as after kill -9; the last ``redeliver`` messages come again."""
+        positions = self._positions[stage_name]
+        for place in positions:
+            positions[place] = max(0, positions[place] - redeliver)
+        self.start(stage_name)
+
+    def run(self, *, max_batch: int | None = None, timers: bool = True) -> None:
+        """Deliver until every stage has read everything; then run timers until they add nothing."""
+        asyncio.run(self._run(max_batch, timers))
+
+    async def _run(self, max_batch: int | None, timers: bool) -> None:
+        for context in self._contexts.values():
+            await context.restore()
+        while True:
+            while await self._pass(max_batch):
+                pass
+            if not timers:
+                return
+            for context in self._contexts.values():
+                for timer in context.timers:
+                    await timer()
+                    await context.delivered()
+            if not await self._pass(max_batch):
+                return
+
+    async def _pass(self, max_batch: int | None) -> bool:
+        progressed = False
+        for name, context in self._contexts.items():
+            self._read_references(name, context)
+            for topic, (handler, limit) in context.handlers.items():
+                for partition in range(self._graph.topics[topic].partitions):
+                    place = (topic, partition)
+                    offset = self._positions[name][place]
+                    batch = self.log.read(topic, partition, offset, max_batch or limit)
+                    if batch:
+                        await handler(batch)
+                        await context.delivered()
+                        self._positions[name][place] += len(batch)
+                        progressed = True
+        return progressed
+
+    def _read_references(self, name: str, context: MemoryContext) -> None:
+        positions = self._reference_positions[name]
+        for topic, apply in context.broadcasts.items():
+            for partition in range(self._graph.topics[topic].partitions):
+                place = (topic, partition)
+                batch = self.log.read(topic, partition, positions[place], 1_000_000)
+                if batch:
+                    apply(batch)
+                    positions[place] += len(batch)

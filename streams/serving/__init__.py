@@ -1,0 +1,1 @@
+"""Serving: topics poured into MongoDB."""

@@ -1,0 +1,1 @@
+"""Documents made of records, as pure functions."""

@@ -1,0 +1,171 @@
+"""What MongoDB holds: documents made of the log's records, and window counts merged into them.
+
+Every function is pure. A document that several source partitions contribute to keeps each
+contribution under ``parts``, by source partition, beside the merged values that readers want: the
+writer can thus be restarted at any record, and records may come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from streams.engagement.core.trending import merge_scopes
+
+Document = dict[str, Any]
+Record = Mapping[str, Any]
+
+COUNTS = (
+    "impressions",
+    "clicks",
+    "plays",
+    "completes",
+    "heard_ms",
+    "streams",
+    "listeners",
+    "engaged",
+    "new_listeners",
+)
+"""What an engagement window counts; heard_ms in milliseconds."""
+
+
+_WINDOW_KEY = ("episode_id", "bucket", "source_partition")
+
+
+def recommendation_document(record: Record) -> Document:
+    """`final_recommendations`: the list of one listener, best first."""
+    return {
+        "_id": record["user_id"],
+        "items": [
+            {
+                "episode_id": item["episode_id"],
+                "title": item["title"],
+                "show": item["show"],
+                "score": item["score"],
+                "parts": {name: item["parts"][name] for name in ("als", "content", "trending")},
+                "reason": item["reason"],
+            }
+            for item in record["items"]
+        ],
+        "generation": record["generation"],
+        "updated_at": record["updated_at"],
+        "caused_by": record["caused_by"],
+    }
+
+
+def episode_document(record: Record) -> Document:
+    """`episodes`: the record as it is."""
+    return {"_id": record["episode_id"], **record}
+
+
+def metric_document(record: Record) -> Document:
+    """`model_metrics`: the newest value of a model's, generation's and metric's figure."""
+    return {"_id": f"{record['model']}|{record['generation']}|{record['metric']}", **record}
+
+
+def table_generation_document(record: Record) -> Document:
+    """`table_generations`: which generation of a table is being served."""
+    return {"_id": record["table"], **record}
+
+
+def anomaly_document(record: Record) -> Document:
+    """`episode_anomalies`: an episode's unusual five minutes."""
+    at = record["at"].replace(tzinfo=None).isoformat(timespec="minutes")
+    return {"_id": f"{record['episode_id']}|{at}Z", **record}
+
+
+def progress_document(record: Record) -> Document:
+    """`table_progress`: how far a stage has got with a source partition."""
+    return {"_id": f"{record['stage']}|{record['source_partition']}", **record}
+
+
+def newest(documents: Iterable[Document]) -> list[Document]:
+    """The last document of each ``_id``, in the order in which the ids came first."""
+    return list({document["_id"]: document for document in documents}.values())
+
+
+def window_id(episode_id: str, bucket: datetime) -> str:
+    """The ``_id`` of an episode's UTC minute, such as ``pi:1|2026-01-31T12:05Z``."""
+    return f"{episode_id}|{bucket.replace(tzinfo=None).isoformat(timespec='minutes')}Z"
+
+
+def newest_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """The row of the highest offset for each episode, minute and source partition.
+
+    ``rows`` has the columns of `engagement_window`; so has the result, and a column ``_id``.
+    """
+    return (
+        rows.sort("offset")
+        .unique(_WINDOW_KEY, keep="last", maintain_order=True)
+        .with_columns(
+            _id=pl.col("episode_id") + "|" + pl.col("bucket").dt.strftime("%Y-%m-%dT%H:%MZ")
+        )
+    )
+
+
+def merge_windows(stored: Mapping[str, Document], rows: pl.DataFrame) -> list[Document]:
+    """The `engagement_windows` documents that ``rows`` change.
+
+    ``rows`` come from `newest_rows`: each is the whole count of its source partition so far.
+    ``stored`` are the documents as they are, by ``_id``; they are left untouched. A row whose
+    offset is not above the stored one of its source partition is a repeat and changes nothing.
+    """
+    changed: dict[str, Document] = {}
+    for row in rows.iter_rows(named=True):
+        key = row["_id"]
+        known = changed.get(key) or stored.get(key)
+        parts = dict(known["parts"]) if known else {}
+        place = str(row["source_partition"])
+        if place in parts and parts[place]["offset"] >= row["offset"]:
+            continue
+        parts[place] = {"offset": row["offset"], **{name: row[name] for name in COUNTS}}
+        changed[key] = {
+            "_id": key,
+            "episode_id": row["episode_id"],
+            "bucket": row["bucket"],
+            # a part that was stored by an earlier release has fewer counts
+            **{name: sum(part.get(name, 0) for part in parts.values()) for name in COUNTS},
+            "parts": parts,
+        }
+    return list(changed.values())
+
+
+def merge_trending(stored: Mapping[str, Document], records: Iterable[Record]) -> list[Document]:
+    """The `trending_episodes` documents that ``records`` change: one merged ranking a scope.
+
+    ``stored`` are the documents as they are, by scope; they are left untouched. ``records`` are in
+    the order of the log: the last one of a source partition counts.
+    """
+    parts: dict[str, dict[str, Record]] = {}
+    for record in records:
+        scope = record["scope"]
+        if scope not in parts:
+            parts[scope] = dict(stored[scope]["parts"]) if scope in stored else {}
+        parts[scope][str(record["source_partition"])] = dict(record)
+    return [
+        {
+            "_id": scope,
+            "scope": scope,
+            "at": max(part["at"] for part in of_scope.values()),
+            "episodes": merge_scopes(of_scope.values()),
+            "parts": of_scope,
+        }
+        for scope, of_scope in parts.items()
+    ]
+
+
+def with_titles(document: Document, episodes: Mapping[str, Document]) -> Document:
+    """A trending document whose places carry title and show; empty where none is known yet."""
+    nothing = {"title": "", "show_title": ""}
+    places = [
+        {
+            **place,
+            "title": episodes.get(place["episode_id"], nothing)["title"],
+            "show": episodes.get(place["episode_id"], nothing)["show_title"],
+        }
+        for place in document["episodes"]
+    ]
+    return {**document, "episodes": places}

@@ -1,0 +1,1 @@
+"""Writing documents to MongoDB: batched, ordered, expired, by generation."""

@@ -1,0 +1,97 @@
+"""Documents of long ago leave MongoDB, by event time; Delta and the log keep what they told.
+
+What is older than a number of days behind the slowest source partition is removed, whole UTC days
+at a time: a replay of old history is not emptied as it comes, and a clock has no say.
+
+A document is the sum of parts of several source partitions. Once it is gone, a part that comes
+again, after a restart or very late, must not bring back a document that lacks the others. So the
+day before which all is removed is a document of its own, which never goes back. Every worker
+leaves out what is older; and who moves it on, removes nothing before all workers have had the time
+to see it. Workers remove the same things, in any order, which is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+from streams.serving.mongo.mongo import MongoSink
+
+EXPIRY, KEY, FIELD = "document_expiry", "live", "before"
+"""Collection, `_id` and field of the time before which all is removed."""
+
+DATED = {"engagement_windows": "bucket", "episode_days": "day", "episode_anomalies": "at"}
+"""What is removed: collection -> the field with its time, which has an index."""
+
+FOREVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Nothing is before it."""
+
+PROGRESS = "table_progress"
+REFRESHES_TO_SEE = 2
+FOUND_AT_ONCE = 20_000
+"""Where a server has no index for times, it reads the whole collection for each such look."""
+REMOVED_AT_ONCE = 500
+LONGEST_S = 20.0
+"""After so long the others of the process are left alone until the next refresh."""
+
+
+class Expiry:
+    """What one worker knows of the day before which everything is removed."""
+
+    def __init__(self, sink: MongoSink, stage: str, partitions: int, keep_days: int):
+        """``stage`` is the one whose progress with each source partition counts; of 0
+        ``keep_days`` nothing more is removed."""
+        self._sink = sink
+        self._progress = [f"{stage}|{partition}" for partition in range(partitions)]
+        self._keep_days = keep_days
+        self._before: datetime | None = None
+        self._seen = [FOREVER] * REFRESHES_TO_SEE
+        self._removing = FOREVER
+        self._left: list[str] = []
+
+    async def before(self) -> datetime:
+        """What is older than this must not be written any more."""
+        if self._before is None:
+            self._before = await self._stored()
+        return self._before
+
+    async def refresh(self) -> None:
+        """See how far others are, move on, and remove some of what is too old."""
+        stored, wanted = await self._stored(), await self._wanted()
+        if wanted > stored:
+            await self._sink.raise_to(EXPIRY, KEY, FIELD, wanted)
+        self._before = max(await self.before(), stored, wanted)
+        if not self._keep_days:
+            return
+        self._seen.append(self._before)
+        if (seen_by_all := self._seen.pop(0)) > self._removing and not self._left:
+            self._removing, self._left = seen_by_all, list(DATED)
+        ends = time.monotonic() + LONGEST_S
+        while self._left:
+            await self._remove_some(self._left[0])
+            if time.monotonic() > ends:
+                break
+
+    async def _stored(self) -> datetime:
+        found = await self._sink.find(EXPIRY, [KEY])
+        return found[KEY][FIELD] if found else FOREVER
+
+    async def _wanted(self) -> datetime:
+        if not self._keep_days:
+            return FOREVER
+        told = await self._sink.find(PROGRESS, self._progress)
+        slowest = min((document["watermark"] for document in told.values()), default=FOREVER)
+        day = slowest.replace(hour=0, minute=0, second=0, microsecond=0)
+        return max(FOREVER, day - timedelta(days=self._keep_days))
+
+    async def _remove_some(self, collection: str) -> None:
+        field = DATED[collection]
+        old = await self._sink.older(collection, field, self._removing, FOUND_AT_ONCE)
+        for start in range(0, len(old), REMOVED_AT_ONCE):
+            began = time.monotonic()
+            await self._sink.delete(collection, old[start : start + REMOVED_AT_ONCE])
+            # At most half of the server's time: others want to write.
+            await asyncio.sleep(time.monotonic() - began)
+        if len(old) < FOUND_AT_ONCE:
+            self._left.remove(collection)

@@ -1,1 +1,0 @@
-"""Where the log is poured into."""

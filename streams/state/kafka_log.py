@@ -1,0 +1,172 @@
+"""The logs of states on Kafka: appended to by an idempotent producer, read and cut in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from streams.kafka.clients import producer, reader, to_message
+from streams.state.log import Headers, Replay
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TIMEOUT_S = 30.0
+"""Longest that the broker may stay silent before the worker gives up and starts again."""
+
+DELIVERY_TIMEOUT_S = 50.0
+_RECORDS_AT_ONCE = 500
+_FULL_S = 0.01
+
+
+class Appender:
+    """Appends records and tells the event loop where each one has arrived.
+
+    The producer is idempotent: records of a partition arrive in the order of the calls, none
+    twice. Deliveries are polled for in a thread.
+    """
+
+    def __init__(self, bootstrap_servers: str):
+        self._producer = producer(
+            bootstrap_servers,
+            **{
+                "linger.ms": 0,
+                "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+                "queue.buffering.max.kbytes": 2_097_151,
+            },
+        )
+        self._closing = threading.Event()
+        threading.Thread(target=self._poll_forever, name="appender", daemon=True).start()
+
+    def _poll_forever(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.5)
+
+    def close(self) -> None:
+        """Stop telling; what was appended has been waited for."""
+        self._closing.set()
+
+    def append(
+        self,
+        topic: str,
+        partition: int | None,
+        value: bytes | None,
+        headers: Headers,
+        key: bytes | None = None,
+    ) -> asyncio.Future[int]:
+        """Append at once; the future gives the record's offset, or KafkaException.
+
+        Without a partition the key chooses it.
+        """
+        loop = asyncio.get_running_loop()
+        arrival: asyncio.Future[int] = loop.create_future()
+
+        def delivered(error: Any, record: KafkaMessage) -> None:
+            loop.call_soon_threadsafe(settle, error, record.offset())
+
+        def settle(error: Any, offset: Any) -> None:
+            if arrival.cancelled():
+                return
+            if error is not None:
+                arrival.set_exception(KafkaException(error))
+            else:
+                arrival.set_result(offset)
+
+        record: dict[str, Any] = {"topic": topic, "value": value, "key": key, "headers": headers}
+        if partition is not None:
+            record["partition"] = partition
+        while True:
+            try:
+                self._producer.produce(**record, on_delivery=delivered)
+                return arrival
+            except BufferError:
+                # The broker is slower than we are: whoever sends has to wait.
+                self._producer.poll(_FULL_S)
+
+
+class KafkaStateLog:
+    """`StateLog` on a topic that nobody else may cut."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, appender: Appender):
+        self.name = topic
+        self._bootstrap = bootstrap_servers
+        self._appender = appender
+        self._reader: Consumer | None = None
+        # One thread: a consumer is assigned one partition at a time.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=topic)
+
+    def append(self, partition: int, value: bytes, headers: Headers) -> Awaitable[int]:
+        return self._appender.append(self.name, partition, value, headers)
+
+    async def end(self, partition: int) -> int:
+        return (await self._in_thread(self._bounds, partition))[1]
+
+    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+        return await self._in_thread(self._replay, partition, into)
+
+    async def cut(self, partition: int, offset: int) -> None:
+        await self._in_thread(self._cut, partition, offset)
+
+    async def close(self) -> None:
+        """Let go of the reader."""
+        if self._reader is not None:
+            await self._in_thread(self._reader.close)
+            self._reader = None
+
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+    # -- in the thread ---------------------------------------------------------------------------
+
+    def _consumer(self) -> Consumer:
+        if self._reader is None:
+            self._reader = reader(self._bootstrap)
+        return self._reader
+
+    @retry(
+        retry=retry_if_exception_type(KafkaException),
+        stop=stop_after_delay(TIMEOUT_S),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        place = TopicPartition(self.name, partition)
+        return self._consumer().get_watermark_offsets(place, timeout=TIMEOUT_S)
+
+    def _replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+        start, end = self._bounds(partition)
+        consumer = self._consumer()
+        consumer.assign([TopicPartition(self.name, partition, start)])
+        try:
+            position, heard = start, time.monotonic()
+            while position < end:
+                # It waits for all that it is asked for.
+                for record in consumer.consume(min(_RECORDS_AT_ONCE, end - position), timeout=1.0):
+                    if record.error() is not None:
+                        log.warning("reading %s[%d]: %s", self.name, partition, record.error())
+                        continue
+                    message = to_message(record)
+                    into.apply(message)
+                    position, heard = message.offset + 1, time.monotonic()
+                if time.monotonic() - heard > TIMEOUT_S:
+                    raise TimeoutError(f"{self.name}[{partition}] cannot be read beyond {position}")
+        finally:
+            consumer.unassign()
+        return start, end
+
+    def _cut(self, partition: int, offset: int) -> None:
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        place = TopicPartition(self.name, partition, offset)
+        for future in admin.delete_records([place], request_timeout=TIMEOUT_S).values():
+            future.result(TIMEOUT_S)

@@ -1,0 +1,146 @@
+"""State as a log: what changed, batch by batch, and the whole of it now and then.
+
+An entry is a change or a snapshot, written as one or more records that follow each other without
+a gap. `Replay` reads entries in order and keeps the state that they add up to. Which entries
+count is decided by their headers alone, so every reader of the same log ends with the same state,
+whoever wrote it and from wherever after a snapshot's first record the log has been cut.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from streams.kafka.message import Message
+from streams.state.protocols import PartitionState
+
+S = TypeVar("S", bound=PartitionState)
+
+Headers = list[tuple[str, bytes]]
+
+RECORD_BYTES = 8 * 1_048_576
+"""Longest record that a change is cut into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change or a snapshot.
+
+    ``base`` is the id of the snapshot that a change builds on, empty before the first. A change
+    holds what the source offsets above ``since`` up to ``applied`` did; a snapshot holds
+    everything up to ``applied``.
+    """
+
+    kind: Literal["change", "snapshot"]
+    base: str
+    since: int
+    applied: int
+    pieces: tuple[bytes, ...]
+    id: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(map(len, self.pieces))
+
+
+def change(value: bytes, base: str, since: int, applied: int) -> Entry:
+    """What `PartitionState.changes` gave, in records of a size that brokers take."""
+    pieces = [value[at : at + RECORD_BYTES] for at in range(0, len(value), RECORD_BYTES)]
+    return Entry("change", base, since, applied, tuple(pieces or [b""]), uuid.uuid4().hex)
+
+
+def snapshot(pieces: Sequence[bytes], base: str, applied: int) -> Entry:
+    """What `PartitionState.snapshot` gave, at least one piece."""
+    return Entry("snapshot", base, -1, applied, tuple(pieces), uuid.uuid4().hex)
+
+
+def to_records(entry: Entry) -> Iterator[tuple[bytes, Headers]]:
+    """Value and headers of each record of an entry, in their order."""
+    for number, value in enumerate(entry.pieces):
+        headers = {
+            "kind": entry.kind,
+            "id": entry.id,
+            "piece": str(number),
+            "pieces": str(len(entry.pieces)),
+            "base": entry.base,
+            "since": str(entry.since),
+            "applied": str(entry.applied),
+        }
+        yield value, [(name, text.encode()) for name, text in headers.items()]
+
+
+def from_records(records: Sequence[Message]) -> Entry:
+    """The entry that records add up to, all of them in order."""
+    first = records[0]
+    return Entry(
+        "snapshot" if _text(first, "kind") == "snapshot" else "change",
+        _text(first, "base"),
+        int(_text(first, "since")),
+        int(_text(first, "applied")),
+        tuple(record.value or b"" for record in records),
+        _text(first, "id"),
+    )
+
+
+def _text(record: Message, name: str) -> str:
+    value = record.header(name)
+    if value is None:
+        raise ValueError(
+            f"{record.topic}[{record.partition}]@{record.offset} is no record of a state's log: "
+            f"it has no header {name!r}"
+        )
+    return value.decode()
+
+
+class Replay(Generic[S]):
+    """The state that a log's records add up to; ``make()`` is a state of nothing.
+
+    ``base`` is the snapshot that counts, ``first`` the offset of its first record (None without
+    one); ``snapshot_bytes`` and ``change_bytes`` are its size and that of the changes since.
+    """
+
+    def __init__(self, make: Callable[[], S]):
+        self._make = make
+        self._underway: list[Message] = []
+        self.state = make()
+        self.base = ""
+        self.first: int | None = None
+        self.snapshot_bytes = 0
+        self.change_bytes = 0
+
+    def apply(self, record: Message) -> None:
+        """Take in the record that comes next in the log. ValueError if it is no such record."""
+        piece, pieces = int(_text(record, "piece")), int(_text(record, "pieces"))
+        if piece == 0:
+            self._underway = []
+        elif not self._follows(record, piece):
+            # Its writer found itself fenced and never acknowledged what is in here.
+            self._underway = []
+            return
+        self._underway.append(record)
+        if piece == pieces - 1:
+            records, self._underway = self._underway, []
+            self._take(from_records(records), records[0].offset)
+
+    def _follows(self, record: Message, piece: int) -> bool:
+        """Whether an entry goes on; anything in between has put its beginning aside."""
+        return len(self._underway) == piece and _text(self._underway[-1], "id") == _text(
+            record, "id"
+        )
+
+    def _take(self, entry: Entry, first: int) -> None:
+        if entry.kind == "snapshot":
+            # One that is behind was written by a worker that had lost the partition.
+            if entry.applied >= self.state.applied:
+                self.state = self._make()
+                self.state.load_snapshot(entry.pieces)
+                self.state.applied = entry.applied
+                self.base, self.first = entry.id, first
+                self.snapshot_bytes, self.change_bytes = entry.size, 0
+        elif entry.base == self.base and entry.since <= self.state.applied < entry.applied:
+            self.state.load_changes(b"".join(entry.pieces))
+            self.state.applied = entry.applied
+            self.change_bytes += entry.size

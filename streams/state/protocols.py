@@ -1,0 +1,64 @@
+"""What a stage may ask of its state: keyed tables, and states that are kept in logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+
+class StateTable(Protocol):
+    """Keyed state of a stage, owned by partitions and logged to the table's changelog topic."""
+
+    def get(self, partition: int, key: bytes = b"") -> bytes | None: ...
+
+    def put(self, partition: int, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, partition: int, key: bytes) -> None: ...
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of everything that a partition owns."""
+
+    def partitions(self) -> set[int]:
+        """The partitions that this worker owns now, none while they are being recovered."""
+
+
+class PartitionState(Protocol):
+    """State of one source partition: a function of its log up to the offset ``applied``.
+
+    Changes hold absolute values, so that one may be loaded over a state that has some of it
+    already: whoever folds the same log writes the same values.
+    """
+
+    applied: int
+    """The last source offset that is in the state; -1 before the first."""
+
+    def changes(self) -> bytes:
+        """Every row that has changed since the last call, as it is now."""
+
+    def snapshot(self) -> Iterable[bytes]:
+        """All of it, in pieces of a few megabytes; forgets what has changed."""
+
+    def load_changes(self, value: bytes) -> None:
+        """Take over rows that `changes` gave."""
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        """Become what `snapshot` gave; called on a new state only."""
+
+
+S = TypeVar("S", bound=PartitionState)
+
+
+class States(Protocol[S]):
+    """The states of the partitions that a worker owns, each kept in a log of its own."""
+
+    async def get(self, partition: int) -> S:
+        """The state, restored from its log if this worker has just got the partition."""
+
+    async def save(self, partition: int) -> None:
+        """Append what has changed to the log; `Context.delivered` then waits for it.
+
+        Now and then the whole state is appended too, and the log cut before it.
+        """
+
+    def owned(self) -> dict[int, S]:
+        """The restored states of the partitions owned now: what a timer may look at."""

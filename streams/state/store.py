@@ -1,0 +1,207 @@
+"""States that workers keep in memory and in a log: restored, appended to, fenced and cut.
+
+Why nothing acknowledged gets lost is told in docs/adr/0007-state-is-a-log-with-checkpoints.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+from streams.state.log import Entry, Headers, Replay, S, change, snapshot, to_records
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_BYTES = 16 * 1_048_576
+"""Changes that are always cheaper to read again than a snapshot is to write."""
+
+
+class FencedError(RuntimeError):
+    """Another worker has written to the log of a state that this one holds."""
+
+
+class StateLostError(RuntimeError):
+    """A log was cut, and what is left of it does not hold the state."""
+
+
+class StateLog(Protocol):
+    """The log of a table, by partition. Nothing here blocks the event loop."""
+
+    name: str
+
+    def append(self, partition: int, value: bytes, headers: Headers) -> Awaitable[int]:
+        """Append one record at once, in the order of the calls; its offset once it is there."""
+
+    async def end(self, partition: int) -> int:
+        """The offset that the next record will get."""
+
+    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+        """Give every record to ``into``; the offsets of the first one and after the last one."""
+
+    async def cut(self, partition: int, offset: int) -> None:
+        """Forget the records before an offset."""
+
+
+@dataclass
+class Held(Generic[S]):
+    """A state in memory, and where its log stands when everything appended has arrived."""
+
+    state: S
+    base: str
+    position: int
+    saved: int
+    """The source offset that the log has, or will have, applied."""
+    snapshot_bytes: int
+    change_bytes: int
+    verified: int = -1
+    """The rebalance since which the log is known to hold nothing but what this worker knows."""
+    latest: Awaitable[None] | None = None
+
+
+class LogStates(Generic[S]):
+    """`States` over a StateLog.
+
+    One task handles the messages of a partition and calls `get` and `save`; any task may look at
+    `owned`. A state stays with its handler from `get` to `save`, so a rebalance must wait for the
+    handler: Faust does (``stream_wait_empty``). ``track`` is told of every append on its way.
+    """
+
+    def __init__(
+        self,
+        states_log: StateLog,
+        make: Callable[[int], S],
+        track: Callable[[Awaitable[Any]], None],
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ):
+        self._log = states_log
+        self._make = make
+        self._track = track
+        self._least = snapshot_bytes
+        self._held: dict[int, Held[S]] = {}
+        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._assigned: frozenset[int] = frozenset()
+        self._rebalances = 0
+        self._cuts: set[asyncio.Task[None]] = set()
+
+    # -- owning ----------------------------------------------------------------------------------
+
+    def revoke(self) -> None:
+        """Partitions are about to move: nothing is owned until `assign`."""
+        self._rebalances += 1
+        self._assigned = frozenset()
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """These partitions are owned now; the states of all others are dropped."""
+        self._rebalances += 1
+        self._assigned = frozenset(partitions)
+        for partition in self._held.keys() - self._assigned:
+            del self._held[partition]
+
+    async def restore(self) -> None:
+        """Restore what is owned, so that timers see it before messages come."""
+        while missing := self._assigned - self.owned().keys():
+            await self.get(min(missing))
+
+    def owned(self) -> dict[int, S]:
+        return {
+            partition: held.state
+            for partition, held in sorted(self._held.items())
+            if partition in self._assigned and held.verified == self._rebalances
+        }
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def get(self, partition: int) -> S:
+        held = self._held.get(partition)
+        if held is not None and held.verified == self._rebalances:
+            return held.state
+        async with self._locks[partition]:
+            now = self._rebalances
+            held = self._held.get(partition)
+            if held is None or not await self._stands(partition, held):
+                held = self._held[partition] = await self._restore(partition)
+            held.verified = now
+            return held.state
+
+    async def _stands(self, partition: int, held: Held[S]) -> bool:
+        """Whether nobody else has written to the log of a state that is held."""
+        if held.latest is not None:
+            await held.latest
+        return await self._log.end(partition) == held.position
+
+    async def _restore(self, partition: int) -> Held[S]:
+        replay = Replay(lambda: self._make(partition))
+        start, end = await self._log.replay(partition, replay)
+        if start > 0 and replay.first is None:
+            raise StateLostError(
+                f"{self._log.name}[{partition}] begins at offset {start} without a whole snapshot: "
+                f"rebuild the tables of this stage"
+            )
+        if replay.first is not None and replay.first > start:
+            self._cut_later(partition, replay.first)
+        return Held(
+            replay.state,
+            replay.base,
+            position=end,
+            saved=replay.state.applied,
+            snapshot_bytes=replay.snapshot_bytes,
+            change_bytes=replay.change_bytes,
+        )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def save(self, partition: int) -> None:
+        held = self._held.get(partition)
+        if held is None:
+            raise FencedError(f"{self._log.name}[{partition}] has left this worker")
+        applied = held.state.applied
+        if applied == held.saved:
+            return
+        entry = change(held.state.changes(), held.base, held.saved, applied)
+        self._append(partition, held, entry)
+        held.saved = applied
+        held.change_bytes += entry.size
+        if held.change_bytes > max(self._least, 2 * held.snapshot_bytes):
+            self._append_snapshot(partition, held)
+
+    def _append_snapshot(self, partition: int, held: Held[S]) -> None:
+        first = held.position
+        entry = snapshot(list(held.state.snapshot()), held.base, held.saved)
+        self._append(partition, held, entry)
+        held.base, held.snapshot_bytes, held.change_bytes = entry.id, entry.size, 0
+        self._cut_later(partition, first, after=held.latest)
+
+    def _append(self, partition: int, held: Held[S], entry: Entry) -> None:
+        for value, headers in to_records(entry):
+            delivery = self._log.append(partition, value, headers)
+            arrival = asyncio.ensure_future(self._arrive(partition, held.position, delivery))
+            held.position += 1
+            held.latest = arrival
+            self._track(arrival)
+
+    async def _arrive(self, partition: int, expected: int, delivery: Awaitable[int]) -> None:
+        offset = await delivery
+        if offset != expected:
+            raise FencedError(
+                f"{self._log.name}[{partition}]: a record got offset {offset} instead of "
+                f"{expected}, so another worker has written here"
+            )
+
+    def _cut_later(self, partition: int, offset: int, after: Awaitable[None] | None = None) -> None:
+        """Cut in the background; where that fails the log is only longer, till the next cut."""
+
+        async def cut() -> None:
+            try:
+                if after is not None:
+                    await after
+                await self._log.cut(partition, offset)
+            except Exception as error:
+                log.warning("%s[%d] was not cut: %s", self._log.name, partition, error)
+
+        task = asyncio.ensure_future(cut())
+        self._cuts.add(task)
+        task.add_done_callback(self._cuts.discard)

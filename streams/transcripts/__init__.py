@@ -1,0 +1,1 @@
+"""Transcripts: fetched, recognised from audio, analysed, compared."""

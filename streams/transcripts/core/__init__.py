@@ -1,0 +1,1 @@
+"""Reading transcripts in every format, as pure functions."""

@@ -1,0 +1,154 @@
+"""Reads WebVTT and SubRip captions, whose times and numbering are mended first.
+
+webvtt-py reads what keeps to the formats. What does not comes out of `_mended` as if it did, so
+that a cue is not lost to a comma, a missing hour, number or empty line.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+import webvtt
+
+from streams.transcripts.core.segments import Segment, clock_ms, segment, unroll
+
+_TIME = r"-?[0-9]{1,4}:[0-9]{1,2}[0-9.,:;]{0,14}"
+_ARROW = r"[ \t]{0,9}-{1,3}(?:>|&gt;)[ \t]{0,9}"
+_TIMING = re.compile(rf"(?:\A|[\r\n])[ \t]{{0,9}}({_TIME}){_ARROW}({_TIME})?")
+_TORN = re.compile(r"\s{0,9}[0-9]{1,4}:[0-9:.,]{0,12}[\s-]{0,9}")
+_LINE_END = re.compile(r"\r{0,9}\n|\r")
+
+_VOICE = re.compile(r"<v(?:\.[^\s>]{0,80})?\s{1,9}([^>]{1,200})>", re.I)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}(?:>|\Z)|<[0-9][0-9:.]{0,20}>|\{\\[^{}]{0,100}\}")
+_CAPITAL = r"[A-ZÀ-ÖØ-Þ\u0386-\u03ab\u0400-\u042f]"
+_NAME = rf"(?:{_CAPITAL}[\w.'\u2019-]{{0,30}}|[0-9]{{1,3}})"
+_NAMES = rf"{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}}"
+_SPEAKER = re.compile(rf"(?:\[|>>\s?)?({_NAMES})\]?:\s+(?=\S)")
+# Words that stand before a colon, as a name does, but speak for nobody.
+_NOBODY = frozenset(
+    """
+    note, notes, nb, n.b., ps, p.s., warning, caution, important, remember, example, examples, tip,
+    hint, fact, rule, lesson, point, disclaimer, spoiler, spoiler alert, update, reminder, summary,
+    conclusion, title, subject, source, sources, chapter, part, step, section, episode, season,
+    number, translation, subtitles, subtitles by, captions, captions by, music, transcript,
+    transcription, http, https, www, link, url, website, email, hinweis, achtung, warnung,
+    anmerkung, beispiel, nota, aviso, atención, ejemplo, remarque, attention, exemple,
+    avertissement, atenção, exemplo, attenzione, esempio, let op, opmerking, voorbeeld
+    """.strip()
+    .replace("\n    ", " ")
+    .split(", ")
+)
+
+
+def look_for_cues(text: str) -> str:
+    """The arrow line of the first cue in a text without a header, or ''."""
+    found = _TIMING.search(text)
+    return found.group() if found else ""
+
+
+def read_vtt(text: str) -> list[Segment]:
+    """The segments of WebVTT, with or without its header; speakers from voice tags."""
+    lines, _ = _mended(text.strip(), numbered=False)
+    if not lines[0].startswith("WEBVTT"):
+        lines = ["WEBVTT", "", *lines]
+    segments = []
+    for caption in webvtt.WebVTT.from_buffer(lines).captions:
+        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
+        for speaker, words in _voices(caption.raw_text):
+            segments.append(segment(start, end, speaker, words))
+    return unroll([said for said in segments if said.text])
+
+
+def read_srt(text: str) -> list[Segment]:
+    """The segments of SubRip captions; a speaker is named once and goes on until the next.
+
+    Words before a colon are names only where the first cue has one, or several are named.
+    """
+    lines, first = _mended(text.strip(), numbered=True)
+    # An empty cue at the end keeps the reader from calling a short file malformed.
+    captions = webvtt.WebVTT.from_buffer([*lines[first:], "", ""], format="srt").captions
+    spoken = [
+        (caption, voice, said.strip(), _name_before(said.strip()))
+        for caption in captions
+        for voice, said in _voices(caption.raw_text)
+        if said.strip()
+    ]
+    names = ["" if voice else name for _, voice, _, name in spoken]
+    named = bool(names and names[0]) or len({*names} - {""}) > 1
+    segments, speaker = [], ""
+    for caption, voice, words, name in spoken:
+        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
+        if voice:
+            speaker = voice
+        elif named and name:
+            speaker, words = name, _SPEAKER.sub("", words, count=1)
+        segments.append(segment(start, end, speaker, words))
+    return unroll([said for said in segments if said.text])
+
+
+def _name_before(words: str) -> str:
+    """The name that a line begins with, if any: no number, and no `Note` or `Chapter 3`."""
+    found = _SPEAKER.match(words)
+    name = found.group(1) if found else ""
+    word = name.rstrip("0123456789 ")
+    return name if word and word.lower() not in _NOBODY else ""
+
+
+def _mended(text: str, numbered: bool) -> tuple[list[str], int]:
+    """(lines, number of the line with the first cue) in the form that the formats prescribe.
+
+    Each cue has an empty line, its times as `hh:mm:ss.mmm` and, if `numbered`, a number before
+    it. Arrows elsewhere are escaped; a cue cut off before its times are complete goes.
+    """
+    lines: list[str] = []
+    cues, first = 0, 0
+    for line in _LINE_END.split(text):
+        timing = _TIMING.match(line)
+        if timing is None:
+            lines.append(line.replace("-->", "--&gt;"))
+            continue
+        _drop_number(lines, cues)
+        cues += 1
+        lines.append("")
+        first = first or len(lines)
+        if numbered:
+            lines.append(str(cues))
+        lines.append(f"{_time(timing.group(1))} --> {_time(timing.group(2) or '0:00')}")
+    if len(lines) > 1 and _TORN.fullmatch(lines[-1]) and _is_number(lines[-2]):
+        lines.pop()
+        _drop_number(lines, cues)
+    elif len(lines) > 1 and not lines[-2].strip() and lines[-1].strip() == str(cues + 1):
+        lines.pop()
+    return lines or [""], first
+
+
+def _drop_number(lines: list[str], cues: int) -> None:
+    """Take off the number of the next cue, which an empty line may part from its times."""
+    if lines and _is_number(lines[-1]):
+        lines.pop()
+    elif len(lines) > 1 and not lines[-1].strip() and lines[-2].strip() == str(cues + 1):
+        # Any other number that stands alone, a year perhaps, was said.
+        del lines[-2:]
+
+
+def _is_number(line: str) -> bool:
+    return len(line) < 20 and line.strip().isdecimal()
+
+
+def _time(text: str) -> str:
+    """A time as both formats have it; before the start is at the start."""
+    found = None if text.startswith("-") else clock_ms(text)
+    seconds, ms = divmod(found or 0, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
+
+
+def _voices(raw: str) -> list[tuple[str, str]]:
+    """The (speaker, text) stretches of a cue; an unclosed voice tag lasts to the next one."""
+    parts = _VOICE.split(raw)
+    stretches = [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
+    return [(html.unescape(name).strip(), _cue_text(words)) for name, words in stretches]
+
+
+def _cue_text(raw: str) -> str:
+    return html.unescape(_TAG.sub("", raw))

@@ -1,0 +1,56 @@
+"""Which version of an episode its transcript was told for: what the transcript depends on, and
+where in the log that was said."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from streams.transcripts.core.transcripts import to_be_heard
+
+OFFSET_HEADER = "episode_offset"
+"""The header of `heard-transcripts` that says which record of the episode was heard."""
+WITHDRAWN = b""
+"""The digest of an episode that is no longer there."""
+_OFFSET = struct.Struct(">q")
+
+
+class Version(NamedTuple):
+    """``digest`` is 8 bytes, or `WITHDRAWN`; ``offset`` that of the newest record of the episode
+    that says so."""
+
+    offset: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        return _OFFSET.pack(self.offset) + self.digest
+
+    @classmethod
+    def decode(cls, value: bytes) -> Version:
+        return cls(_OFFSET.unpack_from(value)[0], value[_OFFSET.size :])
+
+
+def digest_of(episode: Mapping[str, Any] | None) -> bytes:
+    """The digest of an `episode`: of its sound if that is to be heard, or else of its links."""
+    if episode is None:
+        return WITHDRAWN
+    if to_be_heard(episode):
+        return digest_of_sound(episode["enclosure_url"])
+    return digest_of_links(episode["transcripts"])
+
+
+def digest_of_links(links: Iterable[Mapping[str, str]]) -> bytes:
+    """The digest of the transcripts that an episode, or its retry, lists."""
+    return _digest("links", *(link["url"] for link in links))
+
+
+def digest_of_sound(url: str) -> bytes:
+    """The digest of sound that is to be heard."""
+    return _digest("sound", url)
+
+
+def _digest(*parts: str) -> bytes:
+    text = "\n".join(parts)
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()

@@ -1,0 +1,214 @@
+"""Transcribes the sound of episodes that list no transcript; off unless `TRANSCRIBE_AUDIO` is on.
+
+Which episodes these are follows from their records alone: the ones for which `fetch_transcripts`
+says `none`. What was heard goes to `heard-transcripts`, from where that stage passes it on if the
+episode is still as it was: it alone tells of transcripts, and knows what is newer. The queue is a
+table owned by the partition: an episode that is edited or withdrawn meanwhile leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.http.media import AUDIO
+from streams.http.newest import Place, in_order
+from streams.http.rate_limits import report_hosts
+from streams.http.retries import Outcome, first_at, next_try
+from streams.http.retry_queue import Waiting
+from streams.kafka.message import Message
+from streams.runtime.context import Context
+from streams.transcripts.asr import Heard, SoundError, Transcriber, WhisperTranscriber, check_length
+from streams.transcripts.core.audio_tasks import decode_task, done_with, encode_task, new_task
+from streams.transcripts.core.transcripts import (
+    heard_record,
+    no_transcript,
+    to_be_heard,
+    with_attempt,
+)
+from streams.transcripts.core.versions import OFFSET_HEADER
+from streams.transcripts.downloads import Caps, download, forget
+from topology.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5.0
+STALE_S = 86_400.0
+FIRST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 1800.0
+"""Between two tries to load a model: the hub it comes from may be away for long."""
+
+
+def register(context: Context, transcriber: Transcriber | None = None) -> None:
+    """Queue episodes as they come, and transcribe one at a time."""
+    report_hosts(context)
+    settings = context.settings
+    transcriber = transcriber or WhisperTranscriber(
+        settings.transcribe_model, settings.transcribe_threads
+    )
+    stage = AudioTranscribing(context, transcriber)
+    context.agent("episode-metadata", max_batch=256)(stage.queue)
+    context.timer(LOOK_EVERY_S)(stage.work)
+
+
+class Listener:
+    """A transcriber in a thread of its own: it takes hours, and who shares a pool would wait."""
+
+    def __init__(self, transcriber: Transcriber) -> None:
+        self._transcriber = transcriber
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="transcribe")
+        self._loaded = False
+        self._pause_s = FIRST_PAUSE_S
+        self._load_at = 0.0
+
+    async def ready(self) -> bool:
+        """Whether the model is loaded; it is tried with growing pauses. Whatever is wrong then is
+        not wrong with the sound that waits."""
+        if self._loaded or time.monotonic() < self._load_at:
+            return self._loaded
+        try:
+            await self._run(self._transcriber.load)
+        except Exception as error:
+            log.error(
+                "the transcriber cannot be loaded (%s: %s); episodes wait in the queue, next try "
+                "in %.0f seconds",
+                type(error).__name__,
+                error,
+                self._pause_s,
+            )
+            self._load_at = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            return False
+        self._loaded = True
+        return True
+
+    async def hear(self, path: Path, language: str, max_s: float) -> Heard:
+        return await self._run(self._transcriber.transcribe, path, language, max_s)
+
+    async def _run(self, call: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+
+class AudioTranscribing:
+    """The stage: its handler, which keeps the queue, and its timer, which works on it."""
+
+    def __init__(self, context: Context, transcriber: Transcriber) -> None:
+        self._context = context
+        self._listener = Listener(transcriber)
+        self._queue = Waiting(context, "audio_queue")
+        self._folder = sound_folder(context.settings)
+
+    async def queue(self, messages: list[Message]) -> None:
+        """Queue what is to be heard. Every record counts: an episode that had links for a while
+        was told to have their transcript, and is to be heard anew."""
+        for place, offset, episode in await in_order(self._context, messages, "episode_id"):
+            if episode is None or not to_be_heard(episode):
+                self._queue.keep(place, None)
+                continue
+            url = episode["enclosure_url"]
+            if self._queue.get(place) == done_with(url):
+                continue
+            task = self._task(place, url)
+            if task is None:
+                task = new_task(episode, offset, time.time())
+            self._queue.keep(place, encode_task(task | {"offset": offset}))
+
+    async def work(self) -> None:
+        """Work through what is due, those that have waited longest first."""
+        _forget_stale(self._folder)
+        while (taken := self._queue.take(time.time())) is not None:
+            place, value = taken
+            if not await self._listener.ready():
+                self._queue.give_back(place)
+                return
+            if (task := decode_task(value)) is not None:
+                await self._transcribe(place, task)
+
+    def _task(self, place: Place, url: str) -> dict[str, Any] | None:
+        """The task at a place, if it is ours, not done with and about this sound."""
+        value = self._queue.get(place) if self._queue.owns(place) else None
+        task = None if value is None else decode_task(value)
+        return task if task is not None and task["url"] == url else None
+
+    async def _transcribe(self, place: Place, task: Mapping[str, Any]) -> None:
+        if self._task(place, task["url"]) is None:
+            return  # edited or withdrawn while the model was loaded
+        began = first_at(task, time.time())
+        result = await self._hear(task)
+        current = self._task(place, task["url"])
+        if current is None:
+            return  # edited or withdrawn meanwhile, or another worker's now
+        now, intervals_s = time.time(), self._context.settings.fetch_retry_s
+        attempt, due = next_try(
+            result, task["attempt"], began, now, task["episode_id"], intervals_s
+        )
+        record = with_attempt(result.record, attempt, due)
+        headers = {OFFSET_HEADER: str(current["offset"]).encode()}
+        await self._context.send("heard-transcripts", record, key=place[1], headers=headers)
+        await self._context.delivered()
+        current = self._task(place, task["url"])
+        if current is None:
+            return
+        if due is None:
+            self._queue.keep(place, done_with(task["url"]))
+        else:
+            times = {"due_at": _utc(due), "first_at": _utc(began)}
+            self._queue.keep(place, encode_task({**current, **times, "attempt": attempt}))
+
+    async def _hear(self, task: Mapping[str, Any]) -> Outcome:
+        """The transcript of a task's sound, or why there is none. Leaves no file behind, except
+        for what a later attempt can go on with."""
+        settings, url = self._context.settings, task["url"]
+        path = self._folder / hashlib.sha256(url.encode()).hexdigest()[:32]
+        caps = Caps(settings.transcribe_max_bytes, settings.transcribe_timeout_s)
+        try:
+            check_length(task["duration_s"] or 0, settings.transcribe_max_s)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                async with GuardedFetcher.from_settings(settings) as fetcher:
+                    await download(fetcher, url, path, caps, AUDIO)
+            heard = await self._listener.hear(path, task["language"], settings.transcribe_max_s)
+            result = Outcome(heard_record(task, url, heard.segments, heard.language))
+        except UnavailableError as error:
+            failed = _tried(no_transcript(task, "failed", str(error), url))
+            return Outcome(failed, passing=True, until=error.until, asked=error.asked)
+        except (RefusedError, SoundError) as error:
+            result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
+        except FetchError as error:
+            result = Outcome(_tried(no_transcript(task, "failed", str(error), url)))
+        except Exception as error:
+            # Memory, a disk, the model: nothing says that it is this sound's fault, nor that it
+            # is not, so that it is tried again, but not for ever, and the others are not stopped.
+            log.exception("transcribing %s failed", url)
+            reason = f"transcribing failed: {type(error).__name__}: {error}"
+            result = Outcome(_tried(no_transcript(task, "failed", reason, url)), passing=True)
+        forget(path)
+        return result
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def sound_folder(settings: Settings) -> Path:
+    """Where sound lies while it is worked on."""
+    return settings.podstream_home / "sound"
+
+
+def _tried(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"tried": [{name: record[name] for name in ("url", "status", "reason")}]}
+
+
+def _forget_stale(folder: Path) -> None:
+    """Delete what a worker left behind that was killed and whose episode nobody asks for."""
+    for file in folder.glob("*") if folder.exists() else ():
+        if time.time() - file.stat().st_mtime > STALE_S:
+            file.unlink(missing_ok=True)

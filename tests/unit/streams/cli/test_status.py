@@ -1,0 +1,110 @@
+"""How far Spark's queries are, read from their checkpoints; memory of a process tree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from streams.cli.showcase import late_line
+from streams.cli.status import (
+    Status,
+    checkpoints,
+    late_events,
+    memory_bytes,
+    parse_offset_log,
+    spark_progress,
+)
+from topology.graph import build_graph
+from topology.settings import Settings
+
+STAGES = build_graph(2).stages
+
+
+def _batch(query: Path, number: int, *sources: dict | None, committed: bool = True) -> None:
+    for name in ("offsets", "commits"):
+        (query / name).mkdir(parents=True, exist_ok=True)
+    lines = ["v1", '{"batchWatermarkMs":0}', *(json.dumps(s) if s else "-" for s in sources)]
+    (query / "offsets" / str(number)).write_text("\n".join(lines))
+    (query / "offsets" / f".{number}.crc").write_bytes(b"crc")
+    if committed:
+        (query / "commits" / str(number)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+
+
+def test_offset_log_of_two_sources() -> None:
+    text = 'v1\n{"conf":{}}\n{"a":{"0":5,"1":7}}\n-\n{"b":{"0":1}}'
+    assert parse_offset_log(text) == {"a": {0: 5, 1: 7}, "b": {0: 1}}
+
+
+def test_a_batch_counts_once_it_is_committed(tmp_path: Path) -> None:
+    query = tmp_path / "write_delta" / "events"
+    _batch(query, 9, {"user-event-batches": {"0": 3}})
+    _batch(query, 10, {"user-event-batches": {"0": 4}})
+    _batch(query, 11, {"user-event-batches": {"0": 8}}, committed=False)
+    assert checkpoints(str(tmp_path)) == {"write_delta/events": {"user-event-batches": {0: 4}}}
+
+
+def test_a_query_that_never_committed_has_done_nothing(tmp_path: Path) -> None:
+    _batch(tmp_path / "write_delta", 0, {"recommendations": {"0": 3}}, committed=False)
+    assert checkpoints(str(tmp_path)) == {"write_delta": {}}
+
+
+def test_no_checkpoints_yet(tmp_path: Path) -> None:
+    assert checkpoints(str(tmp_path / "nothing")) == {}
+
+
+def test_the_slowest_query_of_a_stage_counts_and_others_do_not() -> None:
+    queries = {
+        "write_delta-facts": {"episode-transcripts": {0: 10, 1: 4}},
+        "write_delta-more": {"episode-transcripts": {0: 6, 1: 9}},
+        "embed_transcripts": {"episode-transcripts": {0: 1, 1: 1}},
+    }
+    done = spark_progress(STAGES["write_delta"], ["embed_transcripts"], queries)
+    assert done == {"episode-transcripts": {0: 6, 1: 4}}
+    done = spark_progress(STAGES["embed_transcripts"], ["write_delta"], queries)
+    assert done == {"episode-transcripts": {0: 1, 1: 1}}
+
+
+def test_memory_includes_children() -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', "
+        "'x = bytearray(60_000_000); print(1, flush=True); import time; time.sleep(60)'])\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        try:
+            assert memory_bytes(parent.pid) > 60_000_000
+        finally:
+            os.killpg(parent.pid, 9)
+    assert memory_bytes(parent.pid) == 0
+
+
+@pytest.mark.mongo
+def test_late_events_are_those_of_the_stage_that_counts(mongo_uri: str) -> None:
+    settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="status_late")
+    assert late_events(settings) == 0
+    with MongoClient(mongo_uri) as client:
+        client["status_late"]["table_progress"].insert_many(
+            {"_id": f"{stage}|{partition}", "stage": stage, "late": 1200}
+            for stage in ("track_engagement", "track_listening")
+            for partition in (0, 1)
+        )
+    assert late_events(settings) == 2400
+    said = late_line(Status(late_events=late_events(settings)))
+    assert said is not None
+    assert said.startswith("2,400 late events")
+
+
+def test_nothing_is_said_of_late_events_where_there_are_none() -> None:
+    assert late_line(Status()) is None

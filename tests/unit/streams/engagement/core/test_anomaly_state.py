@@ -1,0 +1,264 @@
+"""Anomalies are a function of what was counted: of no cut, order, repeat or restart."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.engagement.core.anomalies import (
+    BIN_MINUTES,
+    DAY_BINS,
+    IDLE_BINS,
+    LONGEST_GAP_BINS,
+    WARM_UP_BINS,
+)
+from streams.engagement.core.anomaly_state import Anomaly, AnomalyState
+from streams.engagement.core.window_rows import MINUTE_MS, Logged
+
+START = 29_453_760
+SCHEMA = {
+    "episode_id": pl.String(),
+    "bucket": pl.Int64(),
+    "source_partition": pl.Int32(),
+    "offset": pl.Int64(),
+    "plays": pl.Int64(),
+}
+
+Row = tuple[str, int, int, int, int]
+Closed = Mapping[int, int]
+
+
+def message(offset: int, *rows: Row, closed: Closed | None = None) -> Logged:
+    """Rows of episode, minute after START, source partition, offset and plays; and the last
+    minute after START that is over, by source partition."""
+    frame = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
+    bucket = ((pl.col("bucket") + START) * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
+    over = {source: minute + START for source, minute in (closed or {}).items()}
+    return Logged(offset, 0, frame.with_columns(bucket), over)
+
+
+def steady(
+    state: AnomalyState, minutes: range, plays: int = 10, episode: str = "pi:1", sources: int = 1
+) -> list[Anomaly]:
+    """So many plays in each of the minutes and source partitions, told together with all that
+    comes before the next of them, and that it is over."""
+    found = []
+    for minute in minutes:
+        for source in range(sources):
+            row = (episode, minute, source, minute, plays)
+            closed = {source: minute + minutes.step - 1}
+            found += state.fold([message(state.applied + 1, row, closed=closed)])
+    return found
+
+
+def directions(found: Sequence[Anomaly]) -> list[tuple[str, int]]:
+    """Direction, and the bin counted from START."""
+    return [(one.surprise.direction, one.bin_number - START // BIN_MINUTES) for one in found]
+
+
+def test_a_bin_is_judged_when_it_is_over_in_every_source_partition_and_once() -> None:
+    state, minutes = AnomalyState(2), (WARM_UP_BINS + 1) * BIN_MINUTES
+    assert steady(state, range(minutes), sources=2) == []
+    last = minutes + BIN_MINUTES - 1
+    planted = [("pi:1", last, 0, 600, 900), ("pi:1", last, 1, 5, 100)]
+    assert state.fold([message(500, *planted, closed={0: last, 1: last - 1})]) == []
+    # As long as it is open, the newest row of a source partition counts; then it is as it was.
+    more = [("pi:1", last, 0, 601, 9000), ("pi:1", last, 1, 6, 150)]
+    assert state.fold([message(501, *more, closed={0: last + 60})]) == []
+    (rise,) = state.fold([message(502, closed={1: last})])
+    assert (rise.episode_id, rise.plays, rise.surprise.direction) == ("pi:1", 1050, "rise")
+    assert rise.at.timestamp() == (START + minutes) * 60
+    assert state.fold([message(503, ("pi:1", last, 1, 9, 9999), closed={1: last + 60})]) == []
+
+
+def test_silence_is_a_fall() -> None:
+    state, minutes = AnomalyState(1), 3 * 60
+    assert steady(state, range(minutes)) == []
+    first = steady(state, range(minutes, minutes + 20), 1, "pi:2")[0]
+    assert (first.surprise.direction, first.plays) == ("fall", 0)
+    assert first.at.timestamp() == (START + minutes) * 60
+
+
+def test_a_lag_of_up_to_a_day_is_no_silence() -> None:
+    state, minutes = AnomalyState(2), 3 * 60
+    steady(state, range(minutes), 20, sources=2)
+    ahead = range(minutes, minutes + IDLE_BINS * BIN_MINUTES, BIN_MINUTES)
+    assert steady(state, ahead, 100) == []
+    assert len(state._parts) == 0
+    behind = [(("pi:1", m, 1, m, 100), m + BIN_MINUTES - 1) for m in ahead]
+    assert state.fold([message(10**6 + m, row, closed={1: m}) for row, m in behind]) == []
+    assert state._closed == START // BIN_MINUTES + ahead.stop // BIN_MINUTES
+
+
+def test_a_source_partition_in_which_nothing_happens_is_waited_for_for_a_day() -> None:
+    quiet_from, day = 3 * 60, IDLE_BINS * BIN_MINUTES
+    for told in (True, False):
+        state = AnomalyState(2)
+        steady(state, range(quiet_from), sources=2 if told else 1)
+        waited_for = quiet_from if told else 0
+        steady(state, range(quiet_from, waited_for + day, BIN_MINUTES), 1, "pi:2")
+        assert state._closed == (START + quiet_from) // BIN_MINUTES if told else not state._closed
+        found = steady(state, range(waited_for + day, waited_for + day + 60), 1, "pi:2")
+        assert state._closed == (START + waited_for + day) // BIN_MINUTES + 60 // BIN_MINUTES
+        assert ("fall", quiet_from // BIN_MINUTES) in directions(found)
+        # It comes back, and counts.
+        back = waited_for + day + 60
+        assert steady(state, range(back, back + 90), 50, "pi:3", sources=2) == []
+        silent = steady(state, range(back + 90, back + 110), 1, "pi:2", sources=2)
+        fall = next(one for one in silent if one.episode_id == "pi:3")
+        assert fall.surprise.expected == pytest.approx(2 * BIN_MINUTES * 50, rel=0.01)
+
+
+def test_a_stretch_without_anything_says_nothing() -> None:
+    for gap, falls in ((LONGEST_GAP_BINS, True), (LONGEST_GAP_BINS + 1, False)):
+        for told_meanwhile in (True, False):
+            state, minutes = AnomalyState(1), 3 * 60
+            steady(state, range(minutes))
+            later = minutes + gap * BIN_MINUTES
+            for minute in range(minutes, later if told_meanwhile else 0):
+                assert state.fold([message(minute, closed={0: minute})]) == []
+            rows = [("pi:1", later, 0, 900, 50)]
+            found = state.fold([message(900, *rows, closed={0: later + BIN_MINUTES})])
+            assert bool(found) == falls
+
+
+def test_an_event_that_is_no_play_ends_a_stretch_without_anything() -> None:
+    state, minutes = AnomalyState(1), 3 * 60
+    steady(state, range(minutes))
+    later = minutes + LONGEST_GAP_BINS * BIN_MINUTES
+    rows = [("pi:2", later, 0, 900, 0)]
+    found = state.fold([message(900, *rows, closed={0: later + BIN_MINUTES})])
+    assert directions(found)[0] == ("fall", minutes // BIN_MINUTES)
+
+
+def test_nothing_is_kept_of_what_is_never_told_to_be_over() -> None:
+    state = AnomalyState(1)
+    for minute in range(100):
+        assert state.fold([message(minute, (f"pi:{minute}", minute, 0, minute, 1))]) == []
+    assert (state.applied, len(state._parts)) == (99, 0)
+    found = state.fold(
+        [message(100, ("pi:1", 100, 0, 100, 1), closed={0: 80, 5000: 9, -1: 9, 7: 1 << 70})]
+    )
+    assert (found, len(state._parts)) == ([], 1)
+
+
+def test_who_is_silent_for_a_day_is_forgotten() -> None:
+    state = AnomalyState(1)
+    steady(state, range(60))
+    for minute in range(60, 26 * 60, 4):
+        steady(state, range(minute, minute + 1), 1, f"pi:{minute // 60}")
+    assert len(state) <= 25
+    state.snapshot()
+    assert len(state._names) <= 2 * len(state) + 2
+    copy = AnomalyState(1)
+    copy.load_snapshot(state.snapshot())
+    assert len(copy) == len(state)
+    # However many days are judged at once: it is as new.
+    state = AnomalyState(1)
+    steady(state, range(60))
+    heard = [
+        (minute, f"pi:{int(minute in (0, 62 + DAY_BINS * 5))}") for minute in range(0, 3000, 2)
+    ]
+    rows = [(episode, 60 + minute, 0, 60 + minute, 1) for minute, episode in heard]
+    state.fold([message(10_000, *rows, closed={0: 3000})])
+    (code,) = state._names.codes(pl.Series(["pi:1"]))
+    assert state._known()[code].bins < 2 * DAY_BINS
+
+
+# -- any order, any cut ----------------------------------------------------------------------------
+
+LATENESS = 4
+SOURCES = 3
+EPISODES = 3
+MINUTES = 330
+SILENT = (range(150, 200), range(240, 310))
+"""A stretch that makes falls, and one that does not."""
+
+
+def plays(seed: int) -> np.ndarray:
+    """Plays by source, minute and episode: a steady rate, a rise, a fall, and silences."""
+    counts = np.random.default_rng(seed).poisson(8, (SOURCES, MINUTES, EPISODES))
+    counts[:, 100:, 0] = counts[:, 100:, 0] * 4
+    counts[:, 120:, 2] = 0
+    for silent in SILENT:
+        counts[:, silent] = 0
+    # Of a source partition that does not hear of it any more nothing is to be waited for.
+    counts[1, 210:, :] = 0
+    return counts
+
+
+Told = tuple[list[Row], dict[int, int]]
+
+
+def told(source: int, counts: np.ndarray, chance: random.Random) -> Iterator[Told]:
+    """What a source partition tells: what has changed, as far as its events have come."""
+    counted, before, offset = np.zeros_like(counts), -1, 0
+    for now in range(len(counts)):
+        if chance.random() < 0.6 and now < len(counts) - 1:
+            continue
+        rows: list[Row] = []
+        for minute in range(max(0, before - LATENESS), now + 1):
+            over = minute <= now - LATENESS - 1
+            for episode, final in enumerate(counts[minute].tolist()):
+                known = final if over else chance.randint(int(counted[minute, episode]), final)
+                if known > counted[minute, episode]:
+                    offset += 1
+                    rows.append((f"pi:{episode}", minute, source, offset, known))
+                    counted[minute, episode] = known
+        chance.shuffle(rows)
+        yield rows, {source: now - LATENESS - 1}
+        before = now
+    yield [], {source: len(counts)}
+
+
+def logged(counts: np.ndarray, chance: random.Random) -> list[Logged]:
+    """What all of them tell, in an order and in messages that chance chooses."""
+    waiting = [list(told(source, counts[source], chance))[::-1] for source in range(SOURCES)]
+    made: list[Told] = []
+    favourite = 0
+    while any(waiting):
+        if chance.random() < 0.05:
+            favourite = chance.randrange(SOURCES)
+        source = favourite if chance.random() < 0.9 else chance.randrange(SOURCES)
+        if not waiting[source]:
+            favourite = next(number for number in range(SOURCES) if waiting[number])
+            continue
+        rows, closed = waiting[source].pop()
+        if made and chance.random() < 0.4:
+            made[-1] = (made[-1][0] + rows, made[-1][1] | closed)
+        else:
+            made.append((rows, closed))
+        if chance.random() < 0.1:
+            made.append(chance.choice(made[-8:]))  # a worker that was started again repeats itself
+    return [message(number, *rows, closed=closed) for number, (rows, closed) in enumerate(made)]
+
+
+@given(st.integers(0, 1_000_000), st.integers(1, 9))
+@settings(max_examples=8, deadline=None)
+def test_order_and_cuts_and_restores_change_nothing(seed: int, cut: int) -> None:
+    chance, counts = random.Random(seed), plays(seed)
+    found = AnomalyState(SOURCES).fold(logged(counts, random.Random(0)))
+    assert {("pi:0", "rise"), ("pi:2", "fall")} <= {
+        (one.episode_id, one.surprise.direction) for one in found
+    }
+    keys = [(one.bin_number, one.episode_id) for one in found]
+    assert keys == sorted(set(keys))
+
+    messages = logged(counts, chance)
+    state, follower, again = AnomalyState(SOURCES), AnomalyState(SOURCES), []
+    for start in range(0, len(messages), cut):
+        again += state.fold(messages[max(0, start - 2) : start + cut])
+        follower.load_changes(state.changes())
+        if chance.random() < 0.2:
+            copy = AnomalyState(SOURCES)
+            copy.load_snapshot(state.snapshot())
+            state = copy
+        elif chance.random() < 0.2:
+            state, follower = follower, state
+    assert again == found

@@ -1,0 +1,183 @@
+"""Rankings: every scope has its best places, is told when it changes, and is merged on read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from streams.engagement.core import trending
+from streams.engagement.core.trending import (
+    ALL,
+    PLACES,
+    Board,
+    Scopes,
+    best,
+    is_of_a_language,
+    merge_scopes,
+)
+from streams.engagement.core.trending_state import HALF_LIFE_MINUTES, TrendingState
+from streams.engagement.core.window_rows import MINUTE_MS, Logged
+
+AT = 29_453_760
+
+
+def record(partition: int, at: int, *places: dict) -> dict:
+    moment = datetime.fromtimestamp(at * 60, UTC)
+    return {
+        "scope": ALL,
+        "source_partition": partition,
+        "at": moment,
+        "episodes": list(places),
+    }
+
+
+def place(episode_id: str, score: float, plays: int, **others: float) -> dict:
+    return {"episode_id": episode_id, "score": score, "plays": plays, **others}
+
+
+def state_of(
+    new_listeners: dict[str, int], state: TrendingState | None = None, at: int = AT
+) -> TrendingState:
+    """Everything new in one minute."""
+    state = state or TrendingState(900)
+    rows = pl.DataFrame(
+        {
+            "episode_id": list(new_listeners),
+            "bucket": pl.Series([at * MINUTE_MS] * len(new_listeners)).cast(
+                pl.Datetime("ms", "UTC")
+            ),
+            "source_partition": 0,
+            "offset": state.applied + 1,
+            "plays": [2 * count for count in new_listeners.values()],
+            "new_listeners": list(new_listeners.values()),
+        }
+    )
+    state.fold([Logged(state.applied + 1, 0, rows)])
+    return state
+
+
+def test_every_scope_has_its_best_places() -> None:
+    scopes = Scopes()
+    scopes.put("pi:003", ["Tv", "News", "Tv"], "en-us")
+    scopes.put("pi:004", ["Tv"], "")
+    scopes.put("pi:999", ["Music"], "de")
+    state = state_of({f"pi:{n:03}": n for n in range(PLACES + 10)})
+    rankings = dict(Board(scopes, state).changes())
+    assert set(rankings) == {
+        ALL,
+        "category:Tv",
+        "category:News",
+        "language:en-us",
+        "category:Tv|language:en-us",
+        "category:News|language:en-us",
+    }
+    assert len(rankings[ALL]) == PLACES and rankings[ALL][0]["episode_id"] == "pi:059"
+    assert [place["episode_id"] for place in rankings["category:Tv"]] == ["pi:004", "pi:003"]
+    (only,) = rankings["category:News|language:en-us"]
+    assert only == {
+        "episode_id": "pi:003",
+        "score": 3.0,
+        "plays": 6,
+        "recent": 3,
+        "usual": 0.0,
+        "rise": 4.0,
+    }
+
+
+def test_a_scope_tells_whether_it_is_of_a_language() -> None:
+    assert not any(map(is_of_a_language, (ALL, "category:Tv", "category:A|B")))
+    assert all(map(is_of_a_language, ("language:en", "category:Tv|language:en")))
+
+
+def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None:
+    scopes = Scopes()
+    ids = ["b", "c", "a", "zero"]
+    chosen, episodes = best(np.array([1.0, 2.0, 1.0, 0.0]), scopes.members(ids))
+    assert chosen.tolist() == [0, 0, 0]
+    assert [ids[episode] for episode in episodes] == ["c", "a", "b"]
+
+
+def test_a_board_tells_what_has_changed() -> None:
+    scopes = Scopes()
+    scopes.put("pi:1", ["Tv"], "")
+    scopes.put("pi:2", ["News"], "")
+    state = state_of({"pi:1": 2, "pi:2": 1})
+    board = Board(scopes, state)
+    assert {scope for scope, _ in board.changes()} == {ALL, "category:Tv", "category:News"}
+    assert board.changes() == []
+    state_of({"pi:2": 5}, state)
+    assert [scope for scope, _ in board.changes()] == [ALL, "category:News"]
+    scopes.put("pi:2", ["Arts"], "")
+    told = dict(board.changes())
+    assert told["category:News"] == [] and told["category:Arts"][0]["episode_id"] == "pi:2"
+    scopes.drop("pi:2")
+    told = dict(board.changes())
+    assert told.keys() == {ALL, "category:Arts"}
+    assert [place["episode_id"] for place in told[ALL]] == ["pi:1"]
+    assert told["category:Arts"] == []
+    scopes.drop("pi:2")
+    assert board.changes() == []
+    scopes.put("pi:2", ["Arts"], "")
+    assert {scope for scope, _ in board.changes()} == {ALL, "category:Arts"}
+
+
+def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:
+    monkeypatch.setattr(trending, "TOLD_AT_ONCE", 3)
+    scopes = Scopes()
+    for number in range(4):
+        scopes.put(f"pi:{number}", ["Tv"], f"l{number}")
+    state = state_of({f"pi:{n}": n + 1 for n in range(4)})
+    board = Board(scopes, state)
+    told = []
+    while changes := board.changes():
+        assert len(changes) <= 3
+        told += [scope for scope, _ in changes]
+    assert len(told) == len(set(told)) == 10
+    assert all("|" in scope for scope in told[6:])
+
+
+def test_a_ranking_that_was_told_is_taken_back_after_a_restart() -> None:
+    """Whether the state was saved after it was told (News) or before (Tv)."""
+    scopes = Scopes()
+    scopes.put("pi:1", ["Tv"], "")
+    scopes.put("pi:2", ["News"], "")
+    state = state_of({"pi:2": 1})
+    Board(scopes, state).changes()
+    state_of({"pi:1": 1}, state)
+    saved = state.changes()
+    Board(scopes, state).changes()
+
+    restored = TrendingState(900)
+    restored.load_changes(saved)
+    assert restored.told == {ALL, "category:News"}
+    board = Board(scopes, restored)
+    state_of({"pi:3": 1}, restored, at=AT + 7 * 60)
+    told = board.changes()
+    assert [scope for scope, places in told if not places] == ["category:News", "category:Tv"]
+    assert [place["episode_id"] for place in dict(told)[ALL]] == ["pi:3"]
+
+
+def test_merging_brings_partitions_to_one_time() -> None:
+    merged = merge_scopes(
+        [
+            record(0, AT - HALF_LIFE_MINUTES, place("pi:old", 10.0, 10)),
+            record(1, AT - 1, place("pi:gone", 99.0, 99)),
+            record(
+                1,
+                AT,
+                place("pi:new", 6.0, 6, recent=5, usual=1.0, rise=3.0),
+                place("pi:low", 1.0, 1),
+            ),
+        ]
+    )
+    assert [(p["episode_id"], p["plays"]) for p in merged] == [
+        ("pi:new", 6),
+        ("pi:old", 10),
+        ("pi:low", 1),
+    ]
+    assert merged[1]["score"] == pytest.approx(5.0)
+    assert [(p["recent"], p["usual"], p["rise"]) for p in merged[:2]] == [(5, 1.0, 3.0), (0, 0, 1)]
+    assert merge_scopes([]) == []

@@ -1,0 +1,130 @@
+"""Rows of `engagement-windows`: of those with one key, the newest counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.engagement.core.window_rows import (
+    MINUTE_BITS,
+    MINUTE_MS,
+    SOURCE_BITS,
+    SOURCES,
+    Logged,
+    Parts,
+    forget_unused,
+    local,
+    minute_of,
+    portable,
+    source_of,
+    window_rows,
+)
+from streams.state.names import Names
+
+MINUTE = 29_453_760
+COUNTS = ("plays",)
+SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS}
+
+
+def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> Logged:
+    """Rows of episode, minute, source partition, offset, plays."""
+    frame = pl.DataFrame(
+        list(rows),
+        schema={
+            "episode_id": pl.String(),
+            "bucket": pl.Int64(),
+            "source_partition": pl.Int32(),
+            "offset": pl.Int64(),
+            "plays": pl.Int64(),
+        },
+        orient="row",
+    )
+    bucket = (pl.col("bucket") * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
+    return Logged(offset, log_ms, frame.with_columns(bucket))
+
+
+def held(parts: Parts, names: Names) -> dict[tuple, int]:
+    episodes = names.of(parts.keys >> SHIFTS["parts"])
+    keys = zip(
+        episodes, minute_of(parts.keys).tolist(), source_of(parts.keys).tolist(), strict=True
+    )
+    return dict(zip(keys, parts["plays"].tolist(), strict=True))
+
+
+rows = st.builds(
+    lambda episode, minute, source, offset: (episode, MINUTE + minute, source, offset, 3 * offset),
+    st.sampled_from(["pi:1", "pi:2", "ü:3"]),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.integers(0, 20),
+)
+
+
+@given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
+def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: int) -> None:
+    parts, names, grown = Parts(COUNTS), Names(), 0
+    for start in range(0, len(log), size):
+        read = window_rows([message(*log[start : start + size])], COUNTS)
+        _, more = parts.replace(read.keys(names), read)
+        grown += int(more["plays"].sum())
+    newest = {}
+    for *key, _offset, plays in log:
+        newest[tuple(key)] = max(plays, newest.get(tuple(key), 0))
+    assert held(parts, names) == newest
+    assert grown == sum(newest.values())
+
+
+def test_a_count_that_was_corrected_shrinks() -> None:
+    parts, names = Parts(COUNTS), Names()
+    for offset, plays, expected in ((1, 5, 5), (2, 3, -2), (1, 9, None)):
+        read = window_rows([message(("pi:1", MINUTE, 0, offset, plays))], COUNTS)
+        _, grown = parts.replace(read.keys(names), read)
+        assert grown["plays"].tolist() == ([] if expected is None else [expected])
+
+
+def test_what_no_key_can_hold_is_left_out() -> None:
+    good = ("pi:1", MINUTE, SOURCES - 1, 0, 1)
+    bad = [
+        (None, MINUTE, 0, 0, 1),
+        ("pi:1", -1, 0, 0, 1),
+        ("pi:1", 1 << MINUTE_BITS, 0, 0, 1),
+        ("pi:1", MINUTE, SOURCES, 0, 1),
+        ("pi:1", MINUTE, -1, 0, 1),
+        ("pi:1", MINUTE, 0, -1, 1),
+        ("pi:1", MINUTE, 0, 0, None),
+    ]
+    read = window_rows([message(*bad[:3], good, *bad[3:], log_ms=1)], COUNTS)
+    assert (read.minutes.tolist(), read.sources.tolist()) == ([MINUTE], [SOURCES - 1])
+    assert read.ahead.tolist() == [True]
+    (key,) = read.keys(Names())
+    assert (minute_of(key), source_of(key), key >> SHIFTS["parts"]) == (MINUTE, SOURCES - 1, 0)
+
+
+def test_a_fast_clock_does_not_tell_the_time() -> None:
+    told = message(("a", MINUTE, 0, 0, 1), ("a", MINUTE + 9, 0, 0, 1), log_ms=MINUTE * MINUTE_MS)
+    assert window_rows([told], COUNTS).ahead.tolist() == [False, True]
+
+
+def test_numbers_stay_at_home_and_are_used_again() -> None:
+    parts, names = Parts(COUNTS), Names()
+    names.codes([f"gone:{n}" for n in range(9)])
+    read = window_rows([message(("pi:1", MINUTE, 0, 1, 7), ("pi:2", MINUTE, 1, 1, 8))], COUNTS)
+    parts.replace(read.keys(names), read)
+    before = held(parts, names)
+
+    carried = portable({"parts": parts.to_arrow()}, SHIFTS, names)
+    assert carried["names"].column("names").to_pylist() == ["pi:1", "pi:2"]
+    others = Names()
+    others.codes(["pi:7", "pi:2"])
+    copy = Parts(COUNTS)
+    copy.load(local(carried, SHIFTS, others)["parts"])
+    assert held(copy, others) == before
+
+    numbers = forget_unused(names, {"parts": parts}, SHIFTS)
+    assert numbers is not None and numbers[9:].tolist() == [0, 1]
+    assert names.all() == ["pi:1", "pi:2"] and held(parts, names) == before
+    assert parts.find(read.keys(names)).tolist() == [0, 1]
+    assert forget_unused(names, {"parts": parts}, SHIFTS) is None
+    assert np.array_equal(parts["seen"], [2, 2])

@@ -1,0 +1,76 @@
+"""Hosts that ask for more time than any date can hold, in memory over real HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from streams.http.circuit import LONGEST_ASKED_S
+from streams.http.retries import decode_waiting
+from streams.runtime.in_memory import MemoryRuntime
+from tests.served import answering, served
+from topology.graph import build_graph
+from topology.settings import Settings
+
+DAYS_S = 1.2 * 86_400 + LONGEST_ASKED_S
+
+pytestmark = pytest.mark.parametrize(
+    "retry_after", ["Fri, 31 Dec 9999 23:59:59 GMT", "999999999999", "3600000"]
+)
+
+
+@pytest.fixture
+def address(retry_after: str) -> Iterator[str]:
+    async def busy(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": retry_after})
+
+    with served(answering(busy)) as made:
+        yield made
+
+
+def test_a_transcript_waits(address: str) -> None:
+    flow = MemoryRuntime(build_graph(2), Settings(fetch_allow_hosts=(address,)))
+    flow.start("fetch_transcripts")
+    link = {"url": f"http://{address}/a.vtt", "type": "text/vtt"}
+    episode: dict[str, Any] = {
+        "episode_id": "pi:1",
+        "title": "t",
+        "show_id": "pi:2",
+        "show_title": "s",
+        "source": "podcastindex",
+        "transcripts": [link],
+    }
+    flow.log.append("episode-metadata", episode, key="pi:1")
+    flow.run(timers=False)
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert record["status"] == "failed"
+    assert time.time() < record["retry_at"].timestamp() < time.time() + DAYS_S
+
+
+def test_an_episode_waits(address: str) -> None:
+    settings = Settings(
+        podcastindex_url=f"http://{address}/api/1.0",
+        podcastindex_key=SecretStr("k"),
+        podcastindex_secret=SecretStr("s"),
+    )
+    flow = MemoryRuntime(build_graph(2), settings)
+    flow.start("download_episodes")
+    ref = {
+        "episode_id": "pi:1",
+        "source": "podcastindex",
+        "feed_id": "9",
+        "source_id": "1",
+        "found_by": "recent",
+        "found_at": datetime.now(UTC),
+    }
+    flow.log.append("episode-ids", ref, key="pi:1")
+    flow.run(timers=False)
+    (value,) = flow.tables["download_episodes"]["download_retries"].values()
+    due_at = decode_waiting("download_retry", value)["due_at"]
+    assert time.time() < due_at.timestamp() < time.time() + DAYS_S

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.ingest.core.dates import published_time
+
+TEN = int(datetime(2024, 1, 1, 10, tzinfo=UTC).timestamp())
+HOURS_EAST = {
+    "": 0,
+    "GMT": 0,
+    "Z": 0,
+    "+0000": 0,
+    "CET": 1,
+    "CEST": 2,
+    "cest": 2,
+    "MESZ": 2,
+    "EEST": 3,
+    "BST": 1,
+    "IST": 5.5,
+    "ACST": 9.5,
+    "AEDT": 11,
+    "NST": -3.5,
+    "EST": -5,
+    "EDT": -4,
+    "PDT": -7,
+    "GMT+2": 2,
+    "GMT+02:00": 2,
+    "GMT +0200": 2,
+    "UTC-3": -3,
+    "UTC+05:30": 5.5,
+    "+02:00": 2,
+    "+02:00 (CEST)": 2,
+    "CEST +0200": 2,
+    "-05": -5,
+    "-0500 (EST)": -5,
+    "GMT+99": 0,
+    "NOWHERE": 0,
+}
+
+
+@pytest.mark.parametrize(("zone", "hours"), HOURS_EAST.items())
+def test_zones(zone: str, hours: float) -> None:
+    for date in ("Mon, 01 Jan 2024 10:00:00", "1 Jan 2024 10:00"):
+        assert published_time(f"{date} {zone}") == TEN - hours * 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    {
+        "2024-01-01T10:00:00Z": TEN,
+        "2024-01-01T12:00:00.000+02:00": TEN,
+        "2024-01-01 10:00:00": TEN,
+        "2024-01-01": TEN - 36_000,
+        "soon": 0,
+        "": 0,
+        "Mon, 01 Jan 2024 99:99:99 CEST": 0,
+    }.items(),
+)
+def test_forms(text: str, told: int) -> None:
+    assert published_time(text) == told
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(-14 * 60, 14 * 60))
+def test_every_offset(moment: datetime, minutes: int) -> None:
+    sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+    wanted = int(moment.replace(tzinfo=UTC).timestamp()) - minutes * 60
+    for form in (f"GMT{sign}{hours}:{rest:02}", f"{sign}{hours:02}{rest:02}"):
+        assert published_time(f"{moment:%d %b %Y %H:%M:%S} {form}") == wanted

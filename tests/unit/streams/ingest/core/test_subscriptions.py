@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import files
+from streams.ingest.core.subscriptions import (
+    OpmlError,
+    changes_of_settings,
+    problem_of,
+    subscription,
+    subscriptions_of_opml,
+)
+
+NESTED = """<?xml version="1.0" encoding="UTF-8"?>
+<opml version="2.0"><head><title>Mine</title></head><body>
+<outline text="Science"><outline text="A &amp; B" type="rss" xmlUrl="https://a.example/f?x=1&amp;y"/>
+  <outline text="Deeper"><outline title="B" xmlurl="http://b.example/"/></outline></outline>
+<outline text="A again" xmlUrl="https://a.example/f?x=1&amp;y"/>
+<outline text="only a title"/><outline text="none" xmlUrl=""/>
+<outline text="ftp" xmlUrl="ftp://c.example/"/></body></opml>"""
+
+
+def listed(body: str | bytes) -> list[tuple[str, str]]:
+    feeds, _ = subscriptions_of_opml(body if isinstance(body, bytes) else body.encode())
+    for feed in feeds:
+        assert fastavro.validate(feed, files.parsed("feed_subscription"), raise_errors=True)
+        assert problem_of(feed, feed["url"]) == ""
+    return [(feed["url"], feed["title"]) for feed in feeds]
+
+
+def test_nested_outlines_are_read_and_repeats_count_once() -> None:
+    assert listed(NESTED) == [("https://a.example/f?x=1&y", "A & B"), ("http://b.example/", "B")]
+    _, refused = subscriptions_of_opml(NESTED.encode())
+    assert refused == [(3, "'ftp://c.example/' is no address of a feed")]
+
+
+OPML = '<opml><body><outline text="é" xmlUrl="https://a.example/"/></body></opml>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        OPML.encode(),
+        b"\xef\xbb\xbf" + OPML.encode(),
+        b"\n  " + OPML.encode(),
+        ('<?xml version="1.0" encoding="ISO-8859-1"?>' + OPML).encode("latin-1"),
+        ('<?xml version="1.0" encoding="UTF-16"?>' + OPML).encode("utf-16"),
+        OPML.replace('text="é"', 'TITLE="é"').replace("xmlUrl", "XMLURL").encode(),
+    ],
+)
+def test_files_are_read_as_apps_write_them(body: bytes) -> None:
+    assert listed(body) == [("https://a.example/", "é")]
+
+
+def test_an_ampersand_as_it_is_does_not_cost_the_file() -> None:
+    body = '<opml><body><outline text="A & B" xmlUrl="https://a.example/?x=1&y=2"/></body></opml>'
+    assert listed(body) == [("https://a.example/?x=1&y=2", "A & B")]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("", "no XML: no element found"),
+        ("https://a.example/list.opml", "no XML"),
+        ("<html><body><p>Not found</p></body></html>", "no OPML"),
+        ("<rss><channel><title>A feed</title></channel></rss>", "no OPML"),
+        (OPML[:60], "no XML: unclosed token"),
+        (OPML.replace("</body>", ""), "no XML: mismatched tag"),
+    ],
+)
+def test_a_file_that_is_no_opml_is_one_error(body: str, why: str) -> None:
+    with pytest.raises(OpmlError, match=why):
+        subscriptions_of_opml(body.encode())
+
+
+@given(st.binary(max_size=300), st.integers(0, len(NESTED)), st.integers(0, len(NESTED)))
+def test_whatever_is_in_a_file_it_is_read_or_refused(junk: bytes, start: int, end: int) -> None:
+    body = NESTED.encode()
+    for damaged in (junk, body[:start] + junk + body[end:]):
+        try:
+            feeds, _ = subscriptions_of_opml(damaged)
+        except OpmlError:
+            continue
+        assert len({feed["url"] for feed in feeds}) == len(feeds)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"interval_s": 60}, ""),
+        ({"interval_s": 0}, "less than a second"),
+        ({"source": "itunes"}, "neither rss nor podcastindex"),
+        ({"source": "podcastindex"}, "begins with podcastindex"),
+        ({"url": "https://b.example/"}, "is not the url"),
+    ],
+)
+def test_what_is_no_subscription(changes: dict[str, Any], problem: str) -> None:
+    record = subscription("https://a.example/", "rss", "me") | changes
+    assert problem in problem_of(record, "https://a.example/")
+    assert bool(problem) == bool(problem_of(record, "https://a.example/"))
+
+
+def test_addresses_and_names_of_the_index() -> None:
+    index = subscription("podcastindex news", "podcastindex", "me")
+    assert problem_of(index, "podcastindex news") == ""
+    for url in ("file:///etc/passwd", " https://a.example/", "https://", ""):
+        feed = subscription(url, "rss", "me")
+        assert problem_of(feed, url) == f"{url!r} is no address of a feed"
+
+
+def test_the_settings_say_what_they_add_and_end() -> None:
+    first = changes_of_settings({}, ["https://a.example/", "https://b.example/"], True)
+    assert list(first) == ["https://a.example/", "https://b.example/", "podcastindex"]
+    known = {url: record for url, record in first.items() if record is not None}
+    assert changes_of_settings(known, ["https://a.example/", "https://b.example/"], True) == {}
+    known["https://c.example/"] = subscription("https://c.example/", "rss", "opml")
+    assert changes_of_settings(known, ["https://b.example/", "https://c.example/"], False) == {
+        "https://a.example/": None,
+        "podcastindex": None,
+    }

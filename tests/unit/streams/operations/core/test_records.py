@@ -1,0 +1,82 @@
+from datetime import UTC, date, datetime
+
+import pytest
+
+from schemas import files
+from schemas.codec import RecordCodec
+from schemas.registry import FixedRegistry, declared_subjects
+from streams.operations.core.imports import RowError
+from streams.operations.core.records import key_of, record_of
+from topology.graph import build_graph
+
+EVENT = {
+    "event_id": "e",
+    "user_id": "u",
+    "episode_id": "x:1",
+    "kind": "play",
+    "occurred_at": "2026-01-31T12:00:00Z",
+}
+AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def event(**change) -> dict:
+    return record_of({**EVENT, **change}, files.load("user_event"))
+
+
+def test_an_event_is_read_with_its_defaults_and_survives_the_wire():
+    codec = RecordCodec("user-events", "user_event", FixedRegistry(build_graph(1)))
+    read = codec.decode(codec.encode(event()))
+    assert (read["occurred_at"], read["heard_ms"], read["rank"]) == (AT, 0, None)
+
+
+def test_times_may_be_milliseconds():
+    assert event(occurred_at=5)["occurred_at"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kind": "listen"}, "kind: 'listen' is none of impression"),
+        ({"occurred_at": "noon"}, "occurred_at: 'noon' is no ISO 8601 time"),
+        ({"heard_ms": "5"}, "heard_ms: '5' is no long"),
+        ({"heard_ms": 2**63}, "is no long"),
+        ({"rank": 2**31}, "rank: 2147483648 is no int"),
+        ({"rank": True}, "rank: True is no int"),
+        ({"user_id": None}, "user_id: None is no string"),
+        ({"colour": 1}, "colour is no field of user_event"),
+    ],
+)
+def test_what_does_not_fit_says_where_and_why(change, reason):
+    with pytest.raises(RowError, match=reason):
+        event(**change)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(RowError, match="user_id missing"):
+        record_of({}, {"type": "record", "name": "r", "fields": [{"name": "user_id"}]})
+
+
+def test_paths_lead_into_nested_records():
+    record = {"scope": "all", "source_partition": 0, "at": 0, "episodes": [{"episode_id": 1}]}
+    with pytest.raises(RowError, match=r"episodes\[0\].episode_id: 1 is no string"):
+        record_of(record, files.load("trending"))
+
+
+def test_dates_and_bytes():
+    assert record_of("2026-01-31", {"type": "int", "logicalType": "date"}) == date(2026, 1, 31)
+    assert record_of("AAE=", "bytes") == b"\x00\x01"
+    with pytest.raises(RowError, match="no base64"):
+        record_of("?", "bytes", "vector")
+
+
+def test_every_avro_topic_has_a_schema_that_can_be_read():
+    graph = build_graph(1)
+    for name in set(declared_subjects(graph).values()):
+        with pytest.raises(RowError, match="missing"):
+            record_of({}, files.load(name))
+
+
+def test_keys_are_made_of_fields():
+    assert key_of({"model": "als", "generation": "g", "metric": "auc"}, ("model", "metric")) == (
+        "als|auc"
+    )

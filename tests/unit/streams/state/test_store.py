@@ -1,0 +1,308 @@
+"""A state comes back as it was acknowledged, whoever wrote to its log and wherever it was cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.runtime.in_memory import MemoryLog, MemoryStateLog
+from streams.state.log import Entry, Replay, change, snapshot, to_records
+from streams.state.store import FencedError, LogStates, StateLostError
+from topology.graph import build_graph, changelog_name
+
+TOPIC = changelog_name(build_graph(1).stages["track_engagement"], "engagement_state")
+NEVER = 1 << 60
+
+
+class Sums:
+    """The state of a log whose record at offset n adds n + 1 to the key n % 7."""
+
+    def __init__(self) -> None:
+        self.applied = -1
+        self.sums: dict[str, int] = {}
+        self._changed: set[str] = set()
+
+    def fold(self, end: int) -> None:
+        for offset in range(self.applied + 1, end):
+            key = str(offset % 7)
+            self.sums[key] = self.sums.get(key, 0) + offset + 1
+            self._changed.add(key)
+            self.applied = offset
+
+    def changes(self) -> bytes:
+        changed, self._changed = self._changed, set()
+        return json.dumps({key: self.sums[key] for key in changed}).encode()
+
+    def snapshot(self) -> Iterable[bytes]:
+        self._changed = set()
+        items = sorted(self.sums.items())
+        return [json.dumps(dict(items[at::3])).encode() for at in range(3)]
+
+    def load_changes(self, value: bytes) -> None:
+        self.sums.update(json.loads(value))
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self.sums.update(json.loads(piece))
+
+
+def expected(applied: int) -> dict[str, int]:
+    state = Sums()
+    state.fold(applied + 1)
+    return state.sums
+
+
+class Worker:
+    """One owner of partition 0 on a shared log."""
+
+    def __init__(self, log: MemoryLog, snapshot_bytes: int = NEVER):
+        self.pending: list[asyncio.Future[Any]] = []
+        state_log = MemoryStateLog(log, TOPIC)
+        self.states = LogStates(state_log, lambda _: Sums(), self._track, snapshot_bytes)
+        self.states.assign([0])
+
+    def _track(self, delivery: Awaitable[Any]) -> None:
+        arrival = asyncio.ensure_future(delivery)
+        arrival.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.pending.append(arrival)
+
+    async def handle(self, end: int) -> int:
+        """Fold the source up to ``end``; the offset that may be acknowledged."""
+        state = await self.states.get(0)
+        state.fold(end)
+        await self.states.save(0)
+        await self.delivered()
+        return state.applied
+
+    async def delivered(self) -> None:
+        pending, self.pending = self.pending, []
+        for outcome in await asyncio.gather(*pending, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(build_graph(1))
+
+
+async def restored(log: MemoryLog) -> Sums:
+    return await Worker(log).states.get(0)
+
+
+async def test_a_state_is_restored_as_it_was_saved(log: MemoryLog) -> None:
+    worker = Worker(log)
+    for end in (3, 10, 25):
+        await worker.handle(end)
+    state = await restored(log)
+    assert (state.applied, state.sums) == (24, expected(24))
+
+
+async def test_nothing_is_appended_when_nothing_was_applied(log: MemoryLog) -> None:
+    worker = Worker(log)
+    await worker.handle(5)
+    await worker.handle(5)
+    assert log.bounds(TOPIC, 0) == (0, 1)
+
+
+async def test_the_log_is_cut_at_a_snapshot_and_stays_short(log: MemoryLog) -> None:
+    worker = Worker(log, snapshot_bytes=200)
+    for end in range(1, 300):
+        await worker.handle(end)
+        await asyncio.sleep(0)
+    start, end = log.bounds(TOPIC, 0)
+    assert start > 100
+    assert end - start < 30
+    state = await restored(log)
+    assert (state.applied, state.sums) == (298, expected(298))
+
+
+async def test_whoever_lost_the_partition_is_fenced_and_its_successor_as_well(
+    log: MemoryLog,
+) -> None:
+    old, new = Worker(log), Worker(log)
+    await old.handle(10)
+    assert await new.handle(20) == 19
+    with pytest.raises(FencedError, match="offset 2 instead of 1"):
+        await old.handle(30)
+    with pytest.raises(FencedError):
+        await new.handle(40)
+    state = await restored(log)
+    assert state.sums == expected(state.applied)
+    assert state.applied >= 19
+
+
+async def test_a_held_state_is_not_read_again_after_a_rebalance(log: MemoryLog) -> None:
+    worker = Worker(log)
+    await worker.handle(10)
+    state = await worker.states.get(0)
+    worker.states.revoke()
+    assert worker.states.owned() == {}
+    worker.states.assign([0])
+    assert worker.states.owned() == {}
+    await worker.states.restore()
+    assert worker.states.owned() == {0: state}
+    await worker.handle(12)
+
+
+async def test_a_state_that_another_worker_went_on_with_is_read_again(log: MemoryLog) -> None:
+    worker, other = Worker(log), Worker(log)
+    await worker.handle(10)
+    worker.states.revoke()
+    await other.handle(20)
+    worker.states.assign([0])
+    assert (await worker.states.get(0)).applied == 19
+    assert await worker.handle(30) == 29
+    assert (await restored(log)).sums == expected(29)
+
+
+async def test_a_partition_that_left_cannot_be_saved(log: MemoryLog) -> None:
+    worker = Worker(log)
+    await worker.handle(10)
+    worker.states.revoke()
+    worker.states.assign([1])
+    with pytest.raises(FencedError, match="left this worker"):
+        await worker.states.save(0)
+
+
+async def test_a_log_that_lost_its_beginning_is_refused(log: MemoryLog) -> None:
+    worker = Worker(log)
+    for end in (3, 10):
+        await worker.handle(end)
+    log.cut(TOPIC, 0, 1)
+    with pytest.raises(StateLostError, match="begins at offset 1"):
+        await restored(log)
+
+
+def test_records_of_strangers_are_refused(log: MemoryLog) -> None:
+    with pytest.raises(ValueError, match="no header 'piece'"):
+        Replay(Sums).apply(log.append(TOPIC, b"{}", partition=0))
+
+
+def test_a_large_change_travels_in_several_records() -> None:
+    entry = change(b"x" * (20 * 1_048_576), "", -1, 5)
+    assert [len(value) for value, _ in to_records(entry)] == [8 << 20, 8 << 20, 4 << 20]
+
+
+def append(log: MemoryLog, entry: Entry) -> None:
+    for value, headers in to_records(entry):
+        log.append(TOPIC, value, partition=0, headers=tuple(headers))
+
+
+async def test_a_snapshot_that_is_interrupted_does_not_count(log: MemoryLog) -> None:
+    await Worker(log).handle(10)
+    broken = list(to_records(snapshot([b'{"0": -1}'] * 3, "", 20)))
+    for value, headers in broken[:2]:
+        log.append(TOPIC, value, partition=0, headers=tuple(headers))
+    assert await Worker(log).handle(15) == 14
+    value, headers = broken[2]
+    log.append(TOPIC, value, partition=0, headers=tuple(headers))
+    state = await restored(log)
+    assert (state.applied, state.sums) == (14, expected(14))
+
+
+async def test_a_snapshot_of_a_fenced_worker_that_is_behind_does_not_count(log: MemoryLog) -> None:
+    await Worker(log).handle(20)
+    behind = Sums()
+    behind.fold(10)
+    append(log, snapshot(list(behind.snapshot()), "", behind.applied))
+    assert (await restored(log)).applied == 19
+
+
+async def test_a_change_of_another_snapshot_or_after_a_gap_does_not_count(log: MemoryLog) -> None:
+    await Worker(log).handle(20)
+    append(log, change(b'{"0": -1}', "another", 19, 25))
+    append(log, change(b'{"0": -1}', "", 20, 25))
+    state = await restored(log)
+    assert (state.applied, state.sums) == (19, expected(19))
+
+
+class SlowLog(MemoryStateLog):
+    """Records arrive, and cuts happen, when told: in order, as an idempotent producer's do."""
+
+    def __init__(self, log: MemoryLog):
+        super().__init__(log, TOPIC)
+        self.under_way: list[tuple[bytes, Any, asyncio.Future[int]]] = []
+        self.cuts: list[int] = []
+
+    def append(self, partition: int, value: bytes, headers: Any) -> Awaitable[int]:
+        arrival: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.under_way.append((value, headers, arrival))
+        return arrival
+
+    async def arrive(self) -> None:
+        value, headers, arrival = self.under_way.pop(0)
+        arrival.set_result(await super().append(0, value, headers))
+
+    async def cut(self, partition: int, offset: int) -> None:
+        self.cuts.append(offset)
+
+    async def cut_now(self) -> None:
+        await super().cut(0, self.cuts.pop(0))
+
+
+class Rival(Worker):
+    """A worker that believes it owns the partition, until the log tells it otherwise."""
+
+    def __init__(self, log: MemoryLog, snapshot_bytes: int):
+        super().__init__(log, snapshot_bytes)
+        self.log = SlowLog(log)
+        self.states = LogStates(self.log, lambda _: Sums(), self._track, snapshot_bytes)
+        self.states.assign([0])
+        self.applied = -1
+
+    async def act(self, act: str, acknowledged: int) -> int:
+        """One step; the offset acknowledged by it, or before. FencedError ends the worker."""
+        if act == "arrive" and self.log.under_way:
+            await self.log.arrive()
+            if not self.log.under_way:
+                await self.delivered()
+                return max(acknowledged, self.applied)
+        elif act == "cut" and self.log.cuts:
+            await self.log.cut_now()
+        elif act == "handle" and not self.log.under_way:
+            state = await self.states.get(0)
+            state.fold(max(state.applied, acknowledged) + 3)
+            await self.states.save(0)
+            self.applied = state.applied
+        elif act == "rebalance" and not self.log.under_way:
+            self.states.revoke()
+            self.states.assign([0])
+        await asyncio.sleep(0)
+        return acknowledged
+
+
+ACTS = {"handle": 25, "arrive": 60, "cut": 5, "rebalance": 6, "crash": 4}
+
+
+@settings(max_examples=50, deadline=None)
+@given(chance=st.randoms(use_true_random=True), snapshot_bytes=st.sampled_from([1, 60, 150]))
+def test_nothing_acknowledged_is_lost_however_workers_fight(
+    chance: random.Random, snapshot_bytes: int
+) -> None:
+    """Records of three owners mix in the log; a fenced one starts again."""
+
+    async def fight() -> None:
+        log = MemoryLog(build_graph(1))
+        rivals = [Rival(log, snapshot_bytes) for _ in range(3)]
+        acknowledged = -1
+        for act in chance.choices(list(ACTS), list(ACTS.values()), k=300):
+            who = chance.choices(range(3), [6, 3, 1])[0]
+            try:
+                acknowledged = await rivals[who].act(act, acknowledged)
+            except FencedError:
+                act = "crash"
+            if act == "crash":
+                rivals[who] = Rival(log, snapshot_bytes)
+            state = await restored(log)
+            assert state.applied >= acknowledged
+            assert state.sums == expected(state.applied)
+
+    asyncio.run(fight())

@@ -1,0 +1,542 @@
+"""`fetch_transcripts` where hosts are not available: on the in-memory log, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from streams.http import circuit as hosts
+from streams.http.retries import decode_retry, encode_retry, retry_record
+from streams.kafka.message import Message
+from streams.runtime.in_memory import MemoryRuntime
+from streams.transcripts import fetch_transcripts
+from tests.served import answering, served
+from topology.graph import build_graph
+from topology.settings import Settings
+
+Answer = Callable[[], web.Response]
+SPEECH = "WEBVTT\n\n00:00.000 --> 00:05.000\n" + (
+    "Heute sprechen wir über die Geschichte der Eisenbahn und warum sie so wichtig für die "
+    "Menschen in kleinen Dörfern war.\n"
+)
+
+
+def ok() -> web.Response:
+    return web.Response(text=SPEECH, content_type="text/vtt")
+
+
+def busy() -> web.Response:
+    return web.Response(status=503)
+
+
+class Host:
+    """A host on loopback whose answers a test sets: by path, one after another, the last one for
+    ever; and what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+        self.asked: Counter[str] = Counter()
+        self.address = ""
+        self.slow_s: dict[str, float] = {}
+
+    async def handle(self, request: web.Request) -> web.Response:
+        answers = self.answers[request.path]
+        self.asked[request.path] += 1
+        await asyncio.sleep(self.slow_s.get(request.path, 0.0))
+        return (answers.pop(0) if len(answers) > 1 else answers[0])()
+
+    def link(self, path: str, *answers: Answer) -> dict[str, str]:
+        self.answers[path] = list(answers)
+        return {"url": f"http://{self.address}{path}", "type": "text/vtt"}
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    made = Host()
+    with served(answering(made.handle)) as made.address:
+        yield made
+
+
+def started(host: Host, *intervals_s: float, **settings: object) -> MemoryRuntime:
+    values = {"fetch_allow_hosts": host.address, "fetch_retry_s": intervals_s, **settings}
+    flow = MemoryRuntime(build_graph(2), Settings(**values))
+    flow.start("fetch_transcripts")
+    return flow
+
+
+def publish(
+    flow: MemoryRuntime, *links: dict[str, str], key: str = "pi:1", **values: object
+) -> None:
+    record = {"episode_id": key, "title": "t", "show_id": "pi:2", "show_title": "s"} | {
+        "source": "podcastindex",
+        "transcripts": list(links),
+        **values,
+    }
+    flow.log.append("episode-metadata", record, key=key)
+
+
+def told(flow: MemoryRuntime) -> list[tuple[str, int, bool]]:
+    """Status, attempt and whether another follows, record by record."""
+    records = flow.log.decoded("episode-transcripts")
+    return [(r["status"], r["attempt"], r["retry_at"] is not None) for r in records]
+
+
+def waiting(flow: MemoryRuntime) -> dict[bytes, dict]:
+    table = flow.tables["fetch_transcripts"]["transcript_retries"]
+    return {key: decode_retry(value) for (_, key), value in table.items()}
+
+
+def test_what_is_not_available_is_told_and_tried_again_with_growing_waits(host: Host) -> None:
+    flow = started(host, 0.1, 0.3)
+    publish(flow, host.link("/a.vtt", busy))
+    before = time.time()
+    flow.run(timers=False)
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["reason"], record["attempt"]) == ("failed", "HTTP 503", 1)
+    assert record["tried"] == [{"url": record["url"], "status": "failed", "reason": "HTTP 503"}]
+    assert 0.07 < record["retry_at"].timestamp() - before < 3
+    assert waiting(flow)[b"pi:1"]["attempt"] == 1
+    for _ in range(4):
+        time.sleep(0.4)
+        flow.run()
+    assert told(flow) == [("failed", 1, True), ("failed", 2, True), ("failed", 3, False)]
+    assert waiting(flow) == {}
+    assert host.asked["/a.vtt"] <= 6  # one quick second try each time, none where it is blocked
+
+
+def test_a_transcript_that_comes_late_is_taken(host: Host) -> None:
+    flow = started(host, 0.05, 0.05, 0.05)
+    publish(flow, host.link("/a.vtt", busy, busy, busy, busy, ok))
+    flow.run(timers=False)
+    for _ in range(3):
+        time.sleep(0.1)
+        flow.run()
+    assert told(flow) == [("failed", 1, True), ("failed", 2, True), ("ok", 3, False)]
+    assert waiting(flow) == {}
+    assert flow.log.decoded("episode-transcripts")[-1]["language"] == "de"
+
+
+def test_a_host_that_asks_for_a_wait_gets_it_and_no_second_try(host: Host) -> None:
+    def later() -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "600"})
+
+    flow = started(host, 0.05)
+    publish(flow, host.link("/a.vtt", later))
+    publish(flow, host.link("/b.vtt", ok), key="pi:2")
+    flow.run(timers=False)
+    time.sleep(0.1)
+    flow.run()
+    assert host.asked["/a.vtt"] == 1
+    (one,) = (r for r in flow.log.decoded("episode-transcripts") if r["episode_id"] == "pi:1")
+    assert 590 < one["retry_at"].timestamp() - time.time() < 610
+
+
+def test_nothing_is_waited_for_within_the_handler(host: Host) -> None:
+    flow = started(host, 60.0, fetch_timeout_s=1.0)
+    for number in range(60):
+        publish(flow, host.link(f"/{number}.vtt", busy), key=f"pi:{number}")
+    began = time.monotonic()
+    flow.run(timers=False)
+    assert time.monotonic() - began < 10
+    assert len(waiting(flow)) == 60
+    reasons = [r["reason"] for r in flow.log.decoded("episode-transcripts")]
+    assert any(reason.startswith("circuit open until") for reason in reasons)
+    assert sum(host.asked.values()) < 80
+
+
+def test_new_links_supersede_those_that_wait(host: Host) -> None:
+    flow = started(host, 0.05, 0.05)
+    publish(flow, host.link("/old.vtt", busy))
+    flow.run(timers=False)
+    publish(flow, host.link("/new.vtt", ok))
+    flow.run(timers=False)
+    asked = host.asked["/old.vtt"]
+    time.sleep(0.1)
+    flow.run()
+    assert told(flow) == [("failed", 1, True), ("ok", 1, False)]
+    assert waiting(flow) == {}
+    assert host.asked["/old.vtt"] == asked
+
+
+def test_an_edit_while_a_retry_is_under_way_is_not_overtaken(host: Host) -> None:
+    flow = started(host, 0.05, 0.05)
+    publish(flow, host.link("/old.vtt", busy))
+    flow.run(timers=False)
+    context = flow.start("fetch_transcripts")
+    handler, _ = context.handlers["episode-metadata"]
+    retry = context.timers[-1]
+    time.sleep(0.1)
+
+    async def both() -> None:
+        host.answers["/old.vtt"] = [lambda: time.sleep(0.5) or ok()]  # type: ignore[func-returns-value]
+        retrying = asyncio.create_task(retry())
+        await asyncio.sleep(0.1)
+        publish(flow, host.link("/new.vtt", ok))
+        message = flow.log.records("episode-metadata")[-1]
+        await handler([message])
+        await retrying
+
+    asyncio.run(both())
+    urls = [r["url"] for r in flow.log.decoded("episode-transcripts") if r["status"] == "ok"]
+    assert [url.rpartition("/")[2] for url in urls] == ["new.vtt"]
+    assert waiting(flow) == {}
+
+
+def test_the_same_links_told_again_keep_their_place(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    before, asked = waiting(flow), host.asked["/a.vtt"]
+    publish(flow, {"url": f"http://{host.address}/a.vtt", "type": "text/vtt"}, title="edited")
+    flow.crash("fetch_transcripts", redeliver=1)
+    flow.run()
+    assert waiting(flow) == before
+    assert host.asked["/a.vtt"] == asked
+    assert len(told(flow)) == 1
+
+
+def test_an_edit_and_back_is_fetched_each_time(host: Host) -> None:
+    flow = started(host)
+    first, second = host.link("/a.vtt", ok), host.link("/b.vtt", ok)
+    for link in (first, second, first):
+        publish(flow, link)
+        flow.run()
+    assert [r["url"] for r in flow.log.decoded("episode-transcripts")] == [
+        first["url"],
+        second["url"],
+        first["url"],
+    ]
+
+
+def test_of_a_batch_the_newest_record_of_an_episode_counts(host: Host) -> None:
+    flow = started(host)
+    publish(flow, host.link("/a.vtt", ok))
+    publish(flow, host.link("/b.vtt", ok))
+    flow.log.append("episode-metadata", b"garbage", key="pi:1")
+    flow.run()
+    assert host.asked == Counter({"/b.vtt": 1})
+    assert len(flow.log.records("episode-metadata.dlq")) == 1
+
+
+def test_a_withdrawn_episode_has_no_transcript_and_waits_for_none(host: Host) -> None:
+    flow = started(host, 0.05)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    flow.log.append("episode-metadata", None, key="pi:1")
+    flow.run(timers=False)
+    asked = host.asked["/a.vtt"]
+    time.sleep(0.1)
+    flow.run()
+    values = [m.value for m in flow.log.records("episode-transcripts")]
+    assert [value is None for value in values] == [False, True]
+    assert waiting(flow) == {}
+    assert host.asked["/a.vtt"] == asked
+    # and if it comes back, it is fetched again
+    publish(flow, host.link("/a.vtt", ok))
+    flow.run()
+    last = flow.log.records("episode-transcripts")[-1]
+    assert flow.log.wire.decode(last.topic, last.value)["status"] == "ok"
+
+
+@pytest.mark.parametrize("redeliver", [0, 1, 2])
+def test_a_kill_at_any_moment_loses_no_retry(host: Host, redeliver: int) -> None:
+    flow = started(host, 0.05, 0.05, 0.05)
+    for number in range(2):
+        publish(flow, host.link(f"/{number}.vtt", busy, busy, ok), key=f"pi:{number}")
+    flow.run(timers=False)
+    assert len(waiting(flow)) == 2
+    for _ in range(3):
+        flow.crash("fetch_transcripts", redeliver=redeliver)
+        time.sleep(0.1)
+        flow.run()
+    newest = {r["episode_id"]: r["status"] for r in flow.log.decoded("episode-transcripts")}
+    assert newest == {"pi:0": "ok", "pi:1": "ok"}
+    assert waiting(flow) == {}
+
+
+def test_a_worse_link_that_delivers_is_taken_and_the_better_ones_fault_recorded(
+    host: Host,
+) -> None:
+    def page() -> web.Response:
+        return web.Response(text="<html><body>Sign in</body></html>", content_type="text/html")
+
+    flow = started(host, 60.0)
+    plain = host.link("/c.txt", lambda: web.Response(text="Some words."))
+    links = (host.link("/a.vtt", page), host.link("/b.srt", busy), plain | {"type": "text/plain"})
+    publish(flow, *(link | {"type": ""} for link in links[:2]), links[2])
+    flow.run()
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["format"], record["retry_at"]) == ("ok", "text", None)
+    assert [(t["url"].rpartition("/")[2], t["reason"]) for t in record["tried"]] == [
+        ("a.vtt", "a web page where vtt was announced"),
+        ("b.srt", "HTTP 503"),
+    ]
+    assert waiting(flow) == {}
+
+
+def test_what_lasts_is_not_tried_again(host: Host) -> None:
+    flow = started(host, 0.05)
+    sound = host.link("/a.mp3", lambda: web.Response(body=b"ID3", content_type="audio/mpeg"))
+    publish(flow, sound, key="pi:1")
+    publish(flow, host.link("/gone.vtt", lambda: web.Response(status=410)), key="pi:2")
+    publish(flow, host.link("/a.vtt", lambda: web.Response(status=404)), key="pi:3")
+    publish(flow, key="pi:4")
+    flow.run(timers=False)
+    records = {r["episode_id"]: r for r in flow.log.decoded("episode-transcripts")}
+    assert {key: (r["status"], r["attempt"]) for key, r in records.items()} == {
+        "pi:1": ("refused", 1),
+        "pi:2": ("failed", 1),
+        "pi:3": ("failed", 1),
+        "pi:4": ("none", 0),
+    }
+    assert {r["retry_at"] for r in records.values()} == {None}
+    assert waiting(flow) == {}
+
+
+def test_a_transcript_beyond_the_limit_is_refused_with_both_sizes(host: Host) -> None:
+    flow = started(host, 0.05, fetch_max_bytes=10_000)
+    huge = host.link("/huge.vtt", lambda: web.Response(body=b"x" * 30_000, content_type="text/vtt"))
+    publish(flow, huge)
+    flow.run()
+    (record,) = flow.log.decoded("episode-transcripts")
+    assert (record["status"], record["reason"]) == (
+        "refused",
+        "too large: it is 30,000 bytes; 10,000 are allowed (FETCH_MAX_BYTES)",
+    )
+
+
+def test_the_language_is_the_episodes_or_else_what_is_heard(host: Host) -> None:
+    flow = started(host)
+    for key, language in (("pi:1", "de-at"), ("pi:2", ""), ("pi:3", "und")):
+        publish(flow, host.link(f"/{key[3]}.vtt", ok), key=key, language=language)
+    flow.run()
+    found = {r["episode_id"]: r["language"] for r in flow.log.decoded("episode-transcripts")}
+    assert found == {"pi:1": "de-at", "pi:2": "de", "pi:3": "de"}
+
+
+def test_a_retry_is_due_in_utc(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", busy))
+    flow.run(timers=False)
+    due = waiting(flow)[b"pi:1"]["due_at"]
+    assert 40 < (due - datetime.now(UTC)).total_seconds() < 80
+
+
+def newest(flow: MemoryRuntime) -> dict[str, dict]:
+    return {r["episode_id"]: r for r in flow.log.decoded("episode-transcripts")}
+
+
+def test_the_batch_does_not_wait_for_a_slow_host_and_the_timer_goes_on_with_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_transcripts, "FIRST_TRIES_S", 1.0)
+    flow = started(host, 60.0)
+    for number in range(4):
+        path = f"/slow{number}.vtt"
+        host.slow_s[path] = 3.0
+        publish(flow, host.link(path, ok), key=f"slow:{number}", language="de")
+    publish(flow, host.link("/fast.vtt", ok), key="fast", language="de")
+    began = time.monotonic()
+    flow.run(timers=False)
+    assert time.monotonic() - began < 4.5  # two partitions, one batch each
+    assert newest(flow).keys() == {"fast"}
+    assert {w["attempt"] for w in waiting(flow).values()} == {0}
+    assert len(waiting(flow)) == 4
+    # Told again, they keep their place; and a kill loses none.
+    flow.crash("fetch_transcripts", redeliver=10)
+    flow.run()
+    assert {(r["status"], r["attempt"]) for r in newest(flow).values()} == {("ok", 1)}
+    assert len(newest(flow)) == 5
+    assert waiting(flow) == {}
+
+
+def test_what_is_done_is_told_before_the_batch_is(host: Host) -> None:
+    flow = started(host, 60.0)
+    host.slow_s["/slow.vtt"] = 2.0
+    publish(flow, host.link("/slow.vtt", ok), key="pi:1", language="de")
+    publish(flow, host.link("/fast.vtt", ok), key="pi:5", language="de")
+    messages = flow.log.records("episode-metadata")
+    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+
+    async def first_told() -> list[str]:
+        handling = asyncio.create_task(handler(messages))
+        while not (told_first := [*newest(flow)]):
+            await asyncio.sleep(0.02)
+        await handling
+        return told_first
+
+    assert asyncio.run(first_told()) == ["pi:5"]
+    assert newest(flow).keys() == {"pi:1", "pi:5"}
+
+
+def overdue(flow: MemoryRuntime, key: str, link: dict[str, str], since_s: float = 60.0) -> None:
+    """Let an episode wait that was due a while ago."""
+    at = time.time() - since_s
+    record = retry_record({"episode_id": key, "transcripts": [link]}, 1, at, at)
+    table = flow.tables["fetch_transcripts"].setdefault("transcript_retries", {})
+    table[0, key.encode()] = encode_retry(record)
+
+
+def test_a_slow_host_has_its_part_of_the_retries_and_no_more(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Host()
+    with served(answering(other.handle)) as other.address:
+        flow = started(host, 60.0, fetch_allow_hosts=f"{host.address},{other.address}")
+        for number in range(40):
+            host.slow_s[f"/{number}.vtt"] = 0.2
+            overdue(flow, f"slow:{number}", host.link(f"/{number}.vtt", ok), 100.0 + number)
+        for number in range(10):
+            overdue(flow, f"fast:{number}", other.link(f"/{number}.vtt", ok), 50.0)
+        keys: list[str] = []
+        append = flow.log.append
+
+        def noted(topic: str, value: object, **others: object) -> Message:
+            message = append(topic, value, **others)  # type: ignore[arg-type]
+            if topic == "episode-transcripts":
+                keys.append(message.key.decode())
+            return message
+
+        monkeypatch.setattr(flow.log, "append", noted)
+        flow.crash("fetch_transcripts")
+        flow.run()
+    assert len(keys) == 50
+    assert sum(key.startswith("fast") for key in keys[:25]) == 10
+    assert waiting(flow) == {}
+
+
+def test_an_attempt_of_the_timer_ends_and_counts(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_transcripts, "RETRY_TIMEOUTS", 0.1)
+    flow = started(host, 60.0, 60.0, fetch_timeout_s=3.0)
+    host.slow_s["/a.vtt"] = 2.0
+    overdue(flow, "pi:1", host.link("/a.vtt", ok))
+    flow.crash("fetch_transcripts")
+    flow.run()
+    assert told(flow) == [("failed", 2, True)]
+    assert newest(flow)["pi:1"]["reason"] == "not done with the links within 0.3 s"
+
+
+def test_a_cancelled_retry_leaves_nothing_under_way(host: Host) -> None:
+    flow = started(host, 60.0)
+    host.slow_s["/a.vtt"] = 5.0
+    overdue(flow, "pi:1", host.link("/a.vtt", ok))
+    before = waiting(flow)
+    retry = flow.start("fetch_transcripts").timers[-1]
+
+    async def stopped() -> set[asyncio.Task]:
+        retrying = asyncio.create_task(retry())
+        while not host.asked:
+            await asyncio.sleep(0.01)
+        retrying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await retrying
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(stopped()) == set()
+    assert waiting(flow) == before
+    assert told(flow) == []
+
+
+def test_of_many_links_the_best_ones_are_tried(host: Host) -> None:
+    flow = started(host)
+    gone = [host.link(f"/{n}.txt", lambda: web.Response(status=404)) for n in range(19)]
+    publish(flow, *(link | {"type": "text/plain"} for link in gone), host.link("/a.vtt", ok))
+    flow.run()
+    assert host.asked == Counter({"/a.vtt": 1})
+    publish(flow, *(link | {"type": "text/plain"} for link in gone))
+    flow.run()
+    assert newest(flow)["pi:1"]["reason"] == "HTTP 404"
+    assert sum(host.asked.values()) == 1 + 6
+
+
+def test_who_is_not_asked_has_not_failed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rests in the proportion of the real ones to the intervals: 30 s to half an hour, and 1.5 days.
+    monkeypatch.setattr(hosts, "LONGEST_OPEN_S", 0.2)
+    flow = started(host, 0.1, 0.2, 0.2, 20.0, fetch_rest_s=0.05, fetch_backoff_s=0.001)
+    for number in range(24):
+        good = number >= 20
+        publish(flow, host.link(f"/{number}.vtt", ok if good else busy), key=f"pi:{number}")
+    flow.run(timers=False)
+    good, ends_at = [f"pi:{n}" for n in range(20, 24)], time.monotonic() + 30
+    while time.monotonic() < ends_at and {newest(flow)[key]["status"] for key in good} != {"ok"}:
+        flow.run()
+        time.sleep(0.02)
+    found = newest(flow)
+    assert [(found[key]["status"], found[key]["attempt"]) for key in good] == [("ok", 1)] * 4
+
+
+def test_a_host_that_stays_dead_is_given_up_after_a_while(host: Host) -> None:
+    flow = started(host, 10.0, 20.0)
+    publish(flow, *(host.link(f"/{n}.vtt", busy) for n in range(6)), key="pi:0")
+    overdue(flow, "pi:1", host.link("/a.vtt", busy), 1.26 * 30)
+    overdue(flow, "pi:2", host.link("/b.vtt", busy), 30)
+    flow.crash("fetch_transcripts")
+    flow.run()  # the first one opens the circuit
+    found = newest(flow)
+    assert found["pi:1"]["reason"].startswith("circuit open")
+    assert host.asked["/a.vtt"] == host.asked["/b.vtt"] == 0
+    assert (found["pi:1"]["attempt"], found["pi:1"]["retry_at"]) == (1, None)
+    assert found["pi:2"]["retry_at"] is not None
+    assert waiting(flow)[b"pi:2"]["attempt"] == 1
+
+
+def test_a_wait_that_is_no_date_is_a_day(host: Host) -> None:
+    def never() -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": "999999999999"})
+
+    flow = started(host, 60.0)
+    publish(flow, host.link("/a.vtt", never))
+    flow.run(timers=False)
+    due = newest(flow)["pi:1"]["retry_at"].timestamp()
+    assert due - time.time() == pytest.approx(86_400 + 60, abs=30)
+
+
+@pytest.mark.parametrize("answer", [ok, lambda: web.Response(status=404)])
+def test_after_a_restart_the_same_links_are_not_fetched_again(host: Host, answer: Answer) -> None:
+    flow = started(host, 0.05)
+    link = host.link("/a.vtt", answer)
+    publish(flow, link)
+    flow.run()
+    before = told(flow)
+    for title in ("edited", "edited again"):
+        flow.crash("fetch_transcripts", redeliver=2)
+        publish(flow, link, title=title)
+        flow.run()
+    assert host.asked["/a.vtt"] == 1
+    assert told(flow) == before
+
+
+def test_after_a_restart_what_has_failed_for_good_is_not_begun_anew(host: Host) -> None:
+    flow = started(host, 0.01)
+    link = host.link("/a.vtt", busy)
+    publish(flow, link)
+    flow.run(timers=False)
+    time.sleep(0.1)
+    flow.run()
+    assert told(flow)[-1] == ("failed", 2, False)
+    flow.crash("fetch_transcripts", redeliver=1)
+    publish(flow, link, title="edited")
+    flow.run()
+    assert len(told(flow)) == 2
+
+
+def test_an_older_record_that_comes_again_does_not_undo_a_newer_one(host: Host) -> None:
+    flow = started(host, 60.0)
+    publish(flow, host.link("/old.vtt", ok))
+    flow.run(timers=False)
+    publish(flow, host.link("/new.vtt", busy))
+    flow.run(timers=False)
+    before = waiting(flow)
+    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+    asyncio.run(handler(flow.log.records("episode-metadata")[:1]))
+    assert host.asked["/old.vtt"] == 1
+    assert waiting(flow) == before
+    assert len(told(flow)) == 2

@@ -1,1 +1,0 @@
-"""The services of a machine without containers: a Kafka broker, a MongoDB server, a supervisor."""
