@@ -95,25 +95,25 @@ def first_at(record: Mapping[str, Any], now: float) -> float:
     return now if at is None else at.timestamp()
 
 
-def encode_waiting(schema: str, record: Mapping[str, Any]) -> bytes:
+def encode_entry(schema: str, record: Mapping[str, Any]) -> bytes:
     """A record of a schema with `due_at`; what has none is never due."""
     at = record["due_at"]
     due = _DUE.pack(NEVER_MS if at is None else int(at.timestamp() * 1000))
     return due + to_plain(schema, record)
 
 
-def decode_waiting(schema: str, value: bytes) -> dict[str, Any]:
-    """The record in what `encode_waiting` gave."""
+def decode_entry(schema: str, value: bytes) -> dict[str, Any]:
+    """The record in what `encode_entry` gave."""
     record: dict[str, Any] = from_plain(schema, value[_DUE.size :])
     return record
 
 
 def encode_retry(record: Mapping[str, Any]) -> bytes:
-    return encode_waiting(_SCHEMA, record)
+    return encode_entry(_SCHEMA, record)
 
 
 def decode_retry(value: bytes) -> dict[str, Any]:
-    return decode_waiting(_SCHEMA, value)
+    return decode_entry(_SCHEMA, value)
 
 
 def due_ms(value: bytes) -> int:

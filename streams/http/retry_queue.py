@@ -19,7 +19,7 @@ def keep(table: StateTable, place: Place, value: bytes | None) -> None:
         table.put(*place, value)
 
 
-class Waiting:
+class RetryQueue:
     """A table whose values begin with when they are due, and in memory the order of those times:
     a look costs what is due, not what waits."""
 

@@ -25,8 +25,8 @@ from typing import Any
 from schemas.codec import BadRecordError, RecordCodec
 from streams.http.newest import Place
 from streams.http.rate_limits import report_hosts
-from streams.http.retries import decode_waiting, due_after, encode_waiting
-from streams.http.retry_queue import Waiting, keep
+from streams.http.retries import decode_entry, due_after, encode_entry
+from streams.http.retry_queue import RetryQueue, keep
 from streams.ingest.core.identity import identity_of
 from streams.ingest.sources.base import Episode, SourceError, UnavailableSourceError
 from streams.ingest.sources.configured import configured_sources
@@ -95,7 +95,7 @@ class Downloads:
         self._intervals_s = context.settings.fetch_retry_s
         self._codec = RecordCodec("episode-metadata", "episode", context.registry)
         self._table: StateTable = context.table("downloads")
-        self._waiting = Waiting(context, "download_retries")
+        self._waiting = RetryQueue(context, "download_retries")
         self._settling = asyncio.Lock()
 
     async def take(self, messages: list[Message]) -> None:
@@ -176,7 +176,7 @@ class Downloads:
             elif ref["record"] is not None:
                 tasks.append(Task(Step.TAKE, message, ref))
             elif waiting is not None and place not in gone:
-                if edited and message.offset > decode_waiting(_WAITING, waiting)["offset"]:
+                if edited and message.offset > decode_entry(_WAITING, waiting)["offset"]:
                     tasks.append(Task(Step.FETCH, message, ref))
             elif edited or place in gone or not self._known(place)[0]:
                 tasks.append(Task(Step.FETCH, message, ref))
@@ -219,7 +219,7 @@ class Downloads:
 
     def _task(self, partition: int, value: bytes) -> Task:
         """The task of an entry that waited."""
-        record = decode_waiting(_WAITING, value)
+        record = decode_entry(_WAITING, value)
         message = Message(
             topic=TOPIC,
             partition=partition,
@@ -243,7 +243,7 @@ def _entry(task: Task, attempt: int, due: float) -> bytes:
         "attempt": attempt,
         "due_at": datetime.fromtimestamp(due, UTC),
     }
-    return encode_waiting(_WAITING, record)
+    return encode_entry(_WAITING, record)
 
 
 class _LaterError(Exception):

@@ -28,7 +28,7 @@ from streams.http.retries import (
     next_try,
     retry_record,
 )
-from streams.http.retry_queue import Waiting, keep
+from streams.http.retry_queue import RetryQueue, keep
 from streams.ingest.core.episodes import IMPORT
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
@@ -107,7 +107,7 @@ class TranscriptFetching:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting = Waiting(context, "transcript_retries")
+        self._waiting = RetryQueue(context, "transcript_retries")
         self._versions: StateTable = context.table("transcript_versions")
         self._intervals_s = context.settings.fetch_retry_s
         self._backoff_s = context.settings.fetch_backoff_s

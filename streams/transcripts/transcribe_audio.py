@@ -23,7 +23,7 @@ from streams.http.media import AUDIO
 from streams.http.newest import Place, in_order
 from streams.http.rate_limits import report_hosts
 from streams.http.retries import Outcome, first_at, next_try
-from streams.http.retry_queue import Waiting
+from streams.http.retry_queue import RetryQueue
 from streams.kafka.message import Message
 from streams.runtime.context import Context
 from streams.transcripts.asr import Heard, SoundError, Transcriber, WhisperTranscriber, check_length
@@ -103,7 +103,7 @@ class AudioTranscribing:
     def __init__(self, context: Context, transcriber: Transcriber) -> None:
         self._context = context
         self._listener = Listener(transcriber)
-        self._queue = Waiting(context, "audio_queue")
+        self._queue = RetryQueue(context, "audio_queue")
         self._folder = sound_folder(context.settings)
 
     async def queue(self, messages: list[Message]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.http.retries import NEVER_MS, decode_waiting, encode_waiting
+from streams.http.retries import NEVER_MS, decode_entry, encode_entry
 from streams.transcripts.core.versions import digest_of_sound
 
 _SCHEMA = "audio_task"
@@ -30,7 +30,7 @@ def new_task(episode: Mapping[str, Any], offset: int, now: float) -> dict[str, A
 
 
 def encode_task(task: Mapping[str, Any]) -> bytes:
-    return encode_waiting(_SCHEMA, task)
+    return encode_entry(_SCHEMA, task)
 
 
 def decode_task(value: bytes) -> dict[str, Any] | None:
@@ -40,7 +40,7 @@ def decode_task(value: bytes) -> dict[str, Any] | None:
     """
     if len(value) == _DONE_BYTES:
         return None
-    task = decode_waiting(_SCHEMA, value)
+    task = decode_entry(_SCHEMA, value)
     return task if task["due_at"] is not None else None
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from streams.http.circuit import LONGEST_ASKED_S
-from streams.http.retries import decode_waiting
+from streams.http.retries import decode_entry
 from streams.runtime.in_memory import MemoryRuntime
 from tests.served import answering, served
 from topology.graph import build_graph
@@ -72,5 +72,5 @@ def test_an_episode_waits(address: str) -> None:
     flow.log.append("episode-ids", ref, key="pi:1")
     flow.run(timers=False)
     (value,) = flow.tables["download_episodes"]["download_retries"].values()
-    due_at = decode_waiting("download_retry", value)["due_at"]
+    due_at = decode_entry("download_retry", value)["due_at"]
     assert time.time() < due_at.timestamp() < time.time() + DAYS_S

@@ -1,4 +1,4 @@
-"""`Waiting` against the plain way: look at everything, sort it, take what is due."""
+"""`RetryQueue` against the plain way: look at everything, sort it, take what is due."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.http.retries import decode_retry, due_ms, encode_retry, retry_record
-from streams.http.retry_queue import Waiting
+from streams.http.retry_queue import RetryQueue
 from streams.runtime.in_memory import MemoryContext, MemoryRuntime, MemoryTable
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -22,10 +22,10 @@ def entry(due_s: int) -> bytes:
     return encode_retry(retry_record(episode, 1, NOW + due_s, NOW))
 
 
-def made() -> tuple[Waiting, dict[tuple[int, bytes], bytes], MemoryContext]:
+def made() -> tuple[RetryQueue, dict[tuple[int, bytes], bytes], MemoryContext]:
     flow = MemoryRuntime(build_graph(2), Settings())
     context = flow.start("fetch_transcripts")
-    waiting = Waiting(context, "transcript_retries")
+    waiting = RetryQueue(context, "transcript_retries")
     return waiting, flow.tables["fetch_transcripts"]["transcript_retries"], context
 
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from schemas.codec import RecordCodec
 from streams.demo.demo_catalogue import DemoEpisode, build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
-from streams.http.retries import decode_waiting
+from streams.http.retries import decode_entry
 from streams.ingest.download_episodes import REFS_AT_ONCE
 from streams.runtime.in_memory import MemoryRuntime
 from tests.served import served
@@ -112,8 +112,7 @@ class Flow:
     def waiting(self) -> dict[str, dict[str, Any]]:
         table = self.runtime.tables[STAGE]["download_retries"]
         return {
-            key.decode(): decode_waiting("download_retry", value)
-            for (_, key), value in table.items()
+            key.decode(): decode_entry("download_retry", value) for (_, key), value in table.items()
         }
 
     def dead(self) -> list[str]:
