@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """Work by host: the hosts take turns, and none has more than its part of what is under way."""
 
     def __init__(self, at_once: int, of_a_host: int) -> None:

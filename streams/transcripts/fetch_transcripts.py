@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streams.http.fair_queue import Turns
+from streams.http.fair_queue import FairQueue
 from streams.http.fetcher import GuardedFetcher
 from streams.http.newest import Place, in_order
 from streams.http.rate_limits import host_of, report_hosts
@@ -190,15 +190,15 @@ class TranscriptFetching:
 
     async def retry(self) -> None:
         """Try again what is due, as long as something is; hosts take turns."""
-        turns: Turns[tuple[Place, bytes]] = Turns(RETRIES_AT_ONCE, RETRIES_OF_A_HOST)
+        queue: FairQueue[tuple[Place, bytes]] = FairQueue(RETRIES_AT_ONCE, RETRIES_OF_A_HOST)
         running: dict[asyncio.Task[Outcome], tuple[str, Try]] = {}
         async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
             try:
-                while self._begin_retries(fetcher, turns, running):
+                while self._begin_retries(fetcher, queue, running):
                     results = []
                     for task in await _next_done(running, RETRY_EVERY_S):
                         host, again = running.pop(task)
-                        turns.end(host)
+                        queue.end(host)
                         results.append(self._result(again, task.result()))
                     await self._settle(results)
             finally:
@@ -207,7 +207,7 @@ class TranscriptFetching:
     def _begin_retries(
         self,
         fetcher: GuardedFetcher,
-        turns: Turns[tuple[Place, bytes]],
+        queue: FairQueue[tuple[Place, bytes]],
         running: dict[asyncio.Task[Outcome], tuple[str, Try]],
     ) -> bool:
         """Begin with what is due and whose turn it is; whether anything is under way."""
@@ -215,13 +215,13 @@ class TranscriptFetching:
         for _ in range(LOOKED_AT):
             if (taken := self._waiting.take(now)) is None:
                 break
-            turns.add(_best_host(decode_retry(taken[1])), taken)
-        while (begun := turns.begin()) is not None:
+            queue.add(_best_host(decode_retry(taken[1])), taken)
+        while (begun := queue.begin()) is not None:
             host, (place, value) = begun
             # After a rebalance, what is under way is due once more.
             begun_before = any((r.place, r.waited) == (place, value) for _, r in running.values())
             if begun_before or not self._waiting.still(place, value):
-                turns.end(host)
+                queue.end(host)
                 continue
             waiting = decode_retry(value)
             began = first_at(waiting, now)
