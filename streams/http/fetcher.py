@@ -30,7 +30,7 @@ from streams.http.guard import (
     guarded_connector,
 )
 from streams.http.media import ANY_DOCUMENT, Accept
-from streams.http.rate_limits import HostUnavailableError, Politeness
+from streams.http.rate_limits import HostRateLimiter, HostUnavailableError
 from topology.settings import Settings
 
 USER_AGENT = "podstream/0.1 (+https://podcastindex.org)"
@@ -69,12 +69,12 @@ class GuardedFetcher:
         allow_hosts: Iterable[str] = (),
         max_bytes: int = 10_000_000,
         timeout_s: float = 20.0,
-        politeness: Politeness | None = None,
+        rate_limiter: HostRateLimiter | None = None,
     ) -> None:
         self._allowed = frozenset(allow_hosts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._politeness = politeness or Politeness.unlimited()
+        self._rate_limiter = rate_limiter or HostRateLimiter.unlimited()
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -83,7 +83,7 @@ class GuardedFetcher:
             settings.fetch_allow_hosts,
             settings.fetch_max_bytes,
             settings.fetch_timeout_s,
-            Politeness.of(settings),
+            HostRateLimiter.of(settings),
         )
 
     async def __aenter__(self) -> GuardedFetcher:
@@ -128,13 +128,13 @@ class GuardedFetcher:
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 target = check_url(url, self._allowed)
-                async with self._politeness.turn(target) as turn:
+                async with self._rate_limiter.permit(target) as permit:
                     started = time.monotonic()
                     async with (
                         asyncio.timeout(left_s),
                         self._open().get(target, headers=headers, allow_redirects=False) as answer,
                     ):
-                        wait_s = turn.answered(answer.status, answer.headers.get("Retry-After"))
+                        wait_s = permit.answered(answer.status, answer.headers.get("Retry-After"))
                         if answer.status not in REDIRECTS:
                             _check_status(answer.status, wait_s)
                             yield answer

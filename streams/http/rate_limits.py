@@ -1,6 +1,6 @@
 """How often a host is asked: a rate for each, waits it asks for, and rest after many failures.
 
-All stages of a process share what they know and what they may: one `Politeness` a process. A
+All stages of a process share what they know and what they may: one `HostRateLimiter` a process. A
 rate is for the whole deployment. A worker uses the part of it that equals its part of the
 partitions, averaged over all stages that ask hosts of this kind, so that the workers together
 stay below the rate however stages and partitions are spread over them.
@@ -59,7 +59,7 @@ class Limit:
     at_once: int
 
 
-class Turn:
+class RequestPermit:
     """One request to a host; whoever makes it says what came of it."""
 
     def __init__(self, state: HostState, clock: Callable[[], float]) -> None:
@@ -104,7 +104,7 @@ class _Gate:
         self.at_once = asyncio.Semaphore(at_once) if rate else None
 
 
-class Politeness:
+class HostRateLimiter:
     """The hosts that this process asks, and its part of what they may be asked."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Politeness:
         self._told: dict[str, tuple[dict[str, Any], float]] = {}
 
     @classmethod
-    def of(cls, settings: Settings) -> Politeness:
+    def of(cls, settings: Settings) -> HostRateLimiter:
         """The one of this process, which is the one of these settings."""
         key = id(settings)
         if key not in _OF_PROCESS:
@@ -136,7 +136,7 @@ class Politeness:
         return _OF_PROCESS[key]
 
     @classmethod
-    def unlimited(cls) -> Politeness:
+    def unlimited(cls) -> HostRateLimiter:
         """Circuits and asked waits, but no rates."""
         return cls(lambda url: None, {})
 
@@ -161,7 +161,9 @@ class Politeness:
         return max(total / max(self._users.get(kind, 0), joined), 0.01)
 
     @asynccontextmanager
-    async def turn(self, url: URL, patience_s: float = PATIENCE_S) -> AsyncIterator[Turn]:
+    async def permit(
+        self, url: URL, patience_s: float = PATIENCE_S
+    ) -> AsyncIterator[RequestPermit]:
         """Wait for the turn of a request to the URL's host.
 
         Raises HostUnavailableError at once while the host's circuit is open, or if it has asked
@@ -179,14 +181,14 @@ class Politeness:
             # Others may have learnt meanwhile what this request need not find out.
             await self._wait(state, patience_s)
             state.begin(self._clock())
-            turn = Turn(state, self._clock)
+            permit = RequestPermit(state, self._clock)
             try:
-                yield turn
+                yield permit
             except (ClientError, TimeoutError, OSError) as error:
-                turn.failed(f"{type(error).__name__}: {error}".rstrip(": "))
+                permit.failed(f"{type(error).__name__}: {error}".rstrip(": "))
                 raise
             finally:
-                turn.end()
+                permit.end()
         finally:
             if gate.at_once is not None:
                 gate.at_once.release()
@@ -231,7 +233,7 @@ class Politeness:
                 yield record
 
 
-_OF_PROCESS: dict[int, Politeness] = {}
+_OF_PROCESS: dict[int, HostRateLimiter] = {}
 
 
 def origin_of(url: URL) -> str:
@@ -241,7 +243,7 @@ def origin_of(url: URL) -> str:
 
 
 def host_of(address: str) -> str:
-    """The host of an address, as `Politeness` tells hosts apart; empty if it names none."""
+    """The host of an address, as `HostRateLimiter` tells hosts apart; empty if it names none."""
     try:
         url = URL(address)
     except ValueError:
@@ -276,15 +278,15 @@ def users(settings: Settings) -> dict[Outside, int]:
 
 def report_hosts(context: Context) -> None:
     """Count the stage in, and let the first of the process tell how its hosts do."""
-    politeness = Politeness.of(context.settings)
+    rate_limiter = HostRateLimiter.of(context.settings)
     stage = context.stage
-    if not politeness.join(stage.name, stage.reaches, context.share):
+    if not rate_limiter.join(stage.name, stage.reaches, context.share):
         return
     worker = worker_name(context.settings)
 
     @context.timer(REPORT_EVERY_S)
     async def tell_hosts() -> None:
-        for record in politeness.report(worker):
+        for record in rate_limiter.report(worker):
             await context.send("source-hosts", record, key=f"{worker}|{record['host']}")
 
 

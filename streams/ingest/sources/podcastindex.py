@@ -26,7 +26,7 @@ from tenacity import (
 from yarl import URL
 
 from streams.http.fetcher import USER_AGENT
-from streams.http.rate_limits import HostUnavailableError, Politeness
+from streams.http.rate_limits import HostRateLimiter, HostUnavailableError
 from streams.ingest.core.episodes import (
     EPOCH,
     PODCASTINDEX,
@@ -65,14 +65,14 @@ class PodcastIndexClient:
         key: str,
         secret: str,
         *,
-        politeness: Politeness | None = None,
+        rate_limiter: HostRateLimiter | None = None,
         backoff_s: float = 1.0,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """``politeness`` paces the requests; without one they go out as they come."""
+        """``rate_limiter`` paces the requests; without one they go out as they come."""
         self._base = URL(base_url.rstrip("/") + "/")
         self._key, self._secret = key, secret
-        self._politeness = politeness or Politeness.unlimited()
+        self._rate_limiter = rate_limiter or HostRateLimiter.unlimited()
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
@@ -154,7 +154,7 @@ class PodcastIndexClient:
         target = self._base.join(URL(route))
         try:
             async with (
-                self._politeness.turn(target, MAX_WAIT_S) as turn,
+                self._rate_limiter.permit(target, MAX_WAIT_S) as permit,
                 self._open().get(
                     target,
                     params=query,
@@ -162,7 +162,7 @@ class PodcastIndexClient:
                     allow_redirects=False,
                 ) as response,
             ):
-                wait_s = turn.answered(response.status, response.headers.get("Retry-After"))
+                wait_s = permit.answered(response.status, response.headers.get("Retry-After"))
                 body = await read_body(response)
                 try:
                     return answer_of(route, response.status, wait_s, body)
@@ -170,7 +170,7 @@ class PodcastIndexClient:
                     if response.status != 429 and response.status < 500:
                         # A web page where JSON was due, or no service for us: nobody else of us
                         # will fare better, so that its circuit opens.
-                        turn.failed(str(error))
+                        permit.failed(str(error))
                     raise
         except HostUnavailableError as error:
             after_s = max(error.until - time.time(), 0.0)
@@ -215,7 +215,7 @@ class PodcastIndexSource:
                 settings.podcastindex_url,
                 settings.podcastindex_key.get_secret_value(),
                 settings.podcastindex_secret.get_secret_value(),
-                politeness=Politeness.of(settings),
+                rate_limiter=HostRateLimiter.of(settings),
                 backoff_s=settings.fetch_backoff_s,
                 timeout_s=settings.fetch_timeout_s,
             )

@@ -23,7 +23,7 @@ from streams.http.fetcher import (
 )
 from streams.http.guard import is_public_address
 from streams.http.media import FEED, TRANSCRIPT
-from streams.http.rate_limits import Politeness
+from streams.http.rate_limits import HostRateLimiter
 from streams.http.resolver import LOOKUPS
 
 LIMIT = 100_000
@@ -449,10 +449,10 @@ async def test_what_is_no_http_is_a_failure(garbage: bytes) -> None:
 async def test_headers_with_any_bytes_make_nothing_that_a_record_cannot_carry(
     headers: tuple[str, ...],
 ) -> None:
-    politeness = Politeness.unlimited()
+    rate_limiter = HostRateLimiter.unlimited()
     async with (
         serving(answer(b"words", *headers)) as server,
-        GuardedFetcher([server.host], LIMIT, 5, politeness) as fetcher,
+        GuardedFetcher([server.host], LIMIT, 5, rate_limiter) as fetcher,
     ):
         try:
             fetched = await fetcher.get(f"http://{server.host}/", accept=TRANSCRIPT)
@@ -463,7 +463,7 @@ async def test_headers_with_any_bytes_make_nothing_that_a_record_cannot_carry(
                 (text or "").encode()
             again = {"etag": fetched.etag, "last_modified": fetched.last_modified}
             await fetcher.get(f"http://{server.host}/", accept=TRANSCRIPT, **again)
-    for record in politeness.report("w"):
+    for record in rate_limiter.report("w"):
         record["last_error"].encode()
 
 
@@ -577,7 +577,7 @@ async def test_a_host_that_keeps_failing_is_left_alone_and_says_until_when() -> 
     script = answer(b"", status="503 Service Unavailable")
     async with (
         serving(script) as server,
-        GuardedFetcher([server.host], LIMIT, politeness=Politeness.unlimited()) as fetcher,
+        GuardedFetcher([server.host], LIMIT, rate_limiter=HostRateLimiter.unlimited()) as fetcher,
     ):
         for _ in range(5):
             with pytest.raises(UnavailableError, match="HTTP 503"):

@@ -9,7 +9,7 @@ from aiohttp import ClientError
 from pydantic import SecretStr
 from yarl import URL
 
-from streams.http.rate_limits import HostUnavailableError, Limit, Politeness, limits, users
+from streams.http.rate_limits import HostRateLimiter, HostUnavailableError, Limit, limits, users
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -25,35 +25,35 @@ class Clock:
         return self.now
 
 
-async def ask(politeness: Politeness, url: URL, status: int = 200, **values: object) -> None:
-    async with politeness.turn(url) as turn:
-        turn.answered(status, **values)  # type: ignore[arg-type]
+async def ask(rate_limiter: HostRateLimiter, url: URL, status: int = 200, **values: object) -> None:
+    async with rate_limiter.permit(url) as permit:
+        permit.answered(status, **values)  # type: ignore[arg-type]
 
 
-def limited(rate: float, at_once: int = 4) -> Politeness:
-    return Politeness(lambda url: Limit("web", rate, at_once), {"web": 1})
+def limited(rate: float, at_once: int = 4) -> HostRateLimiter:
+    return HostRateLimiter(lambda url: Limit("web", rate, at_once), {"web": 1})
 
 
 async def test_each_host_has_a_pace_of_its_own() -> None:
-    politeness = limited(20)
+    rate_limiter = limited(20)
     started = time.monotonic()
-    await asyncio.gather(*(ask(politeness, url) for url in (A, B) for _ in range(5)))
+    await asyncio.gather(*(ask(rate_limiter, url) for url in (A, B) for _ in range(5)))
     took = time.monotonic() - started
     # The first goes at once, the others 50 ms apart; both hosts side by side.
     assert 0.19 < took < 0.38
 
 
 async def test_only_so_many_at_once() -> None:
-    politeness, most, now = limited(1000, at_once=3), 0, 0
+    rate_limiter, most, now = limited(1000, at_once=3), 0, 0
 
     async def slow() -> None:
         nonlocal most, now
-        async with politeness.turn(A) as turn:
+        async with rate_limiter.permit(A) as permit:
             now += 1
             most = max(most, now)
             await asyncio.sleep(0.02)
             now -= 1
-            turn.answered(200)
+            permit.answered(200)
 
     await asyncio.gather(*(slow() for _ in range(12)))
     assert most == 3
@@ -72,11 +72,11 @@ async def test_only_so_many_at_once() -> None:
 def test_the_parts_of_all_workers_add_up_to_the_whole(workers: list[dict[str, float]]) -> None:
     total = 0.0
     for stages in workers:
-        politeness = Politeness(lambda url: None, {"index": 2, "web": 3})
+        rate_limiter = HostRateLimiter(lambda url: None, {"index": 2, "web": 3})
         for stage, share in stages.items():
-            politeness.join(stage, ("index", "web"), _constant(share))
-        politeness.join("other", ("web",), _constant(1.0))
-        total += politeness.part("index")
+            rate_limiter.join(stage, ("index", "web"), _constant(share))
+        rate_limiter.join("other", ("web",), _constant(1.0))
+        total += rate_limiter.part("index")
     assert total == pytest.approx(1.0)
 
 
@@ -86,43 +86,43 @@ def _constant(value: float) -> Callable[[], float]:
 
 def test_while_partitions_move_the_pace_stays() -> None:
     shares = [0.5, 0.0, 0.0, 0.25]
-    politeness = Politeness(lambda url: None, {"index": 1})
-    politeness.join("download", ("index",), lambda: shares.pop(0))
-    assert [politeness.part("index") for _ in range(4)] == [0.5, 0.5, 0.5, 0.25]
+    rate_limiter = HostRateLimiter(lambda url: None, {"index": 1})
+    rate_limiter.join("download", ("index",), lambda: shares.pop(0))
+    assert [rate_limiter.part("index") for _ in range(4)] == [0.5, 0.5, 0.5, 0.25]
 
 
 async def test_a_change_of_the_part_changes_the_pace() -> None:
     share = [1.0]
-    politeness = Politeness(lambda url: Limit("web", 50, 4), {"web": 1})
-    politeness.join("fetch", ("web",), lambda: share[0])
-    await ask(politeness, A)
+    rate_limiter = HostRateLimiter(lambda url: Limit("web", 50, 4), {"web": 1})
+    rate_limiter.join("fetch", ("web",), lambda: share[0])
+    await ask(rate_limiter, A)
     share[0] = 0.25
     started = time.monotonic()
     for _ in range(4):
-        await ask(politeness, A)
+        await ask(rate_limiter, A)
     assert time.monotonic() - started > 3 * 0.08 * 0.95
 
 
 async def test_a_long_wait_that_is_asked_for_fails_at_once_and_a_short_one_is_sat_out() -> None:
-    politeness = Politeness.unlimited()
+    rate_limiter = HostRateLimiter.unlimited()
     with pytest.raises(
         HostUnavailableError, match=r"a\.example asked to be left alone until"
     ) as no:
-        await ask(politeness, A, 429, retry_after="3600")
-        await ask(politeness, A)
+        await ask(rate_limiter, A, 429, retry_after="3600")
+        await ask(rate_limiter, A)
     assert 3590 < no.value.until - time.time() < 3610
-    await ask(politeness, B, 503, retry_after="1")
+    await ask(rate_limiter, B, 503, retry_after="1")
     started = time.monotonic()
-    await ask(politeness, B)
+    await ask(rate_limiter, B)
     assert time.monotonic() - started > 0.9
 
 
 async def test_what_waits_for_its_turn_hears_of_an_open_circuit() -> None:
-    politeness, asked = limited(100, at_once=1), 0
+    rate_limiter, asked = limited(100, at_once=1), 0
 
     async def failing() -> None:
         nonlocal asked
-        async with politeness.turn(A):
+        async with rate_limiter.permit(A):
             asked += 1
             raise ClientError("reset")
 
@@ -134,88 +134,88 @@ async def test_what_waits_for_its_turn_hears_of_an_open_circuit() -> None:
 
 async def test_after_its_rest_one_probe_decides() -> None:
     clock = Clock()
-    politeness = Politeness(lambda url: None, {}, clock)
+    rate_limiter = HostRateLimiter(lambda url: None, {}, clock)
     for _ in range(5):
-        await ask(politeness, A, 500)
+        await ask(rate_limiter, A, 500)
     clock.now += 100
     release = asyncio.Event()
 
     async def probe() -> None:
-        async with politeness.turn(A) as turn:
+        async with rate_limiter.permit(A) as permit:
             await release.wait()
-            turn.answered(200)
+            permit.answered(200)
 
     probing = asyncio.create_task(probe())
     await asyncio.sleep(0)
     with pytest.raises(HostUnavailableError, match="a probe of"):
-        await ask(politeness, A)
+        await ask(rate_limiter, A)
     release.set()
     await probing
-    await ask(politeness, A)
+    await ask(rate_limiter, A)
 
 
 async def test_the_first_rest_is_a_setting() -> None:
-    politeness = Politeness.of(Settings(fetch_rest_s=0.05))
+    rate_limiter = HostRateLimiter.of(Settings(fetch_rest_s=0.05))
     for _ in range(5):
-        await ask(politeness, A, 500)
+        await ask(rate_limiter, A, 500)
     with pytest.raises(HostUnavailableError):
-        await ask(politeness, A)
+        await ask(rate_limiter, A)
     await asyncio.sleep(0.07)
-    await ask(politeness, A)
+    await ask(rate_limiter, A)
 
 
 async def test_a_probe_that_is_given_up_leaves_room_for_the_next() -> None:
     clock = Clock()
-    politeness = Politeness(lambda url: None, {}, clock)
+    rate_limiter = HostRateLimiter(lambda url: None, {}, clock)
     for _ in range(5):
-        await ask(politeness, A, 500)
+        await ask(rate_limiter, A, 500)
     clock.now += 100
 
     async def forever() -> None:
-        async with politeness.turn(A):
+        async with rate_limiter.permit(A):
             await asyncio.sleep(100)
 
     probing = asyncio.create_task(forever())
     await asyncio.sleep(0)
     probing.cancel()
     await asyncio.gather(probing, return_exceptions=True)
-    await ask(politeness, A)
+    await ask(rate_limiter, A)
 
 
 async def test_a_body_that_is_cut_counts_as_failure_though_the_head_was_fine() -> None:
-    politeness = Politeness.unlimited()
+    rate_limiter = HostRateLimiter.unlimited()
     for _ in range(5):
         with pytest.raises(TimeoutError):
-            async with politeness.turn(A) as turn:
-                turn.answered(200)
+            async with rate_limiter.permit(A) as permit:
+                permit.answered(200)
                 raise TimeoutError
     with pytest.raises(HostUnavailableError, match="circuit open"):
-        await ask(politeness, A)
+        await ask(rate_limiter, A)
     # what our own rules refuse is not the host's fault
     for _ in range(10):
         with pytest.raises(ValueError, match="too large"):
-            async with politeness.turn(B) as turn:
-                turn.answered(200)
+            async with rate_limiter.permit(B) as permit:
+                permit.answered(200)
                 raise ValueError("too large")
 
 
 async def test_the_report_tells_of_hosts_in_use_and_forgets_them() -> None:
     clock = Clock()
-    politeness = Politeness(lambda url: Limit("web", 9000, 4), {"web": 3}, clock)
-    politeness.join("fetch", ("web",), lambda: 1.0)
-    await ask(politeness, A)
-    await ask(politeness, B, 429)
-    told = {record["host"]: record for record in politeness.report("w")}
+    rate_limiter = HostRateLimiter(lambda url: Limit("web", 9000, 4), {"web": 3}, clock)
+    rate_limiter.join("fetch", ("web",), lambda: 1.0)
+    await ask(rate_limiter, A)
+    await ask(rate_limiter, B, 429)
+    told = {record["host"]: record for record in rate_limiter.report("w")}
     assert told["a.example"]["rate"] == 3000
     assert (told["b.example"]["rejected"], told["b.example"]["failures"]) == (1, 1)
     clock.now += 5
-    assert list(politeness.report("w")) == []
-    await ask(politeness, A)
-    assert [r["host"] for r in politeness.report("w")] == ["a.example"]
+    assert list(rate_limiter.report("w")) == []
+    await ask(rate_limiter, A)
+    assert [r["host"] for r in rate_limiter.report("w")] == ["a.example"]
     clock.now += 30
-    assert {r["host"] for r in politeness.report("w")} == {"a.example", "b.example"}
+    assert {r["host"] for r in rate_limiter.report("w")} == {"a.example", "b.example"}
     clock.now += 1000
-    assert [r["host"] for r in politeness.report("w")] == ["b.example"]  # still in trouble
+    assert [r["host"] for r in rate_limiter.report("w")] == ["b.example"]  # still in trouble
 
 
 def test_the_limits_of_the_settings() -> None:
@@ -240,12 +240,12 @@ def test_the_limits_of_the_settings() -> None:
 
 def test_all_stages_of_a_process_share_one_and_one_of_them_reports() -> None:
     settings = Settings()
-    assert Politeness.of(settings) is Politeness.of(settings)
-    assert Politeness.of(settings) is not Politeness.of(Settings())
+    assert HostRateLimiter.of(settings) is HostRateLimiter.of(settings)
+    assert HostRateLimiter.of(settings) is not HostRateLimiter.of(Settings())
     flow = MemoryRuntime(build_graph(2), settings)
     timers = [len(flow.start(s).timers) for s in ("download_episodes", "fetch_transcripts")]
     assert timers == [2, 1]  # the report of both in the first, and the retries of each
-    asyncio.run(ask(Politeness.of(settings), A, 503))
+    asyncio.run(ask(HostRateLimiter.of(settings), A, 503))
     flow.run()
     (record,) = flow.log.decoded("source-hosts")
     assert (record["host"], record["failures"]) == ("a.example", 1)

@@ -18,7 +18,7 @@ from schemas.codec import RecordCodec
 from streams.demo.demo_catalogue import build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.http.circuit import FAILURES_TO_OPEN
-from streams.http.rate_limits import Politeness
+from streams.http.rate_limits import HostRateLimiter
 from streams.ingest import discover_episodes
 from streams.ingest.core import following
 from streams.ingest.core.following import Cursor, Followed
@@ -320,12 +320,12 @@ def test_a_feed_whose_host_may_not_be_asked_has_not_failed(host: FeedHost, clock
     flow = runtime(host)
     follow(flow, host.url("/a.xml"))
     flow.run()
-    politeness = Politeness.of(flow._settings)
+    rate_limiter = HostRateLimiter.of(flow._settings)
 
     async def trouble() -> None:
         for _ in range(FAILURES_TO_OPEN):
-            async with politeness.turn(URL(host.url("/bad.xml"))) as turn:
-                turn.answered(500)
+            async with rate_limiter.permit(URL(host.url("/bad.xml"))) as permit:
+                permit.answered(500)
 
     asyncio.run(trouble())
     asked = len(host.answered)

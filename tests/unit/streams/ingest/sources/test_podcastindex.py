@@ -13,7 +13,7 @@ from streams.demo.demo_catalogue import build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.demo.demo_shapes import NO_CATEGORIES
 from streams.http.circuit import FAILURES_TO_OPEN
-from streams.http.rate_limits import Limit, Politeness
+from streams.http.rate_limits import HostRateLimiter, Limit
 from streams.ingest.core.episodes import PODCASTINDEX
 from streams.ingest.core.following import Cursor
 from streams.ingest.core.subscriptions import subscription
@@ -229,8 +229,8 @@ async def test_feeds_crowded_out_by_busy_ones_are_asked_for_again() -> None:
 async def test_requests_keep_their_distance() -> None:
     app, asked = scripted([good])
     async with serving(app) as url:
-        paced = Politeness(lambda url: Limit("index", 10.0, 4), {"index": 1})
-        client = PodcastIndexClient(url, "k", "s", politeness=paced)
+        paced = HostRateLimiter(lambda url: Limit("index", 10.0, 4), {"index": 1})
+        client = PodcastIndexClient(url, "k", "s", rate_limiter=paced)
         started = time.monotonic()
         for _ in range(3):
             await client.trending(5)
