@@ -20,7 +20,7 @@ from streams.http.rate_limits import report_hosts
 from streams.ingest.core import following
 from streams.ingest.core.following import Followed
 from streams.ingest.core.subscriptions import Subscription, problem_of
-from streams.ingest.polls import Place, Polls
+from streams.ingest.poll_scheduler import Place, PollScheduler
 from streams.ingest.sources.base import (
     FeedGoneError,
     Ref,
@@ -146,13 +146,13 @@ class Poller:
         self._schedule = schedule
         self._subscriptions = subscriptions
         self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
-        self._polls: dict[str, Polls] = {}
+        self._polls: dict[str, PollScheduler] = {}
         """By the name of the source."""
 
     async def poll_due(self, source: Source) -> None:
         """Begin to poll the feeds of a source that are due; what is slow goes on meanwhile."""
         if source.name not in self._polls:
-            self._polls[source.name] = Polls(partial(self._poll, source), source.close)
+            self._polls[source.name] = PollScheduler(partial(self._poll, source), source.close)
         await self._polls[source.name].go_on(lambda: self._schedule.due(source.name, now()))
 
     async def _poll(self, source: Source, place: Place) -> None:

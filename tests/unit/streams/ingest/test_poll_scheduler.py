@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.ingest import polls
-from streams.ingest.polls import POLLS_A_HOST, POLLS_AT_ONCE, Place, Polls
+from streams.ingest.poll_scheduler import POLLS_A_HOST, POLLS_AT_ONCE, Place, PollScheduler
 
 
 class Feeds:
@@ -27,7 +27,7 @@ class Feeds:
         self.begun: list[Place] = []
         self.cancelled: list[Place] = []
         self.closed_with: list[int] = []
-        self.polls = Polls(self.poll, self.close)
+        self.polls = PollScheduler(self.poll, self.close)
 
     def due(self) -> Iterator[Place]:
         return iter(self.waiting)

@@ -20,7 +20,7 @@ Place = tuple[int, str]
 """The partition that owns a feed, and the feed's URL."""
 
 
-class Polls:
+class PollScheduler:
     """The polls of one source. Those that take long go on from one `go_on` to the next."""
 
     def __init__(
