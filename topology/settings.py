@@ -145,7 +145,7 @@ class Settings(BaseSettings):
 
     transcribe_audio: bool = Field(
         False,
-        description="Transcribe the sound of episodes that list no transcript; needs the extra "
+        description="Transcribe the audio of episodes that list no transcript; needs the extra "
         "`asr`, and a lot of CPU.",
     )
     transcribe_model: str = Field(
@@ -153,15 +153,15 @@ class Settings(BaseSettings):
     )
     transcribe_threads: int = Field(1, ge=1, description="CPU threads that transcribing may use.")
     transcribe_max_bytes: int = Field(
-        300_000_000, ge=1, description="Largest sound file transcribed, in bytes."
+        300_000_000, ge=1, description="Largest audio file transcribed, in bytes."
     )
     transcribe_max_s: float = Field(
         10_800.0,
         gt=0,
-        description="Longest sound transcribed, in seconds; an hour takes about 350 MB of memory.",
+        description="Longest audio transcribed, in seconds; an hour takes about 350 MB of memory.",
     )
     transcribe_timeout_s: float = Field(
-        1800.0, gt=0, description="Longest download of a sound file, in seconds."
+        1800.0, gt=0, description="Longest download of an audio file, in seconds."
     )
 
     fetch_backoff_s: float = Field(

@@ -86,7 +86,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         Stage(
             "fetch_transcripts",
             "Fetches and parses transcripts: SRT, VTT, JSON, HTML and plain text. What is not "
-            "available is tried again later. Passes on what was heard in sound.",
+            "available is tried again later. Passes on what was heard in audio.",
             runner="faust",
             entry_point="streams.transcripts.fetch_transcripts",
             worker="ingest",
@@ -106,7 +106,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
                     "For which version of each episode its transcript was told.",
                     key="episode_id (UTF-8)",
                     value="offset of the episode's record (8 bytes, big-endian), then a hash of "
-                    "its links or of its sound (8 bytes), nothing if it is withdrawn",
+                    "its links or of its audio (8 bytes), nothing if it is withdrawn",
                     partitions=2,
                 ),
             ),
@@ -114,7 +114,7 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
         ),
         Stage(
             "transcribe_audio",
-            "Transcribes the sound of episodes that list no transcript.",
+            "Transcribes the audio of episodes that list no transcript.",
             runner="faust",
             entry_point="streams.transcripts.transcribe_audio",
             worker="ingest",
@@ -123,10 +123,10 @@ def declare_stages(event_partitions: int) -> tuple[Stage, ...]:
             tables=(
                 Table(
                     "audio_queue",
-                    "Episodes whose sound is to be transcribed, or has been.",
+                    "Episodes whose audio is to be transcribed, or has been.",
                     key="episode_id (UTF-8)",
                     value="when it is due (8 bytes, ms), then Avro `audio_task`; once it is done, "
-                    "a hash of the sound's address (8 bytes)",
+                    "a hash of the audio's address (8 bytes)",
                     partitions=2,
                     max_message_bytes=1_048_588,
                 ),

@@ -52,7 +52,7 @@ def declare_topics(event_partitions: int) -> tuple[Topic, ...]:
         ),
         Topic(
             "heard-transcripts",
-            "What was heard in the sound of an episode, or why nothing was. The header "
+            "What was heard in the audio of an episode, or why nothing was. The header "
             "`episode_offset` says for which record of `episode-metadata`; passed on to "
             "`episode-transcripts` where that is still what counts.",
             key="episode_id",

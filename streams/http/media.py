@@ -59,5 +59,5 @@ class Accept:
 
 TRANSCRIPT = Accept("a transcript", ("text/",), _UNSAID | _CAPTIONS | _XML, ("+xml", "+json"))
 FEED = Accept("a feed", ("text/",), _UNSAID | _XML, ("+xml",))
-AUDIO = Accept("a sound file", ("audio/", "video/"), _UNSAID | {"application/ogg"})
+AUDIO = Accept("an audio file", ("audio/", "video/"), _UNSAID | {"application/ogg"})
 ANY_DOCUMENT = Accept("text", ("text/",), TRANSCRIPT.types | FEED.types, ("+xml", "+json"))

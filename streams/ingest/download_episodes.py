@@ -2,7 +2,7 @@
 
 A reference that carries its record, or says that the episode is withdrawn, needs no fetching.
 Which episodes are there, and under which identity, is kept: an episode is fetched once, again if
-it was edited or comes back, and stays the episode it is when its publisher moves its sound.
+it was edited or comes back, and stays the episode it is when its publisher moves its audio.
 
 What its source cannot give now waits in a table whose topic is the retry topic, and is asked for
 again with growing waits; after the last try the reference goes to the dead-letter topic. What is

@@ -1,4 +1,4 @@
-"""Turns sound into words: the interface of a transcriber, and the one that runs Whisper."""
+"""Turns audio into words: the interface of a transcriber, and the one that runs Whisper."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OPENED = {
     "format_whitelist": "aac,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav,w64,aiff,caf",
     "protocol_whitelist": "file",
 }
-"""What FFmpeg may open: containers of sound, and no address."""
+"""What FFmpeg may open: containers of audio, and no address."""
 
 
 class MissingExtraError(RuntimeError):
     """The packages that transcribing needs are not installed; the text says how to get them."""
 
 
-class SoundError(ValueError):
+class AudioError(ValueError):
     """A file that cannot be transcribed; the text says why."""
 
 
@@ -36,7 +36,7 @@ class Heard:
 
 
 class Transcriber(Protocol):
-    """Whatever turns a sound file into words. Called in a thread; may take its time."""
+    """Whatever turns an audio file into words. Called in a thread; may take its time."""
 
     def load(self) -> None:
         """Make ready, before anything is transcribed; called again after it has raised."""
@@ -44,7 +44,7 @@ class Transcriber(Protocol):
     def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
         """The words of a file; ``language`` is a BCP-47 tag, or empty to find out.
 
-        Raises SoundError for a file that is none, or longer than ``max_s`` seconds.
+        Raises AudioError for a file that is none, or longer than ``max_s`` seconds.
         """
 
 
@@ -71,10 +71,10 @@ class WhisperTranscriber:
         )
 
     def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
-        sound = read_sound(path, max_s)
+        audio = read_audio(path, max_s)
         spoken = language.partition("-")[0].lower()
         known = spoken if spoken in self._model.supported_languages else None
-        found, info = self._model.transcribe(sound, language=known, vad_filter=True)
+        found, info = self._model.transcribe(audio, language=known, vad_filter=True)
         segments = [
             segment(round(part.start * 1000), round(part.end * 1000), "", part.text)
             for part in found
@@ -82,11 +82,11 @@ class WhisperTranscriber:
         return Heard([s for s in segments if s.text], info.language or "")
 
 
-def read_sound(path: Path, max_s: float) -> NDArray[np.float32]:
-    """The sound of a file as Whisper wants it: one channel, 16,000 samples a second, -1 to 1.
+def read_audio(path: Path, max_s: float) -> NDArray[np.float32]:
+    """The audio of a file as Whisper wants it: one channel, 16,000 samples a second, -1 to 1.
 
     Reading stops at the first sample too many: a small file may hold weeks of silence. Playlists
-    and whatever else names other files or addresses are not opened. Raises SoundError.
+    and whatever else names other files or addresses are not opened. Raises AudioError.
     """
     import av
 
@@ -102,17 +102,17 @@ def read_sound(path: Path, max_s: float) -> NDArray[np.float32]:
                     samples += len(pieces[-1])
                 check_length(samples / SAMPLE_RATE, max_s)
     except (av.FFmpegError, IndexError, ValueError) as error:
-        if isinstance(error, SoundError):
+        if isinstance(error, AudioError):
             raise
-        raise SoundError(f"no sound that can be read: {type(error).__name__}") from error
+        raise AudioError(f"no audio that can be read: {type(error).__name__}") from error
     if not samples:
-        raise SoundError("the file holds no sound")
+        raise AudioError("the file holds no audio")
     return np.concatenate(pieces).astype(np.float32) / np.float32(32_768)
 
 
 def check_length(length_s: float, max_s: float) -> None:
-    """Raises SoundError for sound longer than allowed."""
+    """Raises AudioError for audio longer than allowed."""
     if length_s > max_s:
-        raise SoundError(
-            f"the sound is longer than the {max_s:,.0f} seconds allowed (TRANSCRIBE_MAX_S)"
+        raise AudioError(
+            f"the audio is longer than the {max_s:,.0f} seconds allowed (TRANSCRIBE_MAX_S)"
         )

@@ -4,7 +4,7 @@ What is not available now, or takes long, is not waited for: the episode waits i
 topic is the retry topic, one record for each episode that waits, and a timer goes on with it.
 
 Whatever is known of an episode's transcript is told here and nowhere else, what was heard in its
-sound as well: so that an edit, a withdrawal, a retry and a result of the transcriber cannot
+audio as well: so that an edit, a withdrawal, a retry and a result of the transcriber cannot
 overtake each other. Which of two is newer is said by the offsets of `episode-metadata`.
 """
 
@@ -43,8 +43,8 @@ from streams.transcripts.core.versions import (
     OFFSET_HEADER,
     Version,
     digest_of,
+    digest_of_audio,
     digest_of_links,
-    digest_of_sound,
 )
 from streams.transcripts.transcript_links import best_transcript, why_none
 
@@ -147,7 +147,7 @@ class TranscriptFetching:
                 results.append(Result(new, None))
             elif to_be_heard(episode):
                 reason = why_none(episode)
-                reason += "; the sound is to be transcribed" if self._heard else ""
+                reason += "; the audio is to be transcribed" if self._heard else ""
                 outcome = Outcome(no_transcript(episode, "none", reason))
                 results.append(self._result(new, outcome))
             else:
@@ -178,13 +178,13 @@ class TranscriptFetching:
         )
 
     async def take_heard(self, messages: list[Message]) -> None:
-        """Pass on what was heard in the sound of episodes, where that is still what counts."""
+        """Pass on what was heard in the audio of episodes, where that is still what counts."""
         results = []
         for message, record in await decode_all(self._context, messages):
             place = message.partition, record["episode_id"].encode()
             header = message.header(OFFSET_HEADER) or b""
             offset = int(header) if header.isdigit() else -1
-            version = Version(offset, digest_of_sound(record["url"]))
+            version = Version(offset, digest_of_audio(record["url"]))
             results.append(Result(Try(place, record, 0.0, version=version), record))
         await self._settle(results)
 

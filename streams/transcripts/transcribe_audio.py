@@ -1,4 +1,4 @@
-"""Transcribes the sound of episodes that list no transcript; off unless `TRANSCRIBE_AUDIO` is on.
+"""Transcribes the audio of episodes that list no transcript; off unless `TRANSCRIBE_AUDIO` is on.
 
 Which episodes these are follows from their records alone: the ones for which `fetch_transcripts`
 says `none`. What was heard goes to `heard-transcripts`, from where that stage passes it on if the
@@ -26,7 +26,7 @@ from streams.http.retries import Outcome, first_at, next_try
 from streams.http.retry_queue import RetryQueue
 from streams.kafka.message import Message
 from streams.runtime.context import Context
-from streams.transcripts.asr import Heard, SoundError, Transcriber, WhisperTranscriber, check_length
+from streams.transcripts.asr import AudioError, Heard, Transcriber, WhisperTranscriber, check_length
 from streams.transcripts.core.audio_tasks import decode_task, done_with, encode_task, new_task
 from streams.transcripts.core.transcripts import (
     heard_record,
@@ -71,7 +71,7 @@ class Listener:
 
     async def ready(self) -> bool:
         """Whether the model is loaded; it is tried with growing pauses. Whatever is wrong then is
-        not wrong with the sound that waits."""
+        not wrong with the audio that waits."""
         if self._loaded or time.monotonic() < self._load_at:
             return self._loaded
         try:
@@ -104,7 +104,7 @@ class AudioTranscribing:
         self._context = context
         self._listener = Listener(transcriber)
         self._queue = RetryQueue(context, "audio_queue")
-        self._folder = sound_folder(context.settings)
+        self._folder = audio_folder(context.settings)
 
     async def queue(self, messages: list[Message]) -> None:
         """Queue what is to be heard. Every record counts: an episode that had links for a while
@@ -133,7 +133,7 @@ class AudioTranscribing:
                 await self._transcribe(place, task)
 
     def _task(self, place: Place, url: str) -> dict[str, Any] | None:
-        """The task at a place, if it is ours, not done with and about this sound."""
+        """The task at a place, if it is ours, not done with and about this audio."""
         value = self._queue.get(place) if self._queue.owns(place) else None
         task = None if value is None else decode_task(value)
         return task if task is not None and task["url"] == url else None
@@ -164,7 +164,7 @@ class AudioTranscribing:
             self._queue.keep(place, encode_task({**current, **times, "attempt": attempt}))
 
     async def _hear(self, task: Mapping[str, Any]) -> Outcome:
-        """The transcript of a task's sound, or why there is none. Leaves no file behind, except
+        """The transcript of a task's audio, or why there is none. Leaves no file behind, except
         for what a later attempt can go on with."""
         settings, url = self._context.settings, task["url"]
         path = self._folder / hashlib.sha256(url.encode()).hexdigest()[:32]
@@ -180,12 +180,12 @@ class AudioTranscribing:
         except UnavailableError as error:
             failed = _tried(no_transcript(task, "failed", str(error), url))
             return Outcome(failed, passing=True, until=error.until, asked=error.asked)
-        except (RefusedError, SoundError) as error:
+        except (RefusedError, AudioError) as error:
             result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
         except FetchError as error:
             result = Outcome(_tried(no_transcript(task, "failed", str(error), url)))
         except Exception as error:
-            # Memory, a disk, the model: nothing says that it is this sound's fault, nor that it
+            # Memory, a disk, the model: nothing says that it is this audio's fault, nor that it
             # is not, so that it is tried again, but not for ever, and the others are not stopped.
             log.exception("transcribing %s failed", url)
             reason = f"transcribing failed: {type(error).__name__}: {error}"
@@ -198,8 +198,8 @@ def _utc(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-def sound_folder(settings: Settings) -> Path:
-    """Where sound lies while it is worked on."""
+def audio_folder(settings: Settings) -> Path:
+    """Where audio lies while it is worked on."""
     return settings.podstream_home / "sound"
 
 

@@ -97,7 +97,7 @@ def episode_from_rss(
         "published_at": utc_time(entry.get("published")),
         "duration_s": seconds(entry.get("total_time")),
         "explicit": truth(entry.get("explicit", feed.get("explicit"))),
-        "enclosure_url": _sound_address(entry.get("enclosures")),
+        "enclosure_url": _audio_address(entry.get("enclosures")),
         "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
         "guid": guid,
@@ -262,7 +262,7 @@ def _short_address(value: object) -> str:
     return address if len(address) <= 1_000 else ""
 
 
-def _sound_address(enclosures: object) -> str:
+def _audio_address(enclosures: object) -> str:
     """The first enclosure that says it is audio, or else video, or else does not say."""
     ranked: list[tuple[int, str]] = []
     for entry in enclosures if isinstance(enclosures, list) else ():

@@ -48,7 +48,7 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
     ``{"url", "type", "language"}``, its `chapters_link` is ``{"url", "type"}``; `persons`, its own
     and the feed's, are ``{"name", "role", "href", "img"}``; its `guid` is as published or, without
-    one, the address of its sound or page. Addresses are completed with ``url``.
+    one, the address of its audio or page. Addresses are completed with ``url``.
 
     Raises FeedError; a body that breaks the rules of XML in one of the usual ways is mended first,
     unless it declares entities of its own.
@@ -339,8 +339,8 @@ class _Handler(podcastparser.PodcastHandler):
         if not entry["link"] and permalink:
             entry["link"] = entry.get("guid", "")
         if not entry.get("guid"):
-            sounds = (enclosure["url"] for enclosure in entry["enclosures"])
-            entry["guid"] = next(sounds, entry["link"])
+            audio = (enclosure["url"] for enclosure in entry["enclosures"])
+            entry["guid"] = next(audio, entry["link"])
         if not entry["guid"]:
             self.episodes.pop()
         elif len(self.episodes) > 1_000 + 2 * self.max_episodes:

@@ -1,6 +1,6 @@
 """Which episodes of several sources are one, and what is published of it.
 
-The identity of an episode is its guid together with the address of its sound, without what hosts
+The identity of an episode is its guid together with the address of its audio, without what hosts
 and trackers put around it. Every source that lists it has a copy; what is published is made of
 all copies that are not withdrawn, under the id of the one that came first.
 """
@@ -30,7 +30,7 @@ RANKS = {RSS: 0, PODCASTINDEX: 1}
 
 _LAST_RANK = len(RANKS)
 
-# Services that count downloads: the address of the sound follows theirs.
+# Services that count downloads: the address of the audio follows theirs.
 _TRACKERS = re.compile(
     r"(?:(?:dts|www|play|pts)\.)?podtrac\.com/(?:pts/)?redirect\.[a-z0-9]{2,4}/"
     r"|play\.podtrac\.com/[^/]{1,100}/"
@@ -49,16 +49,16 @@ _HOST = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}(?::[0-9]{1,5})?/")
 
 
 def identity_of(episode: Record) -> str:
-    """The identity of an `episode` record: a digest of guid and sound, or its own id without."""
-    sound = sound_place(episode["enclosure_url"])
-    if not episode["guid"] or not sound:
+    """The identity of an `episode` record: a digest of guid and audio, or its own id without."""
+    audio = audio_location(episode["enclosure_url"])
+    if not episode["guid"] or not audio:
         return str(episode["episode_id"])
-    joined = f"{episode['guid']}\n{sound}".encode("utf-8", "replace")
+    joined = f"{episode['guid']}\n{audio}".encode("utf-8", "replace")
     return hashlib.sha256(joined).hexdigest()[:32]
 
 
-def sound_place(address: str) -> str:
-    """Where a sound lies: host and path of its address, without scheme, `www.` and trackers.
+def audio_location(address: str) -> str:
+    """Where audio lies: host and path of its address, without scheme, `www.` and trackers.
 
     Empty if the address is none. Query and fragment are left out: hosts count listeners there.
     """

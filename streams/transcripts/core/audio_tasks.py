@@ -1,4 +1,4 @@
-"""What is kept of an episode whose sound is to be transcribed, and, much less, once it was."""
+"""What is kept of an episode whose audio is to be transcribed, and, much less, once it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streams.http.retries import NEVER_MS, decode_entry, encode_entry
-from streams.transcripts.core.versions import digest_of_sound
+from streams.transcripts.core.versions import digest_of_audio
 
 _SCHEMA = "audio_task"
 _NEVER = struct.pack(">q", NEVER_MS)
@@ -45,5 +45,5 @@ def decode_task(value: bytes) -> dict[str, Any] | None:
 
 
 def done_with(url: str) -> bytes:
-    """What is left of a task: enough to know its sound again."""
-    return _NEVER + digest_of_sound(url)
+    """What is left of a task: enough to know its audio again."""
+    return _NEVER + digest_of_audio(url)

@@ -164,7 +164,7 @@ def no_transcript(
 
 
 def to_be_heard(episode: Mapping[str, Any]) -> bool:
-    """Whether an episode has sound, but lists no transcript in a format we read.
+    """Whether an episode has audio, but lists no transcript in a format we read.
 
     Imported ones bring what there is.
     """
@@ -176,10 +176,10 @@ def to_be_heard(episode: Mapping[str, Any]) -> bool:
 def heard_record(
     episode: Mapping[str, Any], url: str, segments: Sequence[Segment], language: str
 ) -> dict[str, Any]:
-    """The `transcript` record of what was heard in the sound behind ``url``."""
+    """The `transcript` record of what was heard in the audio behind ``url``."""
     text = running_text(segments)
     if not text:
-        return no_transcript(episode, "failed", "no speech in the sound", url)
+        return no_transcript(episode, "failed", "no speech in the audio", url)
     size = _record_bytes(segments, text)
     if size > MAX_RECORD_BYTES:
         return no_transcript(episode, "refused", _too_large(size), url)

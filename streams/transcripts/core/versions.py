@@ -33,11 +33,11 @@ class Version(NamedTuple):
 
 
 def digest_of(episode: Mapping[str, Any] | None) -> bytes:
-    """The digest of an `episode`: of its sound if that is to be heard, or else of its links."""
+    """The digest of an `episode`: of its audio if that is to be heard, or else of its links."""
     if episode is None:
         return WITHDRAWN
     if to_be_heard(episode):
-        return digest_of_sound(episode["enclosure_url"])
+        return digest_of_audio(episode["enclosure_url"])
     return digest_of_links(episode["transcripts"])
 
 
@@ -46,8 +46,9 @@ def digest_of_links(links: Iterable[Mapping[str, str]]) -> bytes:
     return _digest("links", *(link["url"] for link in links))
 
 
-def digest_of_sound(url: str) -> bytes:
-    """The digest of sound that is to be heard."""
+def digest_of_audio(url: str) -> bytes:
+    """The digest of audio that is to be heard."""
+    # The word that was used when the first digests were kept: another would transcribe all anew.
     return _digest("sound", url)
 
 

@@ -17,19 +17,19 @@ from topology.graph import build_graph
 from topology.settings import Settings
 
 FEED_URL = "https://pods.example/feed.xml"
-SOUND = "https://cdn.example/1.mp3"
+AUDIO = "https://cdn.example/1.mp3"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 STAGES = ("download_episodes", "unite_episodes")
 
 
-def of_feed(title: str = "One", sound: str = SOUND, guid: str = "g-1") -> dict[str, Any]:
-    entry = {"guid": guid, "title": title, "enclosures": [{"url": sound}]}
+def of_feed(title: str = "One", audio: str = AUDIO, guid: str = "g-1") -> dict[str, Any]:
+    entry = {"guid": guid, "title": title, "enclosures": [{"url": audio}]}
     return episode_from_rss(FEED_URL, {"title": "Show"}, entry)
 
 
 def of_index(title: str = "One", number: int = 7, guid: str = "g-1") -> dict[str, Any]:
     item = {"id": number, "feedId": 2, "title": title, "guid": guid, "duration": 60}
-    return episode_from_podcastindex({**item, "enclosureUrl": f"{SOUND}?from=index"})
+    return episode_from_podcastindex({**item, "enclosureUrl": f"{AUDIO}?from=index"})
 
 
 OTHERS = [of_index(f"Other {number}", number, f"g-{number}") for number in range(20, 24)]
@@ -149,7 +149,7 @@ def test_two_sources_are_one_episode_and_the_feed_counts(flow: Flow) -> None:
 def test_other_episodes_stay_apart(flow: Flow) -> None:
     flow.found(of_index())
     flow.found(of_feed(guid="g-2"))
-    flow.found(of_feed(guid="g-3", sound="https://cdn.example/3.mp3"))
+    flow.found(of_feed(guid="g-3", audio="https://cdn.example/3.mp3"))
     assert len(flow.current()) == 3
 
 
@@ -166,10 +166,10 @@ def test_what_was_withdrawn_can_come_back(flow: Flow, whole: bool) -> None:
     assert flow.current() == {"pi:7": of_index()}
 
 
-def test_an_episode_stays_the_same_when_its_sound_moves(flow: Flow) -> None:
+def test_an_episode_stays_the_same_when_its_audio_moves(flow: Flow) -> None:
     flow.found(of_index())
     flow.found(of_feed())
-    flow.found(of_feed("moved", sound="https://new.example/1.mp3"))
+    flow.found(of_feed("moved", audio="https://new.example/1.mp3"))
     assert [record["title"] for record in flow.current().values()] == ["moved"]
     flow.withdrawn(of_feed())
     flow.withdrawn(of_index())
@@ -205,14 +205,14 @@ def test_what_cannot_be_used_is_put_aside(flow: Flow) -> None:
 
 def story(flow: Flow) -> None:
     """Every kind of reference, for some episodes of two sources."""
-    other = of_feed(guid="g-2", sound="https://cdn.example/2.mp3")
+    other = of_feed(guid="g-2", audio="https://cdn.example/2.mp3")
     flow.found(of_index(), whole=False)
     flow.found(of_feed())
     flow.found(other)
     flow.withdrawn(other)
     flow.found(of_feed("edited"))
     flow.withdrawn(of_index())
-    flow.found(of_feed(guid="g-3", sound="https://cdn.example/3.mp3"))
+    flow.found(of_feed(guid="g-3", audio="https://cdn.example/3.mp3"))
     flow.found(of_index(), whole=False)
     for known in OTHERS:
         flow.found(known, whole=False)

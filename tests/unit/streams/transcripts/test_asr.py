@@ -11,7 +11,7 @@ import faster_whisper
 import numpy as np
 import pytest
 
-from streams.transcripts.asr import SAMPLE_RATE, SoundError, WhisperTranscriber, read_sound
+from streams.transcripts.asr import SAMPLE_RATE, AudioError, WhisperTranscriber, read_audio
 
 
 def write_tone(path: Path, seconds: float, rate: int = 44_100) -> Path:
@@ -24,23 +24,23 @@ def write_tone(path: Path, seconds: float, rate: int = 44_100) -> Path:
     return path
 
 
-def test_sound_comes_as_one_channel_at_the_models_rate(tmp_path: Path) -> None:
-    sound = read_sound(write_tone(tmp_path / "a.wav", 1.5), 60)
-    assert sound.dtype == np.float32
-    assert abs(len(sound) / SAMPLE_RATE - 1.5) < 0.05
-    assert 0.1 < float(np.abs(sound).max()) < 0.5
+def test_audio_comes_as_one_channel_at_the_models_rate(tmp_path: Path) -> None:
+    audio = read_audio(write_tone(tmp_path / "a.wav", 1.5), 60)
+    assert audio.dtype == np.float32
+    assert abs(len(audio) / SAMPLE_RATE - 1.5) < 0.05
+    assert 0.1 < float(np.abs(audio).max()) < 0.5
 
 
 def test_reading_stops_at_the_length_allowed(tmp_path: Path) -> None:
-    with pytest.raises(SoundError, match="longer than"):
-        read_sound(write_tone(tmp_path / "a.wav", 3), 2)
+    with pytest.raises(AudioError, match="longer than"):
+        read_audio(write_tone(tmp_path / "a.wav", 3), 2)
 
 
 @pytest.mark.parametrize("body", [b"", b"ID3", b"<html></html>", b"RIFF\0\0\0\0WAVE", b"\0" * 5000])
-def test_what_is_no_sound_is_told(tmp_path: Path, body: bytes) -> None:
+def test_what_is_no_audio_is_told(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "a.mp3").write_bytes(body)
-    with pytest.raises(SoundError):
-        read_sound(tmp_path / "a.mp3", 60)
+    with pytest.raises(AudioError):
+        read_audio(tmp_path / "a.mp3", 60)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_a_file_that_names_other_files_opens_none_of_them(
 ) -> None:
     inside = write_tone(tmp_path / "inside.wav", 1)
     (tmp_path / f"a.{suffix}").write_text(playlist.format(inside=inside))
-    with pytest.raises(SoundError):
-        read_sound(tmp_path / f"a.{suffix}", 60)
+    with pytest.raises(AudioError):
+        read_audio(tmp_path / f"a.{suffix}", 60)
 
 
-def test_the_model_is_given_sound_and_the_language_it_knows(
+def test_the_model_is_given_audio_and_the_language_it_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, str | None]] = []
@@ -77,8 +77,8 @@ def test_the_model_is_given_sound_and_the_language_it_knows(
         def __init__(self, name: str, **options: object) -> None:
             assert (name, options["cpu_threads"]) == ("tiny", 2)
 
-        def transcribe(self, sound: np.ndarray, *, language: str | None, vad_filter: bool) -> tuple:
-            asked.append((len(sound), language))
+        def transcribe(self, audio: np.ndarray, *, language: str | None, vad_filter: bool) -> tuple:
+            asked.append((len(audio), language))
             return iter([Part()]), Info()
 
     monkeypatch.setattr(faster_whisper, "WhisperModel", Model)

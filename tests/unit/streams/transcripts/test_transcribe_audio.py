@@ -24,9 +24,9 @@ from streams.http.retries import NEVER_MS
 from streams.runtime.in_memory import MemoryRuntime
 from streams.transcripts import transcribe_audio
 from streams.transcripts.asr import (
+    AudioError,
     Heard,
     MissingExtraError,
-    SoundError,
     WhisperTranscriber,
     check_length,
 )
@@ -48,18 +48,18 @@ def tone(seconds: float = 2.0, rate: int = 8000) -> bytes:
     return made.getvalue()
 
 
-SOUND = tone()
+AUDIO = tone()
 
 
 class Server:
-    """Serves SOUND; a test says how it misbehaves."""
+    """Serves AUDIO; a test says how it misbehaves."""
 
     def __init__(self) -> None:
         self.address = ""
         self.asked: list[tuple[str, str]] = []
         self.cut_after: list[int] = []
         """Bytes after which each answer is cut, one after another."""
-        self.body = SOUND
+        self.body = AUDIO
         self.etag = '"one"'
         self.mime = "audio/wav"
         self.ranges = True
@@ -106,7 +106,7 @@ def server() -> Iterator[Server]:
 
 
 class StandIn:
-    """A transcriber that reads the file as sound, and says how long it was."""
+    """A transcriber that reads the file as audio, and says how long it was."""
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
@@ -124,7 +124,7 @@ class StandIn:
             with wave.open(str(path)) as file:
                 length_s = file.getnframes() / file.getframerate()
         except (wave.Error, EOFError) as error:
-            raise SoundError("no sound that can be read") from error
+            raise AudioError("no audio that can be read") from error
         check_length(length_s, max_s)
         self.meanwhile()
         said = segment(0, round(length_s * 1000), "", f"A tone of {length_s:g} seconds.")
@@ -180,7 +180,7 @@ def make(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     return lambda **settings: Flow(server, tmp_path, monkeypatch, **settings)
 
 
-QUEUED = ("none", "none is listed; the sound is to be transcribed")
+QUEUED = ("none", "none is listed; the audio is to be transcribed")
 
 
 def test_an_episode_without_a_transcript_is_heard_and_nothing_is_left_behind(make: Make) -> None:
@@ -195,7 +195,7 @@ def test_an_episode_without_a_transcript_is_heard_and_nothing_is_left_behind(mak
     assert record["segments"] == [
         {"start_ms": 0, "end_ms": 2000, "speaker": "", "text": "A tone of 2 seconds."}
     ]
-    assert flow.listener.heard == [SOUND]
+    assert flow.listener.heard == [AUDIO]
     assert flow.files() == []
 
 
@@ -205,7 +205,7 @@ def test_a_download_goes_on_where_it_was_cut(make: Make, server: Server) -> None
     flow.publish()
     flow.run()
     assert flow.told()[-1] == ("ok", "asr")
-    assert flow.listener.heard == [SOUND]
+    assert flow.listener.heard == [AUDIO]
     starts = [asked for asked, _ in server.asked]
     assert starts == ["", "bytes=10000-", "bytes=15000-"]
     assert [condition for _, condition in server.asked] == ["", '"one"', '"one"']
@@ -252,14 +252,14 @@ def test_a_server_that_answers_with_another_part_is_not_believed(
     def lying(self: web.StreamResponse, *args: object, **kwargs: object) -> None:
         headers = kwargs.get("headers")
         if isinstance(headers, dict) and "Content-Range" in headers:
-            headers["Content-Range"] = f"bytes 9000-{len(SOUND) - 1}/{len(SOUND)}"
+            headers["Content-Range"] = f"bytes 9000-{len(AUDIO) - 1}/{len(AUDIO)}"
         real(self, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(web.StreamResponse, "__init__", lying)
     for _ in range(3):
         flow.run()
         time.sleep(0.1)
-    assert all(heard == SOUND for heard in flow.listener.heard)
+    assert all(heard == AUDIO for heard in flow.listener.heard)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,10 @@ def test_a_server_that_answers_with_another_part_is_not_believed(
         ({"transcribe_max_bytes": 1000}, "audio/wav", {}, "too large: it is 32,044 bytes; 1,000"),
         ({"transcribe_max_s": 60}, "audio/wav", {"duration_s": 61}, "longer than the 60 seconds"),
         ({"transcribe_max_s": 1}, "audio/wav", {}, "longer than the 1 seconds"),
-        ({}, "text/html", {}, "the server sent 'text/html' where a sound file was expected"),
+        ({}, "text/html", {}, "the server sent 'text/html' where an audio file was expected"),
     ],
 )
-def test_what_is_too_large_too_long_or_no_sound_is_refused_for_good(
+def test_what_is_too_large_too_long_or_no_audio_is_refused_for_good(
     make: Make, server: Server, settings: dict, mime: str, values: dict, why: str
 ) -> None:
     server.mime = mime
@@ -296,7 +296,7 @@ def test_a_file_beyond_the_cap_that_does_not_announce_it_is_cut_off(
     assert flow.files() == []
 
 
-def test_sound_that_is_not_available_is_tried_again_and_then_no_more(
+def test_audio_that_is_not_available_is_tried_again_and_then_no_more(
     make: Make, server: Server
 ) -> None:
     server.status = 503
@@ -337,7 +337,7 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
     flow.listener.meanwhile = lambda: flow.publish(transcripts=listed)
 
     async def meanwhile_handled() -> None:
-        """The edit is read while the sound is being transcribed."""
+        """The edit is read while the audio is being transcribed."""
         queue, _ = flow.runtime._contexts["transcribe_audio"].handlers["episode-metadata"]
         work = flow.runtime._contexts["transcribe_audio"].timers[-1]
         await queue(flow.runtime.log.records("episode-metadata"))
@@ -363,7 +363,7 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
     assert ("ok", "asr") not in flow.told()
 
 
-def test_episodes_with_links_or_without_sound_are_left_to_the_other_stage(
+def test_episodes_with_links_or_without_audio_are_left_to_the_other_stage(
     make: Make, server: Server
 ) -> None:
     server.status = 404
@@ -387,7 +387,7 @@ def test_an_unknown_fault_stops_no_other_and_is_tried_again(make: Make) -> None:
     def moody(path: Path, language: str, max_s: float) -> Heard:
         if len(flow.listener.heard) == 0:
             flow.listener.heard.append(b"")
-            raise MemoryError("no room for the sound")
+            raise MemoryError("no room for the audio")
         return original(path, language, max_s)
 
     flow.listener.transcribe = moody  # type: ignore[method-assign]
@@ -400,7 +400,7 @@ def test_an_unknown_fault_stops_no_other_and_is_tried_again(make: Make) -> None:
     (failed,) = (
         r for r in flow.runtime.log.decoded("episode-transcripts") if r["status"] == "failed"
     )
-    assert failed["reason"] == "transcribing failed: MemoryError: no room for the sound"
+    assert failed["reason"] == "transcribing failed: MemoryError: no room for the audio"
     assert failed["retry_at"] is not None
     assert flow.files() == []
 
@@ -512,7 +512,7 @@ def test_what_was_heard_is_nothing_once_the_publisher_has_said_otherwise(
     contexts = flow.runtime._contexts
     flow.publish()
     flow.runtime.run(timers=False)
-    server.mime, server.body = "text/plain", SOUND
+    server.mime, server.body = "text/plain", AUDIO
     if how == "links":
         flow.publish(transcripts=[{"url": f"http://{server.address}/a.txt", "type": "text/plain"}])
     else:
@@ -523,7 +523,7 @@ def test_what_was_heard_is_nothing_once_the_publisher_has_said_otherwise(
     if told_first:
         server.body = b"What the publisher wrote."
         flow.runtime.run(timers=False)
-        server.mime, server.body = "audio/wav", SOUND
+        server.mime, server.body = "audio/wav", AUDIO
         asyncio.run(work())
     else:
         server.mime = "audio/wav"
@@ -582,7 +582,7 @@ def test_what_was_heard_between_two_times_of_the_same_links_is_nothing(
     flow.run()
     contexts = flow.runtime._contexts
     telling = contexts.pop("fetch_transcripts")
-    server.mime, server.body = "audio/wav", SOUND
+    server.mime, server.body = "audio/wav", AUDIO
     flow.publish()
     flow.run()
     assert len(flow.runtime.log.records("heard-transcripts")) == 1

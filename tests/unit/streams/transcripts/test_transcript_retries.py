@@ -282,8 +282,8 @@ def test_a_worse_link_that_delivers_is_taken_and_the_better_ones_fault_recorded(
 
 def test_what_lasts_is_not_tried_again(host: Host) -> None:
     flow = started(host, 0.05)
-    sound = host.link("/a.mp3", lambda: web.Response(body=b"ID3", content_type="audio/mpeg"))
-    publish(flow, sound, key="pi:1")
+    audio = host.link("/a.mp3", lambda: web.Response(body=b"ID3", content_type="audio/mpeg"))
+    publish(flow, audio, key="pi:1")
     publish(flow, host.link("/gone.vtt", lambda: web.Response(status=410)), key="pi:2")
     publish(flow, host.link("/a.vtt", lambda: web.Response(status=404)), key="pi:3")
     publish(flow, key="pi:4")

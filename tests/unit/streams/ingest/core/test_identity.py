@@ -16,10 +16,10 @@ from streams.ingest.core import identity
 from streams.ingest.core.identity import (
     MOST_COPIES,
     Copies,
+    audio_location,
     fold,
     identity_of,
     published,
-    sound_place,
 )
 from topology.graph import build_graph
 
@@ -52,8 +52,8 @@ def episode(episode_id: str = "rss:1", **values: Any) -> dict[str, Any]:
         "https://www.pdst.fm/e/WWW.Traffic.example.net/show/One.mp3",
     ],
 )
-def test_a_sound_is_where_it_lies_whoever_counts(address: str) -> None:
-    assert sound_place(address) == PLACE
+def test_audio_is_where_it_lies_whoever_counts(address: str) -> None:
+    assert audio_location(address) == PLACE
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ def test_a_sound_is_where_it_lies_whoever_counts(address: str) -> None:
     ],
 )
 def test_other_addresses_keep_their_path(address: str, place: str) -> None:
-    assert sound_place(address) == place
+    assert audio_location(address) == place
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "https://", "https://pdst.fm/e/", "http://["]))
 def test_no_address_is_too_odd(text: str, before: str) -> None:
-    place = sound_place(before + text)
+    place = audio_location(before + text)
     assert not place.startswith(("http://", "https://", "pdst.fm/e/a.b/"))
     assert len(identity_of(episode(guid="g", enclosure_url=before + text))) <= 32
 
 
-def test_guid_and_sound_together_are_the_identity() -> None:
+def test_guid_and_audio_together_are_the_identity() -> None:
     one = episode("rss:1", guid="g", enclosure_url=f"https://{PLACE}")
     same = episode("pi:7", guid="g", enclosure_url=f"http://pdst.fm/e/{PLACE}?a=b")
     assert identity_of(one) == identity_of(same)
@@ -93,7 +93,7 @@ def test_guid_and_sound_together_are_the_identity() -> None:
 @pytest.mark.parametrize(
     "nothing", [{"guid": ""}, {"enclosure_url": ""}, {"enclosure_url": "http://["}]
 )
-def test_without_guid_or_sound_an_episode_is_itself(nothing: dict) -> None:
+def test_without_guid_or_audio_an_episode_is_itself(nothing: dict) -> None:
     known = {"guid": "g", "enclosure_url": f"https://{PLACE}", **nothing}
     assert identity_of(episode("pi:7", **known)) == "pi:7"
 
