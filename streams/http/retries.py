@@ -26,13 +26,13 @@ _SCHEMA = "transcript_retry"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A `transcript` record; ``passing``: it failed by what may pass, by ``until`` if known.
+    """A `transcript` record; ``transient``: it failed by what may be over later, by ``until`` if known.
 
     ``asked`` is False where nobody was asked, because the host is not to be asked now.
     """
 
     record: dict[str, Any]
-    passing: bool = False
+    transient: bool = False
     until: float | None = None
     asked: bool = True
 
@@ -66,7 +66,7 @@ def next_try(
     asked has not failed: it does not count, but ends ``LONGEST`` after the first one.
     """
     attempt = before + outcome.asked
-    if not outcome.passing:
+    if not outcome.transient:
         return attempt, None
     if outcome.asked:
         return attempt, due_after(attempt, now, name, intervals_s, outcome.until)

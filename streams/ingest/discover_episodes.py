@@ -188,7 +188,7 @@ class Poller:
                 now=now(),
                 interval_s=interval_s,
                 failed=failure is not None,
-                passing=isinstance(failure, UnavailableSourceError),
+                transient=isinstance(failure, UnavailableSourceError),
             )
         self._keep(place, before, replace(after, gone=gone))
 

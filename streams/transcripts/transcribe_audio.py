@@ -179,7 +179,7 @@ class AudioTranscribing:
             result = Outcome(heard_record(task, url, heard.segments, heard.language))
         except UnavailableError as error:
             failed = _tried(no_transcript(task, "failed", str(error), url))
-            return Outcome(failed, passing=True, until=error.until, asked=error.asked)
+            return Outcome(failed, transient=True, until=error.until, asked=error.asked)
         except (RefusedError, AudioError) as error:
             result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
         except FetchError as error:
@@ -189,7 +189,7 @@ class AudioTranscribing:
             # is not, so that it is tried again, but not for ever, and the others are not stopped.
             log.exception("transcribing %s failed", url)
             reason = f"transcribing failed: {type(error).__name__}: {error}"
-            result = Outcome(_tried(no_transcript(task, "failed", reason, url)), passing=True)
+            result = Outcome(_tried(no_transcript(task, "failed", reason, url)), transient=True)
         forget(path)
         return result
 

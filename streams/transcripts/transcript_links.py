@@ -56,12 +56,12 @@ async def best_transcript(
     except TimeoutError:
         reason = f"not done with the links within {limit_s:g} s"
         late = no_transcript(episode, "failed", reason, links[len(faults)]["url"])
-        faults.append(Outcome(late, passing=True))
+        faults.append(Outcome(late, transient=True))
     tried = [{name: fault.record[name] for name in ("url", "status", "reason")} for fault in faults]
     if found is None:
-        may_pass = [fault for fault in faults if fault.passing]
+        transient = [fault for fault in faults if fault.transient]
         # A fault that lasts is found again by each attempt, and says nothing of those that pass.
-        found = replace((may_pass or faults)[0], asked=any(f.asked for f in may_pass or faults))
+        found = replace((transient or faults)[0], asked=any(f.asked for f in transient or faults))
     return replace(found, record=found.record | {"tried": tried})
 
 
@@ -96,7 +96,7 @@ async def _from_link(
         return Outcome(no_transcript(episode, "refused", str(error), url))
     except UnavailableError as error:
         failed = no_transcript(episode, "failed", str(error), url)
-        return Outcome(failed, passing=True, until=error.until, asked=asked)
+        return Outcome(failed, transient=True, until=error.until, asked=asked)
     except FetchError as error:
         return Outcome(no_transcript(episode, "failed", str(error), url))
     # What was listed counts: a server that sends a web page for a `.vtt` has none.

@@ -77,14 +77,14 @@ def polled(
     now: float,
     interval_s: float,
     failed: bool,
-    passing: bool = False,
+    transient: bool = False,
 ) -> Followed:
     """The state after a poll that ended at ``now``, and left its source at ``cursor``.
 
-    ``passing``: what failed may pass by itself, such as the network or the server.
+    ``transient``: what failed may be over by itself, such as the network or the server.
     """
     failures = followed.failures + 1 if failed else 0
-    delay_s = poll_delay(url, interval_s, failures, HOUR_S if passing else DAY_S)
+    delay_s = poll_delay(url, interval_s, failures, HOUR_S if transient else DAY_S)
     return replace(followed, cursor=cursor, next_poll_at=now + delay_s, failures=failures)
 
 

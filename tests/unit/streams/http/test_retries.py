@@ -78,7 +78,7 @@ def test_what_an_older_release_put_aside_is_read() -> None:
 def test_tries_end_and_only_those_that_asked_count(asked: list[bool], step: float) -> None:
     attempt, now, due = 0, NOW, 0.0
     for n, was in enumerate(asked):
-        outcome = Outcome({}, passing=True, asked=was)
+        outcome = Outcome({}, transient=True, asked=was)
         attempt, after = next_try(outcome, attempt, NOW, now, "pi:1", INTERVALS)
         assert attempt == sum(asked[: n + 1])
         if after is None:

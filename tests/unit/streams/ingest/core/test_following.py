@@ -109,7 +109,7 @@ def test_a_poll_sets_the_next_one() -> None:
     assert bad.failures == 4
     assert bad.next_poll_at - 1_000 == poll_delay(URL, 60, 4)
     often = replace(before, failures=30)
-    down = polled(often, cursor, url=URL, now=0, interval_s=60, failed=True, passing=True)
+    down = polled(often, cursor, url=URL, now=0, interval_s=60, failed=True, transient=True)
     assert 0.9 * HOUR_S <= down.next_poll_at <= HOUR_S
 
 

@@ -115,7 +115,7 @@ async def test_a_wrong_secret_is_said_once_and_not_retried() -> None:
         lambda: web.Response(text="<!DOCTYPE html>", content_type="text/html"),
     ],
 )
-async def test_passing_trouble_is_retried(bad: Callable[[], web.Response]) -> None:
+async def test_transient_trouble_is_retried(bad: Callable[[], web.Response]) -> None:
     app, asked = scripted([bad, bad, good])
     async with serving(app) as url:
         client = PodcastIndexClient(url, "k", "s", backoff_s=0.001)
