@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from streams.http.resolver import LOOKUPS
+from streams.http.resolver import RESOLVER_THREADS
 from streams.text.plain_text import clean
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -118,7 +118,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self._allowed = allowed
-        self._resolver = ThreadedResolver(cast("asyncio.AbstractEventLoop", LOOKUPS))
+        self._resolver = ThreadedResolver(cast("asyncio.AbstractEventLoop", RESOLVER_THREADS))
         self.excused: set[tuple[str, int]] = set()
         """Addresses and ports that an allowed name has resolved to."""
 

@@ -8,13 +8,13 @@ from typing import Any
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
 
-Place = tuple[int, bytes]
+EntryKey = tuple[int, bytes]
 """Partition and key."""
 
 
 async def newest_records(
     context: Context, messages: Sequence[Message], key: str
-) -> dict[Place, dict[str, Any] | None]:
+) -> dict[EntryKey, dict[str, Any] | None]:
     """The newest record of each key, whose name in the record is ``key``; None if it is withdrawn.
 
     What does not decode goes to the dead-letter topic.
@@ -24,12 +24,12 @@ async def newest_records(
 
 async def in_order(
     context: Context, messages: Sequence[Message], key: str
-) -> list[tuple[Place, int, dict[str, Any] | None]]:
-    """Place, offset and record of each message, in their order; the record as in
+) -> list[tuple[EntryKey, int, dict[str, Any] | None]]:
+    """Entry key, offset and record of each message, in their order; the record as in
     `newest_records`."""
     decoded = await decode_all(context, [m for m in messages if m.value is not None])
     records = {(message.partition, message.offset): record for message, record in decoded}
-    found: list[tuple[Place, int, dict[str, Any] | None]] = []
+    found: list[tuple[EntryKey, int, dict[str, Any] | None]] = []
     for message in messages:
         record = records.get((message.partition, message.offset))
         if record is not None:

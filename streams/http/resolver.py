@@ -18,7 +18,7 @@ from typing import Any
 THREADS = 16
 
 
-class Lookups:
+class ResolverThreads:
     """What resolvers need of an event loop, with at most so many look-ups at a time."""
 
     def __init__(self, threads: int = THREADS) -> None:
@@ -53,5 +53,5 @@ class Lookups:
                 future.set_exception(error)
 
 
-LOOKUPS = Lookups()
+RESOLVER_THREADS = ResolverThreads()
 """Those of this process."""

@@ -25,7 +25,7 @@ _SCHEMA = "transcript_retry"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TranscriptOutcome:
     """A `transcript` record; ``transient``: it failed by what may be over later, by ``until`` if known.
 
     ``asked`` is False where nobody was asked, because the host is not to be asked now.
@@ -53,7 +53,7 @@ def due_after(
 
 
 def next_try(
-    outcome: Outcome,
+    outcome: TranscriptOutcome,
     before: int,
     first_at: float,
     now: float,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 
-from streams.http.newest import Place
+from streams.http.newest import EntryKey
 from streams.http.retries import NEVER_MS, due_ms
 from streams.runtime.context import Context
 from streams.state.protocols import StateTable
 
 
-def keep(table: StateTable, place: Place, value: bytes | None) -> None:
+def keep(table: StateTable, place: EntryKey, value: bytes | None) -> None:
     """Make a table hold a value, or none, and write only where it does not."""
     before = table.get(*place)
     if value is None and before is not None:
@@ -25,8 +25,8 @@ class RetryQueue:
 
     def __init__(self, context: Context, name: str) -> None:
         self._table = context.table(name)
-        self._heap: list[tuple[int, Place]] = []
-        self._due: dict[Place, int] = {}
+        self._heap: list[tuple[int, EntryKey]] = []
+        self._due: dict[EntryKey, int] = {}
         """Of each place, the entry of the heap that counts; none of what was taken."""
         self._loaded: set[int] = set()
         context.on_rebalance(self._forget)
@@ -37,24 +37,24 @@ class RetryQueue:
         self._due.clear()
         self._loaded.clear()
 
-    def get(self, place: Place) -> bytes | None:
+    def get(self, place: EntryKey) -> bytes | None:
         return self._table.get(*place)
 
-    def still(self, place: Place, value: bytes) -> bool:
+    def still(self, place: EntryKey, value: bytes) -> bool:
         """Whether a place is ours and as it was: nothing newer came, and no other worker has it."""
         return self.owns(place) and self.get(place) == value
 
-    def owns(self, place: Place) -> bool:
+    def owns(self, place: EntryKey) -> bool:
         return place[0] in self._table.partitions()
 
-    def keep(self, place: Place, value: bytes | None) -> None:
+    def keep(self, place: EntryKey, value: bytes | None) -> None:
         """Make a place hold a value, or none."""
         keep(self._table, place, value)
         self._due.pop(place, None)
         if value is not None and place[0] in self._loaded:
             self._note(place, due_ms(value))
 
-    def take(self, now: float) -> tuple[Place, bytes] | None:
+    def take(self, now: float) -> tuple[EntryKey, bytes] | None:
         """What is due and has waited longest; it is not given again until it is kept anew or
         given back."""
         owned = self._table.partitions()
@@ -72,13 +72,13 @@ class RetryQueue:
                 return place, value_now
         return None
 
-    def give_back(self, place: Place) -> None:
+    def give_back(self, place: EntryKey) -> None:
         """Let what was taken be due as it was."""
         value = self._table.get(*place)
         if value is not None and place[0] in self._loaded and place not in self._due:
             self._note(place, due_ms(value))
 
-    def _note(self, place: Place, at: int) -> None:
+    def _note(self, place: EntryKey, at: int) -> None:
         if at != NEVER_MS:
             self._due[place] = at
             heapq.heappush(self._heap, (at, place))

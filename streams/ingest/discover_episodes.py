@@ -20,7 +20,7 @@ from streams.http.rate_limits import report_hosts
 from streams.ingest.core import following
 from streams.ingest.core.following import Followed
 from streams.ingest.core.subscriptions import Subscription, problem_of
-from streams.ingest.poll_scheduler import Place, PollScheduler
+from streams.ingest.poll_scheduler import FeedKey, PollScheduler
 from streams.ingest.sources.base import (
     FeedGoneError,
     Ref,
@@ -57,25 +57,25 @@ class Schedule:
         """What is in memory may be another worker's now."""
         self._due.clear()
 
-    def get(self, place: Place) -> Followed | None:
+    def get(self, place: FeedKey) -> Followed | None:
         value = self._table.get(place[0], place[1].encode())
         return following.decode(value) if value is not None else None
 
-    def put(self, place: Place, followed: Followed) -> None:
+    def put(self, place: FeedKey, followed: Followed) -> None:
         partition, url = place
         self._table.put(partition, url.encode(), following.encode(followed))
         if partition in self._due:
             self._note(partition, url, followed)
 
-    def delete(self, place: Place) -> None:
+    def delete(self, place: FeedKey) -> None:
         partition, url = place
         self._table.delete(partition, url.encode())
         self._due.get(partition, {}).pop(url, None)
 
-    def owns(self, place: Place) -> bool:
+    def owns(self, place: FeedKey) -> bool:
         return place[0] in self._table.partitions()
 
-    def due(self, source: str, at: float) -> list[Place]:
+    def due(self, source: str, at: float) -> list[FeedKey]:
         """The feeds of a source that are due, the longest waiting first."""
         for partition in self._table.partitions() - self._due.keys():
             self._due[partition] = {}
@@ -155,7 +155,7 @@ class Poller:
             self._polls[source.name] = PollScheduler(partial(self._poll, source), source.close)
         await self._polls[source.name].go_on(lambda: self._schedule.due(source.name, now()))
 
-    async def _poll(self, source: Source, place: Place) -> None:
+    async def _poll(self, source: Source, place: FeedKey) -> None:
         before = self._schedule.get(place)
         if before is None:
             return  # unsubscribed a moment ago
@@ -192,7 +192,7 @@ class Poller:
             )
         self._keep(place, before, replace(after, gone=gone))
 
-    def _keep(self, place: Place, before: Followed, after: Followed) -> None:
+    def _keep(self, place: FeedKey, before: Followed, after: Followed) -> None:
         """Put the state after a poll, unless the feed is no longer ours or followed.
 
         Of one that was subscribed to anew in the meantime only the cursor counts.
@@ -204,7 +204,7 @@ class Poller:
             after = replace(current, cursor=after.cursor)
         self._schedule.put(place, after)
 
-    async def _announce(self, refs: list[Ref], place: Place) -> None:
+    async def _announce(self, refs: list[Ref], place: FeedKey) -> None:
         """Have the refs in the log."""
         for ref in refs:
             record: Mapping[str, Any] | None = ref.get("record")

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
-from streams.http.newest import Place
+from streams.http.newest import EntryKey
 from streams.http.rate_limits import report_hosts
 from streams.http.retries import decode_entry, due_after, encode_entry
 from streams.http.retry_queue import RetryQueue, keep
@@ -69,7 +69,7 @@ class Task:
     waited: bytes | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EntryKey:
         return self.message.partition, self.ref["episode_id"].encode()
 
 
@@ -122,8 +122,8 @@ class Downloads:
     async def _settle(self, tasks: Sequence[Task], fetched: Fetched) -> None:
         """Send what the tasks lead to, and only then remember that it was sent."""
         async with self._settling:
-            known: dict[Place, tuple[bool, str]] = {}
-            waits: dict[Place, bytes | None] = {}
+            known: dict[EntryKey, tuple[bool, str]] = {}
+            waits: dict[EntryKey, bytes | None] = {}
             for task in tasks:
                 if task.waited is not None and not self._waiting.still(task.place, task.waited):
                     continue  # superseded meanwhile, or another worker's now
@@ -156,7 +156,7 @@ class Downloads:
             for place, wait in waits.items():
                 self._waiting.keep(place, wait)
 
-    def _known(self, place: Place) -> tuple[bool, str]:
+    def _known(self, place: EntryKey) -> tuple[bool, str]:
         """Whether an episode is there, and its identity, empty if it never was."""
         value = self._table.get(*place) or b"-"
         return value.startswith(b"+"), value[1:].decode()
@@ -165,7 +165,7 @@ class Downloads:
         """What to do for each ref; those of episodes that are there ask for nothing, nor do those
         of episodes that wait, unless they tell of something newer."""
         tasks: list[Task] = []
-        gone: set[Place] = set()
+        gone: set[EntryKey] = set()
         for message, ref in refs:
             place = (message.partition, ref["episode_id"].encode())
             waiting = self._waiting.get(place)

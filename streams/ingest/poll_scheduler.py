@@ -16,7 +16,7 @@ POLLS_A_HOST_AND_TICK = 32
 LONGEST_TICK_S = 3.0
 LOOK_EVERY_S = 1.0
 
-Place = tuple[int, str]
+FeedKey = tuple[int, str]
 """The partition that owns a feed, and the feed's URL."""
 
 
@@ -24,14 +24,14 @@ class PollScheduler:
     """The polls of one source. Those that take long go on from one `go_on` to the next."""
 
     def __init__(
-        self, poll: Callable[[Place], Awaitable[None]], close: Callable[[], Awaitable[None]]
+        self, poll: Callable[[FeedKey], Awaitable[None]], close: Callable[[], Awaitable[None]]
     ) -> None:
         """``close()`` gives back what polls share; it is called when none is under way."""
         self._poll = poll
         self._close = close
-        self._tasks: dict[Place, asyncio.Task[None]] = {}
+        self._tasks: dict[FeedKey, asyncio.Task[None]] = {}
 
-    async def go_on(self, due: Callable[[], Iterable[Place]]) -> None:
+    async def go_on(self, due: Callable[[], Iterable[FeedKey]]) -> None:
         """Begin polls of what is due, the first ones first, and wait for their end, though not
         longer than a few seconds once something else is due. Raises what a poll raised."""
         clock = asyncio.get_running_loop().time
@@ -55,9 +55,9 @@ class PollScheduler:
             await self._stop()
             raise
 
-    def _next(self, due: Iterable[Place]) -> list[Place]:
+    def _next(self, due: Iterable[FeedKey]) -> list[FeedKey]:
         """What is to be polled now: of one host no more than leaves others theirs."""
-        found: list[Place] = []
+        found: list[FeedKey] = []
         of_host: Counter[str] = Counter()
         for place in due:
             host = _host_of(place)
@@ -69,10 +69,10 @@ class PollScheduler:
                 break
         return found
 
-    def _begin(self, waiting: list[Place]) -> list[Place]:
+    def _begin(self, waiting: list[FeedKey]) -> list[FeedKey]:
         """Begin what there is room for; the rest."""
         under_way = Counter(map(_host_of, self._tasks))
-        rest: list[Place] = []
+        rest: list[FeedKey] = []
         for place in waiting:
             host = _host_of(place)
             if len(self._tasks) >= POLLS_AT_ONCE or under_way[host] >= POLLS_A_HOST:
@@ -82,7 +82,7 @@ class PollScheduler:
             self._tasks[place] = asyncio.create_task(self._run(place))
         return rest
 
-    async def _run(self, place: Place) -> None:
+    async def _run(self, place: FeedKey) -> None:
         try:
             await self._poll(place)
         except asyncio.CancelledError:
@@ -106,6 +106,6 @@ class PollScheduler:
         await self._close()
 
 
-def _host_of(place: Place) -> str:
+def _host_of(place: FeedKey) -> str:
     """The host of a feed; for an index, which has none, the name of its subscription."""
     return host_of(place[1]) or place[1]

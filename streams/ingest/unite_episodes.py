@@ -10,14 +10,14 @@ from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
 from streams.ingest.core import identity
-from streams.ingest.core.identity import Copies, Record
+from streams.ingest.core.identity import Copies, EpisodeRecord
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
 
 CANDIDATES_AT_ONCE = 64
 
-Group = list[tuple[int, dict[str, Any], Record | None]]
+Group = list[tuple[int, dict[str, Any], EpisodeRecord | None]]
 """Offset, candidate and its decoded record."""
 
 

@@ -28,7 +28,7 @@ class AudioError(ValueError):
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcription:
     """What was said, and the BCP-47 tag of its language, empty if unknown."""
 
     segments: list[Segment]
@@ -41,7 +41,7 @@ class Transcriber(Protocol):
     def load(self) -> None:
         """Make ready, before anything is transcribed; called again after it has raised."""
 
-    def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
+    def transcribe(self, path: Path, language: str, max_s: float) -> Transcription:
         """The words of a file; ``language`` is a BCP-47 tag, or empty to find out.
 
         Raises AudioError for a file that is none, or longer than ``max_s`` seconds.
@@ -70,7 +70,7 @@ class WhisperTranscriber:
             self._name, device="cpu", compute_type="int8", cpu_threads=self._threads
         )
 
-    def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
+    def transcribe(self, path: Path, language: str, max_s: float) -> Transcription:
         audio = read_audio(path, max_s)
         spoken = language.partition("-")[0].lower()
         known = spoken if spoken in self._model.supported_languages else None
@@ -79,7 +79,7 @@ class WhisperTranscriber:
             segment(round(part.start * 1000), round(part.end * 1000), "", part.text)
             for part in found
         ]
-        return Heard([s for s in segments if s.text], info.language or "")
+        return Transcription([s for s in segments if s.text], info.language or "")
 
 
 def read_audio(path: Path, max_s: float) -> NDArray[np.float32]:

@@ -18,10 +18,10 @@ from typing import Any
 
 from streams.http.fair_queue import FairQueue
 from streams.http.fetcher import GuardedFetcher
-from streams.http.newest import Place, in_order
+from streams.http.newest import EntryKey, in_order
 from streams.http.rate_limits import host_of, report_hosts
 from streams.http.retries import (
-    Outcome,
+    TranscriptOutcome,
     decode_retry,
     encode_retry,
     first_at,
@@ -71,7 +71,7 @@ class Try:
     ``version`` is what the episodes' log says, ``waited`` the entry of the table it comes from.
     """
 
-    place: Place
+    place: EntryKey
     episode: Mapping[str, Any]
     first_at: float
     attempt: int = 0
@@ -113,7 +113,7 @@ class TranscriptFetching:
         self._backoff_s = context.settings.fetch_backoff_s
         self._limit_s = RETRY_TIMEOUTS * context.settings.fetch_timeout_s
         self._heard = context.settings.transcribe_audio
-        self._in_hand: set[Place] = set()
+        self._in_hand: set[EntryKey] = set()
         """Episodes whose new links are being fetched: a retry of their old ones is out of date."""
         self._settling = asyncio.Lock()
 
@@ -148,7 +148,7 @@ class TranscriptFetching:
             elif to_be_heard(episode):
                 reason = why_none(episode)
                 reason += "; the audio is to be transcribed" if self._heard else ""
-                outcome = Outcome(no_transcript(episode, "none", reason))
+                outcome = TranscriptOutcome(no_transcript(episode, "none", reason))
                 results.append(self._result(new, outcome))
             else:
                 wanted.append(new)
@@ -190,8 +190,8 @@ class TranscriptFetching:
 
     async def retry(self) -> None:
         """Try again what is due, as long as something is; hosts take turns."""
-        queue: FairQueue[tuple[Place, bytes]] = FairQueue(RETRIES_AT_ONCE, RETRIES_OF_A_HOST)
-        running: dict[asyncio.Task[Outcome], tuple[str, Try]] = {}
+        queue: FairQueue[tuple[EntryKey, bytes]] = FairQueue(RETRIES_AT_ONCE, RETRIES_OF_A_HOST)
+        running: dict[asyncio.Task[TranscriptOutcome], tuple[str, Try]] = {}
         async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
             try:
                 while self._begin_retries(fetcher, queue, running):
@@ -207,8 +207,8 @@ class TranscriptFetching:
     def _begin_retries(
         self,
         fetcher: GuardedFetcher,
-        queue: FairQueue[tuple[Place, bytes]],
-        running: dict[asyncio.Task[Outcome], tuple[str, Try]],
+        queue: FairQueue[tuple[EntryKey, bytes]],
+        running: dict[asyncio.Task[TranscriptOutcome], tuple[str, Try]],
     ) -> bool:
         """Begin with what is due and whose turn it is; whether anything is under way."""
         now = time.time()
@@ -230,16 +230,16 @@ class TranscriptFetching:
             running[asyncio.create_task(fetching)] = host, again
         return bool(running)
 
-    def _known(self, place: Place) -> Version | None:
+    def _known(self, place: EntryKey) -> Version | None:
         value = self._versions.get(*place)
         return None if value is None else Version.decode(value)
 
-    def _digest_waiting(self, place: Place) -> bytes | None:
+    def _digest_waiting(self, place: EntryKey) -> bytes | None:
         """The digest of the links that wait to be tried again."""
         value = self._waiting.get(place)
         return None if value is None else digest_of_links(decode_retry(value)["transcripts"])
 
-    def _result(self, of: Try, outcome: Outcome) -> Result:
+    def _result(self, of: Try, outcome: TranscriptOutcome) -> Result:
         """What an outcome leads to: it is told, and tried again if that may help."""
         now, episode_id = time.time(), of.episode["episode_id"]
         attempt, due = next_try(
@@ -291,14 +291,14 @@ def _best_host(episode: Mapping[str, Any]) -> str:
 
 
 async def _next_done(
-    running: Mapping[asyncio.Task[Outcome], Any], timeout_s: float
-) -> set[asyncio.Task[Outcome]]:
+    running: Mapping[asyncio.Task[TranscriptOutcome], Any], timeout_s: float
+) -> set[asyncio.Task[TranscriptOutcome]]:
     """Those that are done, as soon as one is; none after the timeout."""
     done, _ = await asyncio.wait(running, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     return done
 
 
-async def _cancel(running: Iterable[asyncio.Task[Outcome]]) -> None:
+async def _cancel(running: Iterable[asyncio.Task[TranscriptOutcome]]) -> None:
     """End what is under way, its requests included."""
     for task in running:
         task.cancel()

@@ -20,13 +20,19 @@ from typing import Any
 
 from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.http.media import AUDIO
-from streams.http.newest import Place, in_order
+from streams.http.newest import EntryKey, in_order
 from streams.http.rate_limits import report_hosts
-from streams.http.retries import Outcome, first_at, next_try
+from streams.http.retries import TranscriptOutcome, first_at, next_try
 from streams.http.retry_queue import RetryQueue
 from streams.kafka.message import Message
 from streams.runtime.context import Context
-from streams.transcripts.asr import AudioError, Heard, Transcriber, WhisperTranscriber, check_length
+from streams.transcripts.asr import (
+    AudioError,
+    Transcriber,
+    Transcription,
+    WhisperTranscriber,
+    check_length,
+)
 from streams.transcripts.core.audio_tasks import decode_task, done_with, encode_task, new_task
 from streams.transcripts.core.transcripts import (
     heard_record,
@@ -59,7 +65,7 @@ def register(context: Context, transcriber: Transcriber | None = None) -> None:
     context.timer(LOOK_EVERY_S)(stage.work)
 
 
-class Listener:
+class TranscriberThread:
     """A transcriber in a thread of its own: it takes hours, and who shares a pool would wait."""
 
     def __init__(self, transcriber: Transcriber) -> None:
@@ -90,7 +96,7 @@ class Listener:
         self._loaded = True
         return True
 
-    async def hear(self, path: Path, language: str, max_s: float) -> Heard:
+    async def hear(self, path: Path, language: str, max_s: float) -> Transcription:
         return await self._run(self._transcriber.transcribe, path, language, max_s)
 
     async def _run(self, call: Any, *args: Any) -> Any:
@@ -102,7 +108,7 @@ class AudioTranscribing:
 
     def __init__(self, context: Context, transcriber: Transcriber) -> None:
         self._context = context
-        self._listener = Listener(transcriber)
+        self._transcriber = TranscriberThread(transcriber)
         self._queue = RetryQueue(context, "audio_queue")
         self._folder = audio_folder(context.settings)
 
@@ -126,19 +132,19 @@ class AudioTranscribing:
         _forget_stale(self._folder)
         while (taken := self._queue.take(time.time())) is not None:
             place, value = taken
-            if not await self._listener.ready():
+            if not await self._transcriber.ready():
                 self._queue.give_back(place)
                 return
             if (task := decode_task(value)) is not None:
                 await self._transcribe(place, task)
 
-    def _task(self, place: Place, url: str) -> dict[str, Any] | None:
+    def _task(self, place: EntryKey, url: str) -> dict[str, Any] | None:
         """The task at a place, if it is ours, not done with and about this audio."""
         value = self._queue.get(place) if self._queue.owns(place) else None
         task = None if value is None else decode_task(value)
         return task if task is not None and task["url"] == url else None
 
-    async def _transcribe(self, place: Place, task: Mapping[str, Any]) -> None:
+    async def _transcribe(self, place: EntryKey, task: Mapping[str, Any]) -> None:
         if self._task(place, task["url"]) is None:
             return  # edited or withdrawn while the model was loaded
         began = first_at(task, time.time())
@@ -163,7 +169,7 @@ class AudioTranscribing:
             times = {"due_at": _utc(due), "first_at": _utc(began)}
             self._queue.keep(place, encode_task({**current, **times, "attempt": attempt}))
 
-    async def _hear(self, task: Mapping[str, Any]) -> Outcome:
+    async def _hear(self, task: Mapping[str, Any]) -> TranscriptOutcome:
         """The transcript of a task's audio, or why there is none. Leaves no file behind, except
         for what a later attempt can go on with."""
         settings, url = self._context.settings, task["url"]
@@ -175,21 +181,23 @@ class AudioTranscribing:
             if not path.exists():
                 async with GuardedFetcher.from_settings(settings) as fetcher:
                     await download(fetcher, url, path, caps, AUDIO)
-            heard = await self._listener.hear(path, task["language"], settings.transcribe_max_s)
-            result = Outcome(heard_record(task, url, heard.segments, heard.language))
+            heard = await self._transcriber.hear(path, task["language"], settings.transcribe_max_s)
+            result = TranscriptOutcome(heard_record(task, url, heard.segments, heard.language))
         except UnavailableError as error:
             failed = _tried(no_transcript(task, "failed", str(error), url))
-            return Outcome(failed, transient=True, until=error.until, asked=error.asked)
+            return TranscriptOutcome(failed, transient=True, until=error.until, asked=error.asked)
         except (RefusedError, AudioError) as error:
-            result = Outcome(_tried(no_transcript(task, "refused", str(error), url)))
+            result = TranscriptOutcome(_tried(no_transcript(task, "refused", str(error), url)))
         except FetchError as error:
-            result = Outcome(_tried(no_transcript(task, "failed", str(error), url)))
+            result = TranscriptOutcome(_tried(no_transcript(task, "failed", str(error), url)))
         except Exception as error:
             # Memory, a disk, the model: nothing says that it is this audio's fault, nor that it
             # is not, so that it is tried again, but not for ever, and the others are not stopped.
             log.exception("transcribing %s failed", url)
             reason = f"transcribing failed: {type(error).__name__}: {error}"
-            result = Outcome(_tried(no_transcript(task, "failed", reason, url)), transient=True)
+            result = TranscriptOutcome(
+                _tried(no_transcript(task, "failed", reason, url)), transient=True
+            )
         forget(path)
         return result
 

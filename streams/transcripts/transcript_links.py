@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from streams.http.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.http.media import TRANSCRIPT
-from streams.http.retries import Outcome
+from streams.http.retries import TranscriptOutcome
 from streams.transcripts.core.language import usable_language
 from streams.transcripts.core.transcripts import (
     format_of,
@@ -36,15 +36,15 @@ async def best_transcript(
     episode: Mapping[str, Any],
     backoff_s: float,
     limit_s: float | None = None,
-) -> Outcome:
+) -> TranscriptOutcome:
     """The transcript from the best link that delivers, or the fault of the best link, where one
     that may pass goes before one that lasts. What takes longer than ``limit_s`` is one that may.
     """
     links = rank_links(episode["transcripts"], episode["language"])[:MOST_LINKS]
     if not links:
-        return Outcome(no_transcript(episode, "none", why_none(episode)))
-    faults: list[Outcome] = []
-    found: Outcome | None = None
+        return TranscriptOutcome(no_transcript(episode, "none", why_none(episode)))
+    faults: list[TranscriptOutcome] = []
+    found: TranscriptOutcome | None = None
     try:
         async with asyncio.timeout(limit_s):
             for link in links:
@@ -56,7 +56,7 @@ async def best_transcript(
     except TimeoutError:
         reason = f"not done with the links within {limit_s:g} s"
         late = no_transcript(episode, "failed", reason, links[len(faults)]["url"])
-        faults.append(Outcome(late, transient=True))
+        faults.append(TranscriptOutcome(late, transient=True))
     tried = [{name: fault.record[name] for name in ("url", "status", "reason")} for fault in faults]
     if found is None:
         transient = [fault for fault in faults if fault.transient]
@@ -73,7 +73,7 @@ def why_none(episode: Mapping[str, Any]) -> str:
 
 async def _from_link(
     fetcher: GuardedFetcher, episode: Mapping[str, Any], link: Mapping[str, str], backoff_s: float
-) -> Outcome:
+) -> TranscriptOutcome:
     retrying = AsyncRetrying(
         stop=stop_after_attempt(QUICK_TRIES),
         wait=wait_random(0.4 * backoff_s, 2 * backoff_s),
@@ -93,18 +93,18 @@ async def _from_link(
     try:
         found: Fetched = await retrying(get)
     except RefusedError as error:
-        return Outcome(no_transcript(episode, "refused", str(error), url))
+        return TranscriptOutcome(no_transcript(episode, "refused", str(error), url))
     except UnavailableError as error:
         failed = no_transcript(episode, "failed", str(error), url)
-        return Outcome(failed, transient=True, until=error.until, asked=asked)
+        return TranscriptOutcome(failed, transient=True, until=error.until, asked=asked)
     except FetchError as error:
-        return Outcome(no_transcript(episode, "failed", str(error), url))
+        return TranscriptOutcome(no_transcript(episode, "failed", str(error), url))
     # What was listed counts: a server that sends a web page for a `.vtt` has none.
     mime = link["type"] if format_of(link["type"], url) else found.content_type
     typed = {"url": url, "type": mime}
     slow = len(found.body) > LARGE_BYTES or not usable_language(episode["language"])
     read = partial(transcript_record, episode, typed, found.body, found.charset)
-    return Outcome(await asyncio.to_thread(read) if slow else read())
+    return TranscriptOutcome(await asyncio.to_thread(read) if slow else read())
 
 
 def _worth_a_second_try(error: BaseException) -> bool:

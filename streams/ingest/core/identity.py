@@ -19,7 +19,7 @@ from yarl import URL
 from schemas.codec import from_plain, to_plain
 from streams.ingest.core.episodes import PODCASTINDEX, RSS
 
-Record = dict[str, Any]
+EpisodeRecord = dict[str, Any]
 """An `episode` record."""
 
 MOST_COPIES = 15
@@ -48,7 +48,7 @@ _SCHEME = re.compile(r"https?(?::|%3a)?/{1,2}", re.IGNORECASE)
 _HOST = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}(?::[0-9]{1,5})?/")
 
 
-def identity_of(episode: Record) -> str:
+def identity_of(episode: EpisodeRecord) -> str:
     """The identity of an `episode` record: a digest of guid and audio, or its own id without."""
     audio = audio_location(episode["enclosure_url"])
     if not episode["guid"] or not audio:
@@ -91,7 +91,7 @@ class Copy:
 
     episode_id: str
     source: str
-    record: Record
+    record: EpisodeRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Copies:
 
 
 def fold(
-    before: Copies | None, offset: int, episode_id: str, source: str, record: Record | None
+    before: Copies | None, offset: int, episode_id: str, source: str, record: EpisodeRecord | None
 ) -> Copies:
     """The copies after a source has said what its copy is now, or that it has none (None)."""
     first = before.episode_id if before else episode_id
@@ -119,7 +119,7 @@ def fold(
     return Copies(offset, first, tuple(copies.values()))
 
 
-def published(episode: Copies | None) -> Record | None:
+def published(episode: Copies | None) -> EpisodeRecord | None:
     """The `episode` record of all copies; None where every source has withdrawn it.
 
     The copy of the best source counts, publisher's feeds before the index; among equals the one
@@ -138,7 +138,7 @@ def published(episode: Copies | None) -> Record | None:
     return {**record, "episode_id": episode.episode_id}
 
 
-def encode(episode: Copies, encode_record: Callable[[Record], bytes]) -> bytes:
+def encode(episode: Copies, encode_record: Callable[[EpisodeRecord], bytes]) -> bytes:
     """`episode_copies` as Avro, packed: a worker holds the states of its partitions in memory."""
     copies = [
         {"episode_id": c.episode_id, "source": c.source, "record": encode_record(c.record)}
@@ -148,7 +148,7 @@ def encode(episode: Copies, encode_record: Callable[[Record], bytes]) -> bytes:
     return zlib.compress(to_plain("episode_copies", state), 1)
 
 
-def decode(value: bytes, decode_record: Callable[[bytes], Record]) -> Copies:
+def decode(value: bytes, decode_record: Callable[[bytes], EpisodeRecord]) -> Copies:
     """The state in ``value``."""
     state = from_plain("episode_copies", zlib.decompress(value))
     copies = (

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
 from streams.http.guard import GuardedResolver, is_public_address
-from streams.http.resolver import LOOKUPS
+from streams.http.resolver import RESOLVER_THREADS
 
 LIMIT = 100_000
 
@@ -187,7 +187,7 @@ async def test_one_private_address_spoils_a_name_and_no_second_lookup_is_made(
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in answers[host]]
 
-    monkeypatch.setattr(LOOKUPS, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(RESOLVER_THREADS, "getaddrinfo", getaddrinfo)
     resolver = GuardedResolver(frozenset())
     with pytest.raises(RefusedError, match=r"10\.0\.0\.1"):
         await resolver.resolve("mixed.example", 80)

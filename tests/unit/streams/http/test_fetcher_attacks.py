@@ -24,7 +24,7 @@ from streams.http.fetcher import (
 from streams.http.guard import is_public_address
 from streams.http.media import FEED, TRANSCRIPT
 from streams.http.rate_limits import HostRateLimiter
-from streams.http.resolver import LOOKUPS
+from streams.http.resolver import RESOLVER_THREADS
 
 LIMIT = 100_000
 Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -100,7 +100,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[list[str]
             for ip in found
         ]
 
-    monkeypatch.setattr(LOOKUPS, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(RESOLVER_THREADS, "getaddrinfo", getaddrinfo)
     return asked
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from streams.http.fetcher import GuardedFetcher
 from streams.http.guard import FetchError, UnavailableError
-from streams.http.resolver import LOOKUPS, THREADS, Lookups
+from streams.http.resolver import RESOLVER_THREADS, THREADS, ResolverThreads
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_names_that_are_never_answered_keep_no_thread_from_others(
 async def test_look_ups_go_on_after_slow_ones_and_forget_what_nobody_waits_for(
     tarpit: threading.Event,
 ) -> None:
-    lookups = Lookups(1)
+    lookups = ResolverThreads(1)
     names = ("a.tarpit.test", "b.tarpit.test")
     asked = [asyncio.create_task(lookups.getaddrinfo(name, 80)) for name in names]
     local = asyncio.create_task(lookups.getaddrinfo("127.0.0.1", 80))
@@ -79,7 +79,7 @@ def test_an_answer_that_comes_after_its_loop_has_ended_hurts_nobody(
                 await fetcher.get("http://late.tarpit.test/")
 
     async def after() -> Any:
-        return await LOOKUPS.getaddrinfo("127.0.0.1", 80)
+        return await RESOLVER_THREADS.getaddrinfo("127.0.0.1", 80)
 
     asyncio.run(never())
     tarpit.set()

@@ -12,7 +12,7 @@ from schemas import files
 from schemas.codec import BadRecordError
 from streams.http.retries import (
     LONGEST,
-    Outcome,
+    TranscriptOutcome,
     decode_retry,
     due_after,
     due_ms,
@@ -78,7 +78,7 @@ def test_what_an_older_release_put_aside_is_read() -> None:
 def test_tries_end_and_only_those_that_asked_count(asked: list[bool], step: float) -> None:
     attempt, now, due = 0, NOW, 0.0
     for n, was in enumerate(asked):
-        outcome = Outcome({}, transient=True, asked=was)
+        outcome = TranscriptOutcome({}, transient=True, asked=was)
         attempt, after = next_try(outcome, attempt, NOW, now, "pi:1", INTERVALS)
         assert attempt == sum(asked[: n + 1])
         if after is None:
@@ -90,4 +90,4 @@ def test_tries_end_and_only_those_that_asked_count(asked: list[bool], step: floa
 
 
 def test_what_lasts_is_not_tried_again() -> None:
-    assert next_try(Outcome({}), 0, NOW, NOW, "pi:1", INTERVALS) == (1, None)
+    assert next_try(TranscriptOutcome({}), 0, NOW, NOW, "pi:1", INTERVALS) == (1, None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.ingest import polls
-from streams.ingest.poll_scheduler import POLLS_A_HOST, POLLS_AT_ONCE, Place, PollScheduler
+from streams.ingest.poll_scheduler import POLLS_A_HOST, POLLS_AT_ONCE, FeedKey, PollScheduler
 
 
 class Feeds:
@@ -21,18 +21,18 @@ class Feeds:
             for number in range(count)
         ]
         self.slow = {"slow"}
-        self.broken: set[Place] = set()
-        self.under_way: list[Place] = []
+        self.broken: set[FeedKey] = set()
+        self.under_way: list[FeedKey] = []
         self.most_at_once = 0
-        self.begun: list[Place] = []
-        self.cancelled: list[Place] = []
+        self.begun: list[FeedKey] = []
+        self.cancelled: list[FeedKey] = []
         self.closed_with: list[int] = []
         self.polls = PollScheduler(self.poll, self.close)
 
-    def due(self) -> Iterator[Place]:
+    def due(self) -> Iterator[FeedKey]:
         return iter(self.waiting)
 
-    async def poll(self, place: Place) -> None:
+    async def poll(self, place: FeedKey) -> None:
         self.begun.append(place)
         self.under_way.append(place)
         self.most_at_once = max(self.most_at_once, len(self.under_way))

@@ -25,8 +25,8 @@ from streams.runtime.in_memory import MemoryRuntime
 from streams.transcripts import transcribe_audio
 from streams.transcripts.asr import (
     AudioError,
-    Heard,
     MissingExtraError,
+    Transcription,
     WhisperTranscriber,
     check_length,
 )
@@ -118,7 +118,7 @@ class StandIn:
         if self.faults:
             raise self.faults.pop(0)
 
-    def transcribe(self, path: Path, language: str, max_s: float) -> Heard:
+    def transcribe(self, path: Path, language: str, max_s: float) -> Transcription:
         self.heard.append(path.read_bytes())
         try:
             with wave.open(str(path)) as file:
@@ -128,7 +128,7 @@ class StandIn:
         check_length(length_s, max_s)
         self.meanwhile()
         said = segment(0, round(length_s * 1000), "", f"A tone of {length_s:g} seconds.")
-        return Heard([said], language or "en")
+        return Transcription([said], language or "en")
 
 
 class Flow:
@@ -349,7 +349,7 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
 
     original = flow.listener.transcribe
 
-    def slow(path: Path, language: str, max_s: float) -> Heard:
+    def slow(path: Path, language: str, max_s: float) -> Transcription:
         heard = original(path, language, max_s)
         time.sleep(0.3)
         return heard
@@ -384,7 +384,7 @@ def test_an_unknown_fault_stops_no_other_and_is_tried_again(make: Make) -> None:
     flow = make()
     original = flow.listener.transcribe
 
-    def moody(path: Path, language: str, max_s: float) -> Heard:
+    def moody(path: Path, language: str, max_s: float) -> Transcription:
         if len(flow.listener.heard) == 0:
             flow.listener.heard.append(b"")
             raise MemoryError("no room for the audio")
