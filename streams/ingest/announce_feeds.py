@@ -22,14 +22,14 @@ def register(context: Context) -> None:
     known: dict[str, Any] = {}
     announced = False
 
-    def apply(messages: Sequence[Message]) -> None:
+    def handle_feeds(messages: Sequence[Message]) -> None:
         for url, record in keyed_records(context, messages):
             if record is None:
                 known.pop(url, None)
             else:
                 known[url] = record
 
-    context.broadcast("feeds", apply)
+    context.broadcast("feeds", handle_feeds)
 
     @context.timer(TICK_S)
     async def announce_feeds() -> None:

@@ -114,7 +114,7 @@ def register(context: Context) -> None:
     context.on_rebalance(schedule.forget)
 
     @context.agent("feeds")
-    async def on_subscriptions(messages: list[Message]) -> None:
+    async def handle_feeds(messages: list[Message]) -> None:
         for message in messages:
             place = message.partition, (message.key or b"").decode("utf-8", "replace")
             if message.value is None:

@@ -77,7 +77,7 @@ def register(context: Context) -> None:
     """Take refs as they come, and later those that wait for their source."""
     report_hosts(context)
     downloads = Downloads(context)
-    context.agent(TOPIC, max_batch=REFS_TAKEN)(downloads.take)
+    context.agent(TOPIC, max_batch=REFS_TAKEN)(downloads.handle_episode_ids)
     context.timer(RETRY_EVERY_S)(downloads.retry)
 
 
@@ -98,7 +98,7 @@ class Downloads:
         self._waiting = RetryQueue(context, "download_retries")
         self._settling = asyncio.Lock()
 
-    async def take(self, messages: list[Message]) -> None:
+    async def handle_episode_ids(self, messages: list[Message]) -> None:
         """Do what the refs ask for, those of each episode in their order.
 
         What needs no fetching goes first, then a few are fetched; the others wait for `retry`.

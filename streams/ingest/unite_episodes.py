@@ -27,7 +27,7 @@ def register(context: Context) -> None:
     table = context.table("copies")
 
     @context.agent("episode-candidates", max_batch=CANDIDATES_AT_ONCE)
-    async def unite_episodes(messages: list[Message]) -> None:
+    async def handle_episode_candidates(messages: list[Message]) -> None:
         for (partition, key), group in (await _by_identity(context, codec, messages)).items():
             before = _stored(table, codec, partition, key)
             after, again = before, False

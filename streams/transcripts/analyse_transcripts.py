@@ -16,7 +16,7 @@ def register(context: Context) -> None:
     """Analyse each transcript; an episode without one has no analysis."""
 
     @context.agent("episode-transcripts", max_batch=TRANSCRIPTS_AT_ONCE)
-    async def analyse_transcripts(messages: list[Message]) -> None:
+    async def handle_episode_transcripts(messages: list[Message]) -> None:
         newest = await newest_records(context, messages, "episode_id")
         for (_, key), transcript in newest.items():
             # In a thread: the event loop has fetches to attend to.

@@ -94,8 +94,8 @@ def register(context: Context) -> None:
     """Fetch for each new or changed episode; imported ones bring their transcripts along."""
     report_hosts(context)
     stage = TranscriptFetching(context)
-    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.fetch)
-    context.agent("heard-transcripts", max_batch=8)(stage.take_heard)
+    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
+    context.agent("heard-transcripts", max_batch=8)(stage.handle_heard_transcripts)
     context.timer(RETRY_EVERY_S)(stage.retry)
 
 
@@ -117,7 +117,7 @@ class TranscriptFetching:
         """Episodes whose new links are being fetched: a retry of their old ones is out of date."""
         self._settling = asyncio.Lock()
 
-    async def fetch(self, messages: list[Message]) -> None:
+    async def handle_episode_metadata(self, messages: list[Message]) -> None:
         """Fetch for what is new in a batch: of each episode, its newest record counts."""
         wanted, results = await self._plan(messages)
         self._in_hand = {new.place for new in wanted} | {result.of.place for result in results}
@@ -177,7 +177,7 @@ class TranscriptFetching:
             [Result(new, None, wait, tell=False) for new, wait in zip(late, waits, strict=True)]
         )
 
-    async def take_heard(self, messages: list[Message]) -> None:
+    async def handle_heard_transcripts(self, messages: list[Message]) -> None:
         """Pass on what was heard in the audio of episodes, where that is still what counts."""
         results = []
         for message, record in await decode_all(self._context, messages):

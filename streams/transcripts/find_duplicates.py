@@ -28,7 +28,7 @@ def register(context: Context) -> None:
     known: dict[int, Fingerprints] = {}
     context.on_rebalance(known.clear)
 
-    def apply_episodes(messages: Sequence[Message]) -> None:
+    def handle_episode_metadata(messages: Sequence[Message]) -> None:
         for episode_id, episode in keyed_records(context, messages):
             at: datetime | None = episode and episode["published_at"]
             if at is not None:
@@ -36,7 +36,7 @@ def register(context: Context) -> None:
             else:
                 published.drop(episode_id)
 
-    context.broadcast("episode-metadata", apply_episodes)
+    context.broadcast("episode-metadata", handle_episode_metadata)
 
     def load(partition: int) -> Fingerprints:
         if partition not in known:
@@ -45,7 +45,7 @@ def register(context: Context) -> None:
         return known[partition]
 
     @context.agent("episode-analysis", max_batch=ANALYSES_AT_ONCE)
-    async def find_duplicates(messages: list[Message]) -> None:
+    async def handle_episode_analysis(messages: list[Message]) -> None:
         partition = messages[0].partition
         fingerprints = load(partition)
         decoded = await decode_all(context, [m for m in messages if m.value is not None])

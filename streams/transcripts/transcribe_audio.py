@@ -61,7 +61,7 @@ def register(context: Context, transcriber: Transcriber | None = None) -> None:
         settings.transcribe_model, settings.transcribe_threads
     )
     stage = AudioTranscribing(context, transcriber)
-    context.agent("episode-metadata", max_batch=256)(stage.queue)
+    context.agent("episode-metadata", max_batch=256)(stage.handle_episode_metadata)
     context.timer(LOOK_EVERY_S)(stage.work)
 
 
@@ -112,7 +112,7 @@ class AudioTranscribing:
         self._queue = RetryQueue(context, "audio_queue")
         self._folder = audio_folder(context.settings)
 
-    async def queue(self, messages: list[Message]) -> None:
+    async def handle_episode_metadata(self, messages: list[Message]) -> None:
         """Queue what is to be heard. Every record counts: an episode that had links for a while
         was told to have their transcript, and is to be heard anew."""
         for place, offset, episode in await in_order(self._context, messages, "episode_id"):
