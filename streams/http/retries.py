@@ -26,7 +26,7 @@ _SCHEMA = "transcript_retry"
 
 @dataclass(frozen=True)
 class TranscriptOutcome:
-    """A `transcript` record; ``transient``: it failed by what may be over later, by ``until`` if known.
+    """A `transcript` record; ``transient``: it failed by what may be over by ``until``, if known.
 
     ``asked`` is False where nobody was asked, because the host is not to be asked now.
     """

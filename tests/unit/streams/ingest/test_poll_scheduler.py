@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.ingest import polls
+from streams.ingest import poll_scheduler
 from streams.ingest.poll_scheduler import POLLS_A_HOST, POLLS_AT_ONCE, FeedKey, PollScheduler
 
 
@@ -55,8 +55,8 @@ class Feeds:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polls, "LONGEST_TICK_S", 0.3)
-    monkeypatch.setattr(polls, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(poll_scheduler, "LONGEST_TICK_S", 0.3)
+    monkeypatch.setattr(poll_scheduler, "LOOK_EVERY_S", 0.1)
 
 
 async def test_all_that_is_due_is_polled_once_and_then_connections_are_given_back() -> None:
