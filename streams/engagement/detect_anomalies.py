@@ -41,7 +41,7 @@ def register(context: Context) -> None:
                 await _tell(anomaly)
             if found:
                 # State that is ahead of the output would lose what was not sent before a kill.
-                await context.delivered()
+                await context.flush()
             if state.applied > before:
                 await states.save(partition)
 

@@ -104,7 +104,7 @@ class Tracker:
             await self._send_windows(window_rows(changed), np.concatenate(targets), closed)
             if any(gone):
                 # State that no longer has what is not in the log would lose it at a kill.
-                await self._context.delivered()
+                await self._context.flush()
         for partition in batches:
             await self._states.save(partition)
 

@@ -73,7 +73,7 @@ def register(context: Context) -> None:
                     await context.send(topics[STREAKS], rows, partition=partition)
             await asyncio.sleep(0)
         # State that is ahead of the output would lose what was not sent before a kill.
-        await context.delivered()
+        await context.flush()
         for partition in batches:
             await states.save(partition)
 

@@ -280,7 +280,7 @@ def report_hosts(context: Context) -> None:
     """Count the stage in, and let the first of the process tell how its hosts do."""
     rate_limiter = HostRateLimiter.of(context.settings)
     stage = context.stage
-    if not rate_limiter.join(stage.name, stage.reaches, context.share):
+    if not rate_limiter.join(stage.name, stage.reaches, context.owned_fraction):
         return
     worker = worker_name(context.settings)
 

@@ -212,6 +212,6 @@ class Poller:
             value = ref | {"record": encoded}
             await self._context.send("episode-ids", value, key=ref["episode_id"])
         if refs:
-            await self._context.delivered()
+            await self._context.flush()
             kinds = Counter("withdrawn" if r.get("withdrawn") else r["found_by"] for r in refs)
             log.info("%s: %s", place[1], ", ".join(f"{n} {kind}" for kind, n in kinds.items()))

@@ -150,7 +150,7 @@ class Downloads:
                     "record": framed,
                 }
                 await self._context.send("episode-candidates", candidate, key=identity)
-            await self._context.delivered()
+            await self._context.flush()
             for place, (there, identity) in known.items():
                 keep(self._table, place, (b"+" if there else b"-") + identity.encode())
             for place, wait in waits.items():

@@ -13,6 +13,7 @@ import polars as pl
 from schemas.codec import Registry
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
+from streams.runtime.clock import Clock
 from streams.runtime.context import Context
 from streams.state.log import S
 from streams.state.store import SNAPSHOT_BYTES, LogStates, StateLog
@@ -34,12 +35,14 @@ class StageContext(Context):
         settings: Settings,
         registry: Registry,
         wire: Wire,
+        clock: Clock,
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ):
         self.stage = stage
         self.settings = settings
         self.registry = registry
         self.wire = wire
+        self.clock = clock
         self._snapshot_bytes = snapshot_bytes
         self._pending: set[asyncio.Future[Any]] = set()
         self._states: list[LogStates[Any]] = []
@@ -104,7 +107,7 @@ class StageContext(Context):
         if not delivery.cancelled() and delivery.exception() is None:
             self._pending.discard(delivery)
 
-    async def delivered(self) -> None:
+    async def flush(self) -> None:
         """Return when everything sent so far is in the log; raise if anything could not be.
 
         Handlers of a stage run side by side: each waits for what the others sent as well.

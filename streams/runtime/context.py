@@ -15,6 +15,7 @@ import polars as pl
 
 from schemas.codec import BadRecordError, Registry
 from streams.kafka.message import Message
+from streams.runtime.clock import Clock
 from streams.state.protocols import S, States, StateTable
 from topology.model import Stage
 from topology.settings import Settings
@@ -29,6 +30,8 @@ class Context(Protocol):
     stage: Stage
     settings: Settings
     registry: Registry
+    clock: Clock
+    """The only time that a stage knows."""
 
     def agent(
         self,
@@ -66,7 +69,7 @@ class Context(Protocol):
         """The states in a table that the topology declares as a log; ``make(partition)`` is a
         state of nothing."""
 
-    def share(self) -> float:
+    def owned_fraction(self) -> float:
         """The part of the partitions of its first consumed topic that this worker owns, 0 to 1;
         1 for a stage that consumes nothing, which every worker runs whole."""
 
@@ -84,7 +87,7 @@ class Context(Protocol):
     ) -> None:
         """Send to a produced topic: a dict for an Avro topic, a frame for an Arrow topic."""
 
-    async def delivered(self) -> None:
+    async def flush(self) -> None:
         """Return when everything sent and put so far is in the log.
 
         For a handler whose output must be there before the state that says so.

@@ -20,6 +20,7 @@ from schemas.registry import FixedRegistry
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire, key_bytes
 from streams.runtime.base import StageContext
+from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Handler
 from streams.state.log import Headers, Replay, S
 from streams.state.store import SNAPSHOT_BYTES, LogStates
@@ -31,11 +32,11 @@ from topology.settings import Settings
 class MemoryLog:
     """Every topic of a graph as lists of records."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, clock: Clock | None = None):
         self.graph = graph
+        self.clock = clock or ManualClock()
         self.registry = FixedRegistry(graph)
         self.wire = Wire(graph, self.registry)
-        self.now_ms = 0
         self._records: dict[str, list[list[Message]]] = {
             name: [[] for _ in range(topic.partitions)] for name, topic in graph.topics.items()
         }
@@ -67,6 +68,11 @@ class MemoryLog:
         partitions[partition].append(message)
         return message
 
+    @property
+    def now_ms(self) -> int:
+        """The clock's wall time, as it is written on records."""
+        return round(self.clock.now() * 1000)
+
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Message]:
         return self._records[topic][partition][offset : offset + limit]
 
@@ -82,7 +88,7 @@ class MemoryLog:
         """The offsets of the first record that is left and after the last one."""
         return self._starts[topic, partition], len(self._records[topic][partition])
 
-    def cut(self, topic: str, partition: int, offset: int) -> None:
+    def truncate(self, topic: str, partition: int, offset: int) -> None:
         """Forget the records before an offset."""
         self._starts[topic, partition] = max(offset, self._starts[topic, partition])
 
@@ -109,8 +115,8 @@ class MemoryStateLog:
             into.apply(record)
         return start, end
 
-    async def cut(self, partition: int, offset: int) -> None:
-        self._log.cut(self.name, partition, offset)
+    async def truncate(self, partition: int, offset: int) -> None:
+        self._log.truncate(self.name, partition, offset)
 
 
 class MemoryTable:
@@ -149,7 +155,7 @@ class MemoryContext(StageContext):
         tables: dict[str, dict],
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ):
-        super().__init__(stage, settings, log.registry, log.wire, snapshot_bytes)
+        super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
         self._log = log
         self._tables = tables
         self.handlers: dict[str, tuple[Handler, int]] = {}
@@ -205,7 +211,7 @@ class MemoryContext(StageContext):
         for states in self._states:
             await states.restore()
 
-    def share(self) -> float:
+    def owned_fraction(self) -> float:
         return 1.0
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
@@ -226,10 +232,18 @@ class MemoryRuntime:
     """Runs stages of a graph over a MemoryLog until nothing is left to read.
 
     ``snapshot_bytes``: how much of changes a log of states holds before a snapshot is due.
+    The ``clock`` of all of it is moved by hand, from 1970 on; while `run` waits for a stage that
+    sleeps, it passes by itself. A stage that asks real servers gets a `SystemClock`.
     """
 
-    def __init__(self, graph: Graph, settings: Settings, snapshot_bytes: int = SNAPSHOT_BYTES):
-        self.log = MemoryLog(graph)
+    def __init__(
+        self,
+        graph: Graph,
+        settings: Settings,
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+        clock: Clock | None = None,
+    ):
+        self.log = MemoryLog(graph, clock)
         self._graph = graph
         self._settings = settings
         self._snapshot_bytes = snapshot_bytes
@@ -237,6 +251,13 @@ class MemoryRuntime:
         self._positions: dict[str, dict[tuple[str, int], int]] = {}
         self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
         self.tables: dict[str, dict[str, dict]] = defaultdict(dict)
+
+    @property
+    def clock(self) -> ManualClock:
+        """The clock, to be moved; TypeError where another one was given."""
+        if not isinstance(self.log.clock, ManualClock):
+            raise TypeError(f"a {type(self.log.clock).__name__} moves by itself")
+        return self.log.clock
 
     def start(self, stage_name: str) -> MemoryContext:
         """Register a stage's handlers, on what it had logged before if it ran already."""
@@ -271,10 +292,14 @@ class MemoryRuntime:
                 return
             for context in self._contexts.values():
                 for timer in context.timers:
-                    await timer()
-                    await context.delivered()
+                    await self._drive(timer())
+                    await context.flush()
             if not await self._pass(max_batch):
                 return
+
+    async def _drive(self, work: Awaitable[None]) -> None:
+        clock = self.log.clock
+        await (clock.drive(work) if isinstance(clock, ManualClock) else work)
 
     async def _pass(self, max_batch: int | None) -> bool:
         progressed = False
@@ -286,8 +311,8 @@ class MemoryRuntime:
                     offset = self._positions[name][place]
                     batch = self.log.read(topic, partition, offset, max_batch or limit)
                     if batch:
-                        await handler(batch)
-                        await context.delivered()
+                        await self._drive(handler(batch))
+                        await context.flush()
                         self._positions[name][place] += len(batch)
                         progressed = True
         return progressed

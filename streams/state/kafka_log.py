@@ -1,4 +1,4 @@
-"""The logs of states on Kafka: appended to by an idempotent producer, read and cut in a thread."""
+"""Logs of states on Kafka: appended to by an idempotent producer, read and truncated apart."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Appender:
 
 
 class KafkaStateLog:
-    """`StateLog` on a topic that nobody else may cut."""
+    """`StateLog` on a topic that nobody else may truncate."""
 
     def __init__(self, bootstrap_servers: str, topic: str, appender: Appender):
         self.name = topic
@@ -115,8 +115,8 @@ class KafkaStateLog:
     async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
         return await self._in_thread(self._replay, partition, into)
 
-    async def cut(self, partition: int, offset: int) -> None:
-        await self._in_thread(self._cut, partition, offset)
+    async def truncate(self, partition: int, offset: int) -> None:
+        await self._in_thread(self._truncate, partition, offset)
 
     async def close(self) -> None:
         """Let go of the reader."""
@@ -165,7 +165,7 @@ class KafkaStateLog:
             consumer.unassign()
         return start, end
 
-    def _cut(self, partition: int, offset: int) -> None:
+    def _truncate(self, partition: int, offset: int) -> None:
         admin = AdminClient({"bootstrap.servers": self._bootstrap})
         place = TopicPartition(self.name, partition, offset)
         for future in admin.delete_records([place], request_timeout=TIMEOUT_S).values():

@@ -3,7 +3,7 @@
 An entry is a change or a snapshot, written as one or more records that follow each other without
 a gap. `Replay` reads entries in order and keeps the state that they add up to. Which entries
 count is decided by their headers alone, so every reader of the same log ends with the same state,
-whoever wrote it and from wherever after a snapshot's first record the log has been cut.
+whoever wrote it and from wherever after a snapshot's first record the log has been truncated.
 """
 
 from __future__ import annotations

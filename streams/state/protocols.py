@@ -55,9 +55,9 @@ class States(Protocol[S]):
         """The state, restored from its log if this worker has just got the partition."""
 
     async def save(self, partition: int) -> None:
-        """Append what has changed to the log; `Context.delivered` then waits for it.
+        """Append what has changed to the log; `Context.flush` then waits for it.
 
-        Now and then the whole state is appended too, and the log cut before it.
+        Now and then the whole state is appended too, and the log truncated before it.
         """
 
     def owned(self) -> dict[int, S]:

@@ -1,4 +1,4 @@
-"""States that workers keep in memory and in a log: restored, appended to, fenced and cut.
+"""States that workers keep in memory and in a log: restored, appended to, fenced and truncated.
 
 Why nothing acknowledged gets lost is told in docs/adr/0007-state-is-a-log-with-checkpoints.md.
 """
@@ -25,7 +25,7 @@ class FencedError(RuntimeError):
 
 
 class StateLostError(RuntimeError):
-    """A log was cut, and what is left of it does not hold the state."""
+    """A log was truncated, and what is left of it does not hold the state."""
 
 
 class StateLog(Protocol):
@@ -42,7 +42,7 @@ class StateLog(Protocol):
     async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
         """Give every record to ``into``; the offsets of the first one and after the last one."""
 
-    async def cut(self, partition: int, offset: int) -> None:
+    async def truncate(self, partition: int, offset: int) -> None:
         """Forget the records before an offset."""
 
 
@@ -85,7 +85,7 @@ class LogStates(Generic[S]):
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._assigned: frozenset[int] = frozenset()
         self._rebalances = 0
-        self._cuts: set[asyncio.Task[None]] = set()
+        self._truncations: set[asyncio.Task[None]] = set()
 
     # -- owning ----------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class LogStates(Generic[S]):
                 f"rebuild the tables of this stage"
             )
         if replay.first is not None and replay.first > start:
-            self._cut_later(partition, replay.first)
+            self._truncate_later(partition, replay.first)
         return Held(
             replay.state,
             replay.base,
@@ -173,7 +173,7 @@ class LogStates(Generic[S]):
         entry = snapshot(list(held.state.snapshot()), held.base, held.saved)
         self._append(partition, held, entry)
         held.base, held.snapshot_bytes, held.change_bytes = entry.id, entry.size, 0
-        self._cut_later(partition, first, after=held.latest)
+        self._truncate_later(partition, first, after=held.latest)
 
     def _append(self, partition: int, held: Held[S], entry: Entry) -> None:
         for value, headers in to_records(entry):
@@ -191,17 +191,19 @@ class LogStates(Generic[S]):
                 f"{expected}, so another worker has written here"
             )
 
-    def _cut_later(self, partition: int, offset: int, after: Awaitable[None] | None = None) -> None:
-        """Cut in the background; where that fails the log is only longer, till the next cut."""
+    def _truncate_later(
+        self, partition: int, offset: int, after: Awaitable[None] | None = None
+    ) -> None:
+        """Truncate in the background; where that fails the log is longer, till the next time."""
 
-        async def cut() -> None:
+        async def truncate() -> None:
             try:
                 if after is not None:
                     await after
-                await self._log.cut(partition, offset)
+                await self._log.truncate(partition, offset)
             except Exception as error:
-                log.warning("%s[%d] was not cut: %s", self._log.name, partition, error)
+                log.warning("%s[%d] was not truncated: %s", self._log.name, partition, error)
 
-        task = asyncio.ensure_future(cut())
-        self._cuts.add(task)
-        task.add_done_callback(self._cuts.discard)
+        task = asyncio.ensure_future(truncate())
+        self._truncations.add(task)
+        task.add_done_callback(self._truncations.discard)

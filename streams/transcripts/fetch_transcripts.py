@@ -263,10 +263,10 @@ class TranscriptFetching:
                     await self._context.send("episode-transcripts", record, key=key)
             # Tables that are ahead of the topic would hide what was not told before a kill, and a
             # version that is ahead of the retries would hide what waits.
-            await self._context.delivered()
+            await self._context.flush()
             for result in current:
                 self._waiting.keep(result.of.place, result.wait)
-            await self._context.delivered()
+            await self._context.flush()
             for result in current:
                 place, version = result.of.place, result.of.version
                 if version is not None:

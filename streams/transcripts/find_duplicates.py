@@ -62,7 +62,7 @@ def register(context: Context) -> None:
         for episode_id, report in reports.items():
             await context.send("episode-duplicates", report, key=episode_id)
         # The state must not say that a fingerprint is known before its duplicates are.
-        await context.delivered()
+        await context.flush()
         for episode_id, entry_now in changed.items():
             if entry_now is None:
                 table.delete(partition, episode_id.encode())

@@ -159,7 +159,7 @@ class AudioTranscribing:
         record = with_attempt(result.record, attempt, due)
         headers = {OFFSET_HEADER: str(current["offset"]).encode()}
         await self._context.send("heard-transcripts", record, key=place[1], headers=headers)
-        await self._context.delivered()
+        await self._context.flush()
         current = self._task(place, task["url"])
         if current is None:
             return

@@ -1,4 +1,4 @@
-"""The log of a state on a real broker: restored, cut, and fenced against a second writer."""
+"""The log of a state on a real broker: restored, truncated, and fenced against a second writer."""
 
 from __future__ import annotations
 
@@ -136,6 +136,6 @@ async def test_a_log_without_its_beginning_is_refused(hire: Hire) -> None:
     worker = hire()
     await worker.handle(0, 5)
     await worker.handle(0, 10)
-    await worker.log.cut(0, 1)
+    await worker.log.truncate(0, 1)
     with pytest.raises(StateLostError, match="begins at offset 1"):
         await hire().states.get(0)

@@ -14,6 +14,7 @@ from streams.demo.misbehaviour import Plan
 from streams.kafka.clients import TopicReader, end_offsets, reader
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
+from streams.runtime.clock import SystemClock
 from streams.runtime.in_memory import MemoryRuntime
 from tests.chaos.processes import Processes
 from tests.chaos.stormy_index import (
@@ -90,7 +91,7 @@ def ended(found: Outcome, ids: set[str]) -> bool:
 def undisturbed() -> Outcome:
     """What the same storm leaves on the in-memory log."""
     with StormyIndex(PLAN, SHOWS) as index:
-        flow = MemoryRuntime(GRAPH, Settings(**index.settings))
+        flow = MemoryRuntime(GRAPH, Settings(**index.settings), clock=SystemClock())
         for stage in STAGES:
             flow.start(stage)
         deadline = time.monotonic() + PATIENCE_S

@@ -25,7 +25,7 @@ TRACKERS = ("track_engagement", "track_listening", "rank_trending")
 def runtime(tmp_path: Path) -> MemoryRuntime:
     settings = Settings(podstream_home=tmp_path, event_partitions=3)
     runtime = MemoryRuntime(build_graph(3), settings)
-    runtime.log.now_ms = int((START + timedelta(hours=1)).timestamp() * 1000)
+    runtime.clock.set((START + timedelta(hours=1)).timestamp())
     for stage in ("batch_events", *TRACKERS):
         runtime.start(stage)
     for number in range(8):

@@ -10,6 +10,7 @@ import pytest
 
 from streams.demo.misbehaviour import Plan
 from streams.kafka.message import Message
+from streams.runtime.clock import SystemClock
 from streams.runtime.in_memory import MemoryRuntime
 from tests.chaos.stormy_index import (
     TELLING,
@@ -43,7 +44,7 @@ class Flow:
     """Ingestion on the in-memory log; ``kills`` ends the process before so many more appends."""
 
     def __init__(self, settings: dict[str, Any], seed: int | None = None, kills: int = 0) -> None:
-        self._runtime = MemoryRuntime(GRAPH, Settings(**settings))
+        self._runtime = MemoryRuntime(GRAPH, Settings(**settings), clock=SystemClock())
         self._chance = random.Random(seed)
         self._kills_left = kills
         self.kills = 0
@@ -69,7 +70,6 @@ class Flow:
         """Run until nothing more comes, however often it is looked for."""
         quiet, before = 0, -1
         while quiet < QUIET_RUNS:
-            self._runtime.log.now_ms = int(time.time() * 1000)
             try:
                 self._runtime.run()
             except Killed:

@@ -84,15 +84,15 @@ class River(MemoryRuntime):
 
     def start(self, stage_name: str) -> MemoryContext:
         context = super().start(stage_name)
-        delivered = context.delivered
+        flush = context.flush
 
         async def land() -> None:
-            await delivered()
+            await flush()
             if self._underway:
                 self._live_on()
                 self._arrive()
 
-        context.delivered = land  # type: ignore[method-assign]
+        context.flush = land  # type: ignore[method-assign]
         return context
 
     def _send(self, topic: str, value: Any, **record: Any) -> Any:
@@ -123,7 +123,7 @@ class River(MemoryRuntime):
         if partition is None:
             partition = zlib.crc32(delivery.key.encode()) % len(self._events)
         value = delivery.value(self._codec.encode)
-        self.log.now_ms = round(at.timestamp() * 1000)
+        self.clock.set(at.timestamp())
         message = self._append("user-events", value, key=delivery.key, partition=partition)
         self._events[partition].append(Entry(message.offset, at, delivery.readable))
 

@@ -44,7 +44,7 @@ def log(tmp_path_factory: pytest.TempPathFactory):
     for stage in ("batch_events", "track_engagement", "track_listening", "rank_trending"):
         runtime.start(stage)
     for number, (second, listener, kind, heard, place, late) in enumerate(EVENTS):
-        runtime.log.now_ms = NOON + second * 1000
+        runtime.clock.set(NOON / 1000 + second)
         event = {
             "event_id": str(number),
             "user_id": listener,

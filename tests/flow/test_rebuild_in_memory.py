@@ -49,7 +49,7 @@ def feed(runtime: MemoryRuntime, chance: random.Random, number: int, seed: int) 
 @pytest.fixture
 def runtime(podstream_home: Path) -> Iterator[MemoryRuntime]:
     runtime = MemoryRuntime(GRAPH, Settings(podstream_home=podstream_home))
-    runtime.log.now_ms = int(NOW.timestamp() * 1000) + 3_600_000
+    runtime.clock.set(NOW.timestamp() + 3600)
     for stage in ("batch_events", "track_engagement", "track_listening"):
         runtime.start(stage)
     yield runtime

@@ -27,7 +27,8 @@ class World:
     def __init__(self, runtime):
         self.runtime = runtime
         self.log = runtime.log
-        self.log.now_ms = int(START.timestamp() * 1000)
+        self.clock = runtime.clock
+        self.clock.set(START.timestamp())
         self.offset = 0
 
     def episode(self, number, **more):
@@ -113,7 +114,7 @@ class World:
                 }
             )
             self.offset += 1
-        self.log.now_ms += 1000
+        self.clock.move(1)
         frame = pl.DataFrame(rows, schema=dict(columnar.columns("user_event")))
         return self.log.append("user-event-batches", frame, partition=PARTITION)
 
@@ -339,7 +340,7 @@ def test_the_blend_learns_from_what_was_shown_and_played(world):
     world.events(("ann", "progress", 0, 0, 900_000))
     world.run()
     world.events(("ann", "impression", 2, 1), ("ann", "impression", 3, 1))
-    world.log.now_ms += 3_600_000
+    world.clock.move(3600)
     world.events(("ann", "play", 2, 2), ("ann", "progress", 4, 40))
     world.run()
     (weights,) = world.log.decoded("blend-weights")

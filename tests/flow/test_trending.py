@@ -31,6 +31,7 @@ class Windows:
 
     def __init__(self, runtime: MemoryRuntime):
         self.log = runtime.log
+        self.clock = runtime.clock
         self.totals: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
         self.offset = 0
         self.sent: list[tuple[int, pl.DataFrame, tuple]] = []
@@ -55,7 +56,7 @@ class Windows:
             )
         newest = max(minute for _, minute, *_ in counts)
         moment = START + timedelta(minutes=newest, seconds=30)
-        self.log.now_ms = max(self.log.now_ms, int(moment.timestamp() * 1000))
+        self.clock.set(max(self.clock.now(), moment.timestamp()))
         nothing = dict.fromkeys(("impressions", "clicks", "completes", "heard_ms"), 0)
         others = dict.fromkeys(("streams", "listeners", "engaged"), 0)
         closed = int((START + timedelta(minutes=newest - 1)).timestamp()) // 60

@@ -69,7 +69,7 @@ def river(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryRuntime, List
     home: Path = tmp_path_factory.mktemp("river")
     settings = Settings(podstream_home=home, event_partitions=3, _env_file=None)
     runtime = MemoryRuntime(build_graph(3), settings)
-    runtime.log.now_ms = START_MS
+    runtime.clock.set(START_MS / 1000)
     for stage in STAGES:
         runtime.start(stage)
     seed_catalogue(runtime)
@@ -79,7 +79,7 @@ def river(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryRuntime, List
         for topic in ("episode-metadata", "recommendations", "trending-episodes"):
             crowd.apply(runtime.log.records(topic))
         for _ in range(EVENTS_A_STEP):
-            runtime.log.now_ms += 250
+            runtime.clock.move(0.25)
             event = crowd.next_event(runtime.log.now_ms)
             assert event is not None
             sent.append(event)

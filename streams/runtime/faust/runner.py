@@ -24,6 +24,7 @@ from streams.kafka.clients import BackgroundReader, end_process
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
 from streams.runtime.base import StageContext
+from streams.runtime.clock import SystemClock
 from streams.runtime.context import Apply, Handler
 from streams.runtime.faust.consumer import SkippedError
 from streams.runtime.inbox import Inbox
@@ -100,7 +101,7 @@ class FaustContext(StageContext):
     def __init__(
         self, app: faust.App, stage: Stage, settings: Settings, graph: Graph, registry: Registry
     ):
-        super().__init__(stage, settings, registry, Wire(graph, registry))
+        super().__init__(stage, settings, registry, Wire(graph, registry), SystemClock())
         self.app = app
         self._graph = graph
         self._inboxes: list[Inbox[Any]] = []
@@ -149,12 +150,12 @@ class FaustContext(StageContext):
                     messages = [_to_message(event) for _, event in taken]
                     self._handling += 1
                     await handler(messages)
-                    await self.delivered()
+                    await self.flush()
                     self._handling -= 1
                     if confirm is None:
                         await _acknowledge(taken)
                     else:
-                        waiting = partial(_confirm_later, confirm, messages, taken, in_order)
+                        waiting = partial(self._confirm_later, confirm, messages, taken, in_order)
                         self.app.add_future(self._guarded(waiting)())
 
             self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
@@ -182,8 +183,8 @@ class FaustContext(StageContext):
                 await self._references_ready.wait()
                 while True:
                     await coroutine()
-                    await self.delivered()
-                    await asyncio.sleep(seconds)
+                    await self.flush()
+                    await self.clock.sleep(seconds)
 
             self.app.task(self._guarded(tick_forever))
             return coroutine
@@ -218,7 +219,7 @@ class FaustContext(StageContext):
         self._state_logs.append(state_log)
         return state_log
 
-    def share(self) -> float:
+    def owned_fraction(self) -> float:
         if not self.stage.consumes:
             return 1.0
         source = self.stage.consumes[0]
@@ -352,6 +353,19 @@ class FaustContext(StageContext):
         if self._appender is not None:
             self._appender.close()
 
+    async def _confirm_later(
+        self,
+        confirm: Handler,
+        messages: list[Message],
+        taken: Sequence[tuple[Any, EventT]],
+        in_order: asyncio.Lock,
+    ) -> None:
+        await self.clock.sleep(CONFIRM_AFTER_S)
+        # Where nothing has been committed yet, the first acknowledgement is the beginning to Faust.
+        async with in_order:
+            await confirm(messages)
+            await _acknowledge(taken)
+
     def _rebalanced(self) -> None:
         for callback in self._rebalance_callbacks:
             callback()
@@ -384,16 +398,3 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: 
 async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
     for stream, event in taken:
         await stream.ack(event)
-
-
-async def _confirm_later(
-    confirm: Handler,
-    messages: list[Message],
-    taken: Sequence[tuple[Any, EventT]],
-    in_order: asyncio.Lock,
-) -> None:
-    await asyncio.sleep(CONFIRM_AFTER_S)
-    # Where nothing has been committed yet, Faust takes the first acknowledgement for the beginning.
-    async with in_order:
-        await confirm(messages)
-        await _acknowledge(taken)

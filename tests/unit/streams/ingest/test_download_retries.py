@@ -281,7 +281,7 @@ def test_a_kill_between_telling_and_remembering_asks_again(
     async def killed() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(context, "delivered", killed)
+    monkeypatch.setattr(context, "flush", killed)
     time.sleep(0.1)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(context.timers[-1]())

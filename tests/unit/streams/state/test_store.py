@@ -1,4 +1,4 @@
-"""A state comes back as it was acknowledged, whoever wrote to its log and wherever it was cut."""
+"""A state comes back as it was acknowledged, whoever wrote to its log and truncated it."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ class Worker:
         state = await self.states.get(0)
         state.fold(end)
         await self.states.save(0)
-        await self.delivered()
+        await self.flush()
         return state.applied
 
-    async def delivered(self) -> None:
+    async def flush(self) -> None:
         pending, self.pending = self.pending, []
         for outcome in await asyncio.gather(*pending, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -176,7 +176,7 @@ async def test_a_log_that_lost_its_beginning_is_refused(log: MemoryLog) -> None:
     worker = Worker(log)
     for end in (3, 10):
         await worker.handle(end)
-    log.cut(TOPIC, 0, 1)
+    log.truncate(TOPIC, 0, 1)
     with pytest.raises(StateLostError, match="begins at offset 1"):
         await restored(log)
 
@@ -225,12 +225,12 @@ async def test_a_change_of_another_snapshot_or_after_a_gap_does_not_count(log: M
 
 
 class SlowLog(MemoryStateLog):
-    """Records arrive, and cuts happen, when told: in order, as an idempotent producer's do."""
+    """Records arrive and truncations happen when told: in order, as an idempotent producer's."""
 
     def __init__(self, log: MemoryLog):
         super().__init__(log, TOPIC)
         self.under_way: list[tuple[bytes, Any, asyncio.Future[int]]] = []
-        self.cuts: list[int] = []
+        self.truncations: list[int] = []
 
     def append(self, partition: int, value: bytes, headers: Any) -> Awaitable[int]:
         arrival: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -241,11 +241,11 @@ class SlowLog(MemoryStateLog):
         value, headers, arrival = self.under_way.pop(0)
         arrival.set_result(await super().append(0, value, headers))
 
-    async def cut(self, partition: int, offset: int) -> None:
-        self.cuts.append(offset)
+    async def truncate(self, partition: int, offset: int) -> None:
+        self.truncations.append(offset)
 
-    async def cut_now(self) -> None:
-        await super().cut(0, self.cuts.pop(0))
+    async def truncate_now(self) -> None:
+        await super().truncate(0, self.truncations.pop(0))
 
 
 class Rival(Worker):
@@ -263,10 +263,10 @@ class Rival(Worker):
         if act == "arrive" and self.log.under_way:
             await self.log.arrive()
             if not self.log.under_way:
-                await self.delivered()
+                await self.flush()
                 return max(acknowledged, self.applied)
-        elif act == "cut" and self.log.cuts:
-            await self.log.cut_now()
+        elif act == "truncate" and self.log.truncations:
+            await self.log.truncate_now()
         elif act == "handle" and not self.log.under_way:
             state = await self.states.get(0)
             state.fold(max(state.applied, acknowledged) + 3)
@@ -279,7 +279,7 @@ class Rival(Worker):
         return acknowledged
 
 
-ACTS = {"handle": 25, "arrive": 60, "cut": 5, "rebalance": 6, "crash": 4}
+ACTS = {"handle": 25, "arrive": 60, "truncate": 5, "rebalance": 6, "crash": 4}
 
 
 @settings(max_examples=50, deadline=None)
