@@ -1,4 +1,4 @@
-"""Stage `embed_transcripts`: a vector for every transcript, the episodes nearest to it, its topic.
+"""Stage `embed_transcripts`: a vector for every transcript, its neighbours and its subject.
 
 A small model is best kept in one place: the driver embeds, in `foreachBatch`, a few transcripts at
 a time, so that the first results come early. What is sent are absolute values by episode, and a
@@ -6,7 +6,7 @@ text that has its vector already is skipped, so repeating a micro-batch is harml
 
 The vector in the log is what says that a text is done. It is sent, and withdrawn, last: only once
 everything else that follows from the text has been delivered, so that a kill loses none of it.
-Topics follow from all vectors together, and are told by every micro-batch.
+Subjects follow from all vectors together, and are told by every micro-batch.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.core.chunks import chunks
-from jobs.core.known import Known
 from jobs.core.neighbours import mean_pool
+from jobs.core.vector_index import VectorIndex
 from jobs.embedding_model import Encoder, Model
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.neighbour_output import NeighbourOutput
 from jobs.output import Output
-from jobs.topic_output import TopicOutput
+from jobs.subject_output import SubjectOutput
 from schemas.codec import BadRecordError
 from streams.kafka.clients import read_all
 from streams.kafka.message import Message
@@ -76,9 +76,9 @@ class TranscriptEmbedder:
         self._encoder = encoder
         self._model = model
         self._stopping = stopping
-        self._known = Known()
-        self._neighbours = NeighbourOutput(output, model, self._known)
-        self._topics = TopicOutput(output, model)
+        self._index = VectorIndex()
+        self._neighbours = NeighbourOutput(output, model, self._index)
+        self._subjects = SubjectOutput(output, model)
         self._embedded: set[str] = set()
         """Episodes that have a vector in the log, by whatever model."""
 
@@ -94,23 +94,23 @@ class TranscriptEmbedder:
                 log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
                 continue
             if message.topic == "topics":
-                self._topics.restore(key, record)
+                self._subjects.restore(key, record)
             elif message.topic == "episode-neighbours":
                 self._neighbours.restore(key, record)
             elif message.topic == "episode-analysis":
-                self._topics.restore_phrases(key, record)
+                self._subjects.restore_phrases(key, record)
             else:
                 self._restore_vector(key, record)
 
     def _restore_vector(self, episode_id: str, record: dict[str, Any] | None) -> None:
         if record is None:
             self._embedded.discard(episode_id)
-            self._known.drop(episode_id)
+            self._index.drop(episode_id)
             return
         self._embedded.add(episode_id)
         if record["model"] == self._model:
             vector = np.frombuffer(record["vector"], dtype="<f4")
-            self._known.put(episode_id, vector, record["text_hash"])
+            self._index.put(episode_id, vector, record["text_hash"])
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Embed what is new in a micro-batch and send it; all is delivered on return."""
@@ -120,7 +120,7 @@ class TranscriptEmbedder:
         self._send_neighbours(self._neighbours.missing())
         for group in self._groups(spoken, _TRANSCRIPTS_AT_ONCE):
             self._embed(group)
-        self._topics.send(self._known.ids, self._known.vectors)
+        self._subjects.send(self._index.ids, self._index.vectors)
         self._output.flush()
 
     def _read(self, batch: DataFrame) -> tuple[list[Spoken], set[str]]:
@@ -153,11 +153,11 @@ class TranscriptEmbedder:
     def _withdraw(self, episode_ids: set[str]) -> None:
         """Take episodes out of everything; those that were near to them get other neighbours."""
         for episode_id in episode_ids:
-            self._known.drop(episode_id)
+            self._index.drop(episode_id)
         self._send_neighbours(self._neighbours.naming(episode_ids))
         for episode_id in sorted(episode_ids):
             self._neighbours.withdraw(episode_id)
-            self._topics.withdraw(episode_id)
+            self._subjects.withdraw(episode_id)
         self._output.flush()
         for episode_id in sorted(episode_ids):
             self._output.send("episode-embeddings", None, episode_id)
@@ -169,11 +169,11 @@ class TranscriptEmbedder:
         """Embed transcripts together; those already known are skipped."""
         new = []
         for spoken in group:
-            is_known = self._known.has(spoken.episode_id, spoken.text_hash)
+            is_known = self._index.has(spoken.episode_id, spoken.text_hash)
             if not is_known:
                 new.append(spoken)
-            if not is_known or not self._topics.has_phrases(spoken.episode_id):
-                self._topics.read(spoken.transcript)
+            if not is_known or not self._subjects.has_phrases(spoken.episode_id):
+                self._subjects.read(spoken.transcript)
         if not new:
             return
         vectors = self._encoder.encode([part for spoken in new for part in spoken.parts])
@@ -182,7 +182,7 @@ class TranscriptEmbedder:
             end = start + len(spoken.parts)
             vector = mean_pool(vectors[start:end])
             start = end
-            self._known.put(spoken.episode_id, vector, spoken.text_hash)
+            self._index.put(spoken.episode_id, vector, spoken.text_hash)
             record = {
                 "episode_id": spoken.episode_id,
                 "model": self._model,

@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from sys import intern
 from typing import Any
 
-from jobs.core.known import Known
 from jobs.core.neighbours import nearest
+from jobs.core.vector_index import VectorIndex
 from jobs.output import Output
 
 NEIGHBOURS = 20
@@ -17,10 +17,10 @@ NEIGHBOURS = 20
 class NeighbourOutput:
     """The lists of neighbours as they were sent last, by one model; whom each of them names."""
 
-    def __init__(self, output: Output, model: str, known: Known):
+    def __init__(self, output: Output, model: str, index: VectorIndex):
         self._output = output
         self._model = model
-        self._known = known
+        self._index = index
         self._named: dict[str, tuple[str, ...]] = {}
 
     def restore(self, episode_id: str, record: Mapping[str, Any] | None) -> None:
@@ -34,20 +34,20 @@ class NeighbourOutput:
 
     def missing(self) -> list[str]:
         """Known episodes without a list."""
-        return [episode_id for episode_id in self._known.ids if episode_id not in self._named]
+        return [episode_id for episode_id in self._index.ids if episode_id not in self._named]
 
     def naming(self, episode_ids: AbstractSet[str]) -> list[str]:
         """Known episodes whose lists name any of these, in the order of their ids."""
         return sorted(
             owner
             for owner, named in self._named.items()
-            if owner in self._known and not episode_ids.isdisjoint(named)
+            if owner in self._index and not episode_ids.isdisjoint(named)
         )
 
     def send(self, episode_ids: Sequence[str]) -> None:
         """Send the lists of known episodes as they are now."""
-        rows = [self._known.row(episode_id) for episode_id in episode_ids]
-        lists = nearest(self._known.ids, self._known.vectors, rows, NEIGHBOURS)
+        rows = [self._index.row(episode_id) for episode_id in episode_ids]
+        lists = nearest(self._index.ids, self._index.vectors, rows, NEIGHBOURS)
         for episode_id, near in zip(episode_ids, lists, strict=True):
             record = {
                 "episode_id": episode_id,

@@ -28,7 +28,7 @@ from streams.demo.core.simulation import (
     RECOMMENDATIONS,
     TRENDING,
     Act,
-    Shown,
+    ShownList,
     Truth,
     session,
     user_agent,
@@ -134,7 +134,7 @@ class Listeners:
         heard.update(act.episode_id for act in acts if act.kind == "play")
         return str(uuid.uuid5(self._namespace, f"session/{self._begun}")), listener, iter(acts)
 
-    def _shown(self, listener: str) -> Shown | None:
+    def _shown(self, listener: str) -> ShownList | None:
         if listener in self._lists:
             try:
                 record = self._decode("recommendations", self._lists[listener])
@@ -143,13 +143,13 @@ class Listeners:
             else:
                 listed = [item["episode_id"] for item in record["items"][:LIST_LENGTH]]
                 if listed:
-                    return Shown(RECOMMENDATIONS, listed, record["generation"])
+                    return ShownList(RECOMMENDATIONS, listed, record["generation"])
         places = merge_scopes(self._trending.values())
         if places:
-            return Shown(TRENDING, [place["episode_id"] for place in places[:LIST_LENGTH]])
+            return ShownList(TRENDING, [place["episode_id"] for place in places[:LIST_LENGTH]])
         pulls = self._catalogue.pulls()
         ids = self._catalogue.ids()
-        return Shown(
+        return ShownList(
             TRENDING, [ids[row] for row in np.argsort(-pulls, kind="stable")[:LIST_LENGTH]]
         )
 

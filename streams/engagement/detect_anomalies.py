@@ -13,8 +13,8 @@ import polars as pl
 
 from schemas.codec import BadRecordError
 from streams.engagement.core.anomaly_state import Anomaly, AnomalyState
-from streams.engagement.core.closing import HEADER, closed_minutes
-from streams.engagement.core.window_rows import Logged
+from streams.engagement.core.watermark import HEADER, read_watermarks
+from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions
 
@@ -29,7 +29,7 @@ def register(context: Context) -> None:
     states = context.states("anomaly_models", lambda _: AnomalyState(partitions))
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
-    async def look(messages: list[Message]) -> None:
+    async def handle_engagement_windows(messages: list[Message]) -> None:
         for partition, batch in (await decode_partitions(context, messages)).items():
             group = await _logged(batch)
             # Not all partitions in one go: others want to run in between.
@@ -45,15 +45,15 @@ def register(context: Context) -> None:
             if state.applied > before:
                 await states.save(partition)
 
-    async def _logged(batch: list[tuple[Message, pl.DataFrame]]) -> list[Logged]:
-        found: list[Logged] = []
+    async def _logged(batch: list[tuple[Message, pl.DataFrame]]) -> list[WindowMessage]:
+        found: list[WindowMessage] = []
         for message, rows in batch:
             try:
-                closed = closed_minutes(message.header(HEADER))
+                watermarks = read_watermarks(message.header(HEADER))
             except BadRecordError as error:
                 await context.dead_letter(message, error)
                 continue
-            found.append(Logged(message.offset, message.timestamp_ms, rows, closed))
+            found.append(WindowMessage(message.offset, message.timestamp_ms, rows, watermarks))
         return found
 
     async def _tell(anomaly: Anomaly) -> None:

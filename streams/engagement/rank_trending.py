@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from streams.engagement.core.trending import Board, Scopes
+from streams.engagement.core.trending import Board, TrendingScopes
 from streams.engagement.core.trending_state import TrendingState
-from streams.engagement.core.window_rows import Logged
+from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
 
@@ -30,18 +30,18 @@ def register(context: Context) -> None:
     (episodes,) = context.stage.broadcast
     lateness_s = context.settings.allowed_lateness_s
     states = context.states("trending", lambda _: TrendingState(lateness_s))
-    scopes = Scopes()
+    scopes = TrendingScopes()
     boards: dict[int, Board] = {}
     context.on_rebalance(boards.clear)
 
-    def know(messages: Sequence[Message]) -> None:
+    def handle_episode_metadata(messages: Sequence[Message]) -> None:
         for episode_id, episode in keyed_records(context, messages):
             if episode is None:
                 scopes.drop(episode_id)
             else:
                 scopes.put(episode_id, episode["categories"], episode["language"])
 
-    context.broadcast(episodes, know)
+    context.broadcast(episodes, handle_episode_metadata)
 
     def board(partition: int, state: TrendingState) -> Board:
         if partition not in boards or boards[partition].state is not state:
@@ -49,9 +49,11 @@ def register(context: Context) -> None:
         return boards[partition]
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
-    async def take(messages: list[Message]) -> None:
+    async def handle_engagement_windows(messages: list[Message]) -> None:
         for partition, batch in (await decode_partitions(context, messages)).items():
-            group = [Logged(message.offset, message.timestamp_ms, rows) for message, rows in batch]
+            group = [
+                WindowMessage(message.offset, message.timestamp_ms, rows) for message, rows in batch
+            ]
             # Not all partitions in one go: others want to run in between.
             await asyncio.sleep(0)
             state = await states.get(partition)

@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 
 from schemas.units import MINUTE_MS
-from streams.engagement.core.closing import closed_header
 from streams.engagement.core.engagement import Engagement
 from streams.engagement.core.episode_days import day_rows, retention_rows
 from streams.engagement.core.progress import progress_record
 from streams.engagement.core.reach import audience_rows
-from streams.engagement.core.rolling import Scopes, Show, rolling_rows, scopes_of
+from streams.engagement.core.rolling import EpisodeScopes, Show, rolling_rows, scopes_of
+from streams.engagement.core.watermark import watermark_header
 from streams.engagement.core.windows import (
     Minutes,
     Targets,
@@ -40,9 +40,9 @@ LINGER_S = 0.01
 MAX_BATCH = 64
 ROLLING_EVERY_S = 2.0
 DAYS_EVERY_S = 10.0
-SHARE_OF_TIME = 0.05
-"""Each kind of publishing takes at most this share, one source partition after another: where
-there is much, it is less often, and whoever waits for a window never waits for all of it."""
+PUBLISHER_LOOP_SHARE = 0.05
+"""Largest share of the event loop's time for one publisher (rolling windows; days), which takes the
+source partitions in turn and rests between them: with more to publish, it publishes less often."""
 
 _MESSAGE_ROWS = 50_000
 _AUDIENCE_ROWS = 5_000
@@ -65,19 +65,21 @@ class Tracker:
         self._targets = Targets(context.settings.event_partitions)
         self._shows: dict[str, Show] = {}
         self._catalogue_version = 0
-        self._scopes: dict[int, tuple[tuple[int, int, int], Scopes]] = {}
+        self._scopes: dict[int, tuple[tuple[int, int, int], EpisodeScopes]] = {}
         self._published: dict[int, tuple[int, int, int]] = {}
-        self._told_closed: dict[int, int] = {}
-        context.broadcast(catalogue, self._know)
+        self._told_watermarks: dict[int, int] = {}
+        context.broadcast(catalogue, self.handle_episode_metadata)
         context.on_rebalance(self._scopes.clear)
         context.on_rebalance(self._published.clear)
-        context.on_rebalance(self._told_closed.clear)
+        context.on_rebalance(self._told_watermarks.clear)
         context.on_rebalance(self._targets.forget)
-        context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(self._count)
+        context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(
+            self.handle_user_event_batches
+        )
         context.timer(ROLLING_EVERY_S)(self._publish_rolling)
         context.timer(DAYS_EVERY_S)(self._publish_days)
 
-    def _know(self, messages: Sequence[Message]) -> None:
+    def handle_episode_metadata(self, messages: Sequence[Message]) -> None:
         for episode_id, episode in keyed_records(self._context, messages):
             if episode is None:
                 self._shows.pop(episode_id, None)
@@ -88,7 +90,7 @@ class Tracker:
 
     # -- counting ------------------------------------------------------------------------------
 
-    async def _count(self, messages: list[Message]) -> None:
+    async def handle_user_event_batches(self, messages: list[Message]) -> None:
         batches = await decode_partitions(self._context, messages, READ)
         states = {partition: await self._states.get(partition) for partition in batches}
         rows = event_rows_each(
@@ -112,14 +114,16 @@ class Tracker:
         self, rows: pl.DataFrame, targets: np.ndarray, closed: dict[int, int]
     ) -> None:
         """Send rows to their targets, and tell all targets which minutes are over."""
-        headers = closed_header(closed)
+        headers = watermark_header(closed)
         messages = dict(self._targets.split(rows, targets))
-        if any(self._told_closed.get(partition) != minute for partition, minute in closed.items()):
+        if any(
+            self._told_watermarks.get(partition) != minute for partition, minute in closed.items()
+        ):
             # Who gets no row must know that there is none to wait for.
             messages = {target: rows.clear() for target in self._targets.all()} | messages
         for target, some in messages.items():
             await self._context.send("engagement-windows", some, partition=target, headers=headers)
-        self._told_closed |= closed
+        self._told_watermarks |= closed
 
     async def _count_partition(
         self,
@@ -184,9 +188,9 @@ class Tracker:
                 started = time.perf_counter()
                 yield partition, state
                 taken = time.perf_counter() - started
-                await asyncio.sleep(taken * (1 / SHARE_OF_TIME - 1))
+                await asyncio.sleep(taken * (1 / PUBLISHER_LOOP_SHARE - 1))
 
-    def _scopes_of(self, partition: int, state: Engagement) -> Scopes:
+    def _scopes_of(self, partition: int, state: Engagement) -> EpisodeScopes:
         version = (self._catalogue_version, state.renumbered, len(state.episodes))
         if partition not in self._scopes or self._scopes[partition][0] != version:
             self._scopes[partition] = (version, scopes_of(state.episodes.all(), self._shows))

@@ -44,7 +44,7 @@ def register(context: Context) -> None:
     context.on_rebalance(published.clear)
 
     @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
-    async def listen(messages: list[Message]) -> None:
+    async def handle_user_event_batches(messages: list[Message]) -> None:
         arrived = await decode_partitions(context, messages, READ)
         batches = {p: [events for _, events in batch] for p, batch in arrived.items()}
         held = {partition: await states.get(partition) for partition in batches}

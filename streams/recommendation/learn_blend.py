@@ -18,8 +18,8 @@ import polars as pl
 from schemas.codec import BadRecordError
 from streams.kafka.message import Message
 from streams.recommendation.core import blend
-from streams.recommendation.core.blend import Blend, Row
-from streams.recommendation.core.scoring import Parts
+from streams.recommendation.core.blend import Blend, BlendEvent
+from streams.recommendation.core.scoring import ScoreParts
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
 
@@ -36,12 +36,14 @@ class Lists:
 
     def __init__(self, most: int = MOST_LISTENERS):
         self._most = most
-        self._lists: OrderedDict[str, tuple[dict[str, Parts], dict[str, Parts]]] = OrderedDict()
+        self._lists: OrderedDict[str, tuple[dict[str, ScoreParts], dict[str, ScoreParts]]] = (
+            OrderedDict()
+        )
 
     def put(self, record: dict[str, Any]) -> None:
         """A `recommendation` record."""
         current = {
-            item["episode_id"]: Parts(*(item["parts"][name] for name in Parts._fields))
+            item["episode_id"]: ScoreParts(*(item["parts"][name] for name in ScoreParts._fields))
             for item in record["items"]
         }
         previous = self._lists.pop(record["user_id"], ({}, {}))[0]
@@ -49,7 +51,7 @@ class Lists:
         if len(self._lists) > self._most:
             self._lists.popitem(last=False)
 
-    def parts_of(self, user_id: str, episode_id: str) -> Parts | None:
+    def parts_of(self, user_id: str, episode_id: str) -> ScoreParts | None:
         """The parts of an episode in a listener's list; the current list goes first."""
         current, previous = self._lists.get(user_id, ({}, {}))
         return current.get(episode_id) or previous.get(episode_id)
@@ -61,7 +63,7 @@ def register(context: Context) -> None:
     lists = Lists()
     published: dict[int, int] = {}
 
-    def apply_lists(messages: Sequence[Message]) -> None:
+    def handle_recommendations(messages: Sequence[Message]) -> None:
         for message in messages:
             if message.value is None:
                 continue
@@ -76,7 +78,7 @@ def register(context: Context) -> None:
                     error,
                 )
 
-    context.broadcast("recommendations", apply_lists)
+    context.broadcast("recommendations", handle_recommendations)
     context.on_rebalance(published.clear)
 
     def load(partition: int) -> Blend:
@@ -84,8 +86,8 @@ def register(context: Context) -> None:
         return blend.decode(value) if value is not None else Blend()
 
     @context.agent("user-event-batches", max_batch=256, linger_s=LINGER_S)
-    async def on_events(messages: list[Message]) -> None:
-        rows: dict[int, list[Row]] = {}
+    async def handle_user_event_batches(messages: list[Message]) -> None:
+        rows: dict[int, list[BlendEvent]] = {}
         for message, frame in await decode_all(context, messages):
             rows.setdefault(message.partition, []).extend(_rows(frame, message.timestamp_ms))
         for partition, partition_rows in rows.items():
@@ -104,7 +106,7 @@ def register(context: Context) -> None:
                 published[partition] = state.samples
 
 
-def _rows(frame: pl.DataFrame, log_ms: int) -> list[Row]:
+def _rows(frame: pl.DataFrame, log_ms: int) -> list[BlendEvent]:
     """The rows that matter: whoever shows or plays; others only let time pass."""
     selected = frame.select(
         "offset",
@@ -115,7 +117,7 @@ def _rows(frame: pl.DataFrame, log_ms: int) -> list[Row]:
         "session_id",
         pl.lit(log_ms),
     )
-    return [Row._make(row) for row in selected.iter_rows()]
+    return [BlendEvent._make(row) for row in selected.iter_rows()]
 
 
 async def _publish(context: Context, partition: int, state: Blend) -> None:

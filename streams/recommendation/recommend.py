@@ -20,9 +20,9 @@ from streams.engagement.core.trending import is_of_a_language, merge_scopes
 from streams.kafka.message import Message
 from streams.recommendation.core import listeners
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Event, Listener
+from streams.recommendation.core.listeners import ListenerEvent, ListenerState
 from streams.recommendation.core.reasons import explain
-from streams.recommendation.core.scoring import Parts, mean_weights, profile, recommend
+from streams.recommendation.core.scoring import ScoreParts, mean_weights, profile, recommend
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
 
@@ -44,7 +44,7 @@ class References:
 
     def __init__(self, context: Context):
         self.items = Items()
-        self.weights: Parts = mean_weights([])
+        self.weights: ScoreParts = mean_weights([])
         self._context = context
         self._rankings: dict[str, dict[int, dict[str, Any]]] = {}
         self._blends: dict[int, dict[str, Any]] = {}
@@ -147,12 +147,12 @@ class References:
 
 
 @dataclass(frozen=True)
-class Due:
-    """A list to make: whose, from what state, and what the list shall say of its cause."""
+class DueList:
+    """A list to compute: whose, from which state, and the trigger that the list shall name."""
 
     partition: int
     user_id: str
-    listener: Listener
+    listener: ListenerState
     caused_by: str
     updated_at: int
 
@@ -170,7 +170,7 @@ class Recommender:
         self._refreshed = ""
         context.on_rebalance(self._forget_refresh)
 
-    async def on_events(self, messages: list[Message]) -> None:
+    async def handle_user_event_batches(self, messages: list[Message]) -> None:
         """New lists for the listeners whose events came."""
         groups = _by_listener(await decode_all(self._context, messages))
         for start in range(0, len(groups), SLICE):
@@ -178,7 +178,7 @@ class Recommender:
                 await self._emit([d for g in groups[start : start + SLICE] if (d := self._due(g))])
             await asyncio.sleep(0)
 
-    def _due(self, group: Group) -> Due | None:
+    def _due(self, group: ListenerEvents) -> DueList | None:
         """The list that a listener's events ask for, if they ask for one."""
         value = self._table.get(group.partition, group.user_id.encode())
         applied = listeners.peek(value)[0] if value is not None else None
@@ -186,7 +186,7 @@ class Recommender:
             return None
         before = listeners.decode(value) if value is not None else None
         after = listeners.fold(before, group.events)
-        return Due(group.partition, group.user_id, after, after.last_event_id, group.log_ms)
+        return DueList(group.partition, group.user_id, after, after.last_event_id, group.log_ms)
 
     async def refresh(self) -> None:
         """Some of the lists that were made with an older generation, newest active first."""
@@ -197,7 +197,7 @@ class Recommender:
         if not basis or not self._stale:
             return
         async with self._turn:
-            due: list[Due] = []
+            due: list[DueList] = []
             while self._stale and len(due) < REFRESH_SLICE:
                 _, partition, key = self._stale.pop()
                 value = self._table.get(partition, key)
@@ -215,8 +215,8 @@ class Recommender:
                     found.append((offset, partition, key))
         return sorted(found)
 
-    def _refreshed_list(self, partition: int, key: bytes, value: bytes, basis: str) -> Due:
-        return Due(
+    def _refreshed_list(self, partition: int, key: bytes, value: bytes, basis: str) -> DueList:
+        return DueList(
             partition,
             key.decode(),
             listeners.decode(value),
@@ -228,7 +228,7 @@ class Recommender:
         self._refreshed = ""
         self._stale = []
 
-    async def _emit(self, due: Sequence[Due]) -> None:
+    async def _emit(self, due: Sequence[DueList]) -> None:
         """Score, keep the states and send the lists."""
         items = self._references.items
         profiles = [profile(one.listener, items) for one in due]
@@ -269,21 +269,21 @@ class Recommender:
 
 
 @dataclass
-class Group:
+class ListenerEvents:
     """The events of one listener in offset order, and the log time of the newest."""
 
     partition: int
     user_id: str
-    events: list[Event]
+    events: list[ListenerEvent]
     log_ms: int
 
 
-def _by_listener(decoded: Sequence[tuple[Message, pl.DataFrame]]) -> list[Group]:
-    groups: dict[tuple[int, str], Group] = {}
+def _by_listener(decoded: Sequence[tuple[Message, pl.DataFrame]]) -> list[ListenerEvents]:
+    groups: dict[tuple[int, str], ListenerEvents] = {}
     for message, frame in decoded:
         for event in listeners.events_of(frame):
             place = (message.partition, event.user_id)
-            group = groups.setdefault(place, Group(*place, [], 0))
+            group = groups.setdefault(place, ListenerEvents(*place, [], 0))
             group.events.append(event)
             group.log_ms = message.timestamp_ms
     return list(groups.values())
@@ -292,5 +292,5 @@ def _by_listener(decoded: Sequence[tuple[Message, pl.DataFrame]]) -> list[Group]
 def register(context: Context) -> None:
     """Declare the stage's handlers."""
     recommender = Recommender(context)
-    context.agent("user-event-batches")(recommender.on_events)
+    context.agent("user-event-batches")(recommender.handle_user_event_batches)
     context.timer(REFRESH_EVERY_S)(recommender.refresh)

@@ -21,13 +21,12 @@ import polars as pl
 from streams.kafka.message import Message
 from streams.runtime.context import Context, Handler, decode_all
 from streams.serving.core import day_documents, documents
-from streams.serving.core.day_documents import Part, day_id
+from streams.serving.core.day_documents import DayPart, day_id
 from streams.serving.core.documents import Document
-from streams.serving.mongo import rolling
+from streams.serving.mongo.document_cache import DocumentCache
 from streams.serving.mongo.expiry import Expiry
 from streams.serving.mongo.mongo import MongoSink
-from streams.serving.mongo.remembered import Remembered
-from streams.serving.mongo.rolling import RollingWindows
+from streams.serving.mongo.rolling import RollingPart, RollingWindows
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
@@ -47,15 +46,15 @@ COUNTED_BY = "track_engagement"
 
 EXPIRE_EVERY_S = 60.0
 
-Days = Mapping[tuple[str, date], Mapping[str, Part]]
+Days = Mapping[tuple[str, date], Mapping[str, DayPart]]
 DayChanges = Callable[[Mapping[str, Document], Days], dict[str, Document]]
 
 
 def register(context: Context) -> None:
     """Declare one agent for each topic that MongoDB shows."""
     sink = MongoSink(context.settings, context.stage)
-    windows = Remembered(sink, "engagement_windows", WINDOWS_REMEMBERED)
-    titles = Remembered(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
+    windows = DocumentCache(sink, "engagement_windows", WINDOWS_REMEMBERED)
+    titles = DocumentCache(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
     rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
     expiry = Expiry(
         sink, COUNTED_BY, context.settings.event_partitions, context.settings.mongo_keep_days
@@ -100,25 +99,25 @@ def register(context: Context) -> None:
         return decorate
 
     @serve("recommendations", max_batch=256)
-    async def serve_recommendations(messages: list[Message]) -> None:
+    async def handle_recommendations(messages: list[Message]) -> None:
         await upsert(messages, "final_recommendations", documents.recommendation_document)
 
     @serve("episode-metadata", max_batch=512)
-    async def serve_episodes(messages: list[Message]) -> None:
+    async def handle_episode_metadata(messages: list[Message]) -> None:
         changed = await upsert(messages, "episodes", documents.episode_document)
         titles.forget({document["_id"] for document in changed} | set(map(_key, messages)))
         rolled.forget_shows(document["show_id"] for document in changed)
 
     @serve("model-metrics", max_batch=512)
-    async def serve_metrics(messages: list[Message]) -> None:
+    async def handle_model_metrics(messages: list[Message]) -> None:
         await upsert(messages, "model_metrics", documents.metric_document)
 
     @serve("table-generations")
-    async def serve_table_generations(messages: list[Message]) -> None:
+    async def handle_table_generations(messages: list[Message]) -> None:
         await upsert(messages, "table_generations", documents.table_generation_document)
 
     @serve("engagement-windows")
-    async def serve_windows(messages: list[Message]) -> None:
+    async def handle_engagement_windows(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if not frames:
             return
@@ -132,12 +131,12 @@ def register(context: Context) -> None:
             windows.put(changed)
 
     @serve("rolling-windows")
-    async def serve_rolling_parts(messages: list[Message]) -> None:
+    async def handle_rolling_windows(messages: list[Message]) -> None:
         good = await decode_all(context, messages)
-        await rolled.take({m.partition: rolling.Part(m.offset, rows) for m, rows in good})
+        await rolled.take({m.partition: RollingPart(m.offset, rows) for m, rows in good})
 
     @context.timer(ROLLING_EVERY_S)
-    async def serve_rolling_windows() -> None:
+    async def write_rolling_windows() -> None:
         began = time.monotonic()
         await rolled.refresh()
         took = time.monotonic() - began
@@ -156,21 +155,21 @@ def register(context: Context) -> None:
                 await sink.set_fields("episode_days", missing)
 
     @serve("episode-days", linger_s=CONFLATE_S)
-    async def serve_days(messages: list[Message]) -> None:
+    async def handle_episode_days(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
             told = day_documents.count_parts(await kept_days(frames))
             await upsert_days(told, day_documents.count_changes)
 
     @serve("episode-retention", linger_s=CONFLATE_S)
-    async def serve_retention(messages: list[Message]) -> None:
+    async def handle_episode_retention(messages: list[Message]) -> None:
         frames = [rows for _, rows in await decode_all(context, messages)]
         if frames:
             told = day_documents.retention_parts(await kept_days(frames))
             await upsert_days(told, day_documents.retention_changes)
 
     @serve("episode-anomalies", max_batch=512)
-    async def serve_anomalies(messages: list[Message]) -> None:
+    async def handle_episode_anomalies(messages: list[Message]) -> None:
         before = await expiry.before()
         await upsert(
             messages,
@@ -184,11 +183,11 @@ def register(context: Context) -> None:
         await expiry.refresh()
 
     @serve("table-progress", max_batch=512, linger_s=CONFLATE_S)
-    async def serve_progress(messages: list[Message]) -> None:
+    async def handle_table_progress(messages: list[Message]) -> None:
         await upsert(messages, "table_progress", documents.progress_document)
 
     @serve("trending-episodes", max_batch=512)
-    async def serve_trending(messages: list[Message]) -> None:
+    async def handle_trending_episodes(messages: list[Message]) -> None:
         records = [record for _, record in await decode_all(context, messages)]
         stored = await sink.find("trending_episodes", {record["scope"] for record in records})
         merged = documents.merge_trending(stored, records)

@@ -43,7 +43,7 @@ ALL_CHECKS = (Oracle.check_engagement, Oracle.check_listening, Oracle.check_tren
 def no_pauses() -> Iterator[None]:
     """Publishing rests nine times as long as it takes, to leave time to counting."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(track_engagement, "SHARE_OF_TIME", 1)
+        patch.setattr(track_engagement, "PUBLISHER_LOOP_SHARE", 1)
         yield
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from streams.engagement.core.closing import closed_header
 from streams.engagement.core.trending import merge_scopes
+from streams.engagement.core.watermark import watermark_header
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -60,7 +60,7 @@ class Windows:
         nothing = dict.fromkeys(("impressions", "clicks", "completes", "heard_ms"), 0)
         others = dict.fromkeys(("streams", "listeners", "engaged"), 0)
         closed = int((START + timedelta(minutes=newest - 1)).timestamp()) // 60
-        headers = tuple(closed_header(dict.fromkeys(range(PARTITIONS), closed)).items())
+        headers = tuple(watermark_header(dict.fromkeys(range(PARTITIONS), closed)).items())
         for partition, group in rows.items():
             columns = [pl.lit(0).alias(name) for name in (*nothing, *others)]
             frame = pl.DataFrame(group).with_columns(columns)

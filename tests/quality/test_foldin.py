@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Heard, Listener
-from streams.recommendation.core.scoring import Parts, profile, recommend
+from streams.recommendation.core.listeners import ListenerState, ListeningTotals
+from streams.recommendation.core.scoring import ScoreParts, profile, recommend
 
 SIZE, RANK, ALPHA, REGULARIZATION = 40, 8, 20.0, 0.05
 
@@ -62,7 +62,9 @@ def items():
 @pytest.mark.parametrize("colour", [0, 1])
 def test_a_listener_whom_training_never_saw_gets_the_right_half(items, colour):
     played = range(colour, 12, 2)
-    listener = Listener(0, "x", "", {f"e:{n:02}": Heard(heard_ms=600_000, plays=1) for n in played})
-    (ranking,) = recommend(items, [profile(listener, items)], Parts(1.0, 0.0, 0.0), 10)
+    listener = ListenerState(
+        0, "x", "", {f"e:{n:02}": ListeningTotals(heard_ms=600_000, plays=1) for n in played}
+    )
+    (ranking,) = recommend(items, [profile(listener, items)], ScoreParts(1.0, 0.0, 0.0), 10)
     right = [int(items.ids[place.row][2:]) % 2 == colour for place in ranking]
     assert right == [True] * 10

@@ -59,7 +59,7 @@ def user_agent(listener: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownList:
     """A list that a listener is shown, best first."""
 
     surface: str
@@ -83,7 +83,7 @@ class Act:
 def session(
     catalogue: Catalogue,
     listener: str,
-    shown: Shown | None,
+    shown: ShownList | None,
     heard: set[str],
     rng: np.random.Generator,
 ) -> list[Act]:
@@ -117,7 +117,7 @@ def _search(
 
 
 def _browse(
-    catalogue: Catalogue, matches: NDArray[np.float64], shown: Shown, rng: np.random.Generator
+    catalogue: Catalogue, matches: NDArray[np.float64], shown: ShownList, rng: np.random.Generator
 ) -> Iterator[Act]:
     listed = [
         (rank, episode)
@@ -195,7 +195,7 @@ class Truth:
         self,
         catalogue: Catalogue,
         listener: str,
-        shown: Shown | None,
+        shown: ShownList | None,
         heard: set[str],
         acts: Sequence[Act],
     ) -> None:

@@ -25,8 +25,8 @@ from streams.engagement.core.window_rows import (
     MINUTE_BITS,
     SOURCE_BITS,
     SOURCES,
-    Logged,
-    Parts,
+    SourceCounts,
+    WindowMessage,
     forget_unused,
     local,
     minute_of,
@@ -76,7 +76,7 @@ class AnomalyState:
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
         self._settled = self._done  # the first bin whose parts have not been added up, by source
         self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
-        self._parts = Parts(_COUNTS)
+        self._parts = SourceCounts(_COUNTS)
         self._sums = KeyedTable({"plays": np.int64})
         self._figures = KeyedTable(_FIGURES)
         self._histories: dict[int, History] | None = {}
@@ -87,10 +87,10 @@ class AnomalyState:
 
     # -- folding -------------------------------------------------------------------------------
 
-    def fold(self, messages: Iterable[Logged]) -> list[Anomaly]:
+    def fold(self, messages: Iterable[WindowMessage]) -> list[Anomaly]:
         """Take in messages in the order of their offsets; what is found in the bins they end."""
         found: list[Anomaly] = []
-        waiting: list[Logged] = []
+        waiting: list[WindowMessage] = []
         for message in [message for message in messages if message.offset > self.applied]:
             waiting.append(message)
             done = self._done_by(message)
@@ -106,10 +106,10 @@ class AnomalyState:
         self._add(waiting)
         return found
 
-    def _done_by(self, message: Logged) -> np.ndarray:
+    def _done_by(self, message: WindowMessage) -> np.ndarray:
         """The first bin of each source partition that may still change after a message."""
         done = self._done.copy()
-        for source, minute in message.closed.items():
+        for source, minute in message.watermarks.items():
             if 0 <= source < SOURCES and minute >> MINUTE_BITS == 0:
                 done[source] = max(done[source], (minute + 1) // BIN_MINUTES)
         return done
@@ -121,12 +121,12 @@ class AnomalyState:
         counts = np.where(done > 0, done >= oldest, self._first >= oldest)
         return int(done[counts].min())
 
-    def _add(self, messages: Sequence[Logged]) -> None:
+    def _add(self, messages: Sequence[WindowMessage]) -> None:
         if not messages:
             return
         self.applied = messages[-1].offset
         # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
-        if not (self._first or any(message.closed for message in messages)):
+        if not (self._first or any(message.watermarks for message in messages)):
             return
         rows = window_rows(messages, _COUNTS)
         bins = rows.minutes // BIN_MINUTES

@@ -40,7 +40,7 @@ heard in the minute of ``last`` less b, which is as far back as an event is let 
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ListeningFlags:
     """What each row did, as masks in the order of the rows."""
 
     new_listener: np.ndarray
@@ -52,7 +52,7 @@ class Heard:
 
 def hear(
     pairs: KeyedTable, slots: np.ndarray, times: np.ndarray, heard: np.ndarray, length: np.ndarray
-) -> Heard:
+) -> ListeningFlags:
     """Take listening rows into ``pairs``; all arrays are by row, in the order of the log.
 
     ``times`` in ms, ``heard`` and the episode's ``length`` (0: unknown) too.
@@ -100,7 +100,9 @@ def hear(
     _see(pairs, slots, minutes, mine, old_last, last[end])
     pairs.touch(mine)
     new_listener = times > before + FORGOTTEN_MS
-    return Heard(*(_unsorted(mask, order) for mask in (new_listener, listener, stream, engaged)))
+    return ListeningFlags(
+        *(_unsorted(mask, order) for mask in (new_listener, listener, stream, engaged))
+    )
 
 
 def _running_max(

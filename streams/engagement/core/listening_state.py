@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from schemas import columnar
-from streams.engagement.core.sessions import SUMS, Closed, Sessions
+from streams.engagement.core.sessions import SUMS, ClosedSessions, Sessions
 from streams.engagement.core.streaks import Streaks
 from streams.events.core.event_rows import KINDS, EventRows, late
 from streams.state.keyed import KeyedTable
@@ -25,7 +25,7 @@ _NEVER = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ListeningRows:
     """What events have brought about: rows of `listening_session` and `listening_streak`.
 
     Sessions are in ascending order of the offset of the event that closed them.
@@ -54,7 +54,7 @@ class Listening(TabledState):
 
     # -- counting ------------------------------------------------------------------------------
 
-    def apply(self, rows: EventRows) -> News:
+    def apply(self, rows: EventRows) -> ListeningRows:
         """Take in rows above ``applied``, at least one."""
         if self._restored:
             self.sessions.settle(self.watermark)
@@ -71,14 +71,14 @@ class Listening(TabledState):
                 users, taken.times, taken.kinds == PLAY, taken.kinds == COMPLETE, taken.heard_ms
             )
             changed = self.streaks.add(users[taken.listening], taken.times[taken.listening])
-        news = News(
+        news = ListeningRows(
             self._session_rows(self.sessions.close(self.watermark), rows),
             self._streak_rows(changed),
         )
         self.streaks.drop_old(self.watermark)
         return news
 
-    def _session_rows(self, closed: Closed, rows: EventRows) -> pl.DataFrame:
+    def _session_rows(self, closed: ClosedSessions, rows: EventRows) -> pl.DataFrame:
         if not len(closed):
             return _NO_SESSIONS
         # The offset is that of the event that closed the session: whoever folds the same log, in

@@ -16,7 +16,7 @@ import polars as pl
 from datasketches import hll_sketch, hll_union, tgt_hll_type
 
 from streams.engagement.core.engagement import Engagement
-from streams.engagement.core.rolling import Scopes
+from streams.engagement.core.rolling import EpisodeScopes
 from streams.state.arrays import starts
 
 REGISTERS_LOG2 = 12
@@ -53,7 +53,7 @@ def reach(sketches: Iterable[bytes]) -> Reach:
 
 
 def audience_rows(
-    state: Engagement, partition: int, days: np.ndarray, scopes: Scopes
+    state: Engagement, partition: int, days: np.ndarray, scopes: EpisodeScopes
 ) -> pl.DataFrame:
     """Rows of `audience_day` for these finished days, in ascending order of days."""
     frames = [_day_rows(state, day, scopes) for day in np.sort(days).tolist()]
@@ -62,7 +62,7 @@ def audience_rows(
     )
 
 
-def _day_rows(state: Engagement, day: int, scopes: Scopes) -> pl.DataFrame:
+def _day_rows(state: Engagement, day: int, scopes: EpisodeScopes) -> pl.DataFrame:
     episodes, heard_days = state.heard_keys()
     here = heard_days == day
     users, episodes = state.heard_users()[here], episodes[here]

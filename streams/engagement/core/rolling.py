@@ -53,7 +53,7 @@ Catalogue = Mapping[str, Show]
 
 
 @dataclass(frozen=True, slots=True)
-class Scopes:
+class EpisodeScopes:
     """The shows and categories that episodes belong to.
 
     ``kinds`` and ``names`` by scope; ``first`` and ``count`` say by episode number which entries
@@ -72,7 +72,7 @@ class Scopes:
         return each, self.of[self.first[episodes][each] + following]
 
 
-def scopes_of(episodes: Sequence[str], catalogue: Catalogue) -> Scopes:
+def scopes_of(episodes: Sequence[str], catalogue: Catalogue) -> EpisodeScopes:
     """The scopes of these episodes, as far as the catalogue knows them."""
     numbers: dict[tuple[str, str], int] = {}
     of: list[int] = []
@@ -82,7 +82,7 @@ def scopes_of(episodes: Sequence[str], catalogue: Catalogue) -> Scopes:
             scopes = [("show", show.show_id), *(("category", c) for c in show.categories)]
             of += [numbers.setdefault(scope, len(numbers)) for scope in scopes]
             count[number] = len(scopes)
-    return Scopes(
+    return EpisodeScopes(
         kinds=[kind for kind, _ in numbers],
         names=[name for _, name in numbers],
         first=np.cumsum(count) - count,
@@ -91,7 +91,7 @@ def scopes_of(episodes: Sequence[str], catalogue: Catalogue) -> Scopes:
     )
 
 
-def rolling_rows(state: Engagement, partition: int, at: int, scopes: Scopes) -> pl.DataFrame:
+def rolling_rows(state: Engagement, partition: int, at: int, scopes: EpisodeScopes) -> pl.DataFrame:
     """Rows of `rolling_window` at the minute ``at`` (since 1970), not before the state's own."""
     first = _first_minute(at)
     sums = _episode_sums(state, at, first)
@@ -172,7 +172,7 @@ def _audience(
     return found
 
 
-def _scope_audience(state: Engagement, at: int, first: int, scopes: Scopes) -> np.ndarray:
+def _scope_audience(state: Engagement, at: int, first: int, scopes: EpisodeScopes) -> np.ndarray:
     """Distinct listeners by scope, window and _AUDIENCE: one over all episodes of the scope."""
     last = state.pairs["last"] // MINUTE_MS
     recent = np.flatnonzero(last >= first)
@@ -192,7 +192,7 @@ def _scope_audience(state: Engagement, at: int, first: int, scopes: Scopes) -> n
     return _audience(keys[begin] % size, newest, size, at, first)
 
 
-def _scope_frame(scopes: Scopes, sums: np.ndarray, audience: np.ndarray) -> pl.DataFrame:
+def _scope_frame(scopes: EpisodeScopes, sums: np.ndarray, audience: np.ndarray) -> pl.DataFrame:
     kinds = np.array(scopes.kinds)
     frames = []
     for kind in ("show", "category"):

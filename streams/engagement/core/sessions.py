@@ -35,7 +35,7 @@ _NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedSessions:
     """Sessions that are over, column by column."""
 
     users: np.ndarray
@@ -92,7 +92,7 @@ class Sessions:
         self.rows.touch(slots)
         self._oldest = min(self._oldest, int(times.min()))
 
-    def close(self, watermark: int) -> Closed:
+    def close(self, watermark: int) -> ClosedSessions:
         """The sessions that are over now that the newest event is ``watermark``, each once."""
         old_before = watermark - self._patience_ms
         if self._oldest >= old_before:
@@ -147,8 +147,8 @@ class Sessions:
         self.rows.touch(after[open_])
         return ends[~open_]
 
-    def _closed(self, slots: np.ndarray) -> Closed:
-        return Closed(
+    def _closed(self, slots: np.ndarray) -> ClosedSessions:
+        return ClosedSessions(
             self.users()[slots],
             self.rows["first"][slots],
             self.rows["last"][slots],

@@ -36,7 +36,7 @@ _FIGURES = np.dtype(
     [("episode", "i8"), ("score", "f8"), ("plays", "i8"), ("recent", "i8"), ("usual", "f8")]
 )
 
-Place = dict[str, Any]
+TrendingPlace = dict[str, Any]
 """`episode_id`, `score`, `plays`, `recent`, `usual` and `rise`."""
 
 
@@ -57,7 +57,7 @@ def is_of_a_language(scope: str) -> bool:
     return scope.startswith(language_scope("")) or f"|{language_scope('')}" in scope
 
 
-class Scopes:
+class TrendingScopes:
     """Which scopes each episode is in: all, its categories, its language, and both at once."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Board:
     a board wants to see it before rows are added.
     """
 
-    def __init__(self, scopes: Scopes, restored: TrendingState):
+    def __init__(self, scopes: TrendingScopes, restored: TrendingState):
         self.state = restored
         self._scopes = scopes
         self._told: dict[int, bytes] = {}
@@ -154,7 +154,7 @@ class Board:
         self._members_of: tuple[int, int, int] | None = None
         restored.told |= {scopes.names[scope] for scope in self._rankings()}
 
-    def changes(self) -> list[tuple[str, list[Place]]]:
+    def changes(self) -> list[tuple[str, list[TrendingPlace]]]:
         """Scopes whose ranking is another one now; an empty one has lost its last place."""
         state = self.state
         now = (state.applied, self._scopes.version)
@@ -213,7 +213,7 @@ class Board:
         return self._members
 
 
-def _places(ranking: Array, names: Names) -> list[Place]:
+def _places(ranking: Array, names: Names) -> list[TrendingPlace]:
     return [
         {
             "episode_id": names[episode],
@@ -232,7 +232,7 @@ def rise(recent: int, usual: float) -> float:
     return round((recent + 1) / (usual + 1), _DIGITS)
 
 
-def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[Place]:
+def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[TrendingPlace]:
     """One ranking, best first, of the newest record that each partition has for a scope.
 
     Every record is a `trending` as decoded; the scores are those of the newest `at` among them.
@@ -245,7 +245,7 @@ def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[Place]:
     if not newest_of:
         return []
     at = max(record["at"] for record in newest_of.values())
-    merged: dict[str, Place] = {}
+    merged: dict[str, TrendingPlace] = {}
     for place, score in _faded(newest_of.values(), at):
         known = merged.get(place["episode_id"], _NOTHING)
         recent, usual = place.get("recent", 0), place.get("usual", 0.0)
@@ -260,10 +260,12 @@ def merge_scopes(records: Iterable[Mapping[str, Any]]) -> list[Place]:
     return sorted(merged.values(), key=lambda place: (-place["score"], place["episode_id"]))
 
 
-_NOTHING: Place = {"score": 0.0, "plays": 0, "recent": 0, "usual": 0.0}
+_NOTHING: TrendingPlace = {"score": 0.0, "plays": 0, "recent": 0, "usual": 0.0}
 
 
-def _faded(records: Iterable[Mapping[str, Any]], at: datetime) -> Iterator[tuple[Place, float]]:
+def _faded(
+    records: Iterable[Mapping[str, Any]], at: datetime
+) -> Iterator[tuple[TrendingPlace, float]]:
     half_life = timedelta(minutes=HALF_LIFE_MINUTES)
     for record in records:
         fade = 0.5 ** ((at - record["at"]) / half_life)

@@ -23,8 +23,8 @@ from streams.engagement.core.window_rows import (
     MINUTE_BITS,
     SOURCE_BITS,
     SOURCES,
-    Logged,
-    Parts,
+    SourceCounts,
+    WindowMessage,
     forget_unused,
     local,
     minute_of,
@@ -80,9 +80,9 @@ class TrendingState:
         self.numbering = 0
         """Counts how often episodes have been given other numbers."""
         self.told: frozenset[str] = frozenset()
-        """The scopes whose ranking may be out there, for somebody to take it back one day."""
+        """The scopes published: each needs a tombstone, a ranking of nothing, once it is empty."""
         self._hold = -(-allowed_lateness_s // 60) + SLACK_MINUTES
-        self._parts = Parts(_COUNTS)
+        self._parts = SourceCounts(_COUNTS)
         self._minutes = KeyedTable(dict.fromkeys(_COUNTS, np.int32))
         self._hours = KeyedTable({"new_listeners": np.int32})
         self._bounds = np.zeros((3, SOURCES), np.int64)
@@ -101,9 +101,9 @@ class TrendingState:
 
     # -- folding -------------------------------------------------------------------------------
 
-    def fold(self, messages: Iterable[Logged]) -> bool:
+    def fold(self, messages: Iterable[WindowMessage]) -> bool:
         """Take in messages in the order of their offsets; whether any of them was new."""
-        waiting: list[Logged] = []
+        waiting: list[WindowMessage] = []
         new = [message for message in messages if message.offset > self.applied]
         for message in new:
             if message.log_ms >= self._bounds_ms + SETTLE_MS:
@@ -114,7 +114,7 @@ class TrendingState:
         self._add(waiting)
         return bool(new)
 
-    def _add(self, messages: Sequence[Logged]) -> None:
+    def _add(self, messages: Sequence[WindowMessage]) -> None:
         if not messages:
             return
         rows, hour = window_rows(messages, _COUNTS), self.at // HOUR

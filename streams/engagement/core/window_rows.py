@@ -32,16 +32,16 @@ _NAMES = "names"
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class WindowMessage:
     """One message: its offset, the log's time in milliseconds (0: none told), and its rows.
 
-    ``closed``: the last minute of each source partition that nothing can change any more.
+    ``watermarks``: source partition -> its last final minute since 1970 (see `core.watermark`).
     """
 
     offset: int
     log_ms: int
     rows: pl.DataFrame
-    closed: Mapping[int, int] = field(default_factory=dict)
+    watermarks: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class WindowRows:
     offsets: Array
     counts: dict[str, Array]
     ahead: Array
-    """bool: the minute had not begun by the log's time. Such rows come from clocks that are fast:
-    they are counted, but must not tell anybody how late it is."""
+    """bool: the minute had not begun by the log's time, so some player's clock is fast. The row is
+    counted, but must not advance the watermark."""
 
     def __len__(self) -> int:
         return len(self.minutes)
@@ -79,7 +79,7 @@ class WindowRows:
         return (codes << MINUTE_BITS | self.minutes) << SOURCE_BITS | self.sources
 
 
-def window_rows(messages: Sequence[Logged], counts: Sequence[str]) -> WindowRows:
+def window_rows(messages: Sequence[WindowMessage], counts: Sequence[str]) -> WindowRows:
     """All rows of messages, with these of their counts."""
     columns = ("episode_id", "bucket", "source_partition", "offset", *counts)
     frames = [message.rows for message in messages]
@@ -112,7 +112,7 @@ def source_of(keys: Array) -> Array:
     return keys & (SOURCES - 1)
 
 
-class Parts(KeyedTable):
+class SourceCounts(KeyedTable):
     """What each source partition last said of each episode and minute.
 
     ``seen`` is the offset of the row that counts, plus one, so that 0 means none yet.

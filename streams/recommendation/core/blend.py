@@ -21,7 +21,7 @@ from typing import NamedTuple
 from river import drift, linear_model, metrics, optim
 from river.utils import VectorDict
 
-from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, Parts
+from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, ScoreParts
 
 OUTCOME_MS = 30 * 60_000
 LEARNING_RATE = 0.05
@@ -35,7 +35,7 @@ PRIOR_SAMPLES = 200.0
 """How many outcomes the default weights count as."""
 
 
-class Shown(NamedTuple):
+class PendingImpression(NamedTuple):
     """An impression that awaits its outcome."""
 
     at: int
@@ -49,7 +49,7 @@ class Shown(NamedTuple):
         return {"als": self.als, "content": self.content, "trending": self.trending}
 
 
-class Row(NamedTuple):
+class BlendEvent(NamedTuple):
     """What counts here of a `user_event` row; times in ms since 1970, ``log_ms`` the log's own."""
 
     offset: int
@@ -71,13 +71,13 @@ class Blend:
     intercept: float = 0.0
     samples: int = 0
     positives: int = 0
-    pending: dict[str, dict[str, Shown]] = field(default_factory=dict)
+    pending: dict[str, dict[str, PendingImpression]] = field(default_factory=dict)
     """By user_id, then episode_id."""
     window: list[tuple[int, float]] = field(default_factory=list)
     """Outcome and predicted probability of the latest samples, oldest first."""
 
 
-PartsOf = Callable[[str, str], Parts | None]
+PartsOf = Callable[[str, str], ScoreParts | None]
 """The parts of an episode in the list of a listener; None if it is not in it."""
 
 
@@ -89,14 +89,14 @@ def decode(value: bytes) -> Blend:
     """The state in ``value``."""
     state = json.loads(value)
     state["pending"] = {
-        user: {episode: Shown(*shown) for episode, shown in episodes.items()}
+        user: {episode: PendingImpression(*shown) for episode, shown in episodes.items()}
         for user, episodes in state["pending"].items()
     }
     state["window"] = [(outcome, probability) for outcome, probability in state["window"]]
     return Blend(**state)
 
 
-def fold(blend: Blend, rows: Iterable[Row], parts_of: PartsOf) -> Blend:
+def fold(blend: Blend, rows: Iterable[BlendEvent], parts_of: PartsOf) -> Blend:
     """The state after the rows of one partition, in offset order; those applied are skipped."""
     return _Fold(blend, parts_of).run(rows)
 
@@ -116,7 +116,7 @@ class _Fold:
         self._waiting = sum(len(episodes) for episodes in blend.pending.values())
         self._oldest_ms = self._find_oldest()
 
-    def run(self, rows: Iterable[Row]) -> Blend:
+    def run(self, rows: Iterable[BlendEvent]) -> Blend:
         state = self._state
         for row in rows:
             if row.offset <= state.offset:
@@ -133,7 +133,7 @@ class _Fold:
         state.intercept = float(self._model.intercept)
         return state
 
-    def _show(self, row: Row) -> None:
+    def _show(self, row: BlendEvent) -> None:
         mine = self._state.pending.get(row.user_id, {})
         for episode, shown in list(mine.items()):
             late = row.occurred_at - shown.at > OUTCOME_MS
@@ -146,12 +146,14 @@ class _Fold:
         parts = self._parts_of(row.user_id, row.episode_id)
         if parts is None:
             return
-        shown = Shown(row.occurred_at, row.session_id, *(round(part, 4) for part in parts))
+        shown = PendingImpression(
+            row.occurred_at, row.session_id, *(round(part, 4) for part in parts)
+        )
         self._state.pending.setdefault(row.user_id, {})[row.episode_id] = shown
         self._waiting += 1
         self._oldest_ms = min(self._oldest_ms, shown.at)
 
-    def _play(self, row: Row) -> None:
+    def _play(self, row: BlendEvent) -> None:
         shown = self._state.pending.get(row.user_id, {}).get(row.episode_id)
         if shown is not None:
             in_time = 0 <= row.occurred_at - shown.at <= OUTCOME_MS
@@ -184,17 +186,17 @@ class _Fold:
         state.window = [*state.window, (int(played), round(probability, 4))][-WINDOW:]
 
 
-def weights(blend: Blend) -> Parts:
+def weights(blend: Blend) -> ScoreParts:
     """Blend weights, non-negative with sum 1: the positive coefficients, scaled to sum to 1, are
     averaged with the default weights, which count as ``PRIOR_SAMPLES`` outcomes. A part that
     earns nothing thus fades and is never cut off at once; without a positive coefficient the
     defaults stay."""
-    positive = [max(0.0, blend.coefficients.get(name, 0.0)) for name in Parts._fields]
+    positive = [max(0.0, blend.coefficients.get(name, 0.0)) for name in ScoreParts._fields]
     total = sum(positive)
     if total <= 0:
         return DEFAULT_WEIGHTS
     trust = blend.samples / (blend.samples + PRIOR_SAMPLES)
-    return Parts(
+    return ScoreParts(
         *(
             trust * value / total + (1 - trust) * default
             for value, default in zip(positive, DEFAULT_WEIGHTS, strict=True)

@@ -27,7 +27,7 @@ MAX_EPISODES = 5_000
 """Episodes remembered for a listener: beyond it, the one least recently touched is forgotten."""
 
 
-class Event(NamedTuple):
+class ListenerEvent(NamedTuple):
     """The columns of a `user_event` row that count here; ``occurred_at`` in ms since 1970."""
 
     offset: int
@@ -39,17 +39,17 @@ class Event(NamedTuple):
     heard_ms: int
 
 
-def events_of(frame: pl.DataFrame) -> Iterator[Event]:
+def events_of(frame: pl.DataFrame) -> Iterator[ListenerEvent]:
     """The rows of a `user_event` batch, in order."""
     columns = {
         "kind": pl.col("kind").cast(pl.String),
         "occurred_at": pl.col("occurred_at").dt.epoch("ms"),
     }
-    rows = frame.select(columns.get(name, pl.col(name)) for name in Event._fields)
-    return map(Event._make, rows.iter_rows())
+    rows = frame.select(columns.get(name, pl.col(name)) for name in ListenerEvent._fields)
+    return map(ListenerEvent._make, rows.iter_rows())
 
 
-class Heard(NamedTuple):
+class ListeningTotals(NamedTuple):
     """What a listener did with one episode; ``likes`` is likes minus dislikes."""
 
     heard_ms: int = 0
@@ -69,13 +69,13 @@ class Heard(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ListenerState:
     """The state of one listener. ``generation``: see `listener_state`."""
 
     offset: int = -1
     last_event_id: str = ""
     generation: str = ""
-    episodes: dict[str, Heard] = field(default_factory=dict)
+    episodes: dict[str, ListeningTotals] = field(default_factory=dict)
 
     def strengths(self) -> NDArray[np.float32]:
         """The strength of each episode, in the order of ``episodes``."""
@@ -84,11 +84,11 @@ class Listener:
         return strength(heard_ms, plays, completes, likes)
 
 
-def changes(event: Event) -> bool:
+def changes(event: ListenerEvent) -> bool:
     return event.kind in CHANGING_KINDS or event.heard_ms > 0
 
 
-def wants_list(applied: int | None, events: Iterable[Event]) -> bool:
+def wants_list(applied: int | None, events: Iterable[ListenerEvent]) -> bool:
     """Whether a listener's list is due; ``applied`` is None for one never seen before.
 
     A repeat is due as well: what it caused may have been lost with the worker that had it first.
@@ -96,15 +96,15 @@ def wants_list(applied: int | None, events: Iterable[Event]) -> bool:
     return applied is None or any(changes(e) or e.offset <= applied for e in events)
 
 
-def fold(listener: Listener | None, events: Iterable[Event]) -> Listener:
+def fold(listener: ListenerState | None, events: Iterable[ListenerEvent]) -> ListenerState:
     """The state after the events, which come in offset order; those applied before are skipped."""
-    state = listener or Listener()
+    state = listener or ListenerState()
     offset, last_event_id, episodes = state.offset, state.last_event_id, dict(state.episodes)
     for event in events:
         if event.offset <= offset:
             continue
         if changes(event):
-            before = episodes.get(event.episode_id) or Heard()
+            before = episodes.get(event.episode_id) or ListeningTotals()
             episodes[event.episode_id] = _add(before, event)
             if len(episodes) > MAX_EPISODES:
                 del episodes[min(episodes, key=lambda e: (episodes[e].last_at, e))]
@@ -114,9 +114,9 @@ def fold(listener: Listener | None, events: Iterable[Event]) -> Listener:
     return replace(state, offset=offset, last_event_id=last_event_id, episodes=episodes)
 
 
-def _add(heard: Heard, event: Event) -> Heard:
+def _add(heard: ListeningTotals, event: ListenerEvent) -> ListeningTotals:
     kind = event.kind
-    return Heard(
+    return ListeningTotals(
         heard.heard_ms + event.heard_ms,
         heard.plays + (kind == "play"),
         heard.completes + (kind == "complete"),
@@ -148,7 +148,7 @@ def _without_logical_types(node: Any) -> Any:
     return node
 
 
-def encode(listener: Listener) -> bytes:
+def encode(listener: ListenerState) -> bytes:
     """`listener_state` as plain Avro bytes, episodes by last event, newest last."""
     newest_last = sorted(listener.episodes.items(), key=lambda item: (item[1].last_at, item[0]))
     record = {
@@ -162,14 +162,16 @@ def encode(listener: Listener) -> bytes:
     return buffer.getvalue()
 
 
-def decode(value: bytes) -> Listener:
+def decode(value: bytes) -> ListenerState:
     """The state in ``value``."""
     record: Any = fastavro.schemaless_reader(BytesIO(value), _schema(), None)
     episodes = {
-        h["episode_id"]: Heard(h["heard_ms"], h["plays"], h["completes"], h["likes"], h["last_at"])
+        h["episode_id"]: ListeningTotals(
+            h["heard_ms"], h["plays"], h["completes"], h["likes"], h["last_at"]
+        )
         for h in record["episodes"]
     }
-    return Listener(record["offset"], record["last_event_id"], record["generation"], episodes)
+    return ListenerState(record["offset"], record["last_event_id"], record["generation"], episodes)
 
 
 def peek(value: bytes) -> tuple[int, str]:

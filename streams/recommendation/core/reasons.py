@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Listener
+from streams.recommendation.core.listeners import ListenerState
 from streams.recommendation.core.scoring import COLD_AFFINITY, Profile, Ranked, liked
 
 ALIKE = "People who listen like you"
 _MOST_COMPARED = 100
 
 
-def explain(items: Items, listener: Listener, one: Profile, ranking: Sequence[Ranked]) -> list[str]:
+def explain(
+    items: Items, listener: ListenerState, one: Profile, ranking: Sequence[Ranked]
+) -> list[str]:
     """One reason for each place of a list."""
     sources = _nearest_liked(items, one, [place.row for place in ranking])
     return [
@@ -24,7 +26,7 @@ def explain(items: Items, listener: Listener, one: Profile, ranking: Sequence[Ra
 
 
 def _reason(
-    items: Items, listener: Listener, one: Profile, place: Ranked, source: int | None
+    items: Items, listener: ListenerState, one: Profile, place: Ranked, source: int | None
 ) -> str:
     als, content, trending = place.earned
     if content > 0 and content >= max(als, trending):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from streams.recommendation.core.foldin import Floats, fold_in
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Listener
+from streams.recommendation.core.listeners import ListenerState
 
 HALF_LIFE_MS = 14 * 86_400_000
 """A liking counts half in the content profile when the listener's newest is two weeks younger."""
@@ -34,7 +34,7 @@ COLD_AFFINITY = 0.5
 SCORE_DECIMALS = 6
 
 
-class Parts(NamedTuple):
+class ScoreParts(NamedTuple):
     """The parts of a score, or their weights."""
 
     als: float
@@ -42,15 +42,15 @@ class Parts(NamedTuple):
     trending: float
 
 
-DEFAULT_WEIGHTS = Parts(0.5, 0.3, 0.2)
+DEFAULT_WEIGHTS = ScoreParts(0.5, 0.3, 0.2)
 
 
-def mean_weights(records: Iterable[Mapping[str, Any]]) -> Parts:
+def mean_weights(records: Iterable[Mapping[str, Any]]) -> ScoreParts:
     """The mean of `blend_weights` records of source partitions, scaled to sum to 1."""
-    rows = [[max(0.0, float(record[name])) for name in Parts._fields] for record in records]
+    rows = [[max(0.0, float(record[name])) for name in ScoreParts._fields] for record in records]
     mean = np.mean(rows, axis=0) if rows else np.asarray(DEFAULT_WEIGHTS)
     total = float(mean.sum())
-    return Parts(*(mean / total).tolist()) if total > 0 else DEFAULT_WEIGHTS
+    return ScoreParts(*(mean / total).tolist()) if total > 0 else DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Profile:
         return not np.any(self.strengths > 0)
 
 
-def profile(listener: Listener, items: Items) -> Profile:
+def profile(listener: ListenerState, items: Items) -> Profile:
     """The profile of a listener; the affinity to a category is 1 for the one heard most."""
     rows = np.array([items.row(e) for e in listener.episodes], dtype=np.int64)
     heard = list(listener.episodes.values())
@@ -98,12 +98,12 @@ class Ranked(NamedTuple):
 
     row: int
     score: float
-    parts: Parts
-    earned: Parts
+    parts: ScoreParts
+    earned: ScoreParts
 
 
 def recommend(
-    items: Items, profiles: Sequence[Profile], weights: Parts, count: int
+    items: Items, profiles: Sequence[Profile], weights: ScoreParts, count: int
 ) -> list[list[Ranked]]:
     """The ``count`` best episodes of each listener, best first: only episodes whose record is
     known, without what was settled; among equals the newest, then the first by episode_id."""
@@ -138,7 +138,7 @@ def recommend(
         columns = [matrix[listener, best].tolist() for matrix in (als, content, trending, *earned)]
         lists.append(
             [
-                Ranked(row, min(1.0, max(0.0, score)), Parts(a, c, t), Parts(ea, ec, et))
+                Ranked(row, min(1.0, max(0.0, score)), ScoreParts(a, c, t), ScoreParts(ea, ec, et))
                 for row, score, a, c, t, ea, ec, et in zip(
                     best.tolist(), scores[listener, best].tolist(), *columns, strict=True
                 )

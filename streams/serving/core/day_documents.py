@@ -33,7 +33,7 @@ COUNTS = (
 )
 _KEY = ("episode_id", "day", "source_partition")
 
-Part = dict[str, Any]
+DayPart = dict[str, Any]
 """What a source partition says, with the `offset` up to which it has counted and `final`."""
 
 
@@ -42,7 +42,7 @@ def day_id(episode_id: str, day: date) -> str:
     return f"{episode_id}|{day.isoformat()}"
 
 
-def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
+def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, DayPart]]:
     """The newest part of each source partition by episode and day, of rows of `episode_day`."""
     newest = rows.sort("offset", "final").unique(_KEY, keep="last", maintain_order=True)
     return _by_day(
@@ -51,7 +51,7 @@ def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
     )
 
 
-def retention_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part]]:
+def retention_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, DayPart]]:
     """The same of rows of `episode_retention`: ``listeners`` is a list by minute of the episode.
 
     A minute without a row is one that nobody heard. The rows of one curve have one offset.
@@ -78,7 +78,7 @@ def retention_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, Part
 
 
 def count_changes(
-    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, DayPart]]
 ) -> dict[str, Document]:
     """What is to be set in the documents so that they hold parts of `count_parts`, by ``_id``.
 
@@ -89,15 +89,15 @@ def count_changes(
 
 
 def retention_changes(
-    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, DayPart]]
 ) -> dict[str, Document]:
     """The same for parts of `retention_parts`; a curve may come in two messages."""
     return _changes(stored, _completed(stored, parts), "retention_parts", _curve)
 
 
 def _completed(
-    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, Part]]
-) -> dict[tuple[str, date], dict[str, Part]]:
+    stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, DayPart]]
+) -> dict[tuple[str, date], dict[str, DayPart]]:
     """The parts, each with the stored rest of the same curve."""
     completed = {}
     for (episode_id, day), told in parts.items():
@@ -111,16 +111,16 @@ def _completed(
     return completed
 
 
-def _united(one: Part, other: Part) -> Part:
+def _united(one: DayPart, other: DayPart) -> DayPart:
     curve = [max(pair) for pair in zip_longest(one["listeners"], other["listeners"], fillvalue=0)]
     return {**one, "listeners": curve}
 
 
 def _changes(
     stored: Mapping[str, Document],
-    parts: Mapping[tuple[str, date], Mapping[str, Part]],
+    parts: Mapping[tuple[str, date], Mapping[str, DayPart]],
     field: str,
-    summary: Callable[[Mapping[str, Part]], Document],
+    summary: Callable[[Mapping[str, DayPart]], Document],
 ) -> dict[str, Document]:
     changes = {}
     for (episode_id, day), told in parts.items():
@@ -144,27 +144,27 @@ def _changes(
     return changes
 
 
-def _age(part: Part) -> tuple[int, bool]:
+def _age(part: DayPart) -> tuple[int, bool]:
     """A day's last word has counted no more than the word before it."""
     return part["offset"], part["final"]
 
 
-def _sums(parts: Mapping[str, Part]) -> Document:
+def _sums(parts: Mapping[str, DayPart]) -> Document:
     return {
         **{name: sum(part[name] for part in parts.values()) for name in COUNTS},
         "final": all(part["final"] for part in parts.values()),
     }
 
 
-def _curve(parts: Mapping[str, Part]) -> Document:
+def _curve(parts: Mapping[str, DayPart]) -> Document:
     curves = [part["listeners"] for part in parts.values()]
     return {"retention": [sum(minute) for minute in zip_longest(*curves, fillvalue=0)]}
 
 
 def _by_day(
-    rows: Iterable[tuple[Mapping[str, Any], Part]],
-) -> dict[tuple[str, date], dict[str, Part]]:
-    found: dict[tuple[str, date], dict[str, Part]] = {}
+    rows: Iterable[tuple[Mapping[str, Any], DayPart]],
+) -> dict[tuple[str, date], dict[str, DayPart]]:
+    found: dict[tuple[str, date], dict[str, DayPart]] = {}
     for row, part in rows:
         found.setdefault((row["episode_id"], row["day"]), {})[str(row["source_partition"])] = part
     return found

@@ -16,7 +16,7 @@ import polars as pl
 from streams.engagement.core.trending import merge_scopes
 
 Document = dict[str, Any]
-Record = Mapping[str, Any]
+TopicRecord = Mapping[str, Any]
 
 COUNTS = (
     "impressions",
@@ -35,7 +35,7 @@ COUNTS = (
 _WINDOW_KEY = ("episode_id", "bucket", "source_partition")
 
 
-def recommendation_document(record: Record) -> Document:
+def recommendation_document(record: TopicRecord) -> Document:
     """`final_recommendations`: the list of one listener, best first."""
     return {
         "_id": record["user_id"],
@@ -56,28 +56,28 @@ def recommendation_document(record: Record) -> Document:
     }
 
 
-def episode_document(record: Record) -> Document:
+def episode_document(record: TopicRecord) -> Document:
     """`episodes`: the record as it is."""
     return {"_id": record["episode_id"], **record}
 
 
-def metric_document(record: Record) -> Document:
+def metric_document(record: TopicRecord) -> Document:
     """`model_metrics`: the newest value of a model's, generation's and metric's figure."""
     return {"_id": f"{record['model']}|{record['generation']}|{record['metric']}", **record}
 
 
-def table_generation_document(record: Record) -> Document:
+def table_generation_document(record: TopicRecord) -> Document:
     """`table_generations`: which generation of a table is being served."""
     return {"_id": record["table"], **record}
 
 
-def anomaly_document(record: Record) -> Document:
+def anomaly_document(record: TopicRecord) -> Document:
     """`episode_anomalies`: an episode's unusual five minutes."""
     at = record["at"].replace(tzinfo=None).isoformat(timespec="minutes")
     return {"_id": f"{record['episode_id']}|{at}Z", **record}
 
 
-def progress_document(record: Record) -> Document:
+def progress_document(record: TopicRecord) -> Document:
     """`table_progress`: how far a stage has got with a source partition."""
     return {"_id": f"{record['stage']}|{record['source_partition']}", **record}
 
@@ -133,13 +133,15 @@ def merge_windows(stored: Mapping[str, Document], rows: pl.DataFrame) -> list[Do
     return list(changed.values())
 
 
-def merge_trending(stored: Mapping[str, Document], records: Iterable[Record]) -> list[Document]:
+def merge_trending(
+    stored: Mapping[str, Document], records: Iterable[TopicRecord]
+) -> list[Document]:
     """The `trending_episodes` documents that ``records`` change: one merged ranking a scope.
 
     ``stored`` are the documents as they are, by scope; they are left untouched. ``records`` are in
     the order of the log: the last one of a source partition counts.
     """
-    parts: dict[str, dict[str, Record]] = {}
+    parts: dict[str, dict[str, TopicRecord]] = {}
     for record in records:
         scope = record["scope"]
         if scope not in parts:

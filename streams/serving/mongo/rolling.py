@@ -26,14 +26,14 @@ Titles = Callable[[Collection[str]], Awaitable[Mapping[str, Document]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RollingPart:
     """The rows of a source partition's newest message, and the offset of that message."""
 
     offset: int
     rows: pl.DataFrame
 
 
-_NOTHING = Part(-1, pl.DataFrame())
+_NOTHING = RollingPart(-1, pl.DataFrame())
 
 
 class RollingWindows:
@@ -44,12 +44,12 @@ class RollingWindows:
         self._sink = sink
         self._partitions = partitions
         self._titles = titles
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, RollingPart] = {}
         self._shows: dict[str, Document] = {}
         self._written: dict[str, Document] = {}
         self._changed = False
 
-    async def take(self, told: Mapping[int, Part]) -> None:
+    async def take(self, told: Mapping[int, RollingPart]) -> None:
         """Leave the newest parts of own partitions for all workers; repeats change nothing."""
         await self._load(partition for partition in told if partition not in self._parts)
         newer = self._newer(told)
@@ -94,19 +94,19 @@ class RollingWindows:
         stored = await self._sink.find(PARTS, [str(partition) for partition in partitions])
         self._know(
             {
-                int(document["_id"]): Part(document["offset"], unpack(document["rows"]))
+                int(document["_id"]): RollingPart(document["offset"], unpack(document["rows"]))
                 for document in stored.values()
             }
         )
 
-    def _newer(self, parts: Mapping[int, Part]) -> dict[int, Part]:
+    def _newer(self, parts: Mapping[int, RollingPart]) -> dict[int, RollingPart]:
         return {
             partition: part
             for partition, part in parts.items()
             if part.offset > self._parts.get(partition, _NOTHING).offset
         }
 
-    def _know(self, parts: Mapping[int, Part]) -> None:
+    def _know(self, parts: Mapping[int, RollingPart]) -> None:
         if newer := self._newer(parts):
             self._parts.update(newer)
             self._changed = True

@@ -10,7 +10,7 @@ from streams.demo.core.simulation import (
     RECOMMENDATIONS,
     SEARCH,
     TRENDING,
-    Shown,
+    ShownList,
     Truth,
     session,
     user_agent,
@@ -34,14 +34,14 @@ def best_list(catalogue: Catalogue, listener: str, *, worst: bool = False) -> li
     return [catalogue.ids()[row] for row in order[:LIST_LENGTH]]
 
 
-def many(catalogue: Catalogue, shown: Shown | None, sessions: int = 300, listener: str = "u"):
+def many(catalogue: Catalogue, shown: ShownList | None, sessions: int = 300, listener: str = "u"):
     return [
         session(catalogue, listener, shown, set(), name_rng(n, "test")) for n in range(sessions)
     ]
 
 
 def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue):
-    shown = Shown(RECOMMENDATIONS, best_list(catalogue, "u"), "g1")
+    shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u"), "g1")
     assert many(catalogue, shown, 20) == many(catalogue, shown, 20)
 
 
@@ -60,7 +60,7 @@ def test_heard_adds_up_to_the_position_and_never_exceeds_the_episode(seed):
 
 
 def test_ten_places_are_shown_with_rank_and_generation(catalogue):
-    shown = Shown(RECOMMENDATIONS, [f"e{n}" for n in range(30)], "g1")
+    shown = ShownList(RECOMMENDATIONS, [f"e{n}" for n in range(30)], "g1")
     browsed = [s for s in many(catalogue, shown) if s and s[0].kind == "impression"]
     for acts in browsed:
         impressions = [act for act in acts if act.kind == "impression"]
@@ -71,14 +71,14 @@ def test_ten_places_are_shown_with_rank_and_generation(catalogue):
 
 
 def test_about_a_fifth_of_the_sessions_are_searches(catalogue):
-    shown = Shown(TRENDING, [f"e{n}" for n in range(10)])
+    shown = ShownList(TRENDING, [f"e{n}" for n in range(10)])
     searches = sum(acts[0].surface == SEARCH for acts in many(catalogue, shown, 600))
     assert 0.15 < searches / 600 < 0.25
 
 
 def test_a_better_list_earns_more_plays_and_longer_listening(catalogue):
     def gained(*, worst: bool) -> tuple[int, int]:
-        shown = Shown(RECOMMENDATIONS, best_list(catalogue, "u", worst=worst))
+        shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u", worst=worst))
         acts = [a for s in many(catalogue, shown) for a in s if a.surface == RECOMMENDATIONS]
         return sum(a.kind == "play" for a in acts), sum(a.heard_ms for a in acts)
 
@@ -94,7 +94,7 @@ def test_higher_places_are_looked_at_more(catalogue):
     def clicks(ids: list[str]) -> int:
         return sum(
             a.kind == "click" and a.episode_id == favourite
-            for s in many(catalogue, Shown(RECOMMENDATIONS, ids))
+            for s in many(catalogue, ShownList(RECOMMENDATIONS, ids))
             for a in s
         )
 
@@ -117,13 +117,13 @@ def test_a_few_listeners_are_crawlers_and_the_others_are_not():
 
 def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue):
     assert session(Catalogue(1), "u", None, set(), name_rng(0)) == []
-    shown = Shown(RECOMMENDATIONS, ["unknown"])
+    shown = ShownList(RECOMMENDATIONS, ["unknown"])
     assert all(not s or s[0].surface == SEARCH for s in many(catalogue, shown, 50))
 
 
 def test_the_truth_tells_good_lists_from_blind_and_bad_ones(catalogue):
     def truth_of(ids: list[str]) -> Truth:
-        truth, shown = Truth(), Shown(RECOMMENDATIONS, ids)
+        truth, shown = Truth(), ShownList(RECOMMENDATIONS, ids)
         for acts in many(catalogue, shown, 100):
             truth.record(catalogue, "u", shown, set(), acts)
         return truth

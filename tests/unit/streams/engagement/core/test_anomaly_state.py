@@ -19,7 +19,7 @@ from streams.engagement.core.anomalies import (
     WARM_UP_BINS,
 )
 from streams.engagement.core.anomaly_state import Anomaly, AnomalyState
-from streams.engagement.core.window_rows import MINUTE_MS, Logged
+from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
 
 START = 29_453_760
 SCHEMA = {
@@ -34,13 +34,13 @@ Row = tuple[str, int, int, int, int]
 Closed = Mapping[int, int]
 
 
-def message(offset: int, *rows: Row, closed: Closed | None = None) -> Logged:
+def message(offset: int, *rows: Row, closed: Closed | None = None) -> WindowMessage:
     """Rows of episode, minute after START, source partition, offset and plays; and the last
     minute after START that is over, by source partition."""
     frame = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
     bucket = ((pl.col("bucket") + START) * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
     over = {source: minute + START for source, minute in (closed or {}).items()}
-    return Logged(offset, 0, frame.with_columns(bucket), over)
+    return WindowMessage(offset, 0, frame.with_columns(bucket), over)
 
 
 def steady(
@@ -217,7 +217,7 @@ def told(source: int, counts: np.ndarray, chance: random.Random) -> Iterator[Tol
     yield [], {source: len(counts)}
 
 
-def logged(counts: np.ndarray, chance: random.Random) -> list[Logged]:
+def logged(counts: np.ndarray, chance: random.Random) -> list[WindowMessage]:
     """What all of them tell, in an order and in messages that chance chooses."""
     waiting = [list(told(source, counts[source], chance))[::-1] for source in range(SOURCES)]
     made: list[Told] = []

@@ -136,7 +136,7 @@ class Run:
             self.state.load_changes(value)
 
 
-def scopes(run: Run) -> rolling.Scopes:
+def scopes(run: Run) -> rolling.EpisodeScopes:
     catalogue = {
         name: rolling.Show(show["show_id"], tuple(show["categories"]))
         for name, show in EPISODES.items()

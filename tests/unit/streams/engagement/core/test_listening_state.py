@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import columnar
-from streams.engagement.core.listening_state import Listening, News
+from streams.engagement.core.listening_state import Listening, ListeningRows
 from streams.events.core.event_rows import event_rows
 
 EVENING = int(datetime(2026, 1, 1, 23, 20, tzinfo=UTC).timestamp() * 1000)
@@ -67,7 +67,7 @@ def cut(log: pl.DataFrame, chance: random.Random) -> list[pl.DataFrame]:
     return batches
 
 
-def fold(state: Listening, batch: pl.DataFrame) -> News:
+def fold(state: Listening, batch: pl.DataFrame) -> ListeningRows:
     return state.apply(event_rows([batch], state.applied))
 
 
@@ -103,7 +103,7 @@ def test_the_state_and_its_news_do_not_depend_on_the_batches(
     assert newest(news) == newest(again)
 
 
-def newest(news: list[News]) -> dict[tuple, int]:
+def newest(news: list[ListeningRows]) -> dict[tuple, int]:
     rows = (row for n in news for row in n.streaks.iter_rows(named=True))
     return {(row["user_id"], row["day"]): row["days"] for row in rows}
 

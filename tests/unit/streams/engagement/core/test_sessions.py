@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.engagement.core.sessions import SESSION_GAP_MS, SUMS, Closed, Sessions
+from streams.engagement.core.sessions import SESSION_GAP_MS, SUMS, ClosedSessions, Sessions
 
 MINUTE = 60_000
 NOON = 1_767_268_800_000
@@ -47,7 +47,7 @@ def add(state: Sessions, events: list[Event]) -> None:
     state.add(users, times, plays, completes, heard_ms)
 
 
-def rows(closed: Closed) -> list[tuple]:
+def rows(closed: ClosedSessions) -> list[tuple]:
     columns = (closed.users, closed.started_at, closed.ended_at, *closed.sums.values())
     return list(zip(*(column.tolist() for column in columns), strict=True))
 

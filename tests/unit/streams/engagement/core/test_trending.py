@@ -13,13 +13,13 @@ from streams.engagement.core.trending import (
     ALL,
     PLACES,
     Board,
-    Scopes,
+    TrendingScopes,
     best,
     is_of_a_language,
     merge_scopes,
 )
 from streams.engagement.core.trending_state import HALF_LIFE_MINUTES, TrendingState
-from streams.engagement.core.window_rows import MINUTE_MS, Logged
+from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
 
 AT = 29_453_760
 
@@ -55,12 +55,12 @@ def state_of(
             "new_listeners": list(new_listeners.values()),
         }
     )
-    state.fold([Logged(state.applied + 1, 0, rows)])
+    state.fold([WindowMessage(state.applied + 1, 0, rows)])
     return state
 
 
 def test_every_scope_has_its_best_places() -> None:
-    scopes = Scopes()
+    scopes = TrendingScopes()
     scopes.put("pi:003", ["Tv", "News", "Tv"], "en-us")
     scopes.put("pi:004", ["Tv"], "")
     scopes.put("pi:999", ["Music"], "de")
@@ -93,7 +93,7 @@ def test_a_scope_tells_whether_it_is_of_a_language() -> None:
 
 
 def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None:
-    scopes = Scopes()
+    scopes = TrendingScopes()
     ids = ["b", "c", "a", "zero"]
     chosen, episodes = best(np.array([1.0, 2.0, 1.0, 0.0]), scopes.members(ids))
     assert chosen.tolist() == [0, 0, 0]
@@ -101,7 +101,7 @@ def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None
 
 
 def test_a_board_tells_what_has_changed() -> None:
-    scopes = Scopes()
+    scopes = TrendingScopes()
     scopes.put("pi:1", ["Tv"], "")
     scopes.put("pi:2", ["News"], "")
     state = state_of({"pi:1": 2, "pi:2": 1})
@@ -126,7 +126,7 @@ def test_a_board_tells_what_has_changed() -> None:
 
 def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:
     monkeypatch.setattr(trending, "TOLD_AT_ONCE", 3)
-    scopes = Scopes()
+    scopes = TrendingScopes()
     for number in range(4):
         scopes.put(f"pi:{number}", ["Tv"], f"l{number}")
     state = state_of({f"pi:{n}": n + 1 for n in range(4)})
@@ -141,7 +141,7 @@ def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) 
 
 def test_a_ranking_that_was_told_is_taken_back_after_a_restart() -> None:
     """Whether the state was saved after it was told (News) or before (Tv)."""
-    scopes = Scopes()
+    scopes = TrendingScopes()
     scopes.put("pi:1", ["Tv"], "")
     scopes.put("pi:2", ["News"], "")
     state = state_of({"pi:2": 1})

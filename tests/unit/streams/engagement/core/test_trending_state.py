@@ -18,7 +18,7 @@ from streams.engagement.core.trending_state import (
     SLACK_MINUTES,
     TrendingState,
 )
-from streams.engagement.core.window_rows import MINUTE_MS, Logged
+from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
 
 AT = 29_453_760 + 17
 """17 minutes past midnight UTC."""
@@ -36,10 +36,10 @@ SCHEMA = {
 Row = tuple[str, int, int, int, int, int]
 
 
-def message(offset: int, rows: list[Row], log_ms: int = 0) -> Logged:
+def message(offset: int, rows: list[Row], log_ms: int = 0) -> WindowMessage:
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     bucket = (pl.col("bucket") * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
-    return Logged(offset, log_ms, frame.with_columns(bucket))
+    return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
 def figures(state: TrendingState) -> dict[str, tuple]:

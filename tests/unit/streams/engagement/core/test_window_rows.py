@@ -12,8 +12,8 @@ from streams.engagement.core.window_rows import (
     MINUTE_MS,
     SOURCE_BITS,
     SOURCES,
-    Logged,
-    Parts,
+    SourceCounts,
+    WindowMessage,
     forget_unused,
     local,
     minute_of,
@@ -28,7 +28,7 @@ COUNTS = ("plays",)
 SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS}
 
 
-def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> Logged:
+def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> WindowMessage:
     """Rows of episode, minute, source partition, offset, plays."""
     frame = pl.DataFrame(
         list(rows),
@@ -42,10 +42,10 @@ def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> Logged:
         orient="row",
     )
     bucket = (pl.col("bucket") * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
-    return Logged(offset, log_ms, frame.with_columns(bucket))
+    return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
-def held(parts: Parts, names: Names) -> dict[tuple, int]:
+def held(parts: SourceCounts, names: Names) -> dict[tuple, int]:
     episodes = names.of(parts.keys >> SHIFTS["parts"])
     keys = zip(
         episodes, minute_of(parts.keys).tolist(), source_of(parts.keys).tolist(), strict=True
@@ -64,7 +64,7 @@ rows = st.builds(
 
 @given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
 def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: int) -> None:
-    parts, names, grown = Parts(COUNTS), Names(), 0
+    parts, names, grown = SourceCounts(COUNTS), Names(), 0
     for start in range(0, len(log), size):
         read = window_rows([message(*log[start : start + size])], COUNTS)
         _, more = parts.replace(read.keys(names), read)
@@ -77,7 +77,7 @@ def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: 
 
 
 def test_a_count_that_was_corrected_shrinks() -> None:
-    parts, names = Parts(COUNTS), Names()
+    parts, names = SourceCounts(COUNTS), Names()
     for offset, plays, expected in ((1, 5, 5), (2, 3, -2), (1, 9, None)):
         read = window_rows([message(("pi:1", MINUTE, 0, offset, plays))], COUNTS)
         _, grown = parts.replace(read.keys(names), read)
@@ -108,7 +108,7 @@ def test_a_fast_clock_does_not_tell_the_time() -> None:
 
 
 def test_numbers_stay_at_home_and_are_used_again() -> None:
-    parts, names = Parts(COUNTS), Names()
+    parts, names = SourceCounts(COUNTS), Names()
     names.codes([f"gone:{n}" for n in range(9)])
     read = window_rows([message(("pi:1", MINUTE, 0, 1, 7), ("pi:2", MINUTE, 1, 1, 8))], COUNTS)
     parts.replace(read.keys(names), read)
@@ -118,7 +118,7 @@ def test_numbers_stay_at_home_and_are_used_again() -> None:
     assert carried["names"].column("names").to_pylist() == ["pi:1", "pi:2"]
     others = Names()
     others.codes(["pi:7", "pi:2"])
-    copy = Parts(COUNTS)
+    copy = SourceCounts(COUNTS)
     copy.load(local(carried, SHIFTS, others)["parts"])
     assert held(copy, others) == before
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.recommendation.core import blend
-from streams.recommendation.core.blend import OUTCOME_MS, Blend, Row, fold
-from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, Parts
+from streams.recommendation.core.blend import OUTCOME_MS, Blend, BlendEvent, fold
+from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, ScoreParts
 
 MINUTE = 60_000
 PARTS = {
-    "e:1": Parts(0.9, 0.2, 0.1),
-    "e:2": Parts(0.1, 0.8, 0.3),
-    "e:3": Parts(0.0, 0.1, 0.9),
+    "e:1": ScoreParts(0.9, 0.2, 0.1),
+    "e:2": ScoreParts(0.1, 0.8, 0.3),
+    "e:3": ScoreParts(0.0, 0.1, 0.9),
 }
 
 
@@ -24,7 +24,7 @@ def parts_of(user, episode):
 
 
 def row(offset, kind, at, episode="e:1", user="ann", session="s1", log_ms=2**60):
-    return Row(offset, user, episode, kind, at, session, log_ms)
+    return BlendEvent(offset, user, episode, kind, at, session, log_ms)
 
 
 rows = st.lists(
@@ -114,7 +114,7 @@ def learned():
     parts, events = {}, []
     for i in range(1500):
         a, c, t = random.random(3)
-        parts[f"e:{i}"] = Parts(a, c, t)
+        parts[f"e:{i}"] = ScoreParts(a, c, t)
         events.append(row(len(events), "impression", i * MINUTE, f"e:{i}", session=f"s{i}"))
         if random.random() < 0.05 + 0.6 * c:
             events.append(row(len(events), "play", i * MINUTE + 1, f"e:{i}", session=f"s{i}"))

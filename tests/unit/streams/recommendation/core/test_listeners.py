@@ -7,13 +7,20 @@ from hypothesis import strategies as st
 
 from schemas import files
 from streams.recommendation.core import listeners
-from streams.recommendation.core.listeners import Event, Heard, Listener, changes, fold, wants_list
+from streams.recommendation.core.listeners import (
+    ListenerEvent,
+    ListenerState,
+    ListeningTotals,
+    changes,
+    fold,
+    wants_list,
+)
 
 KINDS = files.load("user_event")["fields"][3]["type"]["symbols"]
 
 
 def event(offset, kind, episode="e:1", at=0, heard_ms=0):
-    return Event(offset, f"event-{offset}", "ann", episode, kind, at, heard_ms)
+    return ListenerEvent(offset, f"event-{offset}", "ann", episode, kind, at, heard_ms)
 
 
 rows = st.lists(
@@ -48,7 +55,7 @@ def test_the_state_does_not_depend_on_cuts_and_repeats(events, cuts, back):
 
 @given(rows)
 def test_encoding_loses_nothing_and_its_head_can_be_read_alone(events):
-    state = Listener(9, "x", "20260101T000000Z", fold(None, events).episodes)
+    state = ListenerState(9, "x", "20260101T000000Z", fold(None, events).episodes)
     value = listeners.encode(state)
     assert listeners.decode(value) == state
     assert listeners.peek(value) == (9, "20260101T000000Z")
@@ -67,7 +74,7 @@ def test_totals_of_an_episode():
             event(6, "dislike", at=8),
         ],
     )
-    assert state.episodes == {"e:1": Heard(65_000, 1, 1, -1, 9)}
+    assert state.episodes == {"e:1": ListeningTotals(65_000, 1, 1, -1, 9)}
 
 
 def test_what_was_opened_only_is_not_settled_but_what_was_heard_or_disliked_is():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Heard, Listener
+from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.reasons import ALIKE, explain
-from streams.recommendation.core.scoring import Parts, Ranked, profile
+from streams.recommendation.core.scoring import Ranked, ScoreParts, profile
 
-NOTHING = Parts(0.0, 0.0, 0.0)
-CONTENT = Parts(0.1, 0.5, 0.1)
+NOTHING = ScoreParts(0.0, 0.0, 0.0)
+CONTENT = ScoreParts(0.1, 0.5, 0.1)
 
 
 @pytest.fixture
@@ -40,8 +40,14 @@ def items():
     return made
 
 
-LISTENER = Listener(
-    0, "x", "", {"bees": Heard(plays=1, completes=1), "jazz": Heard(heard_ms=60_000, plays=1)}
+LISTENER = ListenerState(
+    0,
+    "x",
+    "",
+    {
+        "bees": ListeningTotals(plays=1, completes=1),
+        "jazz": ListeningTotals(heard_ms=60_000, plays=1),
+    },
 )
 
 
@@ -57,18 +63,24 @@ def test_content_names_the_nearest_liked_episode(items):
 
 
 def test_a_disliked_episode_is_no_reason(items):
-    listener = Listener(
-        0, "x", "", {"bees": Heard(plays=1, likes=-1), "jazz": Heard(heard_ms=60_000, plays=1)}
+    listener = ListenerState(
+        0,
+        "x",
+        "",
+        {
+            "bees": ListeningTotals(plays=1, likes=-1),
+            "jazz": ListeningTotals(heard_ms=60_000, plays=1),
+        },
     )
     assert reason(items, "wasps", CONTENT, listener) == "Because you listened to “Jazz”"
 
 
 def test_factors_speak_of_listeners_alike(items):
-    assert reason(items, "wasps", Parts(0.5, 0.2, 0.1)) == ALIKE
+    assert reason(items, "wasps", ScoreParts(0.5, 0.2, 0.1)) == ALIKE
 
 
 def test_trending_names_the_ranking_where_it_stands_highest(items):
-    trending = Parts(0.0, 0.0, 0.3)
+    trending = ScoreParts(0.0, 0.0, 0.3)
     assert reason(items, "wasps", trending) == "Trending in Nature"
     assert reason(items, "blues", trending) == "Trending now"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from streams.recommendation.core.items import Items
-from streams.recommendation.core.listeners import Heard, Listener
+from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.scoring import (
     DEFAULT_WEIGHTS,
-    Parts,
+    ScoreParts,
     mean_weights,
     profile,
     recommend,
@@ -48,7 +48,7 @@ def generation(items, name="g1", **vectors):
 
 def heard(*numbers, **totals):
     totals = {"heard_ms": 1_200_000, "plays": 1, **totals}
-    return Listener(0, "x", "", {f"e:{n}": Heard(**totals) for n in numbers})
+    return ListenerState(0, "x", "", {f"e:{n}": ListeningTotals(**totals) for n in numbers})
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def listing(items, listener, weights=DEFAULT_WEIGHTS, count=10):
 
 
 def test_what_was_heard_or_disliked_is_not_in_the_list(items):
-    listener = Listener(0, "x", "", {"e:0": Heard(plays=1), "e:4": Heard(likes=-1)})
+    listener = ListenerState(
+        0, "x", "", {"e:0": ListeningTotals(plays=1), "e:4": ListeningTotals(likes=-1)}
+    )
     assert set(listing(items, listener)[0]) == {"e:1", "e:2", "e:3", "e:5"}
 
 
@@ -93,7 +95,7 @@ def test_scores_and_parts_lie_between_0_and_1_best_first(items):
 def test_with_all_parts_the_score_is_the_weighted_mean(items):
     generation(items, **{f"e_{n}": ((1, 0.1) if n < 3 else (0.1, 1)) for n in range(6)})
     items.set_trending({"all": [("e:5", 9.0), ("e:2", 3.0)]})
-    weights = Parts(0.6, 0.3, 0.1)
+    weights = ScoreParts(0.6, 0.3, 0.1)
     for place in listing(items, heard(0), weights)[1]:
         expected = np.dot(place.parts, weights)
         assert place.score == pytest.approx(expected, abs=1e-5)
@@ -119,15 +121,15 @@ def test_a_listener_without_history_gets_trending_overall_and_by_category(items)
     items.set_trending(
         {"all": [("e:5", 8.0), ("e:4", 2.0)], "category:History": [("e:0", 3.0), ("e:1", 0.3)]}
     )
-    ids, ranking = listing(items, Listener())
+    ids, ranking = listing(items, ListenerState())
     assert ids[:4] == ["e:5", "e:0", "e:4", "e:1"]
     assert [place.score for place in ranking[:3]] == pytest.approx([1.0, 0.5, 0.25])
 
 
 def test_a_category_ranking_counts_for_those_who_hear_it(items):
     items.set_trending({"all": [], "category:History": [("e:2", 3.0)]})
-    history = listing(items, heard(0), Parts(0, 0, 1))[1][0]
-    science = listing(items, heard(3), Parts(0, 0, 1))[1]
+    history = listing(items, heard(0), ScoreParts(0, 0, 1))[1][0]
+    science = listing(items, heard(3), ScoreParts(0, 0, 1))[1]
     assert items.ids[history.row] == "e:2"
     assert history.parts.trending == 1.0
     assert all(place.parts.trending == 0.0 for place in science)
@@ -146,8 +148,8 @@ def test_equals_go_by_date_then_by_id():
     items = Items()
     for number, day in ((3, 1), (1, 1), (2, 5), (4, 1)):
         items.put_episode(episode(number, day=day))
-    assert listing(items, Listener())[0] == ["e:2", "e:1", "e:3", "e:4"]
-    assert listing(items, Listener(), count=2)[0] == ["e:2", "e:1"]
+    assert listing(items, ListenerState())[0] == ["e:2", "e:1", "e:3", "e:4"]
+    assert listing(items, ListenerState(), count=2)[0] == ["e:2", "e:1"]
 
 
 def test_only_episodes_with_a_record_are_recommended(items):
@@ -159,7 +161,7 @@ def test_only_episodes_with_a_record_are_recommended(items):
 
 def test_a_list_does_not_depend_on_who_is_scored_beside(items):
     generation(items, **{f"e_{n}": (1 + n / 9, n / 7) for n in range(6)})
-    profiles = [profile(one, items) for one in (heard(0), Listener(), heard(3, likes=1))]
+    profiles = [profile(one, items) for one in (heard(0), ListenerState(), heard(3, likes=1))]
     together = recommend(items, profiles, DEFAULT_WEIGHTS, 10)
     for one, ranking in zip(profiles, together, strict=True):
         (alone,) = recommend(items, [one], DEFAULT_WEIGHTS, 10)
@@ -200,6 +202,6 @@ def test_weights_are_averaged_and_scaled():
     assert mean_weights([]) == DEFAULT_WEIGHTS
     one = {"als": 1.0, "content": 0.0, "trending": 0.0}
     other = {"als": 0.0, "content": 1.0, "trending": 0.0}
-    assert mean_weights([one, other]) == Parts(0.5, 0.5, 0.0)
+    assert mean_weights([one, other]) == ScoreParts(0.5, 0.5, 0.0)
     nothing = {"als": 0.0, "content": -1.0, "trending": 0.0}
     assert mean_weights([nothing]) == DEFAULT_WEIGHTS

@@ -9,7 +9,7 @@ from streams.serving.core.documents import Document
 from streams.serving.mongo.mongo import MongoSink
 
 
-class Remembered:
+class DocumentCache:
     """Documents of a collection by id: the ones used last in memory, the others from the server."""
 
     def __init__(

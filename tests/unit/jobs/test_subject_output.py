@@ -1,4 +1,4 @@
-"""What is said of topics, by a process and by the one that follows it."""
+"""What is said of subjects, by a process and by the one that follows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.topic_output import TopicOutput
+from jobs.subject_output import SubjectOutput
 
 
 class Log:
@@ -37,7 +37,7 @@ def ids(count: int) -> list[str]:
     return [f"pi:{n}" for n in range(count)]
 
 
-def said(output: TopicOutput, count: int) -> None:
+def said(output: SubjectOutput, count: int) -> None:
     for n in range(count):
         text = ("Sourdough bread. " if n % 2 else "Chess opening. ") * 4
         output.read({"episode_id": f"pi:{n}", "text": text, "language": "en"})
@@ -45,10 +45,10 @@ def said(output: TopicOutput, count: int) -> None:
 
 def test_only_changes_are_sent_and_a_successor_goes_on_where_it_stood() -> None:
     log = Log()
-    output = TopicOutput(log, "m")  # type: ignore[arg-type]
+    output = SubjectOutput(log, "m")  # type: ignore[arg-type]
     said(output, 40)
     output.send(ids(10), vectors(10))
-    assert log.sent == 0, "too few for topics"
+    assert log.sent == 0, "too few for subjects"
     all_vectors = vectors(20, 20)
     output.send(ids(40), all_vectors)
     assert set(log.topics["episode-topics"]) == set(ids(40))
@@ -58,7 +58,7 @@ def test_only_changes_are_sent_and_a_successor_goes_on_where_it_stood() -> None:
     output.send(ids(40), all_vectors)
     assert log.sent == sent
 
-    successor = TopicOutput(log, "m")  # type: ignore[arg-type]
+    successor = SubjectOutput(log, "m")  # type: ignore[arg-type]
     for topic_id, record in log.topics["topics"].items():
         successor.restore(topic_id, dict(record))
     successor.restore("of-another-model", dict(record) | {"model": "x"})

@@ -1,4 +1,8 @@
-"""What the driver says of topics: which there are, and which each episode belongs to."""
+"""What the driver says of subjects: which there are, and which each episode belongs to.
+
+Subjects are the groups of episodes that speak of the same thing. Outside they are called topics:
+in the topics `topics` and `episode-topics`, their Delta tables and on the pages.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.core.topics import Phrases, Topic, Topics
+from jobs.core.subjects import Phrases, Subject, Subjects
 from jobs.output import Output
 from streams.transcripts.core.analysis.keywords import keyphrases
 
@@ -17,8 +21,8 @@ _PHRASES = 8
 """Keyphrases of an episode that labels are made of."""
 
 
-class TopicOutput:
-    """The topics of all episodes, sent where they have changed.
+class SubjectOutput:
+    """The subjects of all episodes, sent where they have changed.
 
     What a process before this one had sent last is not known: it is sent once more.
     """
@@ -27,17 +31,17 @@ class TopicOutput:
         self._output = output
         self._model = model
         self._phrases: dict[str, Phrases] = {}
-        self._known: dict[str, Topic] = {}
-        self._topics: Topics | None = None
+        self._known: dict[str, Subject] = {}
+        self._subjects: Subjects | None = None
         self._sent: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
 
-    def restore(self, topic_id: str, record: Mapping[str, Any] | None) -> None:
+    def restore(self, subject_id: str, record: Mapping[str, Any] | None) -> None:
         """Take over what is in `topics`, in the order of the log."""
-        self._known.pop(topic_id, None)
+        self._known.pop(subject_id, None)
         if record is not None and record["model"] == self._model:
             centroid = np.frombuffer(record["centroid"], dtype="<f4")
-            self._known[topic_id] = Topic(topic_id, record["label"], record["size"], centroid)
+            self._known[subject_id] = Subject(subject_id, record["label"], record["size"], centroid)
 
     def restore_phrases(self, episode_id: str, analysis: Mapping[str, Any] | None) -> None:
         """Take over the keyphrases of what is in `episode-analysis`, in the order of the log."""
@@ -58,7 +62,7 @@ class TopicOutput:
         self._phrases[episode_id] = [(intern(name), score) for name, score in phrases[:_PHRASES]]
 
     def withdraw(self, episode_id: str) -> None:
-        """The episode belongs to no topic any more."""
+        """The episode belongs to no subject any more."""
         self._phrases.pop(episode_id, None)
         self._sent.pop(episode_id, None)
         self._output.send("episode-topics", None, episode_id)
@@ -66,35 +70,37 @@ class TopicOutput:
     def send(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Group anew if there are enough new ones; send what has changed."""
         interrupted = False
-        if self._topics is None:
-            self._topics = Topics(list(self._known.values()))
+        if self._subjects is None:
+            self._subjects = Subjects(list(self._known.values()))
             # Sizes are told with every change: if they do not add up, a grouping was cut off.
-            interrupted = self._topics.grouped != len(ids)
-        regrouped = self._topics.due(len(ids), interrupted)
+            interrupted = self._subjects.grouped != len(ids)
+        regrouped = self._subjects.due(len(ids), interrupted)
         if regrouped:
             phrases = [self._phrases.get(episode_id, ()) for episode_id in ids]
-            gone = self._topics.regroup(vectors, phrases)
-            for topic_id in sorted(gone):
-                self._output.send("topics", None, topic_id)
-                self._sizes.pop(topic_id, None)
+            gone = self._subjects.regroup(vectors, phrases)
+            for subject_id in sorted(gone):
+                self._output.send("topics", None, subject_id)
+                self._sizes.pop(subject_id, None)
             # If they stayed beside their successors, both would be centroids of the next grouping.
             self._output.flush()
-        for episode_id, (topic_id, score) in zip(ids, self._topics.assign(vectors), strict=False):
-            if self._sent.get(episode_id) != topic_id:
-                record = {"episode_id": episode_id, "topic_id": topic_id, "score": score}
+        for episode_id, (subject_id, score) in zip(
+            ids, self._subjects.assign(vectors), strict=False
+        ):
+            if self._sent.get(episode_id) != subject_id:
+                record = {"episode_id": episode_id, "topic_id": subject_id, "score": score}
                 self._output.send("episode-topics", {**record, "model": self._model}, episode_id)
-                self._sent[episode_id] = topic_id
-        for topic in self._topics.all():
-            if regrouped or self._sizes.get(topic.topic_id) != topic.size:
-                self._send_topic(topic)
+                self._sent[episode_id] = subject_id
+        for subject in self._subjects.all():
+            if regrouped or self._sizes.get(subject.subject_id) != subject.size:
+                self._send_subject(subject)
 
-    def _send_topic(self, topic: Topic) -> None:
+    def _send_subject(self, subject: Subject) -> None:
         record = {
-            "topic_id": topic.topic_id,
-            "label": topic.label,
-            "size": topic.size,
-            "centroid": topic.centroid.astype("<f4").tobytes(),
+            "topic_id": subject.subject_id,
+            "label": subject.label,
+            "size": subject.size,
+            "centroid": subject.centroid.astype("<f4").tobytes(),
             "model": self._model,
         }
-        self._output.send("topics", record, topic.topic_id)
-        self._sizes[topic.topic_id] = topic.size
+        self._output.send("topics", record, subject.subject_id)
+        self._sizes[subject.subject_id] = subject.size

@@ -1,8 +1,10 @@
-"""Topics: groups of near vectors that keep their names as episodes arrive.
+"""Subjects: groups of near vectors that keep their names as episodes arrive.
+
+Outside they are called topics (`topics`, `episode-topics`); here a topic is one of Kafka's.
 
 Spherical k-means (I. Dhillon, D. Modha, 2001) that begins where it ended the last time, so that a
-topic stays what it was; more are added as the catalogue grows. Between two groupings an episode
-joins the nearest topic. A label are the phrases of highest class-based TF-IDF (M. Grootendorst,
+subject stays what it was; more are added as the catalogue grows. Between two groupings an episode
+joins the nearest subject. A label are the phrases of highest class-based TF-IDF (M. Grootendorst,
 "BERTopic", 2022).
 """
 
@@ -18,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 20
-"""With fewer episodes there are no topics."""
+"""With fewer episodes there are no subjects."""
 
 GROWTH = 1.1
-"""Topics are grouped anew when there are this many times the episodes of the last time."""
+"""Subjects are grouped anew when there are this many times the episodes of the last time."""
 
 MOST = 60
 LABEL_PHRASES = 3
@@ -29,30 +31,30 @@ LABEL_PHRASES = 3
 _ITERATIONS = 25
 _DRAWS, _SAMPLE = 8, 5_000
 _STILL_THE_SAME = 0.6
-"""Cosine of a centroid with what it was before, below which it is another topic."""
+"""Cosine of a centroid with what it was before, below which it is another subject."""
 
 Phrases = Sequence[tuple[str, float]]
 """Keyphrases of an episode and their scores."""
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class Subject:
     """``centroid``: a unit vector (d,); ``size``: episodes when they were counted last."""
 
-    topic_id: str
+    subject_id: str
     label: str
     size: int
     centroid: NDArray[np.float32]
 
 
-class Topics:
-    """The topics so far; ``grouped`` is the number of episodes at the last grouping."""
+class Subjects:
+    """The subjects so far; ``grouped`` is the number of episodes at the last grouping."""
 
-    def __init__(self, topics: Sequence[Topic] = ()):
-        self._ids = [topic.topic_id for topic in topics]
-        self._labels = [topic.label for topic in topics]
-        self._centroids = np.array([topic.centroid for topic in topics], dtype=np.float32)
-        self._sizes = np.array([topic.size for topic in topics], dtype=np.int64)
+    def __init__(self, subjects: Sequence[Subject] = ()):
+        self._ids = [subject.subject_id for subject in subjects]
+        self._labels = [subject.label for subject in subjects]
+        self._centroids = np.array([subject.centroid for subject in subjects], dtype=np.float32)
+        self._sizes = np.array([subject.size for subject in subjects], dtype=np.int64)
         self.grouped = int(self._sizes.sum())
 
     def due(self, episodes: int, interrupted: bool = False) -> bool:
@@ -60,7 +62,7 @@ class Topics:
         return episodes >= FEWEST and (interrupted or episodes >= GROWTH * self.grouped)
 
     def regroup(self, vectors: NDArray[np.float32], phrases: Sequence[Phrases]) -> set[str]:
-        """Group unit vectors (n, d) with their phrases; the ids of topics that are no more."""
+        """Group unit vectors (n, d) with their phrases; the ids of subjects that are no more."""
         before = dict(zip(self._ids, self._centroids, strict=True))
         wanted = min(MOST, max(len(self._ids), round(math.sqrt(len(vectors) / 2))))
         centroids = _converge(vectors, _start(vectors, self._centroids, wanted))
@@ -78,7 +80,7 @@ class Topics:
         return before.keys() - set(ids)
 
     def assign(self, vectors: NDArray[np.float32]) -> list[tuple[str, float]]:
-        """(Topic, cosine with its centroid) of all episodes; none before the first grouping."""
+        """(Subject, cosine with its centroid) of all episodes; none before the first grouping."""
         if not self._ids or not len(vectors):
             self._sizes = np.zeros(len(self._ids), dtype=np.int64)
             return []
@@ -88,9 +90,9 @@ class Topics:
         scores = cosines[np.arange(len(vectors)), members]
         return [(self._ids[m], float(s)) for m, s in zip(members, scores, strict=True)]
 
-    def all(self) -> list[Topic]:
+    def all(self) -> list[Subject]:
         columns = zip(self._ids, self._labels, self._sizes.tolist(), self._centroids, strict=True)
-        return [Topic(*column) for column in columns]
+        return [Subject(*column) for column in columns]
 
 
 def _start(
@@ -98,7 +100,7 @@ def _start(
 ) -> NDArray[np.float32]:
     """Centroids to begin with: of several draws, on a sample, those that fit best in the end."""
     sample = vectors[:: -(-len(vectors) // _SAMPLE)]
-    dice = np.random.default_rng(len(vectors))  # the same episodes give the same topics
+    dice = np.random.default_rng(len(vectors))  # the same episodes give the same subjects
     drawn = [
         _converge(sample, _seeds(sample, known, wanted, dice))
         for _ in range(_DRAWS if wanted > len(known) else 1)
@@ -140,15 +142,15 @@ def _converge(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> N
 
 
 def _new_id(centroid: NDArray[np.float32]) -> str:
-    """Never given twice, also after a restart that has forgotten topics that are no more."""
+    """Never given twice, also after a restart that has forgotten subjects that are no more."""
     return hashlib.sha256(centroid.tobytes()).hexdigest()[:12]
 
 
 def labels(members: NDArray[np.int64], phrases: Sequence[Phrases], count: int) -> list[str]:
-    """A label for each of ``count`` topics; ``members`` are the topics of the episodes.
+    """A label for each of ``count`` subjects; ``members`` are the subjects of the episodes.
 
-    Class-based TF-IDF: the sum of a phrase's scores in a topic, times log(1 + A / f), where f is
-    that sum over all topics and A the average over topics of what their phrases add up to.
+    Class-based TF-IDF: the sum of a phrase's scores in a subject, times log(1 + A / f), where f is
+    that sum over all subjects and A the average over subjects of what their phrases add up to.
     """
     said: list[defaultdict[str, float]] = [defaultdict(float) for _ in range(count)]
     for member, listed in zip(members.tolist(), phrases, strict=True):

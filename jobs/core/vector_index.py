@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Known:
+class VectorIndex:
     """Unit vectors (n, d) by one model, n ids in the order of the rows, and hashes of their texts.
 
     A row keeps its number until an episode is dropped: the last row then takes its place.
