@@ -58,7 +58,7 @@ async def topic(broker: str) -> AsyncIterator[str]:
     config = {"cleanup.policy": "delete", "retention.ms": "-1"}
     admin = AdminClient({"bootstrap.servers": broker})
     admin.create_topics([NewTopic(name, 2, 1, config=config)])[name].result(30)
-    yield name
+    return name
 
 
 class Worker:

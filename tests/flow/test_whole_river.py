@@ -152,7 +152,8 @@ def test_lists_match_tastes_better_than_chance(river):
 def test_the_blend_is_learned_and_what_trends_is_ranked(river):
     runtime, _, sent = river
     weights = runtime.log.decoded("blend-weights")
-    assert weights and all(min(w["als"], w["content"], w["trending"]) >= 0 for w in weights)
+    assert weights
+    assert all(min(w["als"], w["content"], w["trending"]) >= 0 for w in weights)
     assert {m["metric"] for m in runtime.log.decoded("model-metrics")} >= {"auc", "log_loss"}
     scopes = {record["scope"] for record in runtime.log.decoded("trending-episodes")}
     played = {int(e["episode_id"].removeprefix("pi:")) for e in sent if e["kind"] == "play"}

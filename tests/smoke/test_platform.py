@@ -185,4 +185,5 @@ def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance):
     done = platform.run("rebuild", "--all", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     promoted = platform.mongo()["table_generations"].find_one()
-    assert promoted and promoted["generation"] >= 2, json.dumps(promoted, default=str)
+    assert promoted
+    assert promoted["generation"] >= 2, json.dumps(promoted, default=str)

@@ -37,7 +37,7 @@ class MongoError(RuntimeError):
 
 
 def mongo_command(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    """argv and extra environment of a server whose data lies in ``home/mongo``."""
+    """Arguments and extra environment of a server whose data lies in ``home/mongo``."""
     folder = home / "mongo"
     folder.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "streams.cli.local.mongo"]

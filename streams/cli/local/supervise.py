@@ -66,7 +66,7 @@ def socket_path(home: Path) -> Path:
 
 
 def render_config(home: Path, programs: Iterable[Program]) -> str:
-    """supervisord's configuration: nothing starts by itself, everything restarts when it dies."""
+    """The supervisor's configuration: nothing starts by itself, what dies is restarted."""
     sections = [
         _section("unix_http_server", {"file": str(socket_path(home)), "chmod": "0700"}),
         _section(

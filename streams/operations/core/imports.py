@@ -73,7 +73,7 @@ def parse_time(value: Any) -> datetime:
     RowError if it is none.
     """
     if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if not isinstance(value, datetime):
         try:
             value = datetime.fromisoformat(str(value).strip())

@@ -51,7 +51,8 @@ def test_the_demo_file_sets_settings_that_the_services_pass_on() -> None:
     assert values.keys() <= COMPOSE["x-podstream"]["environment"].keys() & VARIABLES
     assert (values["PODCASTINDEX_KEY"], values["PODCASTINDEX_SECRET"]) == (DEMO_KEY, DEMO_SECRET)
     port = re.search(r"--port (\d+)", SERVICES["demo_index"]["command"])
-    assert port and f":{port[1]}/" in values["PODCASTINDEX_URL"]
+    assert port
+    assert f":{port[1]}/" in values["PODCASTINDEX_URL"]
     assert values["FETCH_ALLOW_HOSTS"].endswith(port[1])
 
 

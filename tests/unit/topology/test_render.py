@@ -35,7 +35,8 @@ def test_every_node_of_the_diagram_is_defined() -> None:
     text = mermaid(GRAPH)
     defined = set(re.findall(r"^  (\w+)[\[(>]", text, re.M))
     used = set(re.findall(r"^  (\w+) -", text, re.M)) | set(re.findall(r"> (\w+)$", text, re.M))
-    assert used and used <= defined
+    assert used
+    assert used <= defined
 
 
 def test_every_setting_is_documented_by_its_variable() -> None:

@@ -26,7 +26,7 @@ def pairs(*cells: tuple[int, int], users: int = 3, strength: float = 1.0) -> Int
 
 
 def by_number(listeners: np.ndarray) -> np.ndarray:
-    """Item 0 first, then 1, …"""
+    """Item 0 first, then 1, and so on."""
     return np.tile(-np.arange(ITEMS, dtype=float), (len(listeners), 1))
 
 

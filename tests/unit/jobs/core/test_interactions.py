@@ -39,7 +39,8 @@ def test_ids_are_sorted_and_pairs_that_say_nothing_left_out():
     assert pairs.users.tolist() == ["u", "v"]
     assert pairs.items.tolist() == ["a", "b"]
     assert pairs.user.tolist() == [0, 1]
-    assert pairs.strength[0] == -1 and pairs.strength[1] > 0
+    assert pairs.strength[0] == -1
+    assert pairs.strength[1] > 0
     assert pairs.at[0] == (START + dt.timedelta(days=1)).timestamp() * 1000
 
 
@@ -79,7 +80,7 @@ def test_a_mask_keeps_the_ids():
 
 
 def test_only_pairs_of_listeners_and_episodes_with_a_positive_pair_are_trained_on():
-    """v only dislikes; without v, b has nobody who likes it; without b, nothing else changes."""
+    """User v only dislikes; without v, nobody likes b; without b, nothing else changes."""
     pairs = from_totals(totals(("u", "a", 1, 0), ("u", "b", -1, 0), ("v", "a", -1, 0)))
     kept = trainable(pairs)
     assert [(kept.users[u], kept.items[i]) for u, i in zip(kept.user, kept.item, strict=True)] == [

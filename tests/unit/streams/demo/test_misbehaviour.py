@@ -226,10 +226,15 @@ async def test_a_poisoned_episode_is_listed_as_recent_and_never_told_of() -> Non
             await client.episode(str(EPISODE))
         await client.close()
         async with TestClient(server) as http:
-            with pytest.raises((ClientError, TimeoutError)):
-                path, limit = transcript_path(), ClientTimeout(total=0.5)
+            limit = ClientTimeout(total=0.5)
+
+            async def transcript() -> bytes:
+                path = transcript_path()
                 async with http.get(path, raise_for_status=True, timeout=limit) as response:
-                    await response.read()
+                    return await response.read()
+
+            with pytest.raises((ClientError, TimeoutError)):
+                await transcript()
 
 
 async def test_requests_are_counted_by_address_and_early_ones_are_seen() -> None:

@@ -105,10 +105,10 @@ async def test_a_change_of_the_part_changes_the_pace() -> None:
 
 async def test_a_long_wait_that_is_asked_for_fails_at_once_and_a_short_one_is_sat_out() -> None:
     rate_limiter = HostRateLimiter.unlimited()
+    await ask(rate_limiter, A, 429, retry_after="3600")
     with pytest.raises(
         HostUnavailableError, match=r"a\.example asked to be left alone until"
     ) as no:
-        await ask(rate_limiter, A, 429, retry_after="3600")
         await ask(rate_limiter, A)
     assert 3590 < no.value.until - time.time() < 3610
     await ask(rate_limiter, B, 503, retry_after="1")
@@ -184,19 +184,21 @@ async def test_a_probe_that_is_given_up_leaves_room_for_the_next() -> None:
 
 async def test_a_body_that_is_cut_counts_as_failure_though_the_head_was_fine() -> None:
     rate_limiter = HostRateLimiter.unlimited()
+
+    async def answered_then(url: URL, error: Exception) -> None:
+        async with rate_limiter.permit(url) as permit:
+            permit.answered(200)
+            raise error
+
     for _ in range(5):
         with pytest.raises(TimeoutError):
-            async with rate_limiter.permit(A) as permit:
-                permit.answered(200)
-                raise TimeoutError
+            await answered_then(A, TimeoutError())
     with pytest.raises(HostUnavailableError, match="circuit open"):
         await ask(rate_limiter, A)
     # what our own rules refuse is not the host's fault
     for _ in range(10):
         with pytest.raises(ValueError, match="too large"):
-            async with rate_limiter.permit(B) as permit:
-                permit.answered(200)
-                raise ValueError("too large")
+            await answered_then(B, ValueError("too large"))
 
 
 async def test_the_report_tells_of_hosts_in_use_and_forgets_them() -> None:

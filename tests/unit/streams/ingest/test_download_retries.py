@@ -178,7 +178,9 @@ def test_a_feed_that_cannot_be_had_delays_its_episodes_and_does_not_lose_them(
     index.broken = lambda _: False
     late.run_until(lambda: not late.waiting())
     ((_, whole),), ((_, bare),) = late.candidates(), never.candidates()
-    assert whole and bare and whole["categories"]
+    assert whole
+    assert bare
+    assert whole["categories"]
     assert bare == whole | {"categories": []}
     assert never.dead() == late.dead() == []
 

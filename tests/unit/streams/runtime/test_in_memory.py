@@ -45,6 +45,6 @@ def test_an_undeclared_table_is_refused_at_start(settings):
     context = MemoryRuntime(build_graph(1), settings).start("recommend")
     with pytest.raises(UndeclaredError, match="opens table 'engagement'"):
         context.table("engagement")
+    make: Any = None
     with pytest.raises(UndeclaredError, match=r"opens table 'listeners' \(log\)"):
-        make: Any = None
         context.states("listeners", make)

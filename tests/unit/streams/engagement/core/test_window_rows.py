@@ -123,8 +123,10 @@ def test_numbers_stay_at_home_and_are_used_again() -> None:
     assert held(copy, others) == before
 
     numbers = forget_unused(names, {"parts": parts}, SHIFTS)
-    assert numbers is not None and numbers[9:].tolist() == [0, 1]
-    assert names.all() == ["pi:1", "pi:2"] and held(parts, names) == before
+    assert numbers is not None
+    assert numbers[9:].tolist() == [0, 1]
+    assert names.all() == ["pi:1", "pi:2"]
+    assert held(parts, names) == before
     assert parts.find(read.keys(names)).tolist() == [0, 1]
     assert forget_unused(names, {"parts": parts}, SHIFTS) is None
     assert np.array_equal(parts["seen"], [2, 2])

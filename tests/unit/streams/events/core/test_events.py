@@ -150,12 +150,14 @@ def test_bad_messages_are_named_and_the_rest_decoded(
     assert rows["event_id"].to_list() == ["e0", "e3", "e7"]
     assert sorted(bad) == [1, 2, 4, 5, 6]
     assert isinstance(bad[4], UnknownSchemaError)
-    assert "no value" in str(bad[1]) and "not a Confluent frame" in str(bad[2])
+    assert "no value" in str(bad[1])
+    assert "not a Confluent frame" in str(bad[2])
 
 
 def test_nothing_decodes_to_no_rows() -> None:
     rows, bad = EventDecoder(TOPIC, REGISTRY).decode([b"x"])
-    assert rows.height == 0 and set(bad) == {0}
+    assert rows.height == 0
+    assert set(bad) == {0}
 
 
 class TwoVersions(FixedRegistry):
@@ -213,7 +215,8 @@ def test_a_schema_that_is_not_flat_is_read_record_by_record() -> None:
     with pytest.raises(BlockError):
         BlockDecoder(other)
     rows, bad = EventDecoder(TOPIC, TwoVersions(other)).decode([value] * 200)
-    assert rows.height == 200 and not bad
+    assert rows.height == 200
+    assert not bad
 
 
 GOOD = [
@@ -244,7 +247,8 @@ BAD = [
 def test_possible_values_pass() -> None:
     rows, _ = EventDecoder(TOPIC, REGISTRY).decode([framed(**changes) for changes in GOOD])
     checked, refused = check_events(rows.with_columns(log_ms=NOW))
-    assert not refused and checked.height == len(GOOD)
+    assert not refused
+    assert checked.height == len(GOOD)
 
 
 def test_impossible_values_are_refused_with_the_reason() -> None:

@@ -64,7 +64,10 @@ def test_forms(text: str, told: int) -> None:
     assert published_time(text) == told
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(-14 * 60, 14 * 60))
+@given(
+    st.datetimes(datetime.fromisoformat("1971-01-01"), datetime.fromisoformat("2100-01-01")),
+    st.integers(-14 * 60, 14 * 60),
+)
 def test_every_offset(moment: datetime, minutes: int) -> None:
     sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
     wanted = int(moment.replace(tzinfo=UTC).timestamp()) - minutes * 60

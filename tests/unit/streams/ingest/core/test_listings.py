@@ -61,7 +61,8 @@ def test_new_and_edited(known: dict[str, Item], listed: dict[str, Item]) -> None
     new, edited = new_and_edited(known, listed)
     assert new == {key for key in listed if key not in known}
     for key in edited:
-        assert known[key].digest and listed[key].digest
+        assert known[key].digest
+        assert listed[key].digest
         assert known[key].digest != listed[key].digest
     assert new_and_edited(listed, listed) == (set(), set())
     assert not new & edited

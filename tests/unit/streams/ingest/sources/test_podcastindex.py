@@ -297,10 +297,14 @@ async def test_what_was_found_before_the_index_failed_stands() -> None:
     index.broken = "recent/data"
     async with serving(index.app()) as url:
         source = PodcastIndexSource(PodcastIndexClient(url, "k", "s"))
-        batches = []
-        with pytest.raises(SourceError):
+        batches: list[Found] = []
+
+        async def poll() -> None:
             async for found in source.poll(EVERYTHING, Cursor()):
                 batches.append(found)
+
+        with pytest.raises(SourceError):
+            await poll()
         await source.close()
     assert [ref["episode_id"] for found in batches for ref in found.refs] == [
         "pi:3",

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
-from pytest import MonkeyPatch
 
 from streams.http.fetcher import Fetched, GuardedFetcher
 from streams.ingest.core.episodes import RSS
@@ -148,7 +147,7 @@ async def test_a_feed_that_says_nothing_of_its_state_is_compared() -> None:
 
 
 async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while(
-    monkeypatch: MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     older = "<item><guid>g-0</guid><pubDate>Wed, 02 Jan 2018 03:30:13 GMT</pubDate></item>"
     at = 1_800_000_000.0
@@ -171,7 +170,8 @@ async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while(
     (edited,) = second.refs
     assert edited["found_by"] == "edit"  # the show has lost its title
     (ref,) = third.refs
-    assert ref["withdrawn"] and ref["episode_id"] == found.refs[0]["episode_id"]
+    assert ref["withdrawn"]
+    assert ref["episode_id"] == found.refs[0]["episode_id"]
     assert (empty.refs, empty.cursor.listed) == ([], second.cursor.listed)
     # What comes back before it was said to be gone says nothing, but the show has its title again.
     assert [(r["source_id"], r["found_by"]) for r in back.refs] == [("g-0", "edit")]
@@ -213,7 +213,9 @@ async def test_an_odd_etag_is_not_kept() -> None:
     assert (found.cursor.etag, found.cursor.last_modified) == ("", "")
 
 
-async def test_a_feed_that_the_parser_fails_on_is_one_error(monkeypatch: MonkeyPatch) -> None:
+async def test_a_feed_that_the_parser_fails_on_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*_: object) -> None:
         raise RecursionError("too deep")
 

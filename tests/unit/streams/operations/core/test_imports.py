@@ -89,7 +89,7 @@ def test_a_bad_row_is_refused_by_its_line_with_the_reason(change, reason):
         ("2026-01-31 12:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
         ("2026-01-31T12:00:00+02:00", datetime(2026, 1, 31, 10, tzinfo=UTC)),
         (date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC)),
-        (datetime(2026, 1, 31, 12), datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (datetime.fromisoformat("2026-01-31T12:00"), datetime(2026, 1, 31, 12, tzinfo=UTC)),
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(value, expected):
