@@ -12,6 +12,11 @@ export PODSTREAM_HOME ?= $(CURDIR)/var
 INSTALLED := $(VENV)/.installed
 JARS := $(VENV)/.jars
 
+UV_INSTALL = $(BIN)/uv pip install --python $(BIN)/python --require-hashes --no-deps
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
+	--require-hashes --no-deps
+FETCH_JARS = $(BIN)/python -c 'from jobs.spark_jars import ensure_jars; ensure_jars()'
+
 .PHONY: help setup init kafka-up mongo-up spark-up dashboard-up mongo-shell demo down status \
 	test check smoke bench clean clean-data prerequisites
 
@@ -33,17 +38,28 @@ prerequisites:
 setup: $(JARS) ## virtual environment from the lock file, and the Java parts (once)
 	@echo "Set up: $(BIN)/podstream is ready."
 
-$(INSTALLED): requirements.lock pyproject.toml | prerequisites
+# PySpark comes first, because its Ivy then fetches the jars while the other packages arrive. uv asks
+# the registry's own address, pip the one it is configured for: what uv cannot have, pip may.
+$(INSTALLED): requirements.lock installer.lock pyproject.toml | prerequisites
 	@echo "Setting up $(VENV): all packages of requirements.lock, checked by their hashes."
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
-		--require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -q \
+		--require-hashes --no-deps -r installer.lock
+	@spark=$$(mktemp); trap 'rm -f "$$spark"; wait' EXIT; \
+	awk '/^[a-z]/ {wanted = /^pyspark==/} wanted' requirements.lock >"$$spark"; \
+	if $(UV_INSTALL) -r "$$spark"; then \
+		$(FETCH_JARS) & \
+		$(UV_INSTALL) -r requirements.lock || $(PIP_INSTALL) -r requirements.lock; \
+		wait; \
+	else \
+		$(PIP_INSTALL) -r requirements.lock; \
+	fi
 	@$(BIN)/python -m pip install --disable-pip-version-check -q \
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
 $(JARS): $(INSTALLED) jobs/ivy.xml | prerequisites
-	@$(BIN)/python -c 'from jobs.spark_jars import ensure_jars; ensure_jars()'
+	@$(FETCH_JARS)
 	@touch $@
 
 init: setup ## set up, start broker and MongoDB in the background, create topics and indexes
