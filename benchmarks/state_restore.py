@@ -28,8 +28,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.cli.local.broker import running_broker
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
+from streams.state.hash_table import ColumnarHashTable
 from streams.state.kafka_log import Appender, KafkaStateLog
-from streams.state.keyed import KeyedTable
 from streams.state.store import LogStates
 
 STATE_TOPIC = "state-restore-log"
@@ -47,7 +47,7 @@ class Totals:
 
     def __init__(self) -> None:
         self.applied = -1
-        self.table = KeyedTable({"plays": "i8", "heard_ms": "i8", "last_ms": "i8"})
+        self.table = ColumnarHashTable({"plays": "i8", "heard_ms": "i8", "last_ms": "i8"})
 
     def add(self, keys: np.ndarray) -> None:
         slots = self.table.upsert(keys)

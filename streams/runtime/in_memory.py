@@ -22,7 +22,7 @@ from streams.kafka.wire import Wire, key_bytes
 from streams.runtime.base import StageContext
 from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Handler
-from streams.state.log import Headers, Replay, S
+from streams.state.log import Headers, S, StateFold
 from streams.state.store import SNAPSHOT_BYTES, LogStates
 from topology.graph import Graph, check_reads
 from topology.model import Stage
@@ -109,7 +109,7 @@ class MemoryStateLog:
     async def end(self, partition: int) -> int:
         return self._log.bounds(self.name, partition)[1]
 
-    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
         start, end = self._log.bounds(self.name, partition)
         for record in self._log.read(self.name, partition, start, end - start):
             into.apply(record)

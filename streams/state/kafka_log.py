@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from streams.kafka.clients import producer, reader, to_message
-from streams.state.log import Headers, Replay
+from streams.state.log import Headers, StateFold
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class KafkaStateLog:
     async def end(self, partition: int) -> int:
         return (await self._in_thread(self._bounds, partition))[1]
 
-    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
         return await self._in_thread(self._replay, partition, into)
 
     async def truncate(self, partition: int, offset: int) -> None:
@@ -144,7 +144,7 @@ class KafkaStateLog:
         place = TopicPartition(self.name, partition)
         return self._consumer().get_watermark_offsets(place, timeout=TIMEOUT_S)
 
-    def _replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+    def _replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
         start, end = self._bounds(partition)
         consumer = self._consumer()
         consumer.assign([TopicPartition(self.name, partition, start)])

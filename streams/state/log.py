@@ -1,7 +1,7 @@
 """State as a log: what changed, batch by batch, and the whole of it now and then.
 
 An entry is a change or a snapshot, written as one or more records that follow each other without
-a gap. `Replay` reads entries in order and keeps the state that they add up to. Which entries
+a gap. `StateFold` reads entries in order and keeps the state that they add up to. Which entries
 count is decided by their headers alone, so every reader of the same log ends with the same state,
 whoever wrote it and from wherever after a snapshot's first record the log has been truncated.
 """
@@ -95,7 +95,7 @@ def _text(record: Message, name: str) -> str:
     return value.decode()
 
 
-class Replay(Generic[S]):
+class StateFold(Generic[S]):
     """The state that a log's records add up to; ``make()`` is a state of nothing.
 
     ``base`` is the snapshot that counts, ``first`` the offset of its first record (None without

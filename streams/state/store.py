@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
-from streams.state.log import Entry, Headers, Replay, S, change, snapshot, to_records
+from streams.state.log import Entry, Headers, S, StateFold, change, snapshot, to_records
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class StateLog(Protocol):
     async def end(self, partition: int) -> int:
         """The offset that the next record will get."""
 
-    async def replay(self, partition: int, into: Replay[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
         """Give every record to ``into``; the offsets of the first one and after the last one."""
 
     async def truncate(self, partition: int, offset: int) -> None:
@@ -134,7 +134,7 @@ class LogStates(Generic[S]):
         return await self._log.end(partition) == held.position
 
     async def _restore(self, partition: int) -> Held[S]:
-        replay = Replay(lambda: self._make(partition))
+        replay = StateFold(lambda: self._make(partition))
         start, end = await self._log.replay(partition, replay)
         if start > 0 and replay.first is None:
             raise StateLostError(

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.state.kafka_log import Appender, KafkaStateLog
-from streams.state.log import Replay
+from streams.state.log import StateFold
 from streams.state.store import FencedError, LogStates, StateLostError
 
 pytestmark = pytest.mark.broker
@@ -110,7 +110,7 @@ async def test_states_come_back_from_a_log_that_was_cut(hire: Hire) -> None:
         await worker.handle(1, end)
     await worker.handle(0, 1)
     async with asyncio.timeout(10):
-        while (await worker.log.replay(1, Replay(Counters)))[0] == 0:
+        while (await worker.log.replay(1, StateFold(Counters)))[0] == 0:
             await asyncio.sleep(0.05)
     other = hire(50_000)
     await other.states.restore()

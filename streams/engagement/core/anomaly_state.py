@@ -34,8 +34,8 @@ from streams.engagement.core.window_rows import (
     source_of,
     window_rows,
 )
-from streams.state.keyed import KeyedTable
-from streams.state.names import Names
+from streams.state.hash_table import ColumnarHashTable
+from streams.state.interner import StringInterner
 from streams.state.packing import pack, unpack
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,15 +70,15 @@ class AnomalyState:
     def __init__(self, partitions: int) -> None:
         self.applied = -1
         self._partitions = partitions
-        self._names = Names()
+        self._names = StringInterner()
         self._closed = 0  # every bin before this one has been judged, or left out
         self._first = 0  # the first bin that was not over when anything was told first; 0: nothing
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
         self._settled = self._done  # the first bin whose parts have not been added up, by source
         self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
         self._parts = SourceCounts(_COUNTS)
-        self._sums = KeyedTable({"plays": np.int64})
-        self._figures = KeyedTable(_FIGURES)
+        self._sums = ColumnarHashTable({"plays": np.int64})
+        self._figures = ColumnarHashTable(_FIGURES)
         self._histories: dict[int, History] | None = {}
 
     def __len__(self) -> int:
@@ -259,7 +259,7 @@ class AnomalyState:
             self.load_changes(piece)
 
     @property
-    def _tables(self) -> dict[str, KeyedTable]:
+    def _tables(self) -> dict[str, ColumnarHashTable]:
         return {"parts": self._parts, "sums": self._sums, "histories": self._figures}
 
     def _forget_changes(self) -> None:

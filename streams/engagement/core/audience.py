@@ -14,7 +14,7 @@ import numpy as np
 
 from schemas.units import DAY_MS, MINUTE_MS
 from streams.state.arrays import starts
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 SESSION_GAP_MS = 30 * MINUTE_MS
 FORGOTTEN_MS = DAY_MS
@@ -51,7 +51,11 @@ class ListeningFlags:
 
 
 def hear(
-    pairs: KeyedTable, slots: np.ndarray, times: np.ndarray, heard: np.ndarray, length: np.ndarray
+    pairs: ColumnarHashTable,
+    slots: np.ndarray,
+    times: np.ndarray,
+    heard: np.ndarray,
+    length: np.ndarray,
 ) -> ListeningFlags:
     """Take listening rows into ``pairs``; all arrays are by row, in the order of the log.
 
@@ -130,7 +134,7 @@ def _first_in_minute(slots: np.ndarray, minutes: np.ndarray, first: np.ndarray) 
     return found
 
 
-def _seen(pairs: KeyedTable, slots: np.ndarray, minutes: np.ndarray) -> np.ndarray:
+def _seen(pairs: ColumnarHashTable, slots: np.ndarray, minutes: np.ndarray) -> np.ndarray:
     """Whether the pair was heard in that minute before these rows."""
     back = pairs["last"][slots] // MINUTE_MS - minutes
     known = (back >= 0) & (back < _SEEN_BITS)
@@ -139,7 +143,7 @@ def _seen(pairs: KeyedTable, slots: np.ndarray, minutes: np.ndarray) -> np.ndarr
 
 
 def _see(
-    pairs: KeyedTable,
+    pairs: ColumnarHashTable,
     slots: np.ndarray,
     minutes: np.ndarray,
     mine: np.ndarray,

@@ -15,9 +15,9 @@ from schemas.units import DAY_MS, MINUTE_MS
 from streams.engagement.core.audience import FORGOTTEN_MS, PAIR_COLUMNS, hear
 from streams.events.core.event_rows import KINDS, EventRows, late
 from streams.state.arrays import spread
-from streams.state.keyed import KeyedTable
-from streams.state.names import Names
-from streams.state.tables import FEWEST_PRUNED, TabledState
+from streams.state.columnar import FEWEST_PRUNED, ColumnarState
+from streams.state.hash_table import ColumnarHashTable
+from streams.state.interner import StringInterner
 
 COUNTS = (
     "impressions",
@@ -56,7 +56,7 @@ _OF_KIND = np.array([_COLUMN.get(f"{kind}s", -1) for kind in KINDS])
 _SUMS = {"counts": ("i4", (len(COUNTS),)), "heard_ms": "i8"}
 
 
-class Engagement(TabledState):
+class Engagement(ColumnarState):
     """The live tables of one source partition.
 
     ``minutes``, ``hours`` and ``days`` hold counts by episode and minute, hour or day number since
@@ -76,13 +76,13 @@ class Engagement(TabledState):
         self.late = 0
         self.events = 0
         self.closed = _NEVER
-        self.episodes = Names()
-        self.users = Names()
-        self.minutes = KeyedTable({"offset": "i8", **_SUMS})
-        self.hours = KeyedTable(_SUMS)
-        self.days = KeyedTable({"offset": "i8", **_SUMS})
-        self.pairs = KeyedTable(PAIR_COLUMNS)
-        self.heard = KeyedTable({"cover": ("u8", (COVERED_MINUTES // 64,))})
+        self.episodes = StringInterner()
+        self.users = StringInterner()
+        self.minutes = ColumnarHashTable({"offset": "i8", **_SUMS})
+        self.hours = ColumnarHashTable(_SUMS)
+        self.days = ColumnarHashTable({"offset": "i8", **_SUMS})
+        self.pairs = ColumnarHashTable(PAIR_COLUMNS)
+        self.heard = ColumnarHashTable({"cover": ("u8", (COVERED_MINUTES // 64,))})
         self.active = np.zeros(0, bool)
         self.restored = False
         self.renumbered = 0
@@ -220,7 +220,7 @@ class Engagement(TabledState):
 
     # -- state ---------------------------------------------------------------------------------
 
-    def _tables(self) -> dict[str, KeyedTable]:
+    def _tables(self) -> dict[str, ColumnarHashTable]:
         return {
             "minutes": self.minutes,
             "hours": self.hours,
@@ -229,7 +229,7 @@ class Engagement(TabledState):
             "heard": self.heard,
         }
 
-    def _names(self) -> dict[str, Names]:
+    def _names(self) -> dict[str, StringInterner]:
         return {"episodes": self.episodes, "users": self.users}
 
     def load_changes(self, value: bytes) -> None:
@@ -269,27 +269,27 @@ class Engagement(TabledState):
         )
 
 
-def episode_of(table: KeyedTable) -> np.ndarray:
+def episode_of(table: ColumnarHashTable) -> np.ndarray:
     """The episode, by number, of each row of minutes, hours or days."""
     return table.keys >> _LOW
 
 
-def time_of(table: KeyedTable) -> np.ndarray:
+def time_of(table: ColumnarHashTable) -> np.ndarray:
     """The minute, hour or day since 1970 of each row of minutes, hours or days."""
     return table.keys & _LOW_MASK
 
 
-def pair_episodes(pairs: KeyedTable) -> np.ndarray:
+def pair_episodes(pairs: ColumnarHashTable) -> np.ndarray:
     """The episode, by number, of each pair."""
     return pairs.keys & _LOW_MASK
 
 
-def pair_users(pairs: KeyedTable) -> np.ndarray:
+def pair_users(pairs: ColumnarHashTable) -> np.ndarray:
     """The listener, by number, of each pair."""
     return pairs.keys >> _LOW
 
 
-def _drop(table: KeyedTable, old: np.ndarray) -> None:
+def _drop(table: ColumnarHashTable, old: np.ndarray) -> None:
     # Dropping costs as much as there is in the table: wait until a good part of it is old.
     if 4 * int(old.sum()) > len(table):
         table.drop(old)

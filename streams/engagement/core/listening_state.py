@@ -15,9 +15,9 @@ from schemas import columnar
 from streams.engagement.core.sessions import SUMS, ClosedSessions, Sessions
 from streams.engagement.core.streaks import Streaks
 from streams.events.core.event_rows import KINDS, EventRows, late
-from streams.state.keyed import KeyedTable
-from streams.state.names import Names
-from streams.state.tables import FEWEST_PRUNED, TabledState
+from streams.state.columnar import FEWEST_PRUNED, ColumnarState
+from streams.state.hash_table import ColumnarHashTable
+from streams.state.interner import StringInterner
 
 PLAY, COMPLETE = KINDS.index("play"), KINDS.index("complete")
 
@@ -35,7 +35,7 @@ class ListeningRows:
     streaks: pl.DataFrame
 
 
-class Listening(TabledState):
+class Listening(ColumnarState):
     """The state of one source partition."""
 
     FIGURES = ("applied", "watermark", "late", "events")
@@ -46,7 +46,7 @@ class Listening(TabledState):
         self.watermark = _NEVER
         self.late = 0
         self.events = 0
-        self.users = Names()
+        self.users = StringInterner()
         self.sessions = Sessions(lateness_ms)
         self.streaks = Streaks(lateness_ms)
         self._lateness_ms = lateness_ms
@@ -110,10 +110,10 @@ class Listening(TabledState):
 
     # -- state ---------------------------------------------------------------------------------
 
-    def _tables(self) -> dict[str, KeyedTable]:
+    def _tables(self) -> dict[str, ColumnarHashTable]:
         return {"sessions": self.sessions.rows, "streaks": self.streaks.rows}
 
-    def _names(self) -> dict[str, Names]:
+    def _names(self) -> dict[str, StringInterner]:
         return {"users": self.users}
 
     def load_changes(self, value: bytes) -> None:

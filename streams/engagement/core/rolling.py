@@ -26,7 +26,7 @@ from streams.engagement.core.engagement import (
     time_of,
 )
 from streams.state.arrays import spread, starts
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 WINDOWS = (1, 5, 15, 60, 1440)
 """Lengths in minutes. The longest moves by the hour: this hour so far and the 23 before it."""
@@ -148,7 +148,7 @@ def _episode_sums(state: Engagement, at: int, first: int) -> np.ndarray:
     return sums
 
 
-def _column(table: KeyedTable, name: str) -> np.ndarray:
+def _column(table: ColumnarHashTable, name: str) -> np.ndarray:
     if name == "heard_ms":
         return table["heard_ms"]
     return table["counts"][:, COUNTS.index(name)]

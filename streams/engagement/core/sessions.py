@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 SESSION_GAP_MS = 30 * 60_000
 """The longest pause within a session."""
@@ -53,7 +53,7 @@ class Sessions:
     """The open sessions of one source partition; an event may come ``lateness_ms`` too late."""
 
     def __init__(self, lateness_ms: int):
-        self.rows = KeyedTable({"first": "i8", "last": "i8", **dict.fromkeys(SUMS, "i8")})
+        self.rows = ColumnarHashTable({"first": "i8", "last": "i8", **dict.fromkeys(SUMS, "i8")})
         self._patience_ms = SESSION_GAP_MS + lateness_ms
         self._gone = 0
         self._oldest = _GONE

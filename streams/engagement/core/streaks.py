@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.units import DAY_MS
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 _NUMBER_BITS = 32
 _NUMBER_MASK = (1 << _NUMBER_BITS) - 1
@@ -21,7 +21,7 @@ class Streaks:
     ``lateness_ms``, less than a day, behind the newest are taken."""
 
     def __init__(self, lateness_ms: int):
-        self.rows = KeyedTable({"days": "i4"})
+        self.rows = ColumnarHashTable({"days": "i4"})
         self._lateness_ms = lateness_ms
         self._earliest = 0
 

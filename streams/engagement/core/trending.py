@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from streams.engagement.core.trending_state import HALF_LIFE_MINUTES, TrendingState
-from streams.state.keyed import Array
-from streams.state.names import Names
+from streams.state.hash_table import Array
+from streams.state.interner import StringInterner
 
 PLACES = 50
 TOLD_AT_ONCE = 100
@@ -61,7 +61,7 @@ class TrendingScopes:
     """Which scopes each episode is in: all, its categories, its language, and both at once."""
 
     def __init__(self) -> None:
-        self.names = Names()
+        self.names = StringInterner()
         self.version = 0
         """Counts the changes."""
         self.narrow: set[int] = set()
@@ -213,7 +213,7 @@ class Board:
         return self._members
 
 
-def _places(ranking: Array, names: Names) -> list[TrendingPlace]:
+def _places(ranking: Array, names: StringInterner) -> list[TrendingPlace]:
     return [
         {
             "episode_id": names[episode],

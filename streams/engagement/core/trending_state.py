@@ -32,8 +32,8 @@ from streams.engagement.core.window_rows import (
     source_of,
     window_rows,
 )
-from streams.state.keyed import Array, KeyedTable
-from streams.state.names import Names
+from streams.state.hash_table import Array, ColumnarHashTable
+from streams.state.interner import StringInterner
 from streams.state.packing import pack, unpack
 
 HALF_LIFE_MINUTES = 30
@@ -76,15 +76,15 @@ class TrendingState:
 
     def __init__(self, allowed_lateness_s: int):
         self.applied = -1
-        self.names = Names()
+        self.names = StringInterner()
         self.numbering = 0
         """Counts how often episodes have been given other numbers."""
         self.told: frozenset[str] = frozenset()
         """The scopes published: each needs a tombstone, a ranking of nothing, once it is empty."""
         self._hold = -(-allowed_lateness_s // 60) + SLACK_MINUTES
         self._parts = SourceCounts(_COUNTS)
-        self._minutes = KeyedTable(dict.fromkeys(_COUNTS, np.int32))
-        self._hours = KeyedTable({"new_listeners": np.int32})
+        self._minutes = ColumnarHashTable(dict.fromkeys(_COUNTS, np.int32))
+        self._hours = ColumnarHashTable({"new_listeners": np.int32})
         self._bounds = np.zeros((3, SOURCES), np.int64)
         self._bounds_ms = 0
         self._told_saved = self.told
@@ -132,7 +132,7 @@ class TrendingState:
             self._drop_old()
 
     @staticmethod
-    def _grow(table: KeyedTable, keys: Array, grown: dict[str, Array]) -> None:
+    def _grow(table: ColumnarHashTable, keys: Array, grown: dict[str, Array]) -> None:
         some = np.any([counts != 0 for counts in grown.values()], axis=0)
         slots = table.upsert(keys[some])
         for name, counts in grown.items():
@@ -244,7 +244,7 @@ class TrendingState:
         return self._bounds[2]
 
     @property
-    def _tables(self) -> dict[str, KeyedTable]:
+    def _tables(self) -> dict[str, ColumnarHashTable]:
         return {"parts": self._parts, "minutes": self._minutes, "hours": self._hours}
 
     def _forget_changes(self) -> None:

@@ -20,8 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.units import MINUTE_MS
-from streams.state.keyed import KEY, Array, KeyedTable
-from streams.state.names import Names
+from streams.state.hash_table import KEY, Array, ColumnarHashTable
+from streams.state.interner import StringInterner
 
 SOURCE_BITS, MINUTE_BITS = 12, 26
 """4,096 source partitions, and the minutes of 127 years from 1970 on."""
@@ -73,7 +73,7 @@ class WindowRows:
             self.ahead[mask],
         )
 
-    def keys(self, names: Names) -> Array:
+    def keys(self, names: StringInterner) -> Array:
         """Episode, minute and source partition as one number each."""
         codes = names.codes(self.episodes)
         return (codes << MINUTE_BITS | self.minutes) << SOURCE_BITS | self.sources
@@ -112,7 +112,7 @@ def source_of(keys: Array) -> Array:
     return keys & (SOURCES - 1)
 
 
-class SourceCounts(KeyedTable):
+class SourceCounts(ColumnarHashTable):
     """What each source partition last said of each episode and minute.
 
     ``seen`` is the offset of the row that counts, plus one, so that 0 means none yet.
@@ -144,7 +144,7 @@ class SourceCounts(KeyedTable):
 
 
 def portable(
-    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: Names
+    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: StringInterner
 ) -> dict[str, pa.RecordBatch]:
     """Tables whose episodes are numbered from 0, beside the names of these episodes.
 
@@ -164,7 +164,7 @@ def portable(
 
 
 def local(
-    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: Names
+    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: StringInterner
 ) -> dict[str, pa.RecordBatch]:
     """The tables that `portable` was given, with the numbers that ``names`` has."""
     numbers = names.codes(tables[_NAMES].column(_NAMES).to_pylist())
@@ -176,7 +176,7 @@ def local(
 
 
 def forget_unused(
-    names: Names, tables: Mapping[str, KeyedTable], shifts: Mapping[str, int]
+    names: StringInterner, tables: Mapping[str, ColumnarHashTable], shifts: Mapping[str, int]
 ) -> Array | None:
     """Give the numbers of episodes that are in no table to others, once these are the most.
 

@@ -14,7 +14,7 @@ from schemas import columnar
 from schemas.codec import BadRecordError
 from streams.events.core.dedup import DedupWindow
 from streams.events.core.events import EventDecoder, check_events
-from streams.state.names import Hashed, hash_strings
+from streams.state.interner import Hashed, hash_strings
 
 FIRST_OFFSET = "first_offset"
 LAST_OFFSET = "last_offset"

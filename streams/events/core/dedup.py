@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from streams.state.arrays import starts
-from streams.state.keyed import KeyedTable
-from streams.state.names import Hashed
+from streams.state.hash_table import ColumnarHashTable
+from streams.state.interner import Hashed
 
 _COLUMNS = {"check": np.int64, "offset": np.int64}
 
@@ -21,7 +21,7 @@ class DedupWindow:
 
     def __init__(self, window: int):
         self._window = window
-        self._young, self._old = KeyedTable(_COLUMNS), KeyedTable(_COLUMNS)
+        self._young, self._old = ColumnarHashTable(_COLUMNS), ColumnarHashTable(_COLUMNS)
         self._young_since = 0
 
     def __len__(self) -> int:
@@ -54,11 +54,13 @@ class DedupWindow:
     def _turn(self, offset: int) -> None:
         if offset - self._young_since > self._window:
             # All of the older generation was seen before the younger one began.
-            self._young, self._old = KeyedTable(_COLUMNS), self._young
+            self._young, self._old = ColumnarHashTable(_COLUMNS), self._young
             self._young_since = offset
 
 
-def _last_seen(table: KeyedTable, keys: np.ndarray, checks: np.ndarray, never: int) -> np.ndarray:
+def _last_seen(
+    table: ColumnarHashTable, keys: np.ndarray, checks: np.ndarray, never: int
+) -> np.ndarray:
     """The offset noted for each key, ``never`` where there is none."""
     seen = np.full(len(keys), never)
     if len(table):

@@ -11,7 +11,7 @@ import polars as pl
 
 from schemas import columnar
 from streams.events.core.bots import is_bot
-from streams.state.names import Hashed, hashed, hashes_of
+from streams.state.interner import Hashed, hashed, hashes_of
 
 KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  # type: ignore[attr-defined]
 """The kinds of events, by code."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.runtime.in_memory import MemoryLog, MemoryStateLog
-from streams.state.log import Entry, Replay, change, snapshot, to_records
+from streams.state.log import Entry, StateFold, change, snapshot, to_records
 from streams.state.store import FencedError, LogStates, StateLostError
 from topology.graph import build_graph, changelog_name
 
@@ -183,7 +183,7 @@ async def test_a_log_that_lost_its_beginning_is_refused(log: MemoryLog) -> None:
 
 def test_records_of_strangers_are_refused(log: MemoryLog) -> None:
     with pytest.raises(ValueError, match="no header 'piece'"):
-        Replay(Sums).apply(log.append(TOPIC, b"{}", partition=0))
+        StateFold(Sums).apply(log.append(TOPIC, b"{}", partition=0))
 
 
 def test_a_large_change_travels_in_several_records() -> None:

@@ -21,7 +21,7 @@ from streams.engagement.core.window_rows import (
     source_of,
     window_rows,
 )
-from streams.state.names import Names
+from streams.state.interner import StringInterner
 
 MINUTE = 29_453_760
 COUNTS = ("plays",)
@@ -45,7 +45,7 @@ def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> WindowMessage:
     return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
-def held(parts: SourceCounts, names: Names) -> dict[tuple, int]:
+def held(parts: SourceCounts, names: StringInterner) -> dict[tuple, int]:
     episodes = names.of(parts.keys >> SHIFTS["parts"])
     keys = zip(
         episodes, minute_of(parts.keys).tolist(), source_of(parts.keys).tolist(), strict=True
@@ -64,7 +64,7 @@ rows = st.builds(
 
 @given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
 def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: int) -> None:
-    parts, names, grown = SourceCounts(COUNTS), Names(), 0
+    parts, names, grown = SourceCounts(COUNTS), StringInterner(), 0
     for start in range(0, len(log), size):
         read = window_rows([message(*log[start : start + size])], COUNTS)
         _, more = parts.replace(read.keys(names), read)
@@ -77,7 +77,7 @@ def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: 
 
 
 def test_a_count_that_was_corrected_shrinks() -> None:
-    parts, names = SourceCounts(COUNTS), Names()
+    parts, names = SourceCounts(COUNTS), StringInterner()
     for offset, plays, expected in ((1, 5, 5), (2, 3, -2), (1, 9, None)):
         read = window_rows([message(("pi:1", MINUTE, 0, offset, plays))], COUNTS)
         _, grown = parts.replace(read.keys(names), read)
@@ -98,7 +98,7 @@ def test_what_no_key_can_hold_is_left_out() -> None:
     read = window_rows([message(*bad[:3], good, *bad[3:], log_ms=1)], COUNTS)
     assert (read.minutes.tolist(), read.sources.tolist()) == ([MINUTE], [SOURCES - 1])
     assert read.ahead.tolist() == [True]
-    (key,) = read.keys(Names())
+    (key,) = read.keys(StringInterner())
     assert (minute_of(key), source_of(key), key >> SHIFTS["parts"]) == (MINUTE, SOURCES - 1, 0)
 
 
@@ -108,7 +108,7 @@ def test_a_fast_clock_does_not_tell_the_time() -> None:
 
 
 def test_numbers_stay_at_home_and_are_used_again() -> None:
-    parts, names = SourceCounts(COUNTS), Names()
+    parts, names = SourceCounts(COUNTS), StringInterner()
     names.codes([f"gone:{n}" for n in range(9)])
     read = window_rows([message(("pi:1", MINUTE, 0, 1, 7), ("pi:2", MINUTE, 1, 1, 8))], COUNTS)
     parts.replace(read.keys(names), read)
@@ -116,7 +116,7 @@ def test_numbers_stay_at_home_and_are_used_again() -> None:
 
     carried = portable({"parts": parts.to_arrow()}, SHIFTS, names)
     assert carried["names"].column("names").to_pylist() == ["pi:1", "pi:2"]
-    others = Names()
+    others = StringInterner()
     others.codes(["pi:7", "pi:2"])
     copy = SourceCounts(COUNTS)
     copy.load(local(carried, SHIFTS, others)["parts"])

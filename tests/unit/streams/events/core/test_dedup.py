@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events.core.dedup import DedupWindow
-from streams.state.names import Hashed, hash_strings
+from streams.state.interner import Hashed, hash_strings
 
 
 def by_definition(ids: list[str], offsets: list[int], window: int) -> list[int]:

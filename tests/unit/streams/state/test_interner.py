@@ -1,4 +1,4 @@
-"""Names against a list, also where hashes collide."""
+"""A StringInterner against a list, also where hashes collide."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.state import names as module
-from streams.state.names import Names
+from streams.state import interner as module
+from streams.state.interner import StringInterner
 
 words = st.lists(st.text(max_size=4), max_size=20)
 
@@ -17,7 +17,7 @@ words = st.lists(st.text(max_size=4), max_size=20)
 @given(st.lists(words, max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_numbers_are_given_by_first_appearance(batches: list[list[str]]) -> None:
-    names, known = Names(), list[str]()
+    names, known = StringInterner(), list[str]()
     for batch in batches:
         known += [word for word in dict.fromkeys(batch) if word not in known]
         codes = names.codes(pl.Series(batch, dtype=pl.String))
@@ -31,7 +31,7 @@ def test_numbers_are_given_by_first_appearance(batches: list[list[str]]) -> None
 def test_what_was_added_gives_the_same_names_elsewhere(
     batches: list[list[str]], saved: int
 ) -> None:
-    names, copy = Names(), Names()
+    names, copy = StringInterner(), StringInterner()
     for place, batch in enumerate(batches):
         names.codes(batch)
         if place >= saved:
@@ -45,7 +45,7 @@ def test_what_was_added_gives_the_same_names_elsewhere(
 @given(st.sets(st.text(max_size=4)), st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_names_kept_get_new_numbers_in_the_same_order(words: set[str], data) -> None:
-    names = Names()
+    names = StringInterner()
     before = sorted(words)
     names.codes(before)
     used = np.array(data.draw(st.lists(st.booleans(), min_size=len(words), max_size=len(words))))
@@ -57,7 +57,7 @@ def test_the_names_kept_get_new_numbers_in_the_same_order(words: set[str], data)
 
 
 def test_names_with_other_numbers_are_refused() -> None:
-    names = Names()
+    names = StringInterner()
     names.codes(["anna", "bert"])
     with pytest.raises(ValueError, match="numbers"):
         names.load(0, ["bert"])
@@ -75,7 +75,7 @@ def test_strings_whose_hashes_collide_are_told_apart(
         return (keys % 7 if seed < module._SEED + 3 else keys), checks
 
     monkeypatch.setattr(module, "_hashes", weak)
-    names = Names()
+    names = StringInterner()
     for batch in [words] if together else [[word] for word in words]:
         names.codes(batch)
     assert names.all() == words

@@ -1,4 +1,4 @@
-"""KeyedTable against a dict."""
+"""ColumnarHashTable against a dict."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 # Few different keys, also negative and far apart, so that they repeat and collide.
 keys = st.one_of(st.integers(-20, 20), st.integers(-(2**63), 2**63 - 1))
 batches = st.lists(st.tuples(st.lists(keys, max_size=80), st.booleans()), max_size=8)
 
 
-def table() -> KeyedTable:
-    return KeyedTable({"count": "i8", "pair": ("u8", (2,))})
+def table() -> ColumnarHashTable:
+    return ColumnarHashTable({"count": "i8", "pair": ("u8", (2,))})
 
 
-def add(counted: KeyedTable, batch: list[int]) -> None:
+def add(counted: ColumnarHashTable, batch: list[int]) -> None:
     slots = counted.upsert(np.array(batch, np.int64))
     np.add.at(counted["count"], slots, 1)
     np.add.at(counted["pair"], slots, (1, 2))
     counted.touch(slots)
 
 
-def contents(counted: KeyedTable) -> dict[int, tuple[int, list[int]]]:
+def contents(counted: ColumnarHashTable) -> dict[int, tuple[int, list[int]]]:
     columns = (counted.keys, counted["count"], counted["pair"])
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {key: (count, pair) for key, count, pair in rows}

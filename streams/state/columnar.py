@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from streams.state.keyed import KeyedTable
-from streams.state.names import Names
+from streams.state.hash_table import ColumnarHashTable
+from streams.state.interner import StringInterner
 from streams.state.packing import pack, unpack
 
 FEWEST_PRUNED = 1_000
@@ -24,7 +24,7 @@ _META = "meta"
 _PIECE_ROWS = 50_000
 
 
-class TabledState(ABC):
+class ColumnarState(ABC):
     """The `PartitionState` of what a stage keeps in tables."""
 
     applied: int
@@ -32,11 +32,11 @@ class TabledState(ABC):
     """The attributes that are integers, ``applied`` among them."""
 
     @abstractmethod
-    def _tables(self) -> dict[str, KeyedTable]:
+    def _tables(self) -> dict[str, ColumnarHashTable]:
         """Every table, by a name of its own."""
 
     @abstractmethod
-    def _names(self) -> dict[str, Names]:
+    def _names(self) -> dict[str, StringInterner]:
         """What is numbered, by a name that no table has."""
 
     @abstractmethod

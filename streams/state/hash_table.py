@@ -1,6 +1,6 @@
 """Tables of many keys whose cost for an event does not grow with their size: columns in numpy.
 
-A `KeyedTable` finds the rows of thousands of 64-bit keys in a few vector operations, by open
+A `ColumnarHashTable` finds the rows of thousands of 64-bit keys in a few vector operations, by open
 addressing: a key's place in the index follows from its hash, and the next place is tried where
 another key has it. Rows lie densely, so a scan over all of them is one vector operation too.
 """
@@ -24,7 +24,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads pack
 _FREE = -1
 
 
-class KeyedTable:
+class ColumnarHashTable:
     """Rows of numbers by an int64 key.
 
     ``columns`` gives each column's dtype; a sub-array dtype such as ``("u8", (4,))`` gives a

@@ -1,7 +1,7 @@
 """Strings by number, many at a time, at a cost that does not grow with how many there are.
 
 A dict of strings costs several cache misses for each string once it is larger than the cache.
-Here polars hashes a whole column, and the hashes are found in a `KeyedTable`.
+Here polars hashes a whole column, and the hashes are found in a `ColumnarHashTable`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from streams.state.keyed import KeyedTable
+from streams.state.hash_table import ColumnarHashTable
 
 _SEED = hash("names") & 0xFFFF_FFFF
 """Python's own seed, another one in each process: nobody can make up strings that collide.
@@ -62,7 +62,7 @@ def hash_strings(column: pl.Series, seed: int = _SEED) -> Hashed:
     return Hashed(column, np.arange(len(column)), *_hashes(column, seed))
 
 
-class Names:
+class StringInterner:
     """Strings by number: 0, 1, 2 … in the order in which they came.
 
     A string is known by 128 bits of two hashes. The first finds it; where the second then differs,
@@ -76,7 +76,7 @@ class Names:
 
     def _clear(self) -> None:
         self._names: list[str] = []
-        self._index = KeyedTable({"code": "i8", "check": "i8"})
+        self._index = ColumnarHashTable({"code": "i8", "check": "i8"})
 
     def __len__(self) -> int:
         return len(self._names)
