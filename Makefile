@@ -94,10 +94,11 @@ test: setup ## every test tier, the quick ones first
 	@$(BIN)/python -m pytest tests/unit tests/flow
 	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/flow
 
-check: setup ## lint, format, types, generated docs
+check: setup ## lint, format, types, import contracts, generated docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 	@$(BIN)/podstream topology render --check
 
 smoke: setup ## the headless whole: temporary home, free ports, start, look, stop

@@ -20,7 +20,7 @@ from schemas import columnar
 from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
 from streams.events.core.events import EventDecoder
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 TOPIC = "user-events"
 ROUNDS = 5
@@ -29,7 +29,7 @@ CHUNK = 20_000
 
 def messages(count: int) -> list[bytes]:
     """Framed events of 200,000 listeners and 20,000 episodes."""
-    codec = RecordCodec(TOPIC, "user_event", FixedRegistry(build_graph(4)))
+    codec = RecordCodec(TOPIC, "user_event", FixedRegistry(declared_subjects(build_graph(4))))
     rng = random.Random(1)
     kinds = ("impression", "click", "play", "progress", "complete")
     start = 1_767_225_600_000
@@ -73,7 +73,7 @@ def one_by_one(values: list[bytes], codec: RecordCodec) -> pl.DataFrame:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     values = messages(count)
-    registry = FixedRegistry(build_graph(4))
+    registry = FixedRegistry(declared_subjects(build_graph(4)))
     decoder, codec = EventDecoder(TOPIC, registry), RecordCodec(TOPIC, "user_event", registry)
     sides: dict[str, Any] = {
         "blocks": lambda: in_blocks(values, decoder),

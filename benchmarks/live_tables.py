@@ -49,10 +49,7 @@ def main() -> None:
                 event_partitions=PARTITIONS,
             )
             cluster = Cluster(settings)
-            try:
-                figures = measure(cluster, broker_pid(port), options)
-            finally:
-                cluster.close()
+            figures = measure(cluster, broker_pid(port), options)
     machine.report("live_tables", {**figures, "fold_cost": folds.measure()})
 
 

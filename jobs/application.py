@@ -26,8 +26,8 @@ from jobs import embed_transcripts, train_als, write_delta
 from jobs.embedding_model import Model
 from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
-from schemas.registry import declared_subjects, open_registry
-from topology.graph import get_graph
+from streams.kafka.registry import open_registry
+from topology.graph import declared_subjects, get_graph
 from topology.model import Graph
 from topology.settings import Settings, get_settings
 
@@ -91,7 +91,7 @@ def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Even
                 for subject in declared_subjects(graph):
                     registry.id_of(subject)
                 return True
-        except (KafkaException, KeyError, RequestException):
+        except (KafkaException, KeyError, RequestException, TimeoutError):
             log.debug("waiting for the topology to be applied", exc_info=True)
         stopping.wait(0.5)
     return False

@@ -9,8 +9,8 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from schemas.codec import BadRecordError
-from schemas.registry import open_registry
 from streams.kafka.clients import producer, reader, to_message
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from topology.graph import Graph, check_writes, dead_letter_name
 from topology.model import Stage

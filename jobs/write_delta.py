@@ -36,7 +36,7 @@ from jobs.core.decoding import Decode, decode_batches, output_schema
 from jobs.core.facts import FACTS, Facts, drop_repeats
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.output import Output
-from schemas.registry import open_registry
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage

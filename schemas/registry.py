@@ -4,86 +4,90 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import fastavro
 import requests
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from schemas import files
-from schemas.codec import Registry, UnknownSchemaError, subject_of
-from topology.graph import Graph
-from topology.settings import Settings
+from schemas.codec import UnknownSchemaError
 
 SCHEMAS_TOPIC = "_schemas"
 _RELOAD_EVERY_S = 5.0
 _REST_TIMEOUT_S = 30.0
 
+SubjectVersion = tuple[str, int, str]
+"""Subject, version (from 1) and schema text."""
 
-def declared_subjects(graph: Graph) -> dict[str, str]:
-    """Subject -> schema name, for every Avro topic of the graph."""
-    return {
-        subject_of(topic.name): topic.schema
-        for topic in graph.topics.values()
-        if topic.format == "avro" and topic.schema
-    }
+
+class SchemaStore(Protocol):
+    """Where schemas are registered: what `podstream topology apply` compares and writes."""
+
+    def texts(self) -> dict[str, dict[int, str]]:
+        """Subject -> version -> schema text, of everything registered."""
+
+    def register(self, versions: Sequence[SubjectVersion], compatibility: str) -> None:
+        """Add versions of Avro schemas; later ones must be compatible in this way."""
+
+
+class SchemaLog(Protocol):
+    """The records of the `_schemas` topic. Its errors are those of the client behind it."""
+
+    def read_on(self) -> Iterable[tuple[bytes | None, bytes | None]]:
+        """Key and value of each record since the last call, to the present end of the topic;
+        none as long as there is no such topic."""
+
+    def append(self, records: Sequence[tuple[str, str]]) -> None:
+        """Write keys and values, and return when the log has them."""
 
 
 class FixedRegistry:
-    """Ids counted up over the declared subjects: for runs in memory, where nothing is shared."""
+    """Ids counted up over declared subjects: for runs in memory, where nothing is shared.
 
-    def __init__(self, graph: Graph):
+    ``subjects`` is the schema name of each subject.
+    """
+
+    def __init__(self, subjects: Mapping[str, str]):
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, Any] = {}
-        for number, (subject, name) in enumerate(sorted(declared_subjects(graph).items()), 1):
+        for number, (subject, name) in enumerate(sorted(subjects.items()), 1):
             self._ids[subject] = number
             self._schemas[number] = files.parsed(name)
 
     def schema(self, schema_id: int) -> Any:
+        """The parsed schema of an id; UnknownSchemaError if there is none."""
         try:
             return self._schemas[schema_id]
         except KeyError:
             raise UnknownSchemaError(f"schema id {schema_id} is not registered") from None
 
     def id_of(self, subject: str) -> int:
+        """The id under a subject; KeyError if it is not declared."""
         return self._ids[subject]
 
 
 class TopicRegistry:
-    """Ids read from the `_schemas` topic, in the record format of Confluent's registry.
+    """Ids kept in the `_schemas` topic, in the record format of Confluent's registry.
 
-    An id that is not known yet makes it read on, at most every few seconds.
+    The topic is first read when something is asked. An id that is not known yet makes it read on,
+    at most every few seconds.
     """
 
-    def __init__(self, bootstrap_servers: str):
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "podstream-schema-reader",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        self._consumer.assign([TopicPartition(SCHEMAS_TOPIC, 0, OFFSET_BEGINNING)])
+    def __init__(self, log: SchemaLog):
+        self._log = log
         self.versions: dict[str, dict[int, int]] = {}
-        self.texts: dict[int, str] = {}
+        """Subject -> version -> id, as far as the topic has been read."""
+        self._texts: dict[int, str] = {}
         self._parsed: dict[int, Any] = {}
-        self._read_at = 0.0
-        self.refresh()
+        self._read_at: float | None = None
 
     def refresh(self) -> None:
         """Read `_schemas` to its present end."""
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(SCHEMAS_TOPIC, 0), timeout=30)
-        while self._position() < end:
-            for message in self._consumer.consume(500, timeout=1.0):
-                if message.error() is None:
-                    self._apply(message.key(), message.value())
+        for key, value in self._log.read_on():
+            self._apply(key, value)
         self._read_at = time.monotonic()
-
-    def _position(self) -> int:
-        (position,) = self._consumer.position([TopicPartition(SCHEMAS_TOPIC, 0)])
-        return max(position.offset, 0)
 
     def _apply(self, key: bytes | None, value: bytes | None) -> None:
         if not key or not value or json.loads(key).get("keytype") != "SCHEMA":
@@ -92,18 +96,26 @@ class TopicRegistry:
         if record.get("deleted"):
             return
         self.versions.setdefault(record["subject"], {})[record["version"]] = record["id"]
-        self.texts[record["id"]] = record["schema"]
+        self._texts[record["id"]] = record["schema"]
+
+    def _refresh_if_older(self, seconds: float) -> None:
+        if self._read_at is None or time.monotonic() - self._read_at > seconds:
+            self.refresh()
 
     def schema(self, schema_id: int) -> Any:
-        if schema_id not in self.texts and time.monotonic() - self._read_at > _RELOAD_EVERY_S:
-            self.refresh()
-        if schema_id not in self.texts:
+        """The parsed writer's schema of an id; UnknownSchemaError if there is none."""
+        if schema_id not in self._texts:
+            self._refresh_if_older(_RELOAD_EVERY_S)
+        if schema_id not in self._texts:
             raise UnknownSchemaError(f"schema id {schema_id} is not registered")
         if schema_id not in self._parsed:
-            self._parsed[schema_id] = fastavro.parse_schema(json.loads(self.texts[schema_id]))
+            self._parsed[schema_id] = fastavro.parse_schema(json.loads(self._texts[schema_id]))
         return self._parsed[schema_id]
 
     def id_of(self, subject: str) -> int:
+        """The id of the newest version under a subject; KeyError if nothing is registered."""
+        if self._read_at is None:
+            self.refresh()
         versions = self.versions.get(subject)
         if not versions:
             raise KeyError(
@@ -111,8 +123,42 @@ class TopicRegistry:
             )
         return versions[max(versions)]
 
-    def close(self) -> None:
-        self._consumer.close()
+    def texts(self) -> dict[str, dict[int, str]]:
+        """Subject -> version -> schema text, of everything registered by now."""
+        self.refresh()
+        return {
+            subject: {version: self._texts[number] for version, number in versions.items()}
+            for subject, versions in self.versions.items()
+        }
+
+    def register(self, versions: Sequence[SubjectVersion], compatibility: str) -> None:
+        """Write the records that Confluent's registry would; equal schemas share an id, as there.
+
+        ``compatibility`` is not kept in the topic: `podstream topology apply` checks it itself.
+        """
+        self.refresh()
+        ids = {_canonical(text): number for number, text in self._texts.items()}
+        records = []
+        for subject, version, text in versions:
+            number = ids.setdefault(_canonical(text), max(ids.values(), default=0) + 1)
+            key = {"keytype": "SCHEMA", "subject": subject, "version": version, "magic": 1}
+            value = {
+                "subject": subject,
+                "version": version,
+                "id": number,
+                "schema": text,
+                "deleted": False,
+            }
+            records.append((_compact(key), _compact(value)))
+        self._log.append(records)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 class RestRegistry:
@@ -129,6 +175,7 @@ class RestRegistry:
         self._ids: dict[str, int] = {}
 
     def schema(self, schema_id: int) -> Any:
+        """The parsed writer's schema of an id; UnknownSchemaError if there is none."""
         if schema_id not in self._parsed:
             answer = self._ask("GET", f"schemas/ids/{schema_id}", missing_ok=True)
             if answer is None:
@@ -137,6 +184,7 @@ class RestRegistry:
         return self._parsed[schema_id]
 
     def id_of(self, subject: str) -> int:
+        """The id of the newest version under a subject; KeyError if nothing is registered."""
         if subject not in self._ids:
             path = f"subjects/{quote(subject, safe='')}/versions/latest"
             answer = self._ask("GET", path, missing_ok=True)
@@ -158,11 +206,13 @@ class RestRegistry:
             }
         return found
 
-    def register(self, subject: str, text: str, compatibility: str) -> None:
-        """Add a version of an Avro schema; later ones must be compatible in this way."""
-        name = quote(subject, safe="")
-        self._ask("PUT", f"config/{name}", {"compatibility": compatibility})
-        self._ask("POST", f"subjects/{name}/versions", {"schema": text, "schemaType": "AVRO"})
+    def register(self, versions: Sequence[SubjectVersion], compatibility: str) -> None:
+        """Add versions of Avro schemas; later ones must be compatible in this way."""
+        for subject, _, text in versions:
+            name = quote(subject, safe="")
+            self._ask("PUT", f"config/{name}", {"compatibility": compatibility})
+            body = {"schema": text, "schemaType": "AVRO"}
+            self._ask("POST", f"subjects/{name}/versions", body)
 
     def _ask(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         answer = self._session.request(
@@ -172,10 +222,3 @@ class RestRegistry:
             return None
         answer.raise_for_status()
         return answer.json()
-
-
-def open_registry(settings: Settings) -> Registry:
-    """The registry that the settings name."""
-    if settings.schema_registry_url:
-        return RestRegistry(settings.schema_registry_url)
-    return TopicRegistry(settings.kafka_bootstrap_servers)

@@ -15,7 +15,7 @@ from pathlib import Path
 import faust
 
 from schemas.codec import Registry
-from schemas.registry import open_registry
+from streams.kafka.registry import open_registry
 from streams.runtime.faust.consumer import Transport
 from streams.runtime.faust.runner import FaustContext
 from streams.runtime.watchdog import watch_event_loop

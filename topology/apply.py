@@ -5,7 +5,6 @@ Applying again changes nothing. Nothing is ever deleted.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +24,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from schemas.registry import SCHEMAS_TOPIC, RestRegistry, TopicRegistry
-from streams.kafka.clients import producer
+from schemas.registry import SchemaStore
 from topology.graph import build_graph
 from topology.model import Graph, Index
 from topology.plan import (
@@ -53,22 +51,25 @@ class RefusedError(RuntimeError):
     """The plan holds something that must not be done silently; nothing was changed."""
 
 
-def apply_topology(settings: Settings, *, mongo: bool = True) -> list[Action]:
-    """Create and correct topics, register schemas, create indexes; give what was done.
+def apply_topology(settings: Settings, store: SchemaStore, *, mongo: bool = True) -> list[Action]:
+    """Create and correct topics, register schemas in ``store``, create indexes; give what was done.
 
     Without ``mongo`` the MongoDB server is neither looked at nor changed. RefusedError, with every
-    reason, before anything is changed; KafkaException and PyMongoError where a server fails.
+    reason, before anything is changed; KafkaException, PyMongoError and the errors of ``store``
+    where a server fails.
     """
     graph = build_graph(settings.event_partitions)
-    actions = plan(graph, observe(settings, graph, mongo=mongo))
+    actions = plan(graph, observe(settings, graph, store, mongo=mongo))
     if refused := refusals(actions):
         raise RefusedError("\n".join(action.sentence() for action in refused))
     wanted = [action for action in changes(actions) if mongo or not isinstance(action, CreateIndex)]
-    execute(settings, wanted)
+    execute(settings, store, wanted)
     return wanted
 
 
-def observe(settings: Settings, graph: Graph, *, mongo: bool = True) -> Observed:
+def observe(
+    settings: Settings, graph: Graph, store: SchemaStore, *, mongo: bool = True
+) -> Observed:
     """The cluster as it is."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     metadata = admin.list_topics(timeout=TIMEOUT_S)
@@ -80,23 +81,19 @@ def observe(settings: Settings, graph: Graph, *, mongo: bool = True) -> Observed
             name: ObservedTopic(len(topic.partitions), configs.get(name, {}))
             for name, topic in metadata.topics.items()
         },
-        subjects=read_subjects(settings, exists=SCHEMAS_TOPIC in metadata.topics),
+        subjects=store.texts(),
         indexes=_indexes(settings, graph) if mongo else {},
     )
 
 
-def execute(settings: Settings, actions: Sequence[Action]) -> None:
+def execute(settings: Settings, store: SchemaStore, actions: Sequence[Action]) -> None:
     """Do what a plan says, in its order."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     _create_topics(admin, [a for a in actions if isinstance(a, CreateTopic)])
     _alter_configs(admin, [a for a in actions if isinstance(a, AlterConfig)])
     schemas = [a for a in actions if isinstance(a, RegisterSchema)]
-    if schemas and settings.schema_registry_url:
-        registry = RestRegistry(settings.schema_registry_url)
-        for schema in schemas:
-            registry.register(schema.subject, schema.text, COMPATIBILITY)
-    elif schemas:
-        _register_in_topic(settings.kafka_bootstrap_servers, schemas)
+    if schemas:
+        store.register([(a.subject, a.version, a.text) for a in schemas], COMPATIBILITY)
     indexes = [a for a in actions if isinstance(a, CreateIndex)]
     if indexes:
         with _mongo(settings) as client:
@@ -176,62 +173,6 @@ def _alter_configs(admin: AdminClient, actions: Sequence[AlterConfig]) -> None:
     ]
     for future in admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S).values():
         future.result()
-
-
-# -- schemas ---------------------------------------------------------------------------------
-
-
-def read_subjects(settings: Settings, *, exists: bool) -> dict[str, dict[int, str]]:
-    """Subject -> version -> schema text, as registered; ``exists``: there is a `_schemas` topic."""
-    if settings.schema_registry_url:
-        return RestRegistry(settings.schema_registry_url).texts()
-    if not exists:
-        return {}
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
-    try:
-        return {
-            subject: {version: registry.texts[number] for version, number in versions.items()}
-            for subject, versions in registry.versions.items()
-        }
-    finally:
-        registry.close()
-
-
-def _register_in_topic(bootstrap_servers: str, actions: Sequence[RegisterSchema]) -> None:
-    """Write the records that Confluent's registry would; equal schemas share an id, as there."""
-    registry = TopicRegistry(bootstrap_servers)
-    ids = {_canonical(text): number for number, text in registry.texts.items()}
-    registry.close()
-    writer = producer(bootstrap_servers)
-    failures: list[Any] = []
-    for action in actions:
-        number = ids.setdefault(_canonical(action.text), max(ids.values(), default=0) + 1)
-        key = {
-            "keytype": "SCHEMA",
-            "subject": action.subject,
-            "version": action.version,
-            "magic": 1,
-        }
-        value = {
-            "subject": action.subject,
-            "version": action.version,
-            "id": number,
-            "schema": action.text,
-            "deleted": False,
-        }
-        writer.produce(
-            SCHEMAS_TOPIC,
-            key=json.dumps(key, separators=(",", ":")),
-            value=json.dumps(value, separators=(",", ":")),
-            partition=0,
-            on_delivery=lambda error, _: failures.append(error) if error else None,
-        )
-    if writer.flush(TIMEOUT_S) or failures:
-        raise KafkaException(failures[0] if failures else KafkaError(KafkaError._MSG_TIMED_OUT))
-
-
-def _canonical(text: str) -> str:
-    return json.dumps(json.loads(text), sort_keys=True)
 
 
 # -- MongoDB ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from schemas.codec import subject_of
 from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings, get_settings
 from topology.stages import declare_stages
@@ -45,6 +46,15 @@ def build_graph(event_partitions: int) -> Graph:
 def get_graph() -> Graph:
     """The graph of this process's settings."""
     return build_graph(get_settings().event_partitions)
+
+
+def declared_subjects(graph: Graph) -> dict[str, str]:
+    """Subject -> schema name, for every Avro topic of the graph."""
+    return {
+        subject_of(topic.name): topic.schema
+        for topic in graph.topics.values()
+        if topic.format == "avro" and topic.schema
+    }
 
 
 def dead_letter_name(topic: str) -> str:

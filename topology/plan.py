@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas import files
 from schemas.compatibility import transitive_problems
-from schemas.registry import declared_subjects
+from topology.graph import declared_subjects
 from topology.model import Graph, Index, Topic
 
 MAX_REPLICATION = 3

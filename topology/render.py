@@ -9,9 +9,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from schemas import files
-from schemas.registry import declared_subjects
 from schemas.units import DAY_MS
-from topology.graph import build_graph, workers
+from topology.graph import build_graph, declared_subjects, workers
 from topology.model import Graph, Stage, Topic
 from topology.settings import PORT_OFFSETS, Settings
 from topology.validate import DELTA, MONGO, store_of

@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from live_path.events import Events, Generator
 
-from schemas.registry import TopicRegistry
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import end_offsets, producer, reader
+from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import apply_topology
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
@@ -59,8 +59,8 @@ class Cluster:
         self.bootstrap = settings.kafka_bootstrap_servers
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         self._graph = build_graph(settings.event_partitions)
-        apply_topology(settings, mongo=False)
-        self.registry = TopicRegistry(self.bootstrap)
+        apply_topology(settings, open_registry(settings), mongo=False)
+        self.registry = topic_registry(self.bootstrap)
         self.schema_id = self.registry.id_of(f"{SOURCE}-value")
 
     def preload(self, topic: str, generator: Generator, count: int) -> Totals:
@@ -101,7 +101,7 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise BenchmarkError("topics were not deleted")
             time.sleep(0.2)
-        apply_topology(self.settings, mongo=False)
+        apply_topology(self.settings, open_registry(self.settings), mongo=False)
 
     def _forget(self, group: str) -> None:
         """Delete a group; one that was killed has members for a while."""
@@ -145,9 +145,6 @@ class Cluster:
 
     def _group(self, stage: str) -> str:
         return app_id(self._graph.stages[stage])
-
-    def close(self) -> None:
-        self.registry.close()
 
     def wait_for_members(
         self, stages: Sequence[str], processes: Processes, workers: int = 1

@@ -38,7 +38,7 @@ class HostStatus:
 def source_hosts(settings: Settings, graph: Graph) -> list[HostStatus]:
     """What every worker last said of each host. Raises KafkaException without a broker."""
     from schemas.codec import RecordCodec
-    from schemas.registry import open_registry
+    from streams.kafka.registry import open_registry
 
     topic = next(topic for topic in graph.topics.values() if topic.schema == _SCHEMA)
     values = _since(settings.kafka_bootstrap_servers, topic.name, time.time() - FRESH_S)

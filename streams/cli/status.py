@@ -237,7 +237,7 @@ def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
 def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:
     """Events that the newest published model has not seen."""
     from schemas.codec import RecordCodec
-    from schemas.registry import open_registry
+    from streams.kafka.registry import open_registry
 
     topic = next((name for name in stage.produces if name == "model-generations"), None)
     value = log.last_value(topic) if topic else None

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from schemas.codec import BadRecordError
-from schemas.registry import open_registry
 from streams.demo.core.simulation import (
     LIST_LENGTH,
     PLAYER_KINDS,
@@ -37,6 +36,7 @@ from streams.demo.core.taste import Catalogue, name_rng
 from streams.engagement.core.trending import merge_scopes
 from streams.kafka.clients import BackgroundReader, producer
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.graph import Graph, check_reads, check_writes, get_graph
 from topology.settings import Settings, get_settings

@@ -25,12 +25,12 @@ from confluent_kafka import Message as KafkaMessage
 
 from schemas import columnar
 from schemas.codec import BadRecordError
-from schemas.registry import open_registry
 from streams.events.batch_progress import POLL_RECORDS, TIMEOUT_S, Record, Topics, resume, to_chunk
 from streams.events.core.batching import Batch, Checked, Chunk, PartitionBatcher, check
 from streams.events.core.events import EventDecoder
 from streams.kafka import clients as kafka
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import dead_letter_headers, error_headers
 from streams.runtime.context import Context
 from topology.graph import app_id, dead_letter_name, get_graph

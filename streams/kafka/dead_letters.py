@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from schemas.codec import RecordCodec
-from schemas.registry import open_registry
 from streams.kafka import letters as dead_letters
 from streams.kafka.clients import read_all
 from streams.kafka.letters import Letter, Range
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry
 from topology.settings import Settings
 
 PROGRESS = "redrive-progress"

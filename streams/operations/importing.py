@@ -18,10 +18,10 @@ from confluent_kafka import KafkaError, Message
 
 from schemas import files
 from schemas.codec import BadRecordError
-from schemas.registry import open_registry
 from streams.ingest.core.subscriptions import OpmlError, subscriptions_of_opml
 from streams.kafka.clients import producer, read_all
 from streams.kafka.message import Message as LogMessage
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.core import imports, movielens
 from streams.operations.core.imports import RowError

@@ -17,12 +17,12 @@ import polars as pl
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from schemas.registry import open_registry
 from streams.engagement.core.engagement import Engagement
 from streams.events.core.batching import Chunk, PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
 from streams.kafka.clients import end_offsets, producer, read_all, reader, to_message
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Comparison, Rebuilt, Replay

@@ -24,7 +24,7 @@ from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Handler
 from streams.state.log import Headers, S, StateFold
 from streams.state.store import SNAPSHOT_BYTES, LogStates
-from topology.graph import Graph, check_reads
+from topology.graph import Graph, check_reads, declared_subjects
 from topology.model import Stage
 from topology.settings import Settings
 
@@ -35,7 +35,7 @@ class MemoryLog:
     def __init__(self, graph: Graph, clock: Clock | None = None):
         self.graph = graph
         self.clock = clock or ManualClock()
-        self.registry = FixedRegistry(graph)
+        self.registry = FixedRegistry(declared_subjects(graph))
         self.wire = Wire(graph, self.registry)
         self._records: dict[str, list[list[Message]]] = {
             name: [[] for _ in range(topic.partitions)] for name, topic in graph.topics.items()

@@ -17,11 +17,11 @@ from confluent_kafka.admin import (
 )
 
 from schemas.codec import RecordCodec, subject_of, unframe
-from schemas.registry import TopicRegistry, declared_subjects
 from streams.cli.local.broker import running_broker
 from streams.kafka.clients import TopicReader
+from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 from topology.plan import AlterConfig, LeaveAlone, plan
 from topology.settings import Settings
 
@@ -43,12 +43,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterat
 
 @pytest.fixture(scope="module", autouse=True)
 def applied(settings: Settings) -> None:
-    apply_topology(settings)
+    apply_topology(settings, open_registry(settings))
 
 
 def test_the_cluster_holds_what_was_declared(settings: Settings) -> None:
     graph = build_graph(settings.event_partitions)
-    observed = observe(settings, graph)
+    observed = observe(settings, graph, open_registry(settings))
     assert {n: t.partitions for n, t in observed.topics.items() if n in graph.topics} == {
         name: topic.partitions for name, topic in graph.topics.items()
     }
@@ -57,7 +57,7 @@ def test_the_cluster_holds_what_was_declared(settings: Settings) -> None:
 
 def test_applying_again_is_quick_and_changes_nothing(settings: Settings) -> None:
     started = time.monotonic()
-    assert apply_topology(settings) == []
+    assert apply_topology(settings, open_registry(settings)) == []
     assert time.monotonic() - started < 5
 
 
@@ -77,21 +77,18 @@ def test_schemas_are_registered_as_confluents_registry_keeps_them(settings: Sett
 
 
 def test_records_go_round_through_the_registered_ids(settings: Settings) -> None:
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
-    try:
-        codec = RecordCodec("table-generations", "table_generation", registry)
-        record = {
-            "table": "live",
-            "generation": 1,
-            "digest": "d",
-            "promoted_at": datetime(2026, 1, 1, tzinfo=UTC),
-            "offsets": [{"source_partition": 0, "offset": 7}],
-        }
-        framed = codec.encode(record)
-        assert unframe(framed)[0] == registry.id_of(subject_of("table-generations"))
-        assert codec.decode(framed) == record
-    finally:
-        registry.close()
+    registry = topic_registry(settings.kafka_bootstrap_servers)
+    codec = RecordCodec("table-generations", "table_generation", registry)
+    record = {
+        "table": "live",
+        "generation": 1,
+        "digest": "d",
+        "promoted_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "offsets": [{"source_partition": 0, "offset": 7}],
+    }
+    framed = codec.encode(record)
+    assert unframe(framed)[0] == registry.id_of(subject_of("table-generations"))
+    assert codec.decode(framed) == record
 
 
 def test_drift_is_corrected(settings: Settings) -> None:
@@ -100,27 +97,27 @@ def test_drift_is_corrected(settings: Settings) -> None:
     resource = ConfigResource(ResourceType.TOPIC, "user-events", incremental_configs=[drift])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
-    assert apply_topology(settings, mongo=False) == [
+    assert apply_topology(settings, open_registry(settings), mongo=False) == [
         AlterConfig("user-events", {"retention.ms": "-1"}, {"retention.ms": "1000"})
     ]
-    assert apply_topology(settings, mongo=False) == []
+    assert apply_topology(settings, open_registry(settings), mongo=False) == []
 
 
 def test_topics_of_others_are_left_alone(settings: Settings) -> None:
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     for future in admin.create_topics([NewTopic("theirs", 1, 1)]).values():
         future.result()
-    apply_topology(settings)
+    apply_topology(settings, open_registry(settings))
     graph = build_graph(settings.event_partitions)
-    observed = observe(settings, graph)
+    observed = observe(settings, graph, open_registry(settings))
     assert plan(graph, observed) == [LeaveAlone("theirs")]
 
 
 def test_other_partitions_are_refused_and_nothing_is_changed(settings: Settings) -> None:
     wider = settings.model_copy(update={"event_partitions": settings.event_partitions + 1})
     with pytest.raises(RefusedError, match="user-events: it has 4 partitions"):
-        apply_topology(wider)
-    assert apply_topology(settings) == []
+        apply_topology(wider, open_registry(wider))
+    assert apply_topology(settings, open_registry(settings)) == []
 
 
 def test_indexes_are_created_by_their_declared_names(settings: Settings) -> None:

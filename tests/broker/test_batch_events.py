@@ -16,11 +16,11 @@ import pytest
 
 from schemas import columnar
 from schemas.codec import RecordCodec, frame
-from schemas.registry import TopicRegistry
 from streams.cli.local.broker import running_broker
 from streams.events.core.batching import FIRST_OFFSET, LAST_OFFSET
 from streams.kafka.clients import TopicReader, producer
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import ERROR_PREFIX
 from tests.paths import ROOT
 from topology.apply import apply_topology
@@ -39,7 +39,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         settings = Settings(
             podstream_home=home, kafka_bootstrap_servers=bootstrap, event_partitions=PARTITIONS
         )
-        apply_topology(settings, mongo=False)
+        apply_topology(settings, open_registry(settings), mongo=False)
         yield settings
 
 
@@ -114,7 +114,7 @@ def event(codec: RecordCodec, event_id: str, **changes: object) -> bytes:
 
 def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings: Settings) -> None:
     codec = RecordCodec(
-        "user-events", "user_event", TopicRegistry(settings.kafka_bootstrap_servers)
+        "user-events", "user_event", topic_registry(settings.kafka_bootstrap_servers)
     )
     tomorrow = datetime.fromtimestamp(time.time() + 2 * DAY_S, UTC)
     bad = [
@@ -166,7 +166,7 @@ def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings:
 
 def test_partitions_move_between_processes_without_loss(settings: Settings) -> None:
     codec = RecordCodec(
-        "user-events", "user_event", TopicRegistry(settings.kafka_bootstrap_servers)
+        "user-events", "user_event", topic_registry(settings.kafka_bootstrap_servers)
     )
     log = Log(settings, "user-events", "user-event-batches", "user-events.dlq")
     log.read()

@@ -15,9 +15,9 @@ from threading import Thread
 
 import pytest
 
-from schemas.registry import TopicRegistry
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import TopicReader
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.broker.workers import ROOT, instance
 from topology.graph import build_graph
@@ -101,14 +101,13 @@ def worker(settings: Settings, feeds: FeedServer, name: str) -> Iterator[subproc
 
 def announced(settings: Settings) -> Counter[str]:
     """How often each feed's episode is in the log."""
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    registry = topic_registry(settings.kafka_bootstrap_servers)
     wire = Wire(build_graph(settings.event_partitions), registry)
     reader = TopicReader(settings.kafka_bootstrap_servers, ["episode-ids"])
     messages: list = []
     reader.read_to_end(messages.extend)
     reader.close()
     found = Counter(wire.decode("episode-ids", m.value)["feed_id"] for m in messages)
-    registry.close()
     return found
 
 

@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 
 from schemas.codec import RecordCodec
-from schemas.registry import open_registry
 from streams.cli.hosts import source_hosts
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer, reader
+from streams.kafka.registry import open_registry
 from tests.broker.workers import ROOT, instance
 from tests.served import answering, served
 from topology.graph import build_graph

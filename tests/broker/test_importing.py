@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from schemas.registry import TopicRegistry
 from streams.cli.main import build_app
 from streams.kafka.clients import TopicReader
+from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.importing import RECBOLE_WHEEL
 from topology.apply import apply_topology
@@ -33,7 +33,7 @@ def instance(broker: str, podstream_home: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker)
     get_settings.cache_clear()
     get_graph.cache_clear()
-    apply_topology(get_settings(), mongo=False)
+    apply_topology(get_settings(), open_registry(get_settings()), mongo=False)
 
 
 def podstream(*arguments: str, lines: str | None = None) -> Result:
@@ -42,14 +42,13 @@ def podstream(*arguments: str, lines: str | None = None) -> Result:
 
 def records(topic: str) -> list[tuple[str, dict]]:
     """Keys and records of everything in a topic, which the tests of a session share."""
-    registry = TopicRegistry(get_settings().kafka_bootstrap_servers)
+    registry = topic_registry(get_settings().kafka_bootstrap_servers)
     wire = Wire(get_graph(), registry)
     reader = TopicReader(get_settings().kafka_bootstrap_servers, [topic])
     messages: list = []
     reader.read_to_end(messages.extend)
     reader.close()
     found = [(m.key.decode(), wire.decode(topic, m.value)) for m in messages]
-    registry.close()
     return found
 
 

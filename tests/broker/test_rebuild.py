@@ -20,10 +20,10 @@ import pymongo
 import pytest
 
 from schemas.codec import RecordCodec
-from schemas.registry import TopicRegistry
 from streams.cli.local.instance import environment as instance_environment
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import TopicReader, producer
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
 from tests.broker.workers import instance
@@ -84,7 +84,7 @@ class Listeners:
     """Writes events, and remembers what they add up to."""
 
     def __init__(self, settings: Settings):
-        registry = TopicRegistry(settings.kafka_bootstrap_servers)
+        registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec("user-events", "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._chance = random.Random(7)
@@ -140,7 +140,7 @@ def served(settings: Settings) -> dict[str, int]:
 
 def late(settings: Settings) -> Counter[str]:
     """The sum of what came too late for the windows: each event once, however often it is there."""
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    registry = topic_registry(settings.kafka_bootstrap_servers)
     wire = Wire(build_graph(settings.event_partitions), registry)
     frames: list[pl.DataFrame] = []
     reader = TopicReader(settings.kafka_bootstrap_servers, ["late-events"])
@@ -148,7 +148,6 @@ def late(settings: Settings) -> Counter[str]:
         lambda records: frames.extend(wire.decode(r.topic, r.value) for r in records)
     )
     reader.close()
-    registry.close()
     events = pl.concat(frames).unique(["partition", "offset"])
     sums: Counter[str] = Counter(events["kind"].cast(pl.String).to_list())
     return Counter(
@@ -192,13 +191,12 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     assert found() == wanted
     assert late(settings)["plays"] > 0
 
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    registry = topic_registry(settings.kafka_bootstrap_servers)
     codec = RecordCodec("table-generations", "table_generation", registry)
     records = []
     reader = TopicReader(settings.kafka_bootstrap_servers, ["table-generations"])
     reader.read_to_end(records.extend)
     reader.close()
-    registry.close()
     (pointer,) = [codec.decode(record.value) for record in records]
     assert (records[0].key, pointer["table"], pointer["generation"]) == (b"live", LIVE, 2)
     assert {place["source_partition"] for place in pointer["offsets"]} == {0, 1}

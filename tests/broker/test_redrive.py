@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from schemas.codec import RecordCodec
-from schemas.registry import TopicRegistry
 from streams.cli.commands.dead_letters import summary
 from streams.cli.local.instance import environment as instance_environment
 from streams.kafka.clients import TopicReader, end_offsets, producer, reader
 from streams.kafka.dead_letters import Progress, read_letters
 from streams.kafka.letters import REDRIVEN
 from streams.kafka.message import Message
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers
 from streams.operations.redrive import SENT_AT_ONCE, Redriver
 from tests.broker.workers import instance
@@ -179,7 +179,7 @@ def test_a_letter_goes_back_as_it_came_and_only_once(desk: Desk) -> None:
 def test_what_is_still_bad_dies_again_as_a_new_letter(
     desk: Desk, settings: Settings, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    registry = TopicRegistry(settings.kafka_bootstrap_servers)
+    registry = topic_registry(settings.kafka_bootstrap_servers)
     codec = RecordCodec("user-events", "user_event", registry)
     event = codec.encode(
         {
@@ -214,7 +214,6 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
     batches = [
         (m.partition, wire.decode(m.topic, m.value)) for m in desk.records("user-event-batches")
     ]
-    registry.close()
     assert [
         (partition, event_id) for partition, batch in batches for event_id in batch["event_id"]
     ] == [(1, "e1")]

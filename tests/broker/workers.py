@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from streams.cli.local.broker import running_broker
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import end_offsets, producer, reader
+from streams.kafka.registry import open_registry
 from tests.paths import ROOT
 from topology.apply import apply_topology
 from topology.settings import Settings
@@ -32,7 +33,7 @@ def instance(home: Path, mongo_uri: str = "") -> Iterator[Settings]:
         if mongo_uri:
             database = {"mongodb_uri": SecretStr(mongo_uri), "mongodb_database": home.name}
             settings = settings.model_copy(update=database)
-        apply_topology(settings, mongo=bool(mongo_uri))
+        apply_topology(settings, open_registry(settings), mongo=bool(mongo_uri))
         yield settings
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.cli.local.broker import running_broker
+from streams.kafka.registry import open_registry
 from tests.chaos.processes import Processes
 from topology.apply import apply_topology
 from topology.settings import Settings
@@ -28,7 +29,7 @@ def settings(
             event_partitions=request.module.PARTITIONS,
             **getattr(request.module, "SETTINGS", {}),
         )
-        apply_topology(settings, mongo=False)
+        apply_topology(settings, open_registry(settings), mongo=False)
         yield settings
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from schemas.registry import TopicRegistry
 from streams.demo.misbehaviour import Plan
 from streams.kafka.clients import TopicReader, end_offsets, reader
 from streams.kafka.message import Message
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.runtime.clock import SystemClock
 from streams.runtime.in_memory import MemoryRuntime
@@ -52,7 +52,7 @@ class Log:
 
     def __init__(self, settings: Settings) -> None:
         self._bootstrap = settings.kafka_bootstrap_servers
-        self._registry = TopicRegistry(self._bootstrap)
+        self._registry = topic_registry(self._bootstrap)
         self._wire = Wire(GRAPH, self._registry)
         self._reader = reader(self._bootstrap)
 
@@ -68,7 +68,6 @@ class Log:
 
     def close(self) -> None:
         self._reader.close()
-        self._registry.close()
 
     def size(self, *topics: str) -> int:
         return sum(sum(end_offsets(self._reader, topic).values()) for topic in topics)

@@ -24,9 +24,9 @@ import polars as pl
 import pytest
 
 from schemas.codec import RecordCodec
-from schemas.registry import TopicRegistry
 from streams.kafka.clients import TopicReader, end_offsets, producer, reader
 from streams.kafka.message import Message
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.chaos.processes import TRACKERS, Processes
 from tests.oracle.check import Oracle
@@ -70,7 +70,7 @@ class Writer(threading.Thread):
 
     def __init__(self, settings: Settings):
         super().__init__(name="writer", daemon=True)
-        registry = TopicRegistry(settings.kafka_bootstrap_servers)
+        registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(SOURCE, "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._crowd = Listeners(SEED, 60, timedelta(minutes=15))
@@ -178,7 +178,7 @@ class Log:
 
     def __init__(self, settings: Settings, graph: Graph):
         self._bootstrap = settings.kafka_bootstrap_servers
-        self._wire = Wire(graph, TopicRegistry(self._bootstrap))
+        self._wire = Wire(graph, topic_registry(self._bootstrap))
 
     def messages(self, topic: str) -> list[Message]:
         """Everything in a topic, partition by partition."""

@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
-from schemas.registry import TopicRegistry
 from streams.kafka.clients import TopicReader, end_offsets, producer, reader
 from streams.kafka.message import Message
+from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.chaos.processes import Processes
 from tests.oracle import readers
@@ -45,7 +45,7 @@ class Load(threading.Thread):
 
     def __init__(self, settings: Settings):
         super().__init__(name="load", daemon=True)
-        registry = TopicRegistry(settings.kafka_bootstrap_servers)
+        registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(SOURCE, "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._stopping = threading.Event()
@@ -94,7 +94,7 @@ class Tables:
 
     def __init__(self, settings: Settings):
         self._bootstrap = settings.kafka_bootstrap_servers
-        self._wire = Wire(build_graph(PARTITIONS), TopicRegistry(self._bootstrap))
+        self._wire = Wire(build_graph(PARTITIONS), topic_registry(self._bootstrap))
 
     def windows(self) -> dict[tuple, Counter]:
         return _added_up(readers.windows(self._outputs(WINDOWS)))

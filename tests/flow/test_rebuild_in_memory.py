@@ -18,7 +18,7 @@ from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
 from streams.runtime.in_memory import MemoryRuntime
 from streams.serving.core.documents import merge_windows, newest_rows
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 from topology.settings import Settings
 
 NOW = datetime(2026, 1, 31, 23, 58, tzinfo=UTC)
@@ -63,7 +63,7 @@ def cuts_of(runtime: MemoryRuntime) -> dict[int, int]:
 
 
 def replay(runtime: MemoryRuntime, cuts: dict[int, int], chunk: int) -> Rebuilt:
-    decoder = EventDecoder(EVENTS, FixedRegistry(GRAPH))
+    decoder = EventDecoder(EVENTS, FixedRegistry(declared_subjects(GRAPH)))
     replays = []
     for partition, cut in cuts.items():
         batcher = PartitionBatcher(partition, 0, 100_000, decoder)

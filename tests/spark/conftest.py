@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from jobs.session import build_session
 from streams.cli.local.broker import running_broker
 from streams.cli.local.ports import free_range
+from streams.kafka.registry import open_registry
 from topology.apply import apply_topology
 from topology.graph import build_graph
 from topology.model import Graph
@@ -39,7 +40,7 @@ def spark_settings(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Set
             "delta_trigger_s": 0.5,
         }
     )
-    apply_topology(settings, mongo=False)
+    apply_topology(settings, open_registry(settings), mongo=False)
     return settings
 
 

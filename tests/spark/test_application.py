@@ -17,8 +17,8 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs.write_delta import table_path
-from schemas.registry import open_registry
 from streams.kafka.clients import TopicReader, producer
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.model import Graph
 from topology.settings import Settings

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from jobs import embed_transcripts
 from jobs.kafka_source import failed_to_report
 from jobs.output import DeliveryError, Output
-from schemas.registry import open_registry
 from streams.kafka.clients import TopicReader, producer
 from streams.kafka.message import Message
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.model import Graph
 from topology.settings import Settings

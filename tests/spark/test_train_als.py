@@ -14,8 +14,8 @@ from jobs.core.evaluation import factors
 from jobs.core.interactions import Interactions, from_totals
 from jobs.train_als import Trainer, fit
 from jobs.write_delta import table_path
-from schemas.registry import open_registry
 from streams.kafka.clients import TopicReader
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.recommendation.core.foldin import fold_in, gram
 from topology.model import Graph

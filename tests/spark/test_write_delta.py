@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs import write_delta
 from jobs.core.facts import FACTS
 from jobs.write_delta import TableWriter, table_path
-from schemas.registry import open_registry
 from streams.kafka.clients import TopicReader, producer
+from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.transcripts.core.analysis.record import analyse
 from topology.graph import dead_letter_name

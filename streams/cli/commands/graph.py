@@ -63,6 +63,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Show what `apply` would do; exit 1 if something is refused."""
+    from streams.kafka.registry import open_registry
     from topology.apply import observe
     from topology.graph import get_graph
     from topology.plan import LeaveAlone, changes, refusals
@@ -70,7 +71,8 @@ def plan(
     from topology.plan import plan as compare
     from topology.settings import get_settings
 
-    actions = compare(get_graph(), observe(get_settings(), get_graph()))
+    settings, graph = get_settings(), get_graph()
+    actions = compare(graph, observe(settings, graph, open_registry(settings)))
     if as_json:
         typer.echo(json.dumps(to_json(actions), indent=2))
     else:
@@ -84,11 +86,12 @@ def plan(
 
 def apply() -> None:
     """Create and correct topics, register schemas, create indexes. Deletes nothing."""
+    from streams.kafka.registry import open_registry
     from topology.apply import RefusedError, apply_topology
     from topology.settings import get_settings
 
     try:
-        done = apply_topology(get_settings())
+        done = apply_topology(get_settings(), open_registry(get_settings()))
     except RefusedError as error:
         typer.echo(f"Nothing was changed.\n{error}", err=True)
         raise typer.Exit(1) from None

@@ -157,9 +157,10 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
     stages = [name for name in wanted if name not in services]
     if not only or stages:
         with step(console, "Applying the topology: topics, schemas, indexes"):
+            from streams.kafka.registry import open_registry
             from topology.apply import apply_topology
 
-            apply_topology(settings)
+            apply_topology(settings, open_registry(settings))
     if stages:
         with step(console, f"Starting {len(stages)} stage processes") as current:
             supervisor.start(stages)

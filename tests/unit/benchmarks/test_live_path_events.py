@@ -5,10 +5,10 @@ from __future__ import annotations
 from benchmarks.live_path.events import KIND_SHARES, Generator
 from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 TOPIC = "user-events"
-REGISTRY = FixedRegistry(build_graph(2))
+REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
 CODEC = RecordCodec(TOPIC, "user_event", REGISTRY)
 START_MS = 1_767_225_600_000
 

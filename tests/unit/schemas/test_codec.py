@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from schemas.codec import BadRecordError, RecordCodec, UnknownSchemaError, frame, unframe
 from schemas.registry import FixedRegistry
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 GRAPH = build_graph(4)
-CODEC = RecordCodec("user-events", "user_event", FixedRegistry(GRAPH))
+CODEC = RecordCodec("user-events", "user_event", FixedRegistry(declared_subjects(GRAPH)))
 
 EVENTS = st.fixed_dictionaries(
     {

@@ -1,10 +1,11 @@
-"""Registering through a registry's REST API; what needs a broker is in tests/broker."""
+"""Registering through a registry's REST API, and in the records of a topic; what needs a broker is
+in tests/broker."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from schemas import files
 from schemas.codec import RecordCodec, UnknownSchemaError, unframe
-from schemas.registry import open_registry
-from topology.apply import COMPATIBILITY, execute, read_subjects
+from schemas.registry import TopicRegistry
+from streams.kafka.registry import open_registry
+from topology.apply import COMPATIBILITY, execute
 from topology.graph import build_graph
 from topology.plan import Observed, RegisterSchema, plan
 from topology.settings import Settings
@@ -91,15 +93,15 @@ def registry() -> Iterator[RegistryServer]:
 
 def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
     settings = Settings(schema_registry_url=f"http://127.0.0.1:{registry.server_port}")
-    graph = build_graph(1)
+    graph, store = build_graph(1), open_registry(settings)
 
     def wanted() -> list[RegisterSchema]:
-        observed = Observed(subjects=read_subjects(settings, exists=False))
+        observed = Observed(subjects=store.texts())
         return [a for a in plan(graph, observed) if isinstance(a, RegisterSchema)]
 
     actions = wanted()
     assert actions
-    execute(settings, actions)
+    execute(settings, store, actions)
     assert set(registry.compatibility.values()) == {COMPATIBILITY}
     assert registry.compatibility.keys() == registry.subjects.keys()
     entries = registry.subjects["episode-ids-value"]
@@ -111,8 +113,8 @@ def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
 def test_records_go_round_by_the_registrys_ids(registry: RegistryServer) -> None:
     url = f"http://127.0.0.1:{registry.server_port}"
     settings = Settings(schema_registry_url=url)
-    execute(settings, [a for a in plan(build_graph(1), Observed()) if hasattr(a, "text")])
     rest = open_registry(settings)
+    execute(settings, rest, [a for a in plan(build_graph(1), Observed()) if hasattr(a, "text")])
     codec = RecordCodec("blend-weights", "blend_weights", rest)
     at = datetime(2026, 1, 31, tzinfo=UTC)
     names = ("als", "content", "trending", "intercept")
@@ -130,5 +132,46 @@ def test_records_go_round_by_the_registrys_ids(registry: RegistryServer) -> None
         rest.id_of("nothing-value")
 
 
-def test_a_cluster_without_its_schema_topic_has_no_subjects() -> None:
-    assert read_subjects(Settings(), exists=False) == {}
+class SchemaTopic:
+    """One reader of the `_schemas` topic, which is a list of its records."""
+
+    def __init__(self, records: list[tuple[bytes, bytes]]) -> None:
+        self.records = records
+        self.reads = 0
+        self._read = 0
+
+    def read_on(self) -> list[tuple[bytes, bytes]]:
+        self.reads += 1
+        start, self._read = self._read, len(self.records)
+        return self.records[start:]
+
+    def append(self, records: Sequence[tuple[str, str]]) -> None:
+        self.records += [(key.encode(), value.encode()) for key, value in records]
+
+
+def test_a_topic_of_schemas_shares_ids_and_is_read_on() -> None:
+    topic = SchemaTopic([])
+    writer, reader = TopicRegistry(topic), TopicRegistry(SchemaTopic(topic.records))
+    assert topic.reads == 0
+    assert writer.texts() == {}
+    with pytest.raises(KeyError, match="a-value is not registered: run `podstream topology apply`"):
+        writer.id_of("a-value")
+    writer.register([("a-value", 1, '{"type": "int"}'), ("b-value", 1, '{"type":"int"}')], "ANY")
+    writer.register([("a-value", 2, '"long"')], "ANY")
+    versions = {name: list(texts) for name, texts in reader.texts().items()}
+    assert versions == {"a-value": [1, 2], "b-value": [1]}
+    assert (reader.id_of("a-value"), reader.id_of("b-value")) == (2, 1)
+    assert reader.schema(2) == "long"
+
+
+def test_records_of_others_and_deleted_versions_are_passed_over() -> None:
+    topic = SchemaTopic([])
+    topic.append([('{"keytype":"NOOP","magic":0}', "x"), ('{"keytype":"SCHEMA"}', "")])
+    value = {"subject": "a-value", "version": 1, "id": 4, "schema": '"int"', "deleted": True}
+    topic.append([('{"keytype":"SCHEMA","subject":"a-value"}', json.dumps(value))])
+    registry = TopicRegistry(topic)
+    assert registry.texts() == {}
+    before = topic.reads
+    with pytest.raises(UnknownSchemaError, match="id 4 is not registered"):
+        registry.schema(4)
+    assert topic.reads == before, "it was read a moment ago"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas import files
-from schemas.registry import declared_subjects
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 from topology.model import Collection, Graph, Index, Topic
 from topology.plan import (
     AlterConfig,

@@ -16,9 +16,9 @@ from schemas.registry import FixedRegistry
 from streams.events.core import batching
 from streams.events.core.batching import Batch, Chunk, PartitionBatcher, accounted_to, check
 from streams.events.core.events import EventDecoder
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
-REGISTRY = FixedRegistry(build_graph(2))
+REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
 DECODER = EventDecoder("user-events", REGISTRY)
 NOW = 1_767_225_600_000
 _SCHEMA = files.parsed("user_event")

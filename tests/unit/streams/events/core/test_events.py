@@ -17,10 +17,10 @@ from schemas.registry import FixedRegistry
 from schemas.units import DAY_MS
 from streams.events.core import events
 from streams.events.core.events import BlockDecoder, BlockError, EventDecoder, check_events
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 TOPIC = "user-events"
-REGISTRY = FixedRegistry(build_graph(2))
+REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
 SCHEMA = files.parsed("user_event")
 SCHEMA_ID = REGISTRY.id_of(f"{TOPIC}-value")
 CODEC = RecordCodec(TOPIC, "user_event", REGISTRY)
@@ -164,7 +164,7 @@ class TwoVersions(FixedRegistry):
     """A registry that also knows another version of the event."""
 
     def __init__(self, other: Any):
-        super().__init__(build_graph(2))
+        super().__init__(declared_subjects(build_graph(2)))
         self._schemas[77] = fastavro.parse_schema(other)
 
 

@@ -21,9 +21,9 @@ from streams.ingest.core.identity import (
     identity_of,
     published,
 )
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
-CODEC = RecordCodec("episode-metadata", "episode", FixedRegistry(build_graph(2)))
+CODEC = RecordCodec("episode-metadata", "episode", FixedRegistry(declared_subjects(build_graph(2))))
 DEFAULTS = {f["name"]: f["default"] for f in files.load("episode")["fields"] if "default" in f}
 PLACE = "traffic.example.net/show/One.mp3"
 

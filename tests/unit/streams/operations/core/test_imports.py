@@ -8,7 +8,7 @@ from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
 from streams.operations.core import imports
 from streams.operations.core.imports import RowError, Rows
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 NOW_MS = imports.milliseconds(datetime(2026, 6, 1, tzinfo=UTC))
 EVENT = {
@@ -20,7 +20,7 @@ EVENT = {
 
 
 def codec(topic: str, schema: str) -> RecordCodec:
-    return RecordCodec(topic, schema, FixedRegistry(build_graph(1)))
+    return RecordCodec(topic, schema, FixedRegistry(declared_subjects(build_graph(1))))
 
 
 def parse(*rows: dict) -> tuple[list[dict], list[tuple[int, str]]]:

@@ -4,10 +4,10 @@ import pytest
 
 from schemas import files
 from schemas.codec import RecordCodec
-from schemas.registry import FixedRegistry, declared_subjects
+from schemas.registry import FixedRegistry
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 EVENT = {
     "event_id": "e",
@@ -24,7 +24,9 @@ def event(**change) -> dict:
 
 
 def test_an_event_is_read_with_its_defaults_and_survives_the_wire():
-    codec = RecordCodec("user-events", "user_event", FixedRegistry(build_graph(1)))
+    codec = RecordCodec(
+        "user-events", "user_event", FixedRegistry(declared_subjects(build_graph(1)))
+    )
     read = codec.decode(codec.encode(event()))
     assert (read["occurred_at"], read["heard_ms"], read["rank"]) == (AT, 0, None)
 

@@ -16,7 +16,7 @@ from streams.transcripts.core.analysis.record import analyse
 from streams.transcripts.core.analysis.speech import speech
 from streams.transcripts.core.analysis.sponsors import sponsored
 from streams.transcripts.core.analysis.words import is_spaced, primary, stop_words, words_of
-from topology.graph import build_graph
+from topology.graph import build_graph, declared_subjects
 
 LANGUAGES = ("", "en", "en-US", "de", "fr", "es", "pt_BR", "ja", "xx-", "-", "nb")
 
@@ -179,7 +179,7 @@ def test_other_languages_have_cues_of_their_own(
 
 
 GRAPH = build_graph(2)
-WIRE = Wire(GRAPH, FixedRegistry(GRAPH))
+WIRE = Wire(GRAPH, FixedRegistry(declared_subjects(GRAPH)))
 TEXTS = st.one_of(
     st.text(max_size=300),
     st.lists(
