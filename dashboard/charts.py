@@ -158,7 +158,7 @@ def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
     """One offline figure over generations, ALS against popularity."""
     frame = metrics.filter(pl.col("metric") == metric)
     models = [m for m in ("als", "popularity") if m in frame["model"].unique().to_list()]
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame)
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True))
         .encode(
@@ -174,6 +174,7 @@ def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
         )
         .properties(height=215)
     )
+    return chart
 
 
 def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float) -> Chart:
@@ -207,7 +208,7 @@ def online_metric(metrics: pl.DataFrame, metric: str, title: str, chance: float)
 
 def per_day(days: pl.DataFrame, column: str, title: str, colour: str) -> alt.Chart:
     """A daily amount as bars."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(days)
         .mark_bar(color=colour, cornerRadiusEnd=2, binSpacing=1)
         .encode(
@@ -225,11 +226,12 @@ def per_day(days: pl.DataFrame, column: str, title: str, colour: str) -> alt.Cha
         )
         .properties(height=230)
     )
+    return chart
 
 
 def by_kind(kinds: pl.DataFrame) -> alt.Chart:
     """Events of each kind as bars."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(kinds)
         .mark_bar(color=COLOURS["plays"], cornerRadiusEnd=2, height={"band": 0.65})
         .encode(
@@ -243,6 +245,7 @@ def by_kind(kinds: pl.DataFrame) -> alt.Chart:
         )
         .properties(height=28 * max(len(kinds), 1) + 50)
     )
+    return chart
 
 
 def _with_running(base: alt.Chart, mark: alt.Chart, counts: pl.DataFrame, running: bool) -> Chart:

@@ -12,7 +12,7 @@ def days_of_episode(days: pl.DataFrame) -> Chart:
     """Downloads and streams a day, side by side."""
     kinds = ["downloads", "streams"]
     long = days.unpivot(on=kinds, index="day", variable_name="kind", value_name="count")
-    return (
+    chart: Chart = (
         alt.Chart(long)
         .mark_bar(cornerRadiusEnd=2)
         .encode(
@@ -34,6 +34,7 @@ def days_of_episode(days: pl.DataFrame) -> Chart:
         )
         .properties(height=PANEL_HEIGHT)
     )
+    return chart
 
 
 def retention(curve: pl.DataFrame, drops: pl.DataFrame) -> Chart:
@@ -87,7 +88,7 @@ def speakers(shares: pl.DataFrame, share_of: str) -> Chart:
 
     ``shares`` as from ``analysis.speaker_shares``, of the ``share_of``: "time" or "words".
     """
-    return (
+    chart: Chart = (
         alt.Chart(shares.with_row_index("place"))
         .mark_bar(color=COLOURS["plays"], height={"band": 0.62}, cornerRadiusEnd=2)
         .encode(
@@ -110,3 +111,4 @@ def speakers(shares: pl.DataFrame, share_of: str) -> Chart:
         )
         .properties(height=28 * max(len(shares), 1) + 50)
     )
+    return chart

@@ -155,7 +155,10 @@ def top_episodes(history: History, limit: int = 12) -> pl.DataFrame:
 
 def newest_event(history: History) -> datetime | None:
     """When the newest event occurred."""
-    return ask(history, "SELECT max(occurred_at) AS newest FROM user_events")["newest"][0]
+    newest: datetime | None = ask(history, "SELECT max(occurred_at) AS newest FROM user_events")[
+        "newest"
+    ][0]
+    return newest
 
 
 def events_by_kind(history: History, since: datetime) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 from pymongo.database import Database
@@ -77,7 +78,7 @@ class Late:
     events: int
 
 
-def rolling(database: Database, kind: str, minutes: int) -> Rolling | None:
+def rolling(database: Database[dict[str, Any]], kind: str, minutes: int) -> Rolling | None:
     """The window of every scope of a kind; None before the first one is written.
 
     ``scopes`` has ``scope``, ``title`` (the scope where none is known), ``show`` (episodes only)
@@ -103,7 +104,7 @@ def scope_name(category: str | None, language: str | None) -> str:
     return _AND.join(parts) or ALL
 
 
-def trending_choices(database: Database) -> tuple[list[str], list[str]]:
+def trending_choices(database: Database[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The categories and the languages that have a ranking, by name."""
     ranked = collection(database, "trending_episodes").find({"episodes": {"$ne": []}}, {"_id": 1})
     names = [document["_id"] for document in ranked]
@@ -119,7 +120,7 @@ def _starting(scopes: Collection[str], prefix: str) -> list[str]:
     )
 
 
-def trending(database: Database, scope: str = ALL, limit: int = 12) -> pl.DataFrame:
+def trending(database: Database[dict[str, Any]], scope: str = ALL, limit: int = 12) -> pl.DataFrame:
     """The ranking of a scope, best first: ``place``, ``title``, ``show``, ``score``, ``plays``,
     ``recent``, ``usual`` and ``rise``.
     """
@@ -132,7 +133,7 @@ def trending(database: Database, scope: str = ALL, limit: int = 12) -> pl.DataFr
     return with_titles(database, ranked.with_columns(at=pl.lit(in_utc(document.get("at")))))
 
 
-def anomalies(database: Database, limit: int = 12) -> pl.DataFrame:
+def anomalies(database: Database[dict[str, Any]], limit: int = 12) -> pl.DataFrame:
     """The newest unusual five minutes: ``at``, ``title``, ``show``, ``direction`` (`rise` or
     `fall`), ``plays``, ``expected`` plays, and ``score`` in standard deviations.
     """
@@ -141,7 +142,7 @@ def anomalies(database: Database, limit: int = 12) -> pl.DataFrame:
     return with_titles(database, pl.DataFrame(rows, schema=_ANOMALY_TYPES))
 
 
-def late_events(database: Database) -> Late:
+def late_events(database: Database[dict[str, Any]]) -> Late:
     """What came too late for the live tables, over all source partitions."""
     found = list(collection(database, "table_progress").find({"stage": COUNTING_STAGE}))
     return Late(
@@ -150,7 +151,9 @@ def late_events(database: Database) -> Late:
     )
 
 
-def episode_days(database: Database, episode_id: str, days: int = 30) -> pl.DataFrame:
+def episode_days(
+    database: Database[dict[str, Any]], episode_id: str, days: int = 30
+) -> pl.DataFrame:
     """The newest ``days`` of an episode, oldest first: ``day``, DAY_COUNTS, ``final``, and
     ``retention``, the listeners of each minute of the episode.
     """

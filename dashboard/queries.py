@@ -85,7 +85,7 @@ class Recommendation:
     items: pl.DataFrame
 
 
-def collection(database: Database, name: str) -> Collection:
+def collection(database: Database[dict[str, Any]], name: str) -> Collection[dict[str, Any]]:
     """A collection that the topology lets the dashboard read. Raises UndeclaredError."""
     graph = get_graph()
     if name not in graph.stages["dashboard"].reads or name not in graph.collections:
@@ -95,7 +95,7 @@ def collection(database: Database, name: str) -> Collection:
     return database[name]
 
 
-def newest_bucket(database: Database) -> datetime | None:
+def newest_bucket(database: Database[dict[str, Any]]) -> datetime | None:
     """The newest minute that holds an event, in event time."""
     windows = collection(database, "engagement_windows")
     for document in windows.find({}, {"bucket": 1}).sort("bucket", -1).limit(1):
@@ -103,7 +103,7 @@ def newest_bucket(database: Database) -> datetime | None:
     return None
 
 
-def newest_update(database: Database) -> datetime | None:
+def newest_update(database: Database[dict[str, Any]]) -> datetime | None:
     """When the newest event that has reached a recommendation was logged (the broker's clock)."""
     lists = collection(database, "final_recommendations")
     for document in lists.find({}, {"updated_at": 1}).sort("updated_at", -1).limit(1):
@@ -111,7 +111,9 @@ def newest_update(database: Database) -> datetime | None:
     return None
 
 
-def rolling_window(database: Database, minutes: int, now: datetime) -> Window | None:
+def rolling_window(
+    database: Database[dict[str, Any]], minutes: int, now: datetime
+) -> Window | None:
     """The last ``minutes``, the current one included; None where there are no events at all.
 
     Where nothing happened in them (history was imported, or the events stopped), the window ends
@@ -128,7 +130,9 @@ def rolling_window(database: Database, minutes: int, now: datetime) -> Window | 
     return Window(end - minutes * MINUTE, end, historic=True)
 
 
-def counts_over_time(database: Database, window: Window, every_minutes: int = 1) -> pl.DataFrame:
+def counts_over_time(
+    database: Database[dict[str, Any]], window: Window, every_minutes: int = 1
+) -> pl.DataFrame:
     """``at`` and COUNTS per ``every_minutes`` of the window, oldest first, zeros included."""
     rows = collection(database, "engagement_windows").aggregate(
         [{"$match": _within(window)}, {"$group": {"_id": "$bucket", **_SUMS}}]
@@ -150,7 +154,7 @@ def counts_over_time(database: Database, window: Window, every_minutes: int = 1)
     return spans.join(summed, on="at", how="left").with_columns(pl.col(COUNTS).fill_null(0))
 
 
-def active_episodes(database: Database, window: Window) -> int:
+def active_episodes(database: Database[dict[str, Any]], window: Window) -> int:
     """How many episodes something happened to within the window."""
     rows = collection(database, "engagement_windows").aggregate(
         [
@@ -162,7 +166,7 @@ def active_episodes(database: Database, window: Window) -> int:
     return int(next(iter(rows), {"episodes": 0})["episodes"])
 
 
-def listeners(database: Database, limit: int = 200) -> pl.DataFrame:
+def listeners(database: Database[dict[str, Any]], limit: int = 200) -> pl.DataFrame:
     """Whose lists changed last: ``user_id`` and ``updated_at``, newest first."""
     lists = collection(database, "final_recommendations")
     found = lists.find({}, {"updated_at": 1}).sort("updated_at", -1).limit(limit)
@@ -170,7 +174,7 @@ def listeners(database: Database, limit: int = 200) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"user_id": pl.String, "updated_at": UTC_TYPE})
 
 
-def recommendation(database: Database, user_id: str) -> Recommendation | None:
+def recommendation(database: Database[dict[str, Any]], user_id: str) -> Recommendation | None:
     """The list of a listener, or None for a listener without one."""
     document = collection(database, "final_recommendations").find_one({"_id": user_id})
     if document is None:
@@ -188,7 +192,7 @@ def recommendation(database: Database, user_id: str) -> Recommendation | None:
     )
 
 
-def model_metrics(database: Database, limit: int = 5000) -> pl.DataFrame:
+def model_metrics(database: Database[dict[str, Any]], limit: int = 5000) -> pl.DataFrame:
     """The newest ``limit`` figures, oldest first: model, generation, metric, value, at."""
     found = collection(database, "model_metrics").find().sort("at", -1).limit(limit)
     rows = [{**document, "at": in_utc(document.get("at"))} for document in found]
@@ -220,18 +224,18 @@ def online_figures(metrics: pl.DataFrame) -> dict[str, float]:
     return found
 
 
-def episode_count(database: Database) -> int:
+def episode_count(database: Database[dict[str, Any]]) -> int:
     """How many episodes the catalogue holds."""
     return collection(database, "episodes").estimated_document_count()
 
 
-def categories(database: Database) -> list[str]:
+def categories(database: Database[dict[str, Any]]) -> list[str]:
     """The categories of the catalogue, by name."""
     return sorted(name for name in collection(database, "episodes").distinct("categories") if name)
 
 
 def catalogue(
-    database: Database,
+    database: Database[dict[str, Any]],
     text: str = "",
     category: str | None = None,
     limit: int = 300,
@@ -264,7 +268,7 @@ def catalogue(
     return pl.DataFrame(rows, schema=_EPISODE_TYPES)
 
 
-def titles(database: Database, episode_ids: list[str]) -> pl.DataFrame:
+def titles(database: Database[dict[str, Any]], episode_ids: list[str]) -> pl.DataFrame:
     """``episode_id``, ``title`` and ``show`` of the episodes that the catalogue knows."""
     found = collection(database, "episodes").find(
         {"_id": {"$in": episode_ids}}, {"title": 1, "show_title": 1}
@@ -283,7 +287,7 @@ def _within(window: Window) -> dict[str, Any]:
     return {"bucket": {"$gte": window.start, "$lt": window.end}}
 
 
-def with_titles(database: Database, frame: pl.DataFrame) -> pl.DataFrame:
+def with_titles(database: Database[dict[str, Any]], frame: pl.DataFrame) -> pl.DataFrame:
     """``frame`` with ``title`` and ``show``; an episode not downloaded yet goes by its id."""
     known = titles(database, frame["episode_id"].unique().to_list())
     return frame.join(known, on="episode_id", how="left", maintain_order="left").with_columns(

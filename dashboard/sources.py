@@ -64,7 +64,7 @@ def paced() -> PacedCache:
 
 
 @st.cache_resource(show_spinner=False)
-def _client() -> MongoClient:
+def _client() -> MongoClient[dict[str, Any]]:
     return MongoClient(
         get_settings().mongodb_uri.get_secret_value(),
         tz_aware=True,
@@ -75,7 +75,7 @@ def _client() -> MongoClient:
     )
 
 
-def database() -> Database:
+def database() -> Database[dict[str, Any]]:
     """The live database."""
     return _client()[get_settings().mongodb_database]
 

@@ -61,7 +61,8 @@ class Spoken:
 
     @property
     def episode_id(self) -> str:
-        return self.transcript["episode_id"]
+        name: str = self.transcript["episode_id"]
+        return name
 
     @property
     def text_hash(self) -> str:

@@ -77,7 +77,8 @@ class OnnxEncoder:
 
     def _encode(self, text: str) -> NDArray[np.float32]:
         ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
-        return self._session.run(None, {"input_ids": ids})[0]
+        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": ids})[0]
+        return vector
 
     def check(self) -> None:
         """Raise UnfaithfulError unless the probes get the vectors that they had at the export."""

@@ -12,8 +12,8 @@ from schemas.codec import BadRecordError
 from streams.kafka.clients import producer, reader, to_message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
-from topology.graph import Graph, check_writes, dead_letter_name
-from topology.model import Stage
+from topology.graph import check_writes, dead_letter_name
+from topology.model import Graph, Stage
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)

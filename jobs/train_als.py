@@ -136,7 +136,7 @@ class Trainer:
         check_reads(self._stage, topic)
         newest: dict[str, Any] = {"generation": "", "offsets": []}
 
-        def apply(messages: list) -> None:
+        def apply(messages: list[Any]) -> None:
             for message in messages:
                 record = self._output.wire.decode(topic, message.value)
                 if record["generation"] > newest["generation"]:

@@ -39,7 +39,10 @@ def names() -> tuple[str, ...]:
 def load(name: str, version: int | None = None) -> dict[str, Any]:
     """The schema of a record as JSON data; the newest version unless told otherwise."""
     version = versions(name)[-1] if version is None else version
-    return json.loads((FOLDER / f"{name}.v{version}.avsc").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(
+        (FOLDER / f"{name}.v{version}.avsc").read_text(encoding="utf-8")
+    )
+    return schema
 
 
 @cache

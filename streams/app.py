@@ -19,8 +19,8 @@ from streams.kafka.registry import open_registry
 from streams.runtime.faust.consumer import Transport
 from streams.runtime.faust.runner import FaustContext
 from streams.runtime.watchdog import watch_event_loop
-from topology.graph import Graph, app_id, get_graph, is_on
-from topology.model import Stage
+from topology.graph import app_id, get_graph, is_on
+from topology.model import Graph, Stage
 from topology.settings import LOOPBACK, Settings, get_settings
 
 log = logging.getLogger(__name__)

@@ -178,7 +178,7 @@ def _alter_configs(admin: AdminClient, actions: Sequence[AlterConfig]) -> None:
 # -- MongoDB ---------------------------------------------------------------------------------
 
 
-def _mongo(settings: Settings) -> MongoClient:
+def _mongo(settings: Settings) -> MongoClient[dict[str, Any]]:
     return MongoClient(settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=10_000)
 
 
@@ -193,7 +193,7 @@ def _indexes(settings: Settings, graph: Graph) -> dict[str, frozenset[str]]:
         }
 
 
-def create_index(database: Database, collection: str, index: Index) -> None:
+def create_index(database: Database[dict[str, Any]], collection: str, index: Index) -> None:
     """Create one index; rows expire only where the server knows how to (see ``expires_rows``)."""
     options: dict[str, Any] = {"name": index.name}
     if index.expire_after_s is not None and expires_rows(database):
@@ -201,7 +201,7 @@ def create_index(database: Database, collection: str, index: Index) -> None:
     database[collection].create_index(list(index.fields), **options)
 
 
-def expires_rows(database: Database) -> bool:
+def expires_rows(database: Database[dict[str, Any]]) -> bool:
     """Whether the server removes rows by a TTL index: it then has a setting for its monitor."""
     try:
         database.client.admin.command("getParameter", 1, ttlMonitorEnabled=1)

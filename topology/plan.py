@@ -130,7 +130,8 @@ def as_json(actions: Sequence[Action]) -> list[dict[str, Any]]:
         fields = asdict(action)
         fields.pop("text", None)
         described.append({"action": type(action).__name__, **fields})
-    return json.loads(json.dumps(described))
+    data: list[dict[str, Any]] = json.loads(json.dumps(described))
+    return data
 
 
 def _plan_topics(graph: Graph, observed: Observed) -> Iterator[Action]:

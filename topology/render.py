@@ -308,7 +308,8 @@ def _type_name(annotation: Any) -> str:
         return "secret"
     if getattr(annotation, "__origin__", None) is tuple:
         return "list"
-    return {"str": "text", "Path": "path"}.get(annotation.__name__, annotation.__name__)
+    name: str = annotation.__name__
+    return {"str": "text", "Path": "path"}.get(name, name)
 
 
 # -- Markdown --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_lists(cls, values: dict) -> dict:
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         for name in (
             "podstream_stages",
             "rss_feeds",
@@ -223,4 +223,4 @@ def instance_file(home: Path) -> Path:
 def get_settings() -> Settings:
     """The settings of this process."""
     home = Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
-    return Settings(_env_file=instance_file(home))  # type: ignore[call-arg]
+    return Settings(_env_file=instance_file(home))

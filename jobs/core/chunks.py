@@ -42,8 +42,8 @@ def _by_time(segments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _end(segment: Mapping[str, Any], following: Mapping[str, Any] | None) -> int:
     """When a segment ends: as it says, else where the next one starts."""
     if segment["end_ms"] is not None:
-        return segment["end_ms"]
-    return following["start_ms"] if following is not None else segment["start_ms"]
+        return int(segment["end_ms"])
+    return int((segment if following is None else following)["start_ms"])
 
 
 def _stretch(texts: Sequence[str], length_ms: int) -> list[str]:

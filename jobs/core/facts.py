@@ -74,9 +74,14 @@ def metric_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
     ]
 
 
+def _together(messages: Sequence[Decoded]) -> pl.DataFrame:
+    frames: list[pl.DataFrame] = [message.content for message in messages]
+    return pl.concat(frames)
+
+
 def event_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
     """Events with their UTC date; the source position is the one in `user-events`."""
-    events = pl.concat([message.content for message in messages])
+    events = _together(messages)
     return events.rename({"partition": "source_partition", "offset": "source_offset"}).with_columns(
         pl.col("kind").cast(pl.String), event_date=pl.col("occurred_at").dt.date()
     )
@@ -87,30 +92,28 @@ def daily_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
     The share of the episode is that of a whole day, which a batch does not know.
     """
-    amounts = pl.concat([message.content for message in messages])
+    amounts = _together(messages)
     return amounts.rename({"last_offset": "applied_offset"}).with_columns(
         share=pl.lit(None, pl.Float64)
     )
 
 
 def minute_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
-    minutes = pl.concat([message.content for message in messages])
+    minutes = _together(messages)
     return minutes.with_columns(event_date=pl.col("bucket").dt.date())
 
 
 def final_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
     """Rows of days that are over; those of the others are only how far they have got."""
-    return pl.concat([message.content for message in messages]).filter("final")
+    return _together(messages).filter("final")
 
 
 def audience_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
-    return pl.concat([message.content for message in messages]).with_columns(
-        pl.col("kind").cast(pl.String)
-    )
+    return _together(messages).with_columns(pl.col("kind").cast(pl.String))
 
 
 def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
-    sessions = pl.concat([message.content for message in messages])
+    sessions = _together(messages)
     return sessions.rename({"offset": "closed_offset"}).with_columns(
         event_date=pl.col("started_at").dt.date()
     )

@@ -8,6 +8,8 @@ are those of Z. Yao et al., "ZeroQuant", 2022.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -108,7 +110,7 @@ class _Rewriting:
         self._constant(f"{output}_shape", np.array(shape, np.int64))
         self._add("Reshape", [x, f"{output}_shape"], output)
 
-    def _constant(self, name: str, value: NDArray) -> None:
+    def _constant(self, name: str, value: NDArray[Any]) -> None:
         self.constants.append(from_array(value, name))
 
     def _product(self, x: str, weights: NDArray[np.float32], name: str) -> str:

@@ -36,7 +36,7 @@ def is_personal(document: dict[str, Any]) -> bool:
 
 def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
     """Wait for personal recommendations and print them; False if none came in ``timeout_s``."""
-    client: MongoClient = MongoClient(
+    client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
     )
     supervisor = Supervisor(settings.podstream_home)

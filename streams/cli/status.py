@@ -329,7 +329,7 @@ def spark_progress(stage: Stage, others: list[str], queries: Mapping[str, Offset
 def _database(settings: Settings) -> Iterator[Any]:
     from pymongo import MongoClient
 
-    client: MongoClient = MongoClient(
+    client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
     )
     with client:

@@ -98,4 +98,5 @@ def _text(parent: Element, name: str, text: str) -> None:
 
 
 def _document(root: Element) -> bytes:
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document

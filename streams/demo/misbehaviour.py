@@ -20,9 +20,8 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
@@ -107,7 +106,7 @@ class Plan:
     def _draw(self, *about: object) -> float:
         return random.Random(f"{self.seed}:{about}").random()
 
-    def _choose(self, kinds: Any, *about: object) -> str:
+    def _choose(self, kinds: Iterable[str], *about: object) -> str:
         return random.Random(f"{self.seed}:kind:{about}").choice(sorted(kinds))
 
 

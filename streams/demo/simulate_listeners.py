@@ -38,7 +38,8 @@ from streams.kafka.clients import BackgroundReader, producer
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
-from topology.graph import Graph, check_reads, check_writes, get_graph
+from topology.graph import check_reads, check_writes, get_graph
+from topology.model import Graph
 from topology.settings import Settings, get_settings
 
 STAGE = "simulate_listeners"

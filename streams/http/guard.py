@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -141,7 +141,7 @@ def guarded_connector(allowed: frozenset[str]) -> aiohttp.TCPConnector:
     """Connections to public and to allowed addresses, whatever asks for them."""
     resolver = GuardedResolver(allowed)
 
-    def open_socket(info: tuple) -> socket.socket:
+    def open_socket(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
         host, port = address[:2]
         excused = (host, port) in resolver.excused or f"{host}:{port}" in allowed

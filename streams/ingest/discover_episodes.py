@@ -108,7 +108,8 @@ def register(context: Context) -> None:
     subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
 
     def source_of(followed: Followed) -> str:
-        return subscriptions.decode(followed.subscription)["source"]
+        source: str = subscriptions.decode(followed.subscription)["source"]
+        return source
 
     schedule = Schedule(context.table("cursors"), source_of)
     context.on_rebalance(schedule.forget)

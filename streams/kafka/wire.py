@@ -10,8 +10,7 @@ import polars as pl
 
 from schemas import columnar
 from schemas.codec import BadRecordError, RecordCodec, Registry
-from topology.graph import Graph
-from topology.model import Topic
+from topology.model import Graph, Topic
 
 ERROR_PREFIX = "__connect.errors."
 

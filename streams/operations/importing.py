@@ -27,8 +27,7 @@ from streams.operations.core import imports, movielens
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
 from streams.operations.tabular import FileError, parse_json_object, read_rows
-from topology.graph import Graph
-from topology.model import Topic
+from topology.model import Graph, Topic
 from topology.settings import Settings
 
 EVENTS, FEEDS = "user-events", "feeds"

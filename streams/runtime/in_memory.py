@@ -24,8 +24,8 @@ from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Handler
 from streams.state.log import Headers, S, StateFold
 from streams.state.store import SNAPSHOT_BYTES, LogStates
-from topology.graph import Graph, check_reads, declared_subjects
-from topology.model import Stage
+from topology.graph import check_reads, declared_subjects
+from topology.model import Graph, Stage
 from topology.settings import Settings
 
 
@@ -152,7 +152,7 @@ class MemoryContext(StageContext):
         log: MemoryLog,
         stage: Stage,
         settings: Settings,
-        tables: dict[str, dict],
+        tables: dict[str, dict[Any, Any]],
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ):
         super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
@@ -250,7 +250,7 @@ class MemoryRuntime:
         self._contexts: dict[str, MemoryContext] = {}
         self._positions: dict[str, dict[tuple[str, int], int]] = {}
         self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
-        self.tables: dict[str, dict[str, dict]] = defaultdict(dict)
+        self.tables: dict[str, dict[str, dict[Any, Any]]] = defaultdict(dict)
 
     @property
     def clock(self) -> ManualClock:

@@ -67,7 +67,7 @@ class ColumnarHashTable:
     def find(self, keys: Array) -> Array:
         """The slot of each key, -1 where there is none."""
         places = self._home(keys)
-        slots = self._index[places].astype(np.int64)
+        slots: Array = self._index[places].astype(np.int64)
         (others,) = ((self._keys[slots] != keys) & (slots != _FREE)).nonzero()
         if others.size:
             places, wanted = places[others], keys[others]
@@ -155,7 +155,8 @@ class ColumnarHashTable:
     def _distinct(self, slots: Array) -> Array:
         turn = np.arange(len(slots), dtype=np.int32)
         self._stamps[slots] = turn
-        return slots[self._stamps[slots] == turn]
+        distinct: Array = slots[self._stamps[slots] == turn]
+        return distinct
 
     # -- dropping ------------------------------------------------------------------------------
 
@@ -208,5 +209,7 @@ def _to_arrow(values: Array) -> pa.Array:
 
 def _from_arrow(values: pa.Array) -> Array:
     if pa.types.is_fixed_size_list(values.type):
-        return values.flatten().to_numpy().reshape(len(values), values.type.list_size)
-    return values.to_numpy(zero_copy_only=False)
+        column: Array = values.flatten().to_numpy().reshape(len(values), values.type.list_size)
+    else:
+        column = values.to_numpy(zero_copy_only=False)
+    return column

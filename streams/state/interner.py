@@ -110,7 +110,8 @@ class StringInterner:
             order = first.argsort()  # numbers are given by first appearance, not by hash
             self._index["code"][known:][order] = np.arange(len(self), len(self) + len(first))
             self._names += strings.take(first[order]).strings().to_list()
-        return self._index["code"][slots]
+        codes: np.ndarray = self._index["code"][slots]
+        return codes
 
     def _hash_anew(self) -> None:
         self._seed += 1

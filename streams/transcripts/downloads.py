@@ -17,13 +17,8 @@ from typing import Any
 
 import aiohttp
 
-from streams.http.fetcher import (
-    CHUNK_BYTES,
-    FetchError,
-    GuardedFetcher,
-    RefusedError,
-    UnavailableError,
-)
+from streams.http.fetcher import CHUNK_BYTES, GuardedFetcher
+from streams.http.guard import FetchError, RefusedError, UnavailableError
 from streams.http.media import Accept
 
 TRIES = 4

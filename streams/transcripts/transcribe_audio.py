@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.http.fetcher import GuardedFetcher
+from streams.http.guard import FetchError, RefusedError, UnavailableError
 from streams.http.media import AUDIO
 from streams.http.newest import EntryKey, in_order
 from streams.http.rate_limits import report_hosts
@@ -97,7 +98,8 @@ class TranscriberThread:
         return True
 
     async def hear(self, path: Path, language: str, max_s: float) -> Transcription:
-        return await self._run(self._transcriber.transcribe, path, language, max_s)
+        heard: Transcription = await self._run(self._transcriber.transcribe, path, language, max_s)
+        return heard
 
     async def _run(self, call: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

@@ -10,7 +10,8 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
-from streams.http.fetcher import Fetched, FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.http.fetcher import Fetched, GuardedFetcher
+from streams.http.guard import FetchError, RefusedError, UnavailableError
 from streams.http.media import TRANSCRIPT
 from streams.http.retries import TranscriptOutcome
 from streams.transcripts.core.language import usable_language

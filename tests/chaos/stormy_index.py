@@ -21,8 +21,8 @@ from streams.ingest.sources.podcastindex import ATTEMPTS
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
 from tests.served import served
-from topology.graph import Graph, dead_letter_name, is_on
-from topology.model import Stage
+from topology.graph import dead_letter_name, is_on
+from topology.model import Graph, Stage
 from topology.settings import Settings
 
 STARTED_AT = time.time()

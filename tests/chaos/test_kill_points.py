@@ -32,7 +32,8 @@ from tests.chaos.processes import TRACKERS, Processes
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event
 from tests.oracle.log import Entry
-from topology.graph import Graph, build_graph, changelog_topic, dead_letter_name
+from topology.graph import build_graph, changelog_topic, dead_letter_name
+from topology.model import Graph
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -150,7 +150,7 @@ def mongo_shell() -> None:
 
     settings = get_settings()
     with _errors_as_sentences():
-        client: MongoClient = MongoClient(
+        client: MongoClient[dict[str, Any]] = MongoClient(
             settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
         )
         client.admin.command("ping")

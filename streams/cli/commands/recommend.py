@@ -51,7 +51,7 @@ def find_list(settings: Settings, user: str) -> dict[str, Any] | None:
     """The document of a listener in `final_recommendations`; None if there is none."""
     from pymongo import MongoClient
 
-    client: MongoClient = MongoClient(
+    client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000, tz_aware=True
     )
     with client:

@@ -72,7 +72,8 @@ def smoke(
 def _status(environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "streams.cli.main", "status", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    status: dict[str, Any] = json.loads(done.stdout)
+    return status
 
 
 def _wait(
@@ -107,8 +108,8 @@ def _has_als(environment: dict[str, str]) -> bool:
     from topology.settings import Settings, instance_file
 
     home = Path(environment["PODSTREAM_HOME"])
-    settings = Settings(podstream_home=home, _env_file=instance_file(home))  # type: ignore[call-arg]
-    client: MongoClient = MongoClient(settings.mongodb_uri.get_secret_value())
+    settings = Settings(podstream_home=home, _env_file=instance_file(home))
+    client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb_uri.get_secret_value())
     with client:
         found = client[settings.mongodb_database]["final_recommendations"].find_one(
             {"items.parts.als": {"$gt": 0.0}}

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -166,7 +167,7 @@ def running_broker(
             process.wait()
 
 
-def _wait_for_start(process: subprocess.Popen, bootstrap: str, log_file: Path) -> None:
+def _wait_for_start(process: subprocess.Popen[Any], bootstrap: str, log_file: Path) -> None:
     for _ in range(24):
         if process.poll() is not None:
             raise BrokerError(f"The broker ended with code {process.returncode}: see {log_file}")

@@ -56,14 +56,14 @@ def settings_of_home(ports: str | None = None) -> Settings:
     ``ports`` is ``auto`` (a free range) or the first port; it counts for an instance that is not
     running. What a former instance left in its file does not decide how the next one starts.
     """
-    running = Supervisor(Settings(_env_file=None).podstream_home).running()  # type: ignore[call-arg]
+    running = Supervisor(Settings(_env_file=None).podstream_home).running()
     if running:
         return get_settings()
     if ports:
         os.environ["PODSTREAM_PORT_BASE"] = (
             str(free_range(_PORT_RANGE)) if ports == "auto" else ports
         )
-    return Settings(_env_file=None)  # type: ignore[call-arg]
+    return Settings(_env_file=None)
 
 
 def demo_settings(settings: Settings) -> Settings:

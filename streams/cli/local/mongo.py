@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JError
@@ -47,7 +48,9 @@ def mongo_command(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
 def wait_for_mongo(uri: str, timeout_s: float = 60.0) -> None:
     """Return once a server answers at ``uri``. Raises MongoError after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
-    client: MongoClient = MongoClient(uri, serverSelectionTimeoutMS=500, connectTimeoutMS=500)
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        uri, serverSelectionTimeoutMS=500, connectTimeoutMS=500
+    )
     with client:
         while time.monotonic() < deadline:
             try:

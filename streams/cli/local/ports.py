@@ -35,10 +35,10 @@ def free_range(length: int, low: int = 20_000, high: int = 32_000) -> int:
     Raises OSError where there is none.
     """
     step = -(-length // 10) * 10
-    bases = range(low, high - step, step)
+    bases = list(range(low, high - step, step))
     # processes that look at the same moment begin at different places
     first = os.getpid() % len(bases)
-    for base in (*bases[first:], *bases[:first]):
+    for base in bases[first:] + bases[:first]:
         if all(is_free(port) for port in range(base, base + length)):
             return base
     raise OSError(f"No {length} neighbouring free ports between {low} and {high}.")

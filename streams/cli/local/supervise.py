@@ -141,7 +141,7 @@ class Supervisor:
     def running(self) -> bool:
         """Whether it answers."""
         try:
-            return self._call("getState")["statename"] == "RUNNING"
+            return bool(self._call("getState")["statename"] == "RUNNING")
         except SupervisorError:
             return False
 

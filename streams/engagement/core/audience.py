@@ -119,7 +119,8 @@ def _running_max(
     raised = values.copy()
     raised[begin] = np.maximum(raised[begin], initial)
     step = (np.cumsum(first) - 1) * (int(raised.max()) + 1)
-    return np.maximum.accumulate(raised + step) - step
+    highest: np.ndarray = np.maximum.accumulate(raised + step) - step
+    return highest
 
 
 def _first_in_minute(slots: np.ndarray, minutes: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -139,7 +140,8 @@ def _seen(pairs: ColumnarHashTable, slots: np.ndarray, minutes: np.ndarray) -> n
     back = pairs["last"][slots] // MINUTE_MS - minutes
     known = (back >= 0) & (back < _SEEN_BITS)
     bits = pairs["seen"][slots] >> np.where(known, back, 0).astype(np.uint64)
-    return known & ((bits & np.uint64(1)) != 0)
+    heard: np.ndarray = known & ((bits & np.uint64(1)) != 0)
+    return heard
 
 
 def _see(

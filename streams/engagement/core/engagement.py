@@ -189,7 +189,8 @@ class Engagement(ColumnarState):
     def days_over(self) -> np.ndarray:
         """The days (numbers since 1970) that are over and still held, ascending."""
         days = np.unique(time_of(self.days))
-        return days[self._is_over(days)]
+        over: np.ndarray = days[self._is_over(days)]
+        return over
 
     def _is_over(self, days: np.ndarray) -> np.ndarray:
         return (days + 1) * DAY_MINUTES <= self.closed + 1

@@ -124,7 +124,8 @@ def _covered(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _key(episodes: np.ndarray, days: np.ndarray) -> np.ndarray:
-    return (episodes << _DAY_BITS) | days
+    keys: np.ndarray = (episodes << _DAY_BITS) | days
+    return keys
 
 
 def _dates(keys: np.ndarray) -> pl.Series:

@@ -37,7 +37,8 @@ def sketch(listeners: Iterable[str]) -> bytes:
     made = hll_sketch(REGISTERS_LOG2, tgt_hll_type.HLL_4)
     for listener in listeners:
         made.update(listener)
-    return made.serialize_compact()
+    data: bytes = made.serialize_compact()
+    return data
 
 
 def reach(sketches: Iterable[bytes]) -> Reach:

@@ -145,7 +145,8 @@ class Sessions:
             column[into] = np.where(open_, column[after] + sums, sums)
         first[into] = first[heads]
         self.rows.touch(after[open_])
-        return ends[~open_]
+        over: np.ndarray = ends[~open_]
+        return over
 
     def _closed(self, slots: np.ndarray) -> ClosedSessions:
         return ClosedSessions(

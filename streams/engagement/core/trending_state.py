@@ -150,7 +150,8 @@ class TrendingState:
 
     def _settled_parts(self) -> Array:
         keys = self._parts.keys
-        return minute_of(keys) < self._floor[source_of(keys)]
+        settled: Array = minute_of(keys) < self._floor[source_of(keys)]
+        return settled
 
     def _drop_old(self) -> None:
         at = self.at
@@ -231,17 +232,20 @@ class TrendingState:
     @property
     def _newest(self) -> Array:
         """The newest minute of each source partition."""
-        return self._bounds[0]
+        newest: Array = self._bounds[0]
+        return newest
 
     @property
     def _settled(self) -> Array:
         """The bound to be at the next change of the bounds."""
-        return self._bounds[1]
+        settled: Array = self._bounds[1]
+        return settled
 
     @property
     def _floor(self) -> Array:
         """The first minute of each source partition that may still change."""
-        return self._bounds[2]
+        floor: Array = self._bounds[2]
+        return floor
 
     @property
     def _tables(self) -> dict[str, ColumnarHashTable]:

@@ -76,7 +76,8 @@ class WindowRows:
     def keys(self, names: StringInterner) -> Array:
         """Episode, minute and source partition as one number each."""
         codes = names.codes(self.episodes)
-        return (codes << MINUTE_BITS | self.minutes) << SOURCE_BITS | self.sources
+        numbers: Array = (codes << MINUTE_BITS | self.minutes) << SOURCE_BITS | self.sources
+        return numbers
 
 
 def window_rows(messages: Sequence[WindowMessage], counts: Sequence[str]) -> WindowRows:
@@ -194,7 +195,8 @@ def forget_unused(
 
 
 def _renumbered(keys: Array, shift: int, numbers: Array) -> Array:
-    return numbers[keys >> shift] << shift | keys & ((1 << shift) - 1)
+    renumbered: Array = numbers[keys >> shift] << shift | keys & ((1 << shift) - 1)
+    return renumbered
 
 
 def _with_keys(rows: pa.RecordBatch, keys: Array) -> pa.RecordBatch:

@@ -83,7 +83,8 @@ class Targets:
             made = [zlib.crc32(name.encode()) % self._partitions for name in new]
             targets = np.concatenate((targets, np.array(made, np.int64)))
         self._known[partition] = (state.renumbered, targets)
-        return targets[episode_of(state.minutes)[slots]]
+        partitions: np.ndarray = targets[episode_of(state.minutes)[slots]]
+        return partitions
 
     def all(self) -> range:
         """Every partition there is."""

@@ -8,8 +8,9 @@ from xml.parsers import expat
 
 import listparser
 
-from streams.ingest.core.episodes import PODCASTINDEX, RSS, one_line, web_address
-from streams.ingest.core.feeds import mended_xml
+from streams.ingest.core.episodes import PODCASTINDEX, RSS, web_address
+from streams.ingest.core.xml_mending import mended_xml
+from streams.text.plain_text import one_line
 
 Subscription = dict[str, Any]
 """A `feed_subscription` record."""

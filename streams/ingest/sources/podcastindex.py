@@ -31,7 +31,6 @@ from streams.ingest.core.episodes import (
     EPOCH,
     PODCASTINDEX,
     EpisodeError,
-    clean,
     episode_from_podcastindex,
     index_id,
     utc_time,
@@ -45,6 +44,7 @@ from streams.ingest.sources.podcastindex_answers import (
     records_of,
 )
 from streams.ingest.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
+from streams.text.plain_text import clean
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)

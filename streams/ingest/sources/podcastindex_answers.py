@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 
 from streams.http.circuit import clock
-from streams.ingest.core.episodes import clean
 from streams.ingest.sources.base import SourceError, UnavailableSourceError
+from streams.text.plain_text import clean
 
 log = logging.getLogger(__name__)
 

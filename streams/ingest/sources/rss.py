@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.http.fetcher import Fetched, FetchError, GoneError, GuardedFetcher, UnavailableError
+from streams.http.fetcher import Fetched, GuardedFetcher
+from streams.http.guard import FetchError, GoneError, UnavailableError
 from streams.http.media import FEED
-from streams.ingest.core.episodes import RSS, episode_from_rss, identifier, rss_ref
+from streams.ingest.core.episodes import RSS, episode_from_rss, rss_ref
 from streams.ingest.core.feeds import FeedError, parse_feed
 from streams.ingest.core.following import Cursor
 from streams.ingest.core.listings import item_of, new_and_edited, withdrawn
@@ -24,6 +25,7 @@ from streams.ingest.sources.base import (
     SourceError,
     UnavailableSourceError,
 )
+from streams.text.plain_text import identifier
 
 log = logging.getLogger(__name__)
 

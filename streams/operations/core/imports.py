@@ -80,9 +80,12 @@ def parse_time(value: Any) -> datetime:
         except ValueError:
             raise RowError(f"{_shown(value)} is no ISO 8601 time") from None
     try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        moment: datetime = (
+            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        )
     except OverflowError:
         raise RowError(f"{_shown(value)} is out of range") from None
+    return moment
 
 
 def milliseconds(moment: datetime) -> int:

@@ -30,8 +30,8 @@ from streams.runtime.faust.consumer import SkippedError
 from streams.runtime.inbox import Inbox
 from streams.runtime.watchdog import Place, watch_fetching
 from streams.state.kafka_log import Appender, KafkaStateLog
-from topology.graph import Graph, changelog_name, check_reads
-from topology.model import Stage
+from topology.graph import changelog_name, check_reads
+from topology.model import Graph, Stage
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ CONFIRM_AFTER_S = 2.5
 _PARTITION_BYTES = 4
 
 
-class OwnedTable(faust.Table):
+class OwnedTable(faust.Table[Any, Any]):
     """A Faust table whose key begins with the number of the partition that owns it.
 
     Faust asks the event being processed; here a batch of several partitions is processed at once.
@@ -132,7 +132,7 @@ class FaustContext(StageContext):
         check_reads(self.stage, topic)
 
         def decorate(handler: Handler) -> Handler:
-            inbox: Inbox[tuple[Any, EventT]] = Inbox(max_batch)
+            inbox: Inbox[tuple[Any, EventT[Any]]] = Inbox(max_batch)
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
             gapless = self._gapless(topic)
@@ -170,7 +170,7 @@ class FaustContext(StageContext):
         counted = any(table.form == "log" for table in self.stage.tables)
         return counted and self._graph.topics[topic].cleanup == "delete"
 
-    def _check_order(self, event: EventT) -> None:
+    def _check_order(self, event: EventT[Any]) -> None:
         consumer: Any = self.app.consumer
         try:
             consumer.delivered(event.message.tp, event.message.offset)
@@ -357,7 +357,7 @@ class FaustContext(StageContext):
         self,
         confirm: Handler,
         messages: list[Message],
-        taken: Sequence[tuple[Any, EventT]],
+        taken: Sequence[tuple[Any, EventT[Any]]],
         in_order: asyncio.Lock,
     ) -> None:
         await self.clock.sleep(CONFIRM_AFTER_S)
@@ -371,7 +371,7 @@ class FaustContext(StageContext):
             callback()
 
 
-def _to_message(event: EventT) -> Message:
+def _to_message(event: EventT[Any]) -> Message:
     record = event.message
     headers: Any = record.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers
@@ -395,6 +395,6 @@ def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: 
     asyncio.run_coroutine_threadsafe(body(), loop).result()
 
 
-async def _acknowledge(taken: Sequence[tuple[Any, EventT]]) -> None:
+async def _acknowledge(taken: Sequence[tuple[Any, EventT[Any]]]) -> None:
     for stream, event in taken:
         await stream.ack(event)

@@ -42,7 +42,8 @@ def fingerprint(text: str) -> bytes:
     minima = _nothing_yet().copy()
     for start in range(0, len(encoded), _AT_ONCE):  # a whole day's shingles take 200 MB
         minima.update_batch(encoded[start : start + _AT_ONCE])
-    return minima.hashvalues.astype(np.uint8).tobytes()
+    values: np.ndarray = minima.hashvalues.astype(np.uint8)
+    return values.tobytes()
 
 
 @cache
@@ -54,4 +55,5 @@ def _nothing_yet() -> MinHash:
 def similarities(one: NDArray[np.uint8], many: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Estimated Jaccard similarity of (128,) and each of (n, 128): 0 to 1."""
     equal = np.count_nonzero(many == one, axis=1) / PERMUTATIONS
-    return np.maximum(0.0, (equal - _BY_CHANCE) / (1 - _BY_CHANCE))
+    similar: NDArray[np.float64] = np.maximum(0.0, (equal - _BY_CHANCE) / (1 - _BY_CHANCE))
+    return similar
