@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+SUPPORTED := 3.11 3.12 3.13
 export PODSTREAM_HOME ?= $(CURDIR)/var
 
 INSTALLED := $(VENV)/.installed
@@ -18,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progres
 FETCH_JARS = $(BIN)/python -c 'from jobs.spark_jars import ensure_jars; ensure_jars()'
 
 .PHONY: help setup init kafka-up mongo-up spark-up dashboard-up mongo-shell demo down status \
-	test check smoke bench clean clean-data prerequisites
+	test test-all test-pure pure check smoke bench clean clean-data prerequisites
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,8 +92,28 @@ status: ## processes, memory, lag, rows
 	@$(BIN)/podstream status
 
 test: setup ## every test tier, the quick ones first
-	@$(BIN)/python -m pytest tests/unit tests/flow
-	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/flow
+	@$(BIN)/python -m tests.tiers $(TIERS)
+
+test-all: setup ## the same, with every kill point and many more generated examples
+	@$(BIN)/python -m tests.tiers --all
+
+# pyenv's shims are in the PATH also for versions that they do not run.
+test-pure: ## the tiers without servers, on each supported Python that is here
+	@for version in $(SUPPORTED); do \
+		python=; \
+		for found in "$$(command -v python$$version)" ~/.pyenv/versions/$$version.*/bin/python; do \
+			if "$$found" -c "" 2>/dev/null; then python="$$found"; fi; \
+		done; \
+		if [ -n "$$python" ]; then \
+			echo "Python $$version:"; \
+			$(MAKE) --no-print-directory PYTHON="$$python" VENV=".venv-$$version" pure; \
+		else \
+			echo "Python $$version is not on this machine: nothing was run on it."; \
+		fi; \
+	done
+
+pure: setup
+	@$(BIN)/python -m tests.tiers --pure
 
 check: setup ## lint, format, types, import contracts, generated docs
 	@$(BIN)/ruff check .
@@ -108,7 +129,7 @@ bench: setup ## every benchmark; each prints JSON
 	@for script in $(filter-out benchmarks/machine.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment, the jars and every cache; the data stays
-	@rm -rf $(VENV) .jars build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-* .jars build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 clean-data: ## stop the instance and remove all of its data
 	@[ ! -x $(BIN)/podstream ] || $(BIN)/podstream down

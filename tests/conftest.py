@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,22 @@ import pytest
 
 from streams.cli.local.broker import running_broker
 from streams.cli.local.mongo import running_mongo
+from tests.drawing import EVERYTHING
 from topology.graph import get_graph
 from topology.settings import get_settings
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("podstream", deadline=None)
-hypothesis.settings.load_profile("podstream")
+hypothesis.settings.register_profile("everything", deadline=None, max_examples=500)
+hypothesis.settings.load_profile("everything" if os.environ.get(EVERYTHING) else "podstream")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests were given by chance, so that a failure can be had again."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for what, value in report.user_properties:
+                terminalreporter.write_line(f"{report.nodeid}: {what} {value}")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""Kill -9 at twenty seeded moments of both processes: every table is what the oracle says.
+"""Kill -9 at seeded moments of both processes: every table is what the oracle says.
 
-While listeners as bad as real ones write, the batcher and the worker are killed ten times each:
-some time after they began to write what a seed names (batches, windows, state...), or while they
-are still starting. Then a second worker comes, and the first one goes. At the end the log of
-`user-events` is read back with its own times, and the oracle reads it too.
+While listeners as bad as real ones write, the batcher and the worker are killed at kill points
+drawn from ten each: some time after they began to write what a seed names (batches, windows,
+state...), or while they are still starting. Then a second worker comes, and the first one goes. At
+the end the log of `user-events` is read back with its own times, and the oracle reads it too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
 from streams.kafka.clients import TopicReader, end_offsets, producer, reader
@@ -29,11 +30,13 @@ from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.chaos.processes import TRACKERS, Processes
+from tests.drawing import drawn
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event
 from tests.oracle.log import Entry
-from topology.graph import build_graph, changelog_topic, dead_letter_name
-from topology.model import Graph
+from tests.waiting import wait_until
+from topology.graph import app_id, build_graph, changelog_topic, dead_letter_name
+from topology.model import Graph, Stage
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
@@ -41,8 +44,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
 PARTITIONS = 3
 SETTINGS = {"allowed_lateness_s": 900, "dedup_window": 3000}
 SEED = 20
-KILLS = 10
-"""Of each process."""
+KILLS, DRAWN = 10, 3
+"""Kill points of each process, and how many of them a run takes that does not take all."""
 
 SOURCE = "user-events"
 TICK_S = 0.25
@@ -51,8 +54,11 @@ RUSH_EVERY, RUSH = 60, 150
 """After so many ticks, so many plays of one episode at once: an anomaly."""
 
 PAST = timedelta(hours=30)
-"""Event time begins so long before the run, and is at the present after PAST_S seconds of it."""
-PAST_S = 120.0
+"""Event time begins so long before the run."""
+PAST_LIFE_S = 15.0
+"""For each kill so many seconds pass until event time is at the present."""
+LIVE_TICKS = 40
+"""At least so many ticks follow at the present."""
 SETTLED_S = 12.0
 """Longer than days take to be told of."""
 LONGEST_LIFE_S = 40.0
@@ -69,13 +75,15 @@ STEADY = (
 class Writer(threading.Thread):
     """Writes what listeners do, until told to stop, and remembers every delivery."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, past_s: float):
         super().__init__(name="writer", daemon=True)
+        self.past_s = past_s
         registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(SOURCE, "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._crowd = Listeners(SEED, 60, timedelta(minutes=15))
         self._stopping = threading.Event()
+        self.live_ticks = 0
         self.deliveries: list[Delivery] = []
         for episode_id, episode in EPISODES.items():
             codec = RecordCodec("episode-metadata", "episode", registry)
@@ -85,7 +93,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         began, started, ticks = datetime.now(UTC), time.monotonic(), count(1)
         while not self._stopping.wait(TICK_S):
-            share = min(1.0, (time.monotonic() - started) / PAST_S)
+            share = min(1.0, (time.monotonic() - started) / self.past_s)
             live = share == 1.0
             now = datetime.now(UTC) if live else began - PAST * (1 - share)
             fast = timedelta(hours=20) if live else timedelta(minutes=2)
@@ -97,6 +105,7 @@ class Writer(threading.Thread):
             if not live and next(ticks) % RUSH_EVERY == 0:
                 for delivery in self._crowd.rush(RUSH, now):
                     self._write(delivery)
+            self.live_ticks += live
             self._producer.poll(0)
         for delivery in self._crowd.rest():
             self._write(delivery)
@@ -141,6 +150,11 @@ class Killer(threading.Thread):
         self._start_process, self._end_process = start, end
         self.failure: BaseException | None = None
         self.story: list[str] = []
+
+    @property
+    def moments(self) -> int:
+        """How many of its points are after some records, and not after some seconds."""
+        return sum(point.topic is not None for point in self._points)
 
     def run(self) -> None:
         try:
@@ -224,26 +238,37 @@ class Log:
         assert reached == written
 
 
-def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: Processes) -> None:
+def test_every_table_is_exact_after_kills(
+    settings: Settings, processes: Processes, record_property: Callable[[str, object], None]
+) -> None:
     graph, chance = build_graph(PARTITIONS), random.Random(SEED)
     tracked = [graph.stages[name] for name in TRACKERS]
     outputs = sorted({topic for stage in tracked for topic in stage.produces})
     states = [changelog_topic(stage, table).name for stage in tracked for table in stage.tables]
+    points = {
+        "batcher": kill_points(chance, ["user-event-batches", dead_letter_name(SOURCE)], 20),
+        "worker": kill_points(chance, [*STEADY, *states], 8),
+    }
+    chosen: dict[str, list[KillPoint]] = {}
+    for name, of in points.items():
+        places = drawn(name, range(KILLS), DRAWN)
+        record_property(f"kill points of the {name}:", places)
+        chosen[name] = [of[place] for place in places]
     killers = [
         Killer(
             settings,
-            kill_points(chance, ["user-event-batches", dead_letter_name(SOURCE)], 20),
+            chosen["batcher"],
             lambda: processes.start_batcher("batcher"),
             lambda number: processes.end("batcher", number),
         ),
         Killer(
             settings,
-            kill_points(chance, [*STEADY, *states], 8),
+            chosen["worker"],
             lambda: processes.start_worker("worker"),
             lambda number: processes.end("worker", number),
         ),
     ]
-    writer = Writer(settings)
+    writer = Writer(settings, PAST_LIFE_S * len(chosen["worker"]))
     started = time.monotonic()
     for thread in (writer, *killers):
         thread.start()
@@ -251,12 +276,16 @@ def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: 
         killer.join()
         assert killer.failure is None, killer.failure
         print(f"killed after {', '.join(killer.story)}")
-        assert sum("+" in line for line in killer.story) >= KILLS // 2, killer.story
+        assert sum("+" in line for line in killer.story) >= killer.moments // 2, killer.story
 
     processes.start_worker("second")
-    time.sleep(20)
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    wait_until(lambda: shared(admin, tracked), PATIENCE_S, "both workers share every stage")
     assert processes.end("worker", signal.SIGTERM) == 0
-    time.sleep(max(5.0, PAST_S + 10 - (time.monotonic() - started)))
+    enough = writer.live_ticks + LIVE_TICKS
+    wait_until(
+        lambda: writer.live_ticks >= enough, PATIENCE_S + writer.past_s, "events at the present"
+    )
     writer.stop()
     at = datetime.now(UTC).replace(microsecond=0)
     time.sleep(1)
@@ -286,6 +315,15 @@ def test_every_table_is_exact_after_twenty_kills(settings: Settings, processes: 
     assert anomalies > 0
     print(f"written {written}, {anomalies} anomalies, {dict(what_happened(oracle))}")
     print(f"all exact after {time.monotonic() - started:.0f} s")
+
+
+def shared(admin: AdminClient, stages: Sequence[Stage]) -> bool:
+    """Whether each stage's group has partitions on two members."""
+    groups = admin.describe_consumer_groups([app_id(stage) for stage in stages])
+    members = [described.result(30).members for described in groups.values()]
+    return all(
+        sum(bool(member.assignment.topic_partitions) for member in of) == 2 for of in members
+    )
 
 
 def wait_until_settled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from streams.engagement.core.window_rows import (
     SOURCES,
     SourceCounts,
     WindowMessage,
+    forget_unused,
+    local,
     minute_of,
+    portable,
     source_of,
     window_rows,
 )
@@ -101,3 +105,28 @@ def test_what_no_key_can_hold_is_left_out() -> None:
 def test_a_fast_clock_does_not_tell_the_time() -> None:
     told = message(("a", MINUTE, 0, 0, 1), ("a", MINUTE + 9, 0, 0, 1), log_ms=MINUTE * MINUTE_MS)
     assert window_rows([told], COUNTS).ahead.tolist() == [False, True]
+
+
+def test_numbers_stay_at_home_and_are_used_again() -> None:
+    parts, names = SourceCounts(COUNTS), StringInterner()
+    names.codes([f"gone:{n}" for n in range(9)])
+    read = window_rows([message(("pi:1", MINUTE, 0, 1, 7), ("pi:2", MINUTE, 1, 1, 8))], COUNTS)
+    parts.replace(read.keys(names), read)
+    before = held(parts, names)
+
+    carried = portable({"parts": parts.to_arrow()}, SHIFTS, names)
+    assert carried["names"].column("names").to_pylist() == ["pi:1", "pi:2"]
+    others = StringInterner()
+    others.codes(["pi:7", "pi:2"])
+    copy = SourceCounts(COUNTS)
+    copy.load(local(carried, SHIFTS, others)["parts"])
+    assert held(copy, others) == before
+
+    numbers = forget_unused(names, {"parts": parts}, SHIFTS)
+    assert numbers is not None
+    assert numbers[9:].tolist() == [0, 1]
+    assert names.all() == ["pi:1", "pi:2"]
+    assert held(parts, names) == before
+    assert parts.find(read.keys(names)).tolist() == [0, 1]
+    assert forget_unused(names, {"parts": parts}, SHIFTS) is None
+    assert np.array_equal(parts["seen"], [2, 2])
