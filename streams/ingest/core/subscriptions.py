@@ -88,8 +88,12 @@ def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[tuple[i
         raise OpmlError("no OPML: it does not begin with <opml>")
     feeds: list[Subscription] = []
     refused: list[tuple[int, str]] = []
+    seen: set[str] = set()
     for number, entry in enumerate(found["feeds"], 1):
         if url := web_address(entry["url"]):
+            if url in seen:  # written with blanks around it, the same address looks like another
+                continue
+            seen.add(url)
             feeds.append(subscription(url, RSS, BY_OPML, one_line(entry["title"])))
         else:
             refused.append((number, f"{entry['url'][:200]!r} is no address of a feed"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import files
@@ -78,6 +78,7 @@ def test_a_file_that_is_no_opml_is_one_error(body: str, why: str) -> None:
         subscriptions_of_opml(body.encode())
 
 
+@example(junk=b"\t", start=168, end=168)  # a tab in front of the first address
 @given(st.binary(max_size=300), st.integers(0, len(NESTED)), st.integers(0, len(NESTED)))
 def test_whatever_is_in_a_file_it_is_read_or_refused(junk: bytes, start: int, end: int) -> None:
     body = NESTED.encode()
