@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import analysis, episode_charts, history, live_tables, queries, sources
 from dashboard.retention import drop_offs, retention_curve
+from schemas.metrics import DAY_METRICS
 
 CHOSEN = "chosen-episode"
 """Where the session keeps the id of the episode that is shown."""
@@ -87,7 +88,7 @@ def show_listening(episode_id: str) -> None:
 
 def show_totals(days: pl.DataFrame) -> None:
     """The sums of the days."""
-    totals = {name: int(days[name].sum()) for name in live_tables.DAY_COUNTS}
+    totals = {name: int(days[name].sum()) for name in DAY_METRICS}
     span = f"{len(days)} day{'' if len(days) == 1 else 's'} with events, at most {DAYS}."
     shown = (
         (

@@ -14,19 +14,9 @@ import polars as pl
 from pymongo.database import Database
 
 from dashboard.queries import UTC_TYPE, Types, collection, in_utc, with_titles
+from schemas.metrics import DAY_METRICS, ROLLING_METRICS
 
 ALL = "all"
-ROLLING_COUNTS = (
-    "impressions",
-    "clicks",
-    "plays",
-    "streams",
-    "listeners",
-    "engaged",
-    "completes",
-    "heard_ms",
-)
-DAY_COUNTS = ("plays", "completes", "heard_ms", "streams", "engaged", "downloads")
 COUNTING_STAGE = "track_engagement"
 
 _CATEGORY, _LANGUAGE, _AND = "category:", "language:", "|"
@@ -34,7 +24,7 @@ _ROLLING_TYPES: Types = {
     "scope": pl.String,
     "title": pl.String,
     "show": pl.String,
-    **dict.fromkeys(ROLLING_COUNTS, pl.Int64),
+    **dict.fromkeys(ROLLING_METRICS, pl.Int64),
 }
 _TRENDING_TYPES: Types = {
     "place": pl.Int64,
@@ -57,7 +47,7 @@ _ANOMALY_TYPES: Types = {
 _DAY_TYPES: Types = {
     "day": pl.Date,
     "final": pl.Boolean,
-    **dict.fromkeys(DAY_COUNTS, pl.Int64),
+    **dict.fromkeys(DAY_METRICS, pl.Int64),
     "retention": pl.List(pl.Int64),
 }
 
@@ -82,7 +72,7 @@ def rolling(database: Database[dict[str, Any]], kind: str, minutes: int) -> Roll
     """The window of every scope of a kind; None before the first one is written.
 
     ``scopes`` has ``scope``, ``title`` (the scope where none is known), ``show`` (episodes only)
-    and ROLLING_COUNTS.
+    and ROLLING_METRICS.
     """
     document = collection(database, "rolling_windows").find_one({"_id": f"{kind}|{minutes}"})
     at = in_utc(document.get("at")) if document else None
@@ -154,13 +144,13 @@ def late_events(database: Database[dict[str, Any]]) -> Late:
 def episode_days(
     database: Database[dict[str, Any]], episode_id: str, days: int = 30
 ) -> pl.DataFrame:
-    """The newest ``days`` of an episode, oldest first: ``day``, DAY_COUNTS, ``final``, and
+    """The newest ``days`` of an episode, oldest first: ``day``, DAY_METRICS, ``final``, and
     ``retention``, the listeners of each minute of the episode.
     """
     found = (
         collection(database, "episode_days").find({"episode_id": episode_id}).sort("day", -1)
     ).limit(days)
-    nothing = {**dict.fromkeys(DAY_COUNTS, 0), "final": False, "retention": []}
+    nothing = {**dict.fromkeys(DAY_METRICS, 0), "final": False, "retention": []}
     rows = [{**nothing, **document, "day": document["day"].date()} for document in found]
     return pl.DataFrame(rows, schema=_DAY_TYPES).sort("day")
 
@@ -173,7 +163,7 @@ def without_gaps(days: pl.DataFrame, least: int = 7) -> pl.DataFrame:
     start = min(first, last - timedelta(days=least - 1))
     every = pl.select(day=pl.date_range(start, last, timedelta(days=1)))
     return every.join(days, on="day", how="left", maintain_order="left").with_columns(
-        pl.col(DAY_COUNTS).fill_null(0)
+        pl.col(DAY_METRICS).fill_null(0)
     )
 
 

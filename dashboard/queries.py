@@ -16,16 +16,14 @@ import polars as pl
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from schemas.metrics import ADDITIVE_METRICS
 from topology.graph import UndeclaredError, get_graph
 
 MINUTE = timedelta(minutes=1)
-COUNTS = ("impressions", "clicks", "plays", "streams", "completes", "heard_ms")
-"""What adds up over minutes; distinct listeners do not."""
-
 Types = dict[str, pl.DataType | type[pl.DataType]]
 
 UTC_TYPE = pl.Datetime("ms", "UTC")
-_COUNT_TYPES: Types = dict.fromkeys(COUNTS, pl.Int64)
+_COUNT_TYPES: Types = dict.fromkeys(ADDITIVE_METRICS, pl.Int64)
 _METRIC_TYPES: Types = {
     "model": pl.String,
     "generation": pl.String,
@@ -133,7 +131,7 @@ def rolling_window(
 def counts_over_time(
     database: Database[dict[str, Any]], window: Window, every_minutes: int = 1
 ) -> pl.DataFrame:
-    """``at`` and COUNTS per ``every_minutes`` of the window, oldest first, zeros included."""
+    """``at`` and sums per ``every_minutes`` of the window, oldest first, zeros included."""
     rows = collection(database, "engagement_windows").aggregate(
         [{"$match": _within(window)}, {"$group": {"_id": "$bucket", **_SUMS}}]
     )
@@ -150,8 +148,10 @@ def counts_over_time(
         at=pl.lit(start, dtype=UTC_TYPE)
         + pl.duration(minutes=elapsed // every_minutes * every_minutes)
     )
-    summed = counted.group_by("at").agg(pl.col(COUNTS).sum())
-    return spans.join(summed, on="at", how="left").with_columns(pl.col(COUNTS).fill_null(0))
+    summed = counted.group_by("at").agg(pl.col(ADDITIVE_METRICS).sum())
+    return spans.join(summed, on="at", how="left").with_columns(
+        pl.col(ADDITIVE_METRICS).fill_null(0)
+    )
 
 
 def active_episodes(database: Database[dict[str, Any]], window: Window) -> int:
@@ -280,7 +280,7 @@ def titles(database: Database[dict[str, Any]], episode_ids: list[str]) -> pl.Dat
     return pl.DataFrame(rows, schema=_TITLE_TYPES)
 
 
-_SUMS = {name: {"$sum": f"${name}"} for name in COUNTS}
+_SUMS = {name: {"$sum": f"${name}"} for name in ADDITIVE_METRICS}
 
 
 def _within(window: Window) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeVar
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.core.chunks import chunks
@@ -31,6 +30,7 @@ from jobs.neighbour_output import NeighbourOutput
 from jobs.output import Output
 from jobs.subject_output import SubjectOutput
 from schemas.codec import BadRecordError
+from schemas.vectors import read_vector, vector_bytes
 from streams.kafka.clients import read_all
 from streams.kafka.message import Message
 from topology.graph import check_reads
@@ -110,7 +110,7 @@ class TranscriptEmbedder:
             return
         self._embedded.add(episode_id)
         if record["model"] == self._model:
-            vector = np.frombuffer(record["vector"], dtype="<f4")
+            vector = read_vector(record["vector"])
             self._index.put(episode_id, vector, record["text_hash"])
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -187,7 +187,7 @@ class TranscriptEmbedder:
             record = {
                 "episode_id": spoken.episode_id,
                 "model": self._model,
-                "vector": vector.astype("<f4").tobytes(),
+                "vector": vector_bytes(vector),
                 "chunks": len(spoken.parts),
                 "text_hash": spoken.text_hash,
             }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jobs.core.subjects import Phrases, Subject, Subjects
 from jobs.output import Output
+from schemas.vectors import read_vector, vector_bytes
 from streams.transcripts.core.analysis.keywords import keyphrases
 
 _PHRASES = 8
@@ -40,7 +41,7 @@ class SubjectOutput:
         """Take over what is in `topics`, in the order of the log."""
         self._known.pop(subject_id, None)
         if record is not None and record["model"] == self._model:
-            centroid = np.frombuffer(record["centroid"], dtype="<f4")
+            centroid = read_vector(record["centroid"])
             self._known[subject_id] = Subject(subject_id, record["label"], record["size"], centroid)
 
     def restore_phrases(self, episode_id: str, analysis: Mapping[str, Any] | None) -> None:
@@ -99,7 +100,7 @@ class SubjectOutput:
             "topic_id": subject.subject_id,
             "label": subject.label,
             "size": subject.size,
-            "centroid": subject.centroid.astype("<f4").tobytes(),
+            "centroid": vector_bytes(subject.centroid),
             "model": self._model,
         }
         self._output.send("topics", record, subject.subject_id)

@@ -29,6 +29,7 @@ from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.output import Output
 from jobs.write_delta import table_path
+from schemas.vectors import vector_bytes
 from streams.kafka.clients import read_all
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
@@ -201,10 +202,10 @@ class Trainer:
         for episode_id, vector in zip(generation.pairs.items, generation.items, strict=True):
             if np.isnan(vector).any():
                 continue
-            record = {
+            record: dict[str, Any] = {
                 "episode_id": str(episode_id),
                 "generation": generation.name,
-                "vector": vector.astype("<f4").tobytes(),
+                "vector": vector_bytes(vector),
             }
             self._output.send("item-factors", record, str(episode_id))
         for model, figures in generation.metrics.items():

@@ -11,6 +11,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboard import charts, live_tables, queries, sources
 from dashboard.choosing import choose
+from schemas.metrics import ADDITIVE_METRICS
 from topology.settings import get_settings
 
 WINDOWS = {"1 min": 1, "5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
@@ -34,7 +35,7 @@ class View:
     def totals(self) -> dict[str, int]:
         """The sums over the window alone."""
         within = self.counts.filter(pl.col("at") >= self.window.start)
-        return {name: int(within[name].sum()) for name in queries.COUNTS}
+        return {name: int(within[name].sum()) for name in ADDITIVE_METRICS}
 
 
 def read_view(minutes: int) -> View | None:
@@ -69,31 +70,42 @@ def show_numbers(view: View) -> None:
     minutes = totals["heard_ms"] / 60_000
     shown = [
         (
+            "impressions",
             "Impressions",
             f"{totals['impressions']:,}",
             f"{totals['impressions'] / view.window.minutes:,.0f} a minute",
             "Times shown.",
         ),
         (
+            "clicks",
             "Clicks",
             f"{totals['clicks']:,}",
             share(totals, "clicks", "impressions"),
             "Times opened.",
         ),
-        ("Plays", f"{totals['plays']:,}", share(totals, "plays", "clicks"), "Times started."),
         (
+            "plays",
+            "Plays",
+            f"{totals['plays']:,}",
+            share(totals, "plays", "clicks"),
+            "Times started.",
+        ),
+        (
+            "streams",
             "Streams",
             f"{totals['streams']:,}",
             share(totals, "streams", "plays"),
             "Times a listener's session with an episode got to 60 seconds heard.",
         ),
         (
+            "completes",
             "Completes",
             f"{totals['completes']:,}",
             share(totals, "completes", "plays"),
             "Times heard to the end.",
         ),
         (
+            "heard_ms",
             "Hours heard",
             f"{hours:,.1f}",
             f"{minutes / totals['plays']:,.1f} min a play" if totals["plays"] else None,
@@ -101,9 +113,7 @@ def show_numbers(view: View) -> None:
         ),
     ]
     columns = st.columns(len(shown) + 1)
-    for column, name, (label, value, note, help_text) in zip(
-        columns, queries.COUNTS, shown, strict=False
-    ):
+    for column, (name, label, value, note, help_text) in zip(columns, shown, strict=False):
         column.metric(
             label,
             value,

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from schemas.codec import BadRecordError
+from schemas.units import MINUTE_MS
 from streams.demo.core.simulation import (
     LIST_LENGTH,
     PLAYER_KINDS,
@@ -46,7 +47,7 @@ STAGE = "simulate_listeners"
 LISTENERS, RATE, SEED = 200, 40.0, 1
 REPORT_EVERY_S = 10.0
 TICK_S = 0.05
-UNKNOWN_DURATION_MS = 30 * 60_000
+UNKNOWN_DURATION_MS = 30 * MINUTE_MS
 EVENTS_PER_SESSION_S = 4.0
 """So fast do the events of one session follow each other: what sets how many run at once."""
 

@@ -7,8 +7,6 @@ same key.
 
 from __future__ import annotations
 
-import asyncio
-
 import polars as pl
 
 from schemas.codec import BadRecordError
@@ -33,7 +31,7 @@ def register(context: Context) -> None:
         for partition, batch in (await decode_partitions(context, messages)).items():
             group = await _logged(batch)
             # Not all partitions in one go: others want to run in between.
-            await asyncio.sleep(0)
+            await context.clock.sleep(0)
             state = await states.get(partition)
             before = state.applied
             found = state.fold(group)

@@ -7,7 +7,6 @@ Each partition ranks its own episodes; a reader merges the partitions with
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -55,7 +54,7 @@ def register(context: Context) -> None:
                 WindowMessage(message.offset, message.timestamp_ms, rows) for message, rows in batch
             ]
             # Not all partitions in one go: others want to run in between.
-            await asyncio.sleep(0)
+            await context.clock.sleep(0)
             state = await states.get(partition)
             board(partition, state)
             if state.fold(group):
@@ -64,7 +63,7 @@ def register(context: Context) -> None:
     @context.timer(PUBLISH_EVERY_S)
     async def publish() -> None:
         for partition, state in states.owned().items():
-            await asyncio.sleep(0)
+            await context.clock.sleep(0)
             at = _EPOCH + timedelta(minutes=state.at)
             for scope, places in board(partition, state).changes():
                 record = {

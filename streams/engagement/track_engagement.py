@@ -8,8 +8,6 @@ before the state that has dropped it.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
@@ -183,12 +181,13 @@ class Tracker:
 
     async def _each_in_turn(self) -> AsyncIterator[tuple[int, Engagement]]:
         """The states that are owned when it is their turn; rests in between."""
+        clock = self._context.clock
         for partition in self._states.owned():
             if (state := self._states.owned().get(partition)) is not None:
-                started = time.perf_counter()
+                started = clock.monotonic()
                 yield partition, state
-                taken = time.perf_counter() - started
-                await asyncio.sleep(taken * (1 / PUBLISHER_LOOP_SHARE - 1))
+                taken = clock.monotonic() - started
+                await clock.sleep(taken * (1 / PUBLISHER_LOOP_SHARE - 1))
 
     def _scopes_of(self, partition: int, state: Engagement) -> EpisodeScopes:
         version = (self._catalogue_version, state.renumbered, len(state.episodes))

@@ -9,7 +9,6 @@ knew before a message are repeats, and no others. Streaks are absolute: the newe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,13 +55,13 @@ def register(context: Context) -> None:
                     fresh.append((partition, new))
                     applied = int(new["offset"][-1])
         # Windows, which somebody waits for, are counted on the same event loop: give way often.
-        await asyncio.sleep(0)
+        await context.clock.sleep(0)
         daily = added_by_each([events for _, events in fresh])
-        await asyncio.sleep(0)
+        await context.clock.sleep(0)
         for place, ((partition, _), rows) in enumerate(zip(fresh, daily, strict=True)):
             await context.send(topics[DAILY], rows, partition=partition)
             if place % GIVE_WAY_AFTER == 0:
-                await asyncio.sleep(0)
+                await context.clock.sleep(0)
         rows_each = event_rows_each([(batches[p], state.applied) for p, state in held.items()])
         for (partition, state), taken in zip(held.items(), rows_each, strict=True):
             if len(taken):
@@ -71,7 +70,7 @@ def register(context: Context) -> None:
                     await context.send(topics[SESSIONS], rows, partition=partition)
                 for rows in news.streaks.iter_slices(MESSAGE_ROWS):
                     await context.send(topics[STREAKS], rows, partition=partition)
-            await asyncio.sleep(0)
+            await context.clock.sleep(0)
         # State that is ahead of the output would lose what was not sent before a kill.
         await context.flush()
         for partition in batches:

@@ -8,7 +8,6 @@ listener are remembered.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +21,7 @@ from streams.recommendation.core.blend import Blend, BlendEvent
 from streams.recommendation.core.scoring import ScoreParts
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
+from streams.state.recent import RecentValues
 
 log = logging.getLogger(__name__)
 
@@ -31,36 +31,34 @@ MOST_LISTENERS = 20_000
 """Listeners whose lists are remembered, the latest ones."""
 
 
-class Lists:
+PartsByEpisode = dict[str, ScoreParts]
+
+
+class ShownLists:
     """The parts of what is in each listener's current and previous list."""
 
     def __init__(self, most: int = MOST_LISTENERS):
-        self._most = most
-        self._lists: OrderedDict[str, tuple[dict[str, ScoreParts], dict[str, ScoreParts]]] = (
-            OrderedDict()
-        )
+        self._lists: RecentValues[str, tuple[PartsByEpisode, PartsByEpisode]] = RecentValues(most)
 
     def put(self, record: dict[str, Any]) -> None:
-        """A `recommendation` record."""
+        """Take over a `recommendation` record, the next one in the log."""
         current = {
             item["episode_id"]: ScoreParts(*(item["parts"][name] for name in ScoreParts._fields))
             for item in record["items"]
         }
-        previous = self._lists.pop(record["user_id"], ({}, {}))[0]
-        self._lists[record["user_id"]] = (current, previous)
-        if len(self._lists) > self._most:
-            self._lists.popitem(last=False)
+        previous, _ = self._lists.get(record["user_id"]) or ({}, {})
+        self._lists.put(record["user_id"], (current, previous))
 
     def parts_of(self, user_id: str, episode_id: str) -> ScoreParts | None:
         """The parts of an episode in a listener's list; the current list goes first."""
-        current, previous = self._lists.get(user_id, ({}, {}))
+        current, previous = self._lists.get(user_id) or ({}, {})
         return current.get(episode_id) or previous.get(episode_id)
 
 
 def register(context: Context) -> None:
     """Declare the stage's handlers."""
     table: StateTable = context.table("blend")
-    lists = Lists()
+    lists = ShownLists()
     published: dict[int, int] = {}
 
     def handle_recommendations(messages: Sequence[Message]) -> None:

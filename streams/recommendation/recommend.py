@@ -176,7 +176,7 @@ class Recommender:
         for start in range(0, len(groups), SLICE):
             async with self._turn:
                 await self._emit([d for g in groups[start : start + SLICE] if (d := self._due(g))])
-            await asyncio.sleep(0)
+            await self._context.clock.sleep(0)
 
     def _due(self, group: ListenerEvents) -> DueList | None:
         """The list that a listener's events ask for, if they ask for one."""

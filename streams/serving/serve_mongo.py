@@ -10,8 +10,6 @@ old leaves.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
@@ -57,7 +55,11 @@ def register(context: Context) -> None:
     titles = DocumentCache(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
     rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
     expiry = Expiry(
-        sink, COUNTED_BY, context.settings.event_partitions, context.settings.mongo_keep_days
+        sink,
+        context.clock,
+        COUNTED_BY,
+        context.settings.event_partitions,
+        context.settings.mongo_keep_days,
     )
     for forget in (windows.forget, rolled.forget, sink.forget_marks):
         context.on_rebalance(forget)
@@ -137,10 +139,10 @@ def register(context: Context) -> None:
 
     @context.timer(ROLLING_EVERY_S)
     async def write_rolling_windows() -> None:
-        began = time.monotonic()
+        began = context.clock.monotonic()
         await rolled.refresh()
-        took = time.monotonic() - began
-        await asyncio.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
+        took = context.clock.monotonic() - began
+        await context.clock.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
 
     async def kept_days(frames: list[pl.DataFrame]) -> pl.DataFrame:
         before = await expiry.before()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import RecordCodec
-from streams.engagement import track_engagement
 from streams.runtime.in_memory import MemoryContext, MemoryRuntime
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import (
@@ -37,14 +36,6 @@ from topology.settings import Settings
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
 TRACKERS = ("track_engagement", "track_listening", "rank_trending")
 ALL_CHECKS = (Oracle.check_engagement, Oracle.check_listening, Oracle.check_trending)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pauses() -> Iterator[None]:
-    """Publishing rests nine times as long as it takes, to leave time to counting."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(track_engagement, "PUBLISHER_LOOP_SHARE", 1)
-        yield
 
 
 class Killed(BaseException):

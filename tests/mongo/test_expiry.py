@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from schemas import columnar
+from schemas.metrics import DAY_METRICS, WINDOW_METRICS
+from streams.runtime.clock import ManualClock
 from streams.runtime.in_memory import MemoryRuntime
-from streams.serving.core import day_documents, documents
 from streams.serving.mongo import expiry
 from streams.serving.mongo.expiry import DATED, REFRESHES_TO_SEE, Expiry
 from streams.serving.mongo.mongo import MongoSink
@@ -67,8 +68,8 @@ class Served:
         place = {"episode_id": "a", "source_partition": partition, "offset": offset}
         on = {**place, "day": at.date(), "final": False}
         rows = {
-            "engagement-windows": {**place, "bucket": at, **dict.fromkeys(documents.COUNTS, 1)},
-            "episode-days": {**on, **dict.fromkeys(day_documents.COUNTS, 1)},
+            "engagement-windows": {**place, "bucket": at, **dict.fromkeys(WINDOW_METRICS, 1)},
+            "episode-days": {**on, **dict.fromkeys(DAY_METRICS, 1)},
             "episode-retention": {**on, "minute": 0, "listeners": 1},
         }
         for topic, row in rows.items():
@@ -185,7 +186,7 @@ def test_seven_months_are_whole_under_the_default(settings: Settings, database: 
 
 def two_workers(settings: Settings) -> tuple[MongoSink, Expiry, Expiry]:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
-    one, other = (Expiry(sink, COUNTED_BY, 2, days) for days in (KEEP_DAYS, 100))
+    one, other = (Expiry(sink, ManualClock(), COUNTED_BY, 2, days) for days in (KEEP_DAYS, 100))
     return sink, one, other
 
 
@@ -208,7 +209,7 @@ async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
     assert served.all_days() == list(range(5, DAYS))
     await other.refresh()
     assert database[expiry.EXPIRY].find_one()[expiry.FIELD] == limit
-    assert await Expiry(sink, COUNTED_BY, 2, 0).before() == limit
+    assert await Expiry(sink, ManualClock(), COUNTED_BY, 2, 0).before() == limit
     sink.close()
 
 

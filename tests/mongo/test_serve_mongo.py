@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from schemas import columnar
+from schemas.metrics import DAY_METRICS, ROLLING_METRICS
 from streams.cli.local.mongo import running_mongo
 from streams.cli.local.ports import free_ports
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
-from streams.serving.core import day_documents, rolling_documents
 from streams.serving.mongo.mongo import LostWritesError, MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
 from topology.graph import UndeclaredError, build_graph
@@ -139,7 +139,7 @@ def rolling_rows(partition: int, listeners: int, *scopes: str, minutes: int = 15
     """Rows of `rolling_window`; a scope is written as `kind:name`."""
     rows = [
         {
-            **dict.fromkeys(rolling_documents.COUNTS, listeners),
+            **dict.fromkeys(ROLLING_METRICS, listeners),
             "kind": scope.partition(":")[0],
             "scope": scope.partition(":")[2],
             "minutes": minutes,
@@ -220,7 +220,7 @@ async def test_unchanged_rolling_windows_are_not_written_again(settings, databas
 
 def day_row(partition: int, offset: int, downloads: int) -> pl.DataFrame:
     row = {
-        **dict.fromkeys(day_documents.COUNTS, 1),
+        **dict.fromkeys(DAY_METRICS, 1),
         "episode_id": "a",
         "day": MINUTE.date(),
         "source_partition": partition,

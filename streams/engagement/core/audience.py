@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.units import DAY_MS, MINUTE_MS
+from streams.engagement.core.sessions import SESSION_GAP_MS
 from streams.state.arrays import starts
 from streams.state.hash_table import ColumnarHashTable
 
-SESSION_GAP_MS = 30 * MINUTE_MS
 FORGOTTEN_MS = DAY_MS
 """A listener who comes back to an episode after longer than this is new to it."""
 

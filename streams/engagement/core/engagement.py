@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.metrics import EVENT_COUNTS
 from schemas.units import DAY_MS, MINUTE_MS
 from streams.engagement.core.audience import FORGOTTEN_MS, PAIR_COLUMNS, hear
 from streams.events.core.event_rows import KINDS, EventRows, late
@@ -19,20 +20,9 @@ from streams.state.columnar import FEWEST_PRUNED, ColumnarState
 from streams.state.hash_table import ColumnarHashTable
 from streams.state.interner import StringInterner
 
-COUNTS = (
-    "impressions",
-    "clicks",
-    "plays",
-    "completes",
-    "streams",
-    "listeners",
-    "new_listeners",
-    "engaged",
-)
-"""What is counted per episode and minute, beside the milliseconds heard."""
-
-EVENT_COUNTS = ("impressions", "clicks", "plays", "completes", "heard_ms")
-"""The counts that are sums over single events."""
+COUNTS = (*EVENT_COUNTS, "streams", "listeners", "new_listeners", "engaged")
+"""What is counted per episode and minute, beside the milliseconds heard, in the order in which the
+state has it on disk."""
 
 HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from schemas.metrics import DAY_METRICS
 from streams.engagement.core.engagement import (
     COUNTS,
     COVERED_MINUTES,
@@ -18,7 +19,7 @@ from streams.engagement.core.engagement import (
 )
 from streams.state.arrays import starts
 
-_SUMS = ("impressions", "clicks", "plays", "completes", "streams", "engaged")
+_SUMS = tuple(name for name in DAY_METRICS if name in COUNTS)
 _CHUNK_EPISODES = 2_000
 """Episodes whose curves are made at once: what is unpacked for them is some megabytes."""
 

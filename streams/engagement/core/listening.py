@@ -11,18 +11,12 @@ import polars as pl
 from polars.interchange import CompatLevel
 
 from schemas import columnar
+from schemas.metrics import EVENT_COUNTS, OPINIONS
 from schemas.units import DAY_MS
 from streams.events.core.event_rows import KINDS
 from streams.state.arrays import starts
 
-_OF_KIND = {
-    "impressions": "impression",
-    "clicks": "click",
-    "plays": "play",
-    "completes": "complete",
-    "likes": "like",
-    "dislikes": "dislike",
-}
+_OF_KIND = {name: name.removesuffix("s") for name in (*EVENT_COUNTS, *OPINIONS)}
 
 
 def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from schemas.metrics import ADDITIVE_METRICS, AUDIENCE_METRICS
 from schemas.units import MINUTE_MS
 from streams.engagement.core.engagement import (
     COUNTS,
@@ -35,8 +36,6 @@ MOST_ROWS = 120_000
 """Rows of one message; those with the fewest listeners are left out first."""
 
 _DAY_HOURS = 24
-_SUMS = ("impressions", "clicks", "plays", "completes", "streams", "heard_ms")
-_AUDIENCE = ("listeners", "engaged")
 _OUTSIDE = len(WINDOWS)
 
 
@@ -130,7 +129,7 @@ def _in_windows(by_band: np.ndarray) -> np.ndarray:
 
 
 def _episode_sums(state: Engagement, at: int, first: int) -> np.ndarray:
-    """Counts by episode, window and _SUMS."""
+    """Counts by episode, window and ADDITIVE_METRICS."""
     size, shape = len(state.episodes), len(WINDOWS) + 1
     minutes, hours = time_of(state.minutes), time_of(state.hours)
     place = episode_of(state.minutes) * shape + _bands(minutes, at, first)
@@ -138,8 +137,8 @@ def _episode_sums(state: Engagement, at: int, first: int) -> np.ndarray:
     is_open = (minutes > state.closed) & (minutes >= first) & (minutes <= at)
     whole = (hours * HOUR_MINUTES >= first) & (hours * HOUR_MINUTES <= at)
     opened, done = episode_of(state.minutes)[is_open], episode_of(state.hours)[whole]
-    sums = np.zeros((size, len(WINDOWS), len(_SUMS)), np.int64)
-    for number, name in enumerate(_SUMS):
+    sums = np.zeros((size, len(WINDOWS), len(ADDITIVE_METRICS)), np.int64)
+    for number, name in enumerate(ADDITIVE_METRICS):
         by_minute, by_hour = _column(state.minutes, name), _column(state.hours, name)
         by_band = np.bincount(place, by_minute, size * shape).reshape(size, shape)
         sums[:, :-1, number] = _in_windows(by_band)[:, :-1]
@@ -155,7 +154,7 @@ def _column(table: ColumnarHashTable, name: str) -> np.ndarray:
 
 
 def _episode_audience(state: Engagement, at: int, first: int) -> np.ndarray:
-    """Distinct listeners by episode, window and _AUDIENCE."""
+    """Distinct listeners by episode, window and AUDIENCE_METRICS."""
     newest = (state.pairs["last"] // MINUTE_MS, state.pairs["engaged_minute"])
     return _audience(pair_episodes(state.pairs), newest, len(state.episodes), at, first)
 
@@ -164,7 +163,7 @@ def _audience(
     groups: np.ndarray, newest: tuple[np.ndarray, np.ndarray], size: int, at: int, first: int
 ) -> np.ndarray:
     shape = len(WINDOWS) + 1
-    found = np.zeros((size, len(WINDOWS), len(_AUDIENCE)), np.int64)
+    found = np.zeros((size, len(WINDOWS), len(AUDIENCE_METRICS)), np.int64)
     for number, minutes in enumerate(newest):
         places = groups * shape + _bands(minutes, at, first)
         by_band = np.bincount(places, minlength=size * shape).reshape(size, shape)
@@ -173,7 +172,7 @@ def _audience(
 
 
 def _scope_audience(state: Engagement, at: int, first: int, scopes: EpisodeScopes) -> np.ndarray:
-    """Distinct listeners by scope, window and _AUDIENCE: one over all episodes of the scope."""
+    """Distinct listeners by scope, window and AUDIENCE_METRICS, over all episodes of the scope."""
     last = state.pairs["last"] // MINUTE_MS
     recent = np.flatnonzero(last >= first)
     each, scope = scopes.spread(pair_episodes(state.pairs)[recent])
@@ -183,7 +182,7 @@ def _scope_audience(state: Engagement, at: int, first: int, scopes: EpisodeScope
     keys = keys[order]
     begin = np.flatnonzero(starts(keys))
     if not len(begin):
-        return np.zeros((size, len(WINDOWS), len(_AUDIENCE)), np.int64)
+        return np.zeros((size, len(WINDOWS), len(AUDIENCE_METRICS)), np.int64)
     pairs = recent[each][order]
     newest = (
         np.maximum.reduceat(last[pairs], begin),
@@ -205,8 +204,10 @@ def _scope_frame(scopes: EpisodeScopes, sums: np.ndarray, audience: np.ndarray) 
 def _frame(kind: str, names: Sequence[str], sums: np.ndarray, audience: np.ndarray) -> pl.DataFrame:
     """A row for each scope and window in which anything happened."""
     scope, window = np.nonzero(sums.any(axis=2) | audience.any(axis=2))
-    columns = {name: sums[scope, window, number] for number, name in enumerate(_SUMS)}
-    columns |= {name: audience[scope, window, number] for number, name in enumerate(_AUDIENCE)}
+    columns = {name: sums[scope, window, number] for number, name in enumerate(ADDITIVE_METRICS)}
+    columns |= {
+        name: audience[scope, window, number] for number, name in enumerate(AUDIENCE_METRICS)
+    }
     return pl.DataFrame(
         {
             "kind": pl.repeat(kind, len(scope), dtype=pl.String, eager=True),

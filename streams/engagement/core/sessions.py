@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.units import MINUTE_MS
 from streams.state.hash_table import ColumnarHashTable
 
-SESSION_GAP_MS = 30 * 60_000
+SESSION_GAP_MS = 30 * MINUTE_MS
 """The longest pause within a session."""
 
 SUMS = ("events", "plays", "completes", "heard_ms")

@@ -16,18 +16,17 @@ from typing import Any
 import polars as pl
 
 from schemas import columnar
-from streams.engagement.core.engagement import EVENT_COUNTS, Engagement
+from schemas.metrics import LISTENING_METRICS, WINDOW_METRICS
+from streams.engagement.core.engagement import Engagement
 from streams.engagement.core.listening import added_by
 from streams.engagement.core.windows import minutes_of, window_rows
 from streams.events.core.batching import Chunk, PartitionBatcher
 from streams.events.core.event_rows import event_rows
 from streams.operations.core.digest import Difference, combined, differences, digest
-from streams.serving.core.documents import COUNTS
 
 WINDOW_KEY = ("episode_id", "bucket")
 PART_KEY = (*WINDOW_KEY, "source_partition")
 DAILY_KEY = ("user_id", "episode_id", "day")
-DAILY_SUMS = (*EVENT_COUNTS, "likes", "dislikes")
 
 _EVENTS = pl.DataFrame(schema=columnar.columns("user_event"))
 _PARTS = pl.DataFrame(schema=columnar.columns("engagement_window"))
@@ -42,7 +41,7 @@ def count_daily(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _daily_columns(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(*DAILY_KEY, *DAILY_SUMS, "first_at", "last_at")
+    return rows.select(*DAILY_KEY, *LISTENING_METRICS, "first_at", "last_at")
 
 
 def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -51,7 +50,7 @@ def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
         pl.concat(_daily_columns(frame) for frame in frames)
         .group_by(DAILY_KEY)
         .agg(
-            *(pl.col(name).sum() for name in DAILY_SUMS),
+            *(pl.col(name).sum() for name in LISTENING_METRICS),
             pl.col("first_at").min(),
             pl.col("last_at").max(),
         )
@@ -60,7 +59,7 @@ def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def windows(parts: pl.DataFrame) -> pl.DataFrame:
     """Counts per episode and minute: source partitions add up."""
-    return parts.group_by(WINDOW_KEY).agg(pl.col(name).sum() for name in COUNTS)
+    return parts.group_by(WINDOW_KEY).agg(pl.col(name).sum() for name in WINDOW_METRICS)
 
 
 def without(rows: pl.DataFrame, moving: pl.DataFrame) -> pl.DataFrame:
@@ -286,6 +285,8 @@ def document_parts(documents: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 def document_windows(documents: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """What the documents of `engagement_windows` show: WINDOW_KEY and counts."""
-    rows = [tuple(document[name] for name in (*WINDOW_KEY, *COUNTS)) for document in documents]
-    schema = {name: _PARTS.schema[name] for name in (*WINDOW_KEY, *COUNTS)}
+    rows = [
+        tuple(document[name] for name in (*WINDOW_KEY, *WINDOW_METRICS)) for document in documents
+    ]
+    schema = {name: _PARTS.schema[name] for name in (*WINDOW_KEY, *WINDOW_METRICS)}
     return pl.DataFrame(rows, schema=schema, orient="row")

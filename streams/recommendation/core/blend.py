@@ -21,9 +21,10 @@ from typing import NamedTuple
 from river import drift, linear_model, metrics, optim
 from river.utils import VectorDict
 
+from schemas.units import MINUTE_MS
 from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, ScoreParts
 
-OUTCOME_MS = 30 * 60_000
+OUTCOME_MS = 30 * MINUTE_MS
 LEARNING_RATE = 0.05
 MOST_PENDING = 500
 """Impressions awaiting their outcome; while it is full, new ones are not sampled."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LISTENING_UNIT_MS = 600_000.0
+from schemas.units import MINUTE_MS
+
+LISTENING_UNIT_MS = 10.0 * MINUTE_MS
 """Ten minutes heard are one unit; the logarithm lets the first minutes weigh most."""
 
 PLAY_WEIGHT = 0.25

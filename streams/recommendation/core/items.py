@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.vectors import read_vector
 from streams.engagement.core.trending import ALL, category_scope
 from streams.recommendation.core.foldin import Doubles, Floats, gram
 
@@ -130,7 +131,7 @@ class Items:
 
     def put_embedding(self, record: Mapping[str, Any]) -> None:
         """An `episode_embedding` record; vectors of different models are kept apart."""
-        vector = np.frombuffer(record["vector"], dtype="<f4")
+        vector = read_vector(record["vector"])
         model = f"{record['model']}/{len(vector)}"
         vectors = self._embeddings.setdefault(model, Vectors(len(vector)))
         vectors.put(self.row(record["episode_id"]), vector)
@@ -151,7 +152,7 @@ class Items:
         generation = record["generation"]
         if self.factors is not None and generation <= self.factors.generation:
             return
-        vector = np.frombuffer(record["vector"], dtype="<f4")
+        vector = read_vector(record["vector"])
         self._factor_rows.setdefault(generation, {})[record["episode_id"]] = vector
         for old in sorted(self._factor_rows)[:-_KEPT_GENERATIONS]:
             del self._factor_rows[old]

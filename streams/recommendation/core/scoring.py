@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.units import DAY_MS
 from streams.recommendation.core.foldin import Floats, fold_in
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState
 
-HALF_LIFE_MS = 14 * 86_400_000
+HALF_LIFE_MS = 14 * DAY_MS
 """A liking counts half in the content profile when the listener's newest is two weeks younger."""
 
 COLD_AFFINITY = 0.5

@@ -19,18 +19,9 @@ from typing import Any
 
 import polars as pl
 
+from schemas.metrics import DAY_METRICS
 from streams.serving.core.documents import Document
 
-COUNTS = (
-    "impressions",
-    "clicks",
-    "plays",
-    "completes",
-    "heard_ms",
-    "streams",
-    "engaged",
-    "downloads",
-)
 _KEY = ("episode_id", "day", "source_partition")
 
 DayPart = dict[str, Any]
@@ -46,7 +37,7 @@ def count_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, DayPart]
     """The newest part of each source partition by episode and day, of rows of `episode_day`."""
     newest = rows.sort("offset", "final").unique(_KEY, keep="last", maintain_order=True)
     return _by_day(
-        (row, {name: row[name] for name in ("offset", "final", *COUNTS)})
+        (row, {name: row[name] for name in ("offset", "final", *DAY_METRICS)})
         for row in newest.iter_rows(named=True)
     )
 
@@ -151,7 +142,7 @@ def _age(part: DayPart) -> tuple[int, bool]:
 
 def _sums(parts: Mapping[str, DayPart]) -> Document:
     return {
-        **{name: sum(part[name] for part in parts.values()) for name in COUNTS},
+        **{name: sum(part[name] for part in parts.values()) for name in DAY_METRICS},
         "final": all(part["final"] for part in parts.values()),
     }
 

@@ -13,24 +13,11 @@ from typing import Any
 
 import polars as pl
 
+from schemas.metrics import WINDOW_METRICS
 from streams.engagement.core.trending import merge_scopes
 
 Document = dict[str, Any]
 TopicRecord = Mapping[str, Any]
-
-COUNTS = (
-    "impressions",
-    "clicks",
-    "plays",
-    "completes",
-    "heard_ms",
-    "streams",
-    "listeners",
-    "engaged",
-    "new_listeners",
-)
-"""What an engagement window counts; heard_ms in milliseconds."""
-
 
 _WINDOW_KEY = ("episode_id", "bucket", "source_partition")
 
@@ -121,13 +108,13 @@ def merge_windows(stored: Mapping[str, Document], rows: pl.DataFrame) -> list[Do
         place = str(row["source_partition"])
         if place in parts and parts[place]["offset"] >= row["offset"]:
             continue
-        parts[place] = {"offset": row["offset"], **{name: row[name] for name in COUNTS}}
+        parts[place] = {"offset": row["offset"], **{name: row[name] for name in WINDOW_METRICS}}
         changed[key] = {
             "_id": key,
             "episode_id": row["episode_id"],
             "bucket": row["bucket"],
             # a part that was stored by an earlier release has fewer counts
-            **{name: sum(part.get(name, 0) for part in parts.values()) for name in COUNTS},
+            **{name: sum(part.get(name, 0) for part in parts.values()) for name in WINDOW_METRICS},
             "parts": parts,
         }
     return list(changed.values())

@@ -16,12 +16,11 @@ import polars as pl
 from polars.interchange import CompatLevel
 
 from schemas import columnar
+from schemas.metrics import ROLLING_METRICS
 from streams.engagement.core.rolling import WINDOWS
-from streams.serving.core.documents import COUNTS as WINDOW_COUNTS
 from streams.serving.core.documents import Document
 
 KINDS = ("episode", "show", "category")
-COUNTS = tuple(name for name in WINDOW_COUNTS if name != "new_listeners")
 MOST_SCOPES = 1_000
 """So many scopes are kept in a document, those with the most listeners."""
 
@@ -35,7 +34,8 @@ Names = Mapping[str, Mapping[str, Any]]
 class Rolling:
     """The newest minute that any partition tells of, and the best scopes of every window.
 
-    ``windows`` is by kind and minutes; its frames have `scope` and COUNTS, most listeners first.
+    ``windows`` is by kind and minutes; its frames have `scope` and ROLLING_METRICS, those with
+    the most listeners first.
     """
 
     at: datetime | None
@@ -73,7 +73,7 @@ def add_up(parts: Iterable[pl.DataFrame]) -> Rolling:
     summed = (
         rows.filter(pl.col("at") > pl.col("at").max() - pl.duration(minutes=pl.col("minutes")))
         .group_by("kind", "minutes", "scope")
-        .agg(pl.col(COUNTS).sum())
+        .agg(pl.col(ROLLING_METRICS).sum())
         .sort("listeners", "plays", "heard_ms", "scope", descending=[True, True, True, False])
     )
     groups = summed.partition_by("kind", "minutes", as_dict=True, include_key=False)

@@ -12,10 +12,9 @@ to see it. Workers remove the same things, in any order, which is harmless.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 
+from streams.runtime.clock import Clock
 from streams.serving.mongo.mongo import MongoSink
 
 EXPIRY, KEY, FIELD = "document_expiry", "live", "before"
@@ -39,10 +38,11 @@ LONGEST_S = 20.0
 class Expiry:
     """What one worker knows of the day before which everything is removed."""
 
-    def __init__(self, sink: MongoSink, stage: str, partitions: int, keep_days: int):
+    def __init__(self, sink: MongoSink, clock: Clock, stage: str, partitions: int, keep_days: int):
         """``stage`` is the one whose progress with each source partition counts; of 0
         ``keep_days`` nothing more is removed."""
         self._sink = sink
+        self._clock = clock
         self._progress = [f"{stage}|{partition}" for partition in range(partitions)]
         self._keep_days = keep_days
         self._before: datetime | None = None
@@ -67,10 +67,10 @@ class Expiry:
         self._seen.append(self._before)
         if (seen_by_all := self._seen.pop(0)) > self._removing and not self._left:
             self._removing, self._left = seen_by_all, list(DATED)
-        ends = time.monotonic() + LONGEST_S
+        ends = self._clock.monotonic() + LONGEST_S
         while self._left:
             await self._remove_some(self._left[0])
-            if time.monotonic() > ends:
+            if self._clock.monotonic() > ends:
                 break
 
     async def _stored(self) -> datetime:
@@ -89,9 +89,9 @@ class Expiry:
         field = DATED[collection]
         old = await self._sink.older(collection, field, self._removing, FOUND_AT_ONCE)
         for start in range(0, len(old), REMOVED_AT_ONCE):
-            began = time.monotonic()
+            began = self._clock.monotonic()
             await self._sink.delete(collection, old[start : start + REMOVED_AT_ONCE])
             # At most half of the server's time: others want to write.
-            await asyncio.sleep(time.monotonic() - began)
+            await self._clock.sleep(self._clock.monotonic() - began)
         if len(old) < FOUND_AT_ONCE:
             self._left.remove(collection)

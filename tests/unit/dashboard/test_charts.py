@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 
 from dashboard import charts, episode_charts
-from dashboard.queries import COUNTS
 from dashboard.retention import drop_offs
+from schemas.metrics import ADDITIVE_METRICS
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 COUNTED = pl.DataFrame(
     {
         "at": [NOON, NOON + timedelta(minutes=1)],
-        **{name: [4, 2] for name in COUNTS},
+        **{name: [4, 2] for name in ADDITIVE_METRICS},
     }
 )
 ITEMS = pl.DataFrame(

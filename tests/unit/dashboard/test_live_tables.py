@@ -10,6 +10,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import live_tables
+from schemas.metrics import DAY_METRICS, ROLLING_METRICS
 
 pytestmark = pytest.mark.mongo
 
@@ -34,7 +35,7 @@ def test_empty_database_answers_empty(database: Database) -> None:
 
 
 def test_a_rolling_window_is_shown_as_it_is_served(database: Database) -> None:
-    counts = dict.fromkeys(live_tables.ROLLING_COUNTS, 2)
+    counts = dict.fromkeys(ROLLING_METRICS, 2)
     scopes = [
         {"scope": "demo:1", "title": "Moss", "show": "U", **counts},
         {"scope": "demo:2", "title": "", "show": "", **counts},
@@ -117,7 +118,7 @@ def put_day(database: Database, day: int, **fields: object) -> None:
 
 
 def test_days_of_an_episode_are_the_newest_in_order(database: Database) -> None:
-    counts = dict.fromkeys(live_tables.DAY_COUNTS, 3)
+    counts = dict.fromkeys(DAY_METRICS, 3)
     put_day(database, 1, **counts, retention=[3, 2])
     put_day(database, 4, retention=[9])
     put_day(database, 2, **counts)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import columnar
+from schemas.metrics import DAY_METRICS
 from streams.serving.core import day_documents
 from streams.serving.core.documents import Document
 
@@ -16,7 +17,7 @@ def day_rows(*rows: tuple[str, int, int, int], final: bool = False) -> pl.DataFr
     return pl.DataFrame(
         [
             {
-                **dict.fromkeys(day_documents.COUNTS, 2 * downloads),
+                **dict.fromkeys(DAY_METRICS, 2 * downloads),
                 "episode_id": episode,
                 "day": DAY,
                 "source_partition": partition,

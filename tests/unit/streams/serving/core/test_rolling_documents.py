@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import columnar
+from schemas.metrics import ROLLING_METRICS
 from streams.engagement.core.rolling import WINDOWS
 from streams.serving.core import rolling_documents
 from streams.serving.core.rolling_documents import KINDS, add_up, pack, unpack
@@ -19,7 +20,7 @@ def part(partition: int, *rows: tuple[str, str, int, int], behind: int = 0) -> p
     return pl.DataFrame(
         [
             {
-                **dict.fromkeys(rolling_documents.COUNTS, listeners),
+                **dict.fromkeys(ROLLING_METRICS, listeners),
                 "kind": kind,
                 "scope": scope,
                 "minutes": minutes,
@@ -100,7 +101,7 @@ def test_documents_carry_titles_where_they_are_known() -> None:
     assert len(found) == 15
     assert [(s["title"], s["show"]) for s in found["episode|1"]["scopes"]] == [("A", "S"), ("", "")]
     assert found["show|1"]["scopes"] == [
-        {"title": "S", "scope": "s", **dict.fromkeys(rolling_documents.COUNTS, 3), "heard_ms": 3000}
+        {"title": "S", "scope": "s", **dict.fromkeys(ROLLING_METRICS, 3), "heard_ms": 3000}
     ]
     assert found["category|1440"] == {
         "_id": "category|1440",
