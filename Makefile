@@ -19,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progres
 FETCH_JARS = $(BIN)/python -c 'from jobs.spark_jars import ensure_jars; ensure_jars()'
 
 .PHONY: help setup init kafka-up mongo-up spark-up dashboard-up mongo-shell demo down status \
-	test test-all test-pure pure check smoke bench clean clean-data prerequisites
+	test test-all test-pure pure check coverage smoke bench clean clean-data prerequisites
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,12 +115,12 @@ test-pure: ## the tiers without servers, on each supported Python that is here
 pure: setup
 	@$(BIN)/python -m tests.tiers --pure
 
-check: setup ## lint, format, types, import contracts, generated docs
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/podstream topology render --check
+check: setup ## lint, format, types, imports, generated docs, licences and vulnerabilities of the pins
+	@.ci/check $(BIN)
+
+coverage: setup ## branch coverage of the pure parts, by package; at least 95 % of each
+	@$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit tests/flow tests/oracle
+	@$(BIN)/python .ci/branches.py
 
 smoke: setup ## the headless whole: temporary home, free ports, start, look, stop
 	@$(BIN)/podstream smoke
@@ -129,7 +129,7 @@ bench: setup ## every benchmark; each prints JSON
 	@for script in $(filter-out benchmarks/machine.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment, the jars and every cache; the data stays
-	@rm -rf $(VENV) .venv-* .jars build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-* .jars build *.egg-info .*_cache .hypothesis .coverage*
 
 clean-data: ## stop the instance and remove all of its data
 	@[ ! -x $(BIN)/podstream ] || $(BIN)/podstream down
