@@ -1,4 +1,4 @@
-"""What is known of a host that is asked for things: when it may be asked again, and how it does.
+"""A circuit breaker for each host that is asked: its failures, and when it may be asked again.
 
 A host that keeps failing is left alone for a while (its circuit is open); then one request at a
 time is let through as a probe, and the first that succeeds closes the circuit. Well-kept
@@ -45,6 +45,7 @@ class HostState:
     last_used: float = 0.0
 
     def circuit(self, now: float) -> Circuit:
+        """Closed: it is asked; open: it is left alone; probing: one request may try it."""
         if self.in_a_row < FAILURES_TO_OPEN:
             return "closed"
         return "open" if now < self.open_until else "probing"
@@ -58,8 +59,8 @@ class HostState:
         circuit = self.circuit(now)
         if circuit == "open":
             return (
-                f"circuit open until {clock(self.open_until)} after {self.in_a_row} failures in a "
-                f"row of {self.host}, the last: {self.last_error}"
+                f"circuit open until {utc_text(self.open_until)} after {self.in_a_row} failures in "
+                f"a row of {self.host}, the last: {self.last_error}"
             )
         if circuit == "probing" and self.probing:
             return (
@@ -67,7 +68,7 @@ class HostState:
                 f"{self.in_a_row} failures in a row, the last: {self.last_error}"
             )
         if now < self.asked_until:
-            return f"{self.host} asked to be left alone until {clock(self.asked_until)}"
+            return f"{self.host} asked to be left alone until {utc_text(self.asked_until)}"
         return None
 
     def begin(self, now: float) -> None:
@@ -77,6 +78,7 @@ class HostState:
         self.probing = self.circuit(now) == "probing"
 
     def succeeded(self) -> None:
+        """The host has answered as it should; its circuit closes."""
         self.in_a_row, self.open_until, self.probing = 0, 0.0, False
 
     def failed(self, now: float, error: str) -> None:
@@ -92,15 +94,16 @@ class HostState:
             open_s = min(self.rest_s * 2.0 ** min(again, 30), LONGEST_OPEN_S)
             self.open_until = now + open_s * jitter(self.host, self.in_a_row)
 
-    def left(self) -> None:
-        """A request ended without telling anything about the host."""
+    def cancelled(self) -> None:
+        """A request was cancelled without a result, which says nothing about the host."""
         self.probing = False
 
     def asked(self, now: float, wait_s: float) -> None:
         """The host asks to be left alone for as long as `retry_after_s` says."""
         self.asked_until = max(self.asked_until, now + wait_s)
 
-    def troubled(self, now: float) -> bool:
+    def is_troubled(self, now: float) -> bool:
+        """Whether the host has failed lately, or is to be left alone now."""
         return self.in_a_row > 0 or now < self.next_at()
 
 
@@ -127,8 +130,8 @@ def retry_after_s(value: str | None, now: float) -> float | None:
     return min(max(asked_s, 0.0), LONGEST_ASKED_S)
 
 
-def clock(at: float) -> str:
-    """A time for people to read."""
+def utc_text(at: float) -> str:
+    """A time in Unix seconds as people read it."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -144,6 +147,6 @@ def host_record(state: HostState, worker: str, rate: float | None, now: float) -
         "circuit": state.circuit(now),
         "next_at": datetime.fromtimestamp(next_at, UTC) if next_at > now else None,
         "rate": rate,
-        "last_error": state.last_error if state.troubled(now) else "",
+        "last_error": state.last_error if state.is_troubled(now) else "",
         "at": datetime.fromtimestamp(now, UTC),
     }

@@ -1,4 +1,4 @@
-"""Whose turn it is where work waits for several hosts, some of which are slow."""
+"""Which work begins next where it waits for several hosts, some of which are slow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ class FairQueue(Generic[T]):
     """Work by host: the hosts take turns, and none has more than its part of what is under way."""
 
     def __init__(self, at_once: int, of_a_host: int) -> None:
+        """At most ``at_once`` pieces of work are under way, ``of_a_host`` of them for one host."""
         self._at_once = at_once
         self._of_a_host = of_a_host
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
@@ -37,7 +38,7 @@ class FairQueue(Generic[T]):
         return host, work
 
     def end(self, host: str) -> None:
-        """Work of a host that had begun is done."""
+        """Work of a host that `begin` gave is done."""
         self._begun[host] -= 1
         if not self._begun[host]:
             del self._begun[host]

@@ -10,8 +10,6 @@ check them. How often a host is asked is up to `streams.http.rate_limits`.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +29,8 @@ from streams.http.guard import (
 )
 from streams.http.media import ANY_DOCUMENT, Accept
 from streams.http.rate_limits import HostRateLimiter, HostUnavailableError
+from streams.http.time_limits import time_limit
+from streams.runtime.clock import Clock
 from topology.settings import Settings
 
 USER_AGENT = "podstream/0.1 (+https://podcastindex.org)"
@@ -61,7 +61,6 @@ class GuardedFetcher:
 
     Connections are opened as needed and given back by ``close()`` or at the end of ``async with``;
     the fetcher may be used again afterwards.
-    ``allow_hosts`` are ``host:port`` pairs that may be reached although they are not public.
     """
 
     def __init__(
@@ -71,19 +70,26 @@ class GuardedFetcher:
         timeout_s: float = 20.0,
         rate_limiter: HostRateLimiter | None = None,
     ) -> None:
+        """``allow_hosts`` are ``host:port`` pairs that may be reached although they are not public.
+
+        ``max_bytes`` is for a body as sent and as unpacked, ``timeout_s`` for a whole fetch. The
+        fetcher's clock is that of ``rate_limiter``, which is one without rates if none is given.
+        """
         self._allowed = frozenset(allow_hosts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._rate_limiter = rate_limiter or HostRateLimiter.unlimited()
+        self.clock = self._rate_limiter.clock
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> GuardedFetcher:
+    def from_settings(cls, settings: Settings, clock: Clock) -> GuardedFetcher:
+        """A fetcher by the settings; all stages of a process share what they know of hosts."""
         return cls(
             settings.fetch_allow_hosts,
             settings.fetch_max_bytes,
             settings.fetch_timeout_s,
-            HostRateLimiter.of(settings),
+            HostRateLimiter.of(settings, clock),
         )
 
     async def __aenter__(self) -> GuardedFetcher:
@@ -98,6 +104,7 @@ class GuardedFetcher:
         await self.close()
 
     async def close(self) -> None:
+        """Give the connections back."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -129,21 +136,21 @@ class GuardedFetcher:
             for _ in range(MAX_REDIRECTS + 1):
                 target = check_url(url, self._allowed)
                 async with self._rate_limiter.permit(target) as permit:
-                    started = time.monotonic()
+                    started = self.clock.monotonic()
                     async with (
-                        asyncio.timeout(left_s),
+                        time_limit(self.clock, left_s),
                         self._open().get(target, headers=headers, allow_redirects=False) as answer,
                     ):
                         wait_s = permit.answered(answer.status, answer.headers.get("Retry-After"))
                         if answer.status not in REDIRECTS:
-                            _check_status(answer.status, wait_s)
+                            self._check_status(answer.status, wait_s)
                             yield answer
                             return
                         location = answer.headers.get("Location")
                         if not location:
                             raise FetchError(f"HTTP {answer.status} without a Location")
                         url = urljoin(str(target), location)
-                    left_s = max(left_s - (time.monotonic() - started), 0.0)
+                    left_s = max(left_s - (self.clock.monotonic() - started), 0.0)
             raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
         except HostUnavailableError as error:
             raise UnavailableError(str(error), error.until, asked=False) from error
@@ -153,6 +160,13 @@ class GuardedFetcher:
             raise RefusedError(f"not an address: {error}"[:300]) from error
         except (aiohttp.ClientError, OSError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}"[:300]) from error
+
+    def _check_status(self, status: int, wait_s: float | None) -> None:
+        if status == 429 or status >= 500:
+            until = None if wait_s is None else self.clock.now() + wait_s
+            raise UnavailableError(f"HTTP {status}", until)
+        if status == 410:
+            raise GoneError("HTTP 410: taken away for good")
 
     async def _read(
         self, response: aiohttp.ClientResponse, accept: Accept, *, conditional: bool
@@ -208,10 +222,3 @@ class GuardedFetcher:
 def _ascii(value: str | None) -> str:
     """A header's value, unless it has bytes that can neither be kept in a record nor sent back."""
     return value if value and value.isascii() else ""
-
-
-def _check_status(status: int, wait_s: float | None) -> None:
-    if status == 429 or status >= 500:
-        raise UnavailableError(f"HTTP {status}", None if wait_s is None else time.time() + wait_s)
-    if status == 410:
-        raise GoneError("HTTP 410: taken away for good")

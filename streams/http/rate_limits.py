@@ -9,23 +9,18 @@ stay below the rate however stages and partitions are spread over them.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientError
-from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from streams.http.circuit import FIRST_OPEN_S, HostState, host_record, retry_after_s
-from streams.runtime.context import Context
+from streams.runtime.clock import Clock, SystemClock
 from topology.graph import is_on
 from topology.model import Outside
 from topology.settings import Settings
@@ -33,12 +28,12 @@ from topology.stages import declare_stages
 
 PATIENCE_S = 5.0
 """Longest wait that a host asks for and that a request sits out; beyond it, it fails at once."""
-REPORT_EVERY_S = 5.0
 HEARTBEAT_S = 20.0
 """What has not changed is said again this often: readers take silence for the worker's end."""
 SHOWN_S = 600.0
 """How long a host without trouble is reported after its last request."""
 MOST_HOSTS = 10_000
+"""Hosts that are remembered, those asked last; all is forgotten of the others."""
 INDEX_CONNECTIONS = 4
 
 
@@ -52,7 +47,10 @@ class HostUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Limit:
-    """What all workers together may do to one host; ``rate`` is in requests a second."""
+    """What all workers together may do to one host of a ``kind``.
+
+    ``rate`` is in requests a second, ``at_once`` the most requests under way at a time.
+    """
 
     kind: Outside
     rate: float
@@ -60,20 +58,23 @@ class Limit:
 
 
 class RequestPermit:
-    """One request to a host; whoever makes it says what came of it."""
+    """The permission for one request to a host; whoever makes it reports its result here."""
 
-    def __init__(self, state: HostState, clock: Callable[[], float]) -> None:
+    def __init__(self, state: HostState, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._came: bool | None = None
-        """Whether it went well; None while nothing is known, which stays so if we gave up."""
+        self._succeeded: bool | None = None
+        """None while nothing is known; still so at the end of a request that was cancelled."""
 
     def answered(self, status: int, retry_after: str | None = None) -> float | None:
-        """The host has answered; how long it asks to be left alone, in seconds, if it does."""
+        """The host has answered with an HTTP status, and a Retry-After header if it has one.
+
+        Gives how long it asks to be left alone, in seconds; None if it does not ask.
+        """
         if status != 429 and status < 500:
-            self._came = True
+            self._succeeded = True
             return None
-        now = self._clock()
+        now = self._clock.now()
         self._state.rejected += status == 429
         wait_s = retry_after_s(retry_after, now)
         if wait_s is not None:
@@ -83,25 +84,51 @@ class RequestPermit:
 
     def failed(self, error: str) -> None:
         """The host, or the way to it, has failed, be it in the middle of its answer."""
-        self._came = False
-        self._state.failed(self._clock(), error)
+        self._succeeded = False
+        self._state.failed(self._clock.now(), error)
 
     def end(self) -> None:
-        if self._came:
+        """The request is over."""
+        if self._succeeded:
             self._state.succeeded()
-        elif self._came is None:
-            self._state.left()
+        elif self._succeeded is None:
+            self._state.cancelled()
 
 
 class _Gate:
-    """The pace of one host on one event loop."""
+    """The pace of one host on one event loop: so many requests at once, and evenly spaced, since
+    a burst is what hosts complain of.
 
-    def __init__(self, rate: float | None, at_once: int) -> None:
+    The library for this, `aiolimiter`, takes no clock; hence these lines.
+    """
+
+    def __init__(self, clock: Clock, rate: float, at_once: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.rate = rate
-        # One at a time, evenly spaced: a burst is what hosts complain of.
-        self.limiter = AsyncLimiter(1, 1 / rate) if rate else None
-        self.at_once = asyncio.Semaphore(at_once) if rate else None
+        self._clock = clock
+        self._at_once = asyncio.Semaphore(at_once)
+        self._in_order = asyncio.Lock()
+        self._free_at = clock.monotonic()
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Wait for room and for the next slot; who is cancelled meanwhile takes neither."""
+        async with self._at_once:
+            async with self._in_order:
+                await self._clock.sleep(self._free_at - self._clock.monotonic())
+                self._free_at = self._clock.monotonic() + 1 / self.rate
+            yield
+
+
+@dataclass
+class _Host:
+    """What is kept of a host, and what was told of it last, at ``told_at`` (Unix seconds)."""
+
+    state: HostState
+    gate: _Gate | None = None
+    """None for a host without a rate."""
+    told: dict[str, Any] = field(default_factory=dict)
+    told_at: float = 0.0
 
 
 class HostRateLimiter:
@@ -111,51 +138,55 @@ class HostRateLimiter:
         self,
         limit_of: Callable[[URL], Limit | None],
         users: Mapping[Outside, int],
-        clock: Callable[[], float] = time.time,
+        clock: Clock,
         rest_s: float = FIRST_OPEN_S,
     ) -> None:
         """``limit_of(url)`` is None for no limit; ``users``: how many stages of the whole
         deployment ask hosts of each kind; ``rest_s``: the first rest of a host that failed."""
+        self.clock = clock
         self._limit_of = limit_of
         self._users = users
-        self._clock = clock
         self._rest_s = rest_s
-        self._hosts: OrderedDict[str, HostState] = OrderedDict()
-        self._gates: dict[str, _Gate] = {}
-        self._shares: dict[str, tuple[tuple[Outside, ...], Callable[[], float], float]] = {}
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._stages: dict[str, tuple[tuple[Outside, ...], Callable[[], float], float]] = {}
+        """By stage: what it reaches, its owned fraction now, and the last one that was not 0."""
         self._reporter = ""
-        self._told: dict[str, tuple[dict[str, Any], float]] = {}
 
     @classmethod
-    def of(cls, settings: Settings) -> HostRateLimiter:
-        """The one of this process, which is the one of these settings."""
+    def of(cls, settings: Settings, clock: Clock) -> HostRateLimiter:
+        """The one of this process, which is the one of these settings; the first clock counts."""
         key = id(settings)
         if key not in _OF_PROCESS:
-            _OF_PROCESS[key] = cls(limits(settings), users(settings), rest_s=settings.fetch_rest_s)
+            rest_s = settings.fetch_rest_s
+            _OF_PROCESS[key] = cls(limits(settings), users(settings), clock, rest_s)
             weakref.finalize(settings, _OF_PROCESS.pop, key, None)
         return _OF_PROCESS[key]
 
     @classmethod
-    def unlimited(cls) -> HostRateLimiter:
-        """Circuits and asked waits, but no rates."""
-        return cls(lambda url: None, {})
+    def unlimited(cls, clock: Clock | None = None) -> HostRateLimiter:
+        """Circuits and asked waits, but no rates; by the system's clock if none is given."""
+        return cls(lambda url: None, {}, clock or SystemClock())
 
-    def join(self, stage: str, reaches: tuple[Outside, ...], share: Callable[[], float]) -> bool:
-        """Count a stage in; ``share()`` is its owned part of the partitions. Whether it is the
-        first one, which is to report."""
-        self._shares[stage] = (reaches, share, 0.0)
+    def join(
+        self, stage: str, reaches: tuple[Outside, ...], owned_fraction: Callable[[], float]
+    ) -> bool:
+        """Count a stage in; ``owned_fraction()`` is its part of the partitions, 0 to 1.
+
+        Gives whether it is the first one, which is to report.
+        """
+        self._stages[stage] = (reaches, owned_fraction, 0.0)
         self._reporter = self._reporter or stage
         return self._reporter == stage
 
     def part(self, kind: Outside) -> float:
-        """This worker's part of the rates of a kind of hosts."""
+        """This worker's part of the rates of a kind of hosts, 0.01 to 1."""
         total, joined = 0.0, 0
-        for stage, (reaches, share, last) in self._shares.items():
+        for stage, (reaches, owned_fraction, last) in self._stages.items():
             if kind in reaches:
                 # While partitions move, what is under way goes on at the pace it had.
-                now = share() or last
-                self._shares[stage] = (reaches, share, now)
-                total, joined = total + now, joined + 1
+                owned = owned_fraction() or last
+                self._stages[stage] = (reaches, owned_fraction, owned)
+                total, joined = total + owned, joined + 1
         if not joined:
             return 1.0
         return max(total / max(self._users.get(kind, 0), joined), 0.01)
@@ -164,72 +195,66 @@ class HostRateLimiter:
     async def permit(
         self, url: URL, patience_s: float = PATIENCE_S
     ) -> AsyncIterator[RequestPermit]:
-        """Wait for the turn of a request to the URL's host.
+        """Wait until a request to the URL's host may go out; it is made within the block.
 
         Raises HostUnavailableError at once while the host's circuit is open, or if it has asked
         for a wait that is longer than ``patience_s``. A network error, a timeout or a cut body
         within the block counts as the host's failure.
         """
-        origin = origin_of(url)
-        state, gate = self._state(origin), self._gate(origin, self._limit_of(url))
-        await self._wait(state, patience_s)
-        if gate.at_once is not None:
-            await gate.at_once.acquire()
-        try:
-            if gate.limiter is not None:
-                await gate.limiter.acquire()
+        host = self._host(url)
+        await self._wait(host.state, patience_s)
+        async with host.gate.entered() if host.gate else nullcontext():
             # Others may have learnt meanwhile what this request need not find out.
-            await self._wait(state, patience_s)
-            state.begin(self._clock())
-            permit = RequestPermit(state, self._clock)
-            try:
+            await self._wait(host.state, patience_s)
+            async with self._request(host.state) as permit:
                 yield permit
-            except (ClientError, TimeoutError, OSError) as error:
-                permit.failed(f"{type(error).__name__}: {error}".rstrip(": "))
-                raise
-            finally:
-                permit.end()
+
+    @asynccontextmanager
+    async def _request(self, state: HostState) -> AsyncIterator[RequestPermit]:
+        state.begin(self.clock.now())
+        permit = RequestPermit(state, self.clock)
+        try:
+            yield permit
+        except (ClientError, TimeoutError, OSError) as error:
+            permit.failed(f"{type(error).__name__}: {error}".rstrip(": "))
+            raise
         finally:
-            if gate.at_once is not None:
-                gate.at_once.release()
+            permit.end()
 
     async def _wait(self, state: HostState, patience_s: float) -> None:
-        while (why := state.refusal(now := self._clock())) is not None:
+        while (why := state.refusal(now := self.clock.now())) is not None:
             asked_s = state.asked_until - now
             if state.circuit(now) != "closed" or asked_s > patience_s:
                 raise HostUnavailableError(why, max(state.next_at(), now))
-            await asyncio.sleep(asked_s)
+            await self.clock.sleep(asked_s)
 
-    def _state(self, origin: str) -> HostState:
-        state = self._hosts.pop(origin, None) or HostState(origin, self._rest_s)
-        self._hosts[origin] = state
+    def _host(self, url: URL) -> _Host:
+        """The host of a URL, with its gate at the rate that is this worker's now."""
+        origin, limit = origin_of(url), self._limit_of(url)
+        host = self._hosts.pop(origin, None) or _Host(HostState(origin, self._rest_s))
+        self._hosts[origin] = host
         if len(self._hosts) > MOST_HOSTS:
-            oldest, _ = self._hosts.popitem(last=False)
-            self._gates.pop(oldest, None)
-        return state
-
-    def _gate(self, origin: str, limit: Limit | None) -> _Gate:
-        rate = limit.rate * self.part(limit.kind) if limit else None
-        gate = self._gates.get(origin)
+            self._hosts.popitem(last=False)
+        if limit is None:
+            host.gate = None
+            return host
+        rate, gate = limit.rate * self.part(limit.kind), host.gate
         if gate is None or gate.rate != rate or gate.loop is not asyncio.get_running_loop():
-            gate = self._gates[origin] = _Gate(rate, limit.at_once if limit else 0)
-        return gate
+            host.gate = _Gate(self.clock, rate, limit.at_once)
+        return host
 
     def report(self, worker: str) -> Iterator[dict[str, Any]]:
         """`source_host` records of the hosts in trouble or used lately, if there is news of them;
         hosts that are neither are forgotten."""
-        now = self._clock()
-        for origin, state in list(self._hosts.items()):
-            if not state.troubled(now) and now - state.last_used > SHOWN_S:
-                self._hosts.pop(origin)
-                self._gates.pop(origin, None)
-                self._told.pop(origin, None)
+        now = self.clock.now()
+        for origin, host in list(self._hosts.items()):
+            if not host.state.is_troubled(now) and now - host.state.last_used > SHOWN_S:
+                del self._hosts[origin]
                 continue
-            gate = self._gates.get(origin)
-            record = host_record(state, worker, gate.rate if gate else None, now)
-            said, at = self._told.get(origin, ({}, 0.0))
-            if said != record | {"at": said.get("at")} or now - at >= HEARTBEAT_S:
-                self._told[origin] = record, now
+            record = host_record(host.state, worker, host.gate.rate if host.gate else None, now)
+            is_news = host.told != record | {"at": host.told.get("at")}
+            if is_news or now - host.told_at >= HEARTBEAT_S:
+                host.told, host.told_at = record, now
                 yield record
 
 
@@ -274,23 +299,3 @@ def users(settings: Settings) -> dict[Outside, int]:
     running = [s for s in declare_stages(settings.event_partitions) if is_on(s, settings)]
     kinds: tuple[Outside, ...] = ("index", "web")
     return {kind: sum(kind in stage.reaches for stage in running) for kind in kinds}
-
-
-def report_hosts(context: Context) -> None:
-    """Count the stage in, and let the first of the process tell how its hosts do."""
-    rate_limiter = HostRateLimiter.of(context.settings)
-    stage = context.stage
-    if not rate_limiter.join(stage.name, stage.reaches, context.owned_fraction):
-        return
-    worker = worker_name(context.settings)
-
-    @context.timer(REPORT_EVERY_S)
-    async def tell_hosts() -> None:
-        for record in rate_limiter.report(worker):
-            await context.send("source-hosts", record, key=f"{worker}|{record['host']}")
-
-
-def worker_name(settings: Settings) -> str:
-    """This machine and the worker's own folder on it, so that a restart keeps the name."""
-    folder = Path(os.environ.get("F_DATADIR", settings.podstream_home / "faust"))
-    return f"{socket.gethostname()}/{folder.name}"

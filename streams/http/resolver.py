@@ -1,4 +1,4 @@
-"""Names looked up in threads of their own.
+"""DNS resolution in threads of its own.
 
 A look-up cannot be interrupted, and one of a domain whose name servers never answer takes longer
 than any fetch: in the threads of the event loop it would keep out the parsing of other files.
@@ -19,11 +19,15 @@ THREADS = 16
 
 
 class ResolverThreads:
-    """What resolvers need of an event loop, with at most so many look-ups at a time."""
+    """What aiohttp's resolver needs of an event loop, with at most so many look-ups at a time.
+
+    Threads are started as they are needed, and never end: they wait for the next name.
+    """
 
     def __init__(self, threads: int = THREADS) -> None:
         self._asked: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._left = threads
+        """Threads that may still be started."""
 
     async def getaddrinfo(self, host: str, port: int, **options: Any) -> Any:
         """As `socket.getaddrinfo`."""
@@ -46,7 +50,7 @@ class ResolverThreads:
         while True:
             future, call = self._asked.get()
             if not future.set_running_or_notify_cancel():
-                continue  # nobody waits for it any more
+                continue  # the request was cancelled, and nobody waits for the address
             try:
                 future.set_result(call())
             except Exception as error:

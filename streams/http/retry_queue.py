@@ -1,33 +1,26 @@
-"""Tables of what waits for another try: changed by a handler and by a timer, side by side."""
+"""A retry queue: a table of what is tried again, with an in-memory heap ordered by due time."""
 
 from __future__ import annotations
 
 import heapq
 
-from streams.http.newest import EntryKey
 from streams.http.retries import NEVER_MS, due_ms
 from streams.runtime.context import Context
-from streams.state.protocols import StateTable
-
-
-def keep(table: StateTable, place: EntryKey, value: bytes | None) -> None:
-    """Make a table hold a value, or none, and write only where it does not."""
-    before = table.get(*place)
-    if value is None and before is not None:
-        table.delete(*place)
-    elif value is not None and value != before:
-        table.put(*place, value)
+from streams.runtime.keyed import EntryKey, set_entry
 
 
 class RetryQueue:
-    """A table whose values begin with when they are due, and in memory the order of those times:
-    a look costs what is due, not what waits."""
+    """A table whose values begin with when they are due (`streams.http.retries.encode_entry`).
 
-    def __init__(self, context: Context, name: str) -> None:
-        self._table = context.table(name)
+    A look at it costs what is due, not what waits. A handler and a timer of one stage may change
+    it side by side: what `pop_due` has given stays in the table until it is replaced.
+    """
+
+    def __init__(self, context: Context, table: str) -> None:
+        self._table = context.table(table)
         self._heap: list[tuple[int, EntryKey]] = []
         self._due: dict[EntryKey, int] = {}
-        """Of each place, the entry of the heap that counts; none of what was taken."""
+        """Of each key, the entry of the heap that counts; none of what was given."""
         self._loaded: set[int] = set()
         context.on_rebalance(self._forget)
 
@@ -37,48 +30,52 @@ class RetryQueue:
         self._due.clear()
         self._loaded.clear()
 
-    def get(self, place: EntryKey) -> bytes | None:
-        return self._table.get(*place)
+    def get(self, key: EntryKey) -> bytes | None:
+        """The entry of a key, due or not."""
+        return self._table.get(*key)
 
-    def still(self, place: EntryKey, value: bytes) -> bool:
-        """Whether a place is ours and as it was: nothing newer came, and no other worker has it."""
-        return self.owns(place) and self.get(place) == value
+    def owns(self, key: EntryKey) -> bool:
+        """Whether the key's partition is this worker's."""
+        return key[0] in self._table.partitions()
 
-    def owns(self, place: EntryKey) -> bool:
-        return place[0] in self._table.partitions()
+    def is_current(self, key: EntryKey, value: bytes) -> bool:
+        """Whether an entry is ours and as it was: nothing newer came, no other worker has it."""
+        return self.owns(key) and self.get(key) == value
 
-    def keep(self, place: EntryKey, value: bytes | None) -> None:
-        """Make a place hold a value, or none."""
-        keep(self._table, place, value)
-        self._due.pop(place, None)
-        if value is not None and place[0] in self._loaded:
-            self._note(place, due_ms(value))
+    def replace(self, key: EntryKey, value: bytes | None) -> None:
+        """Let an entry wait, in the place of any other of its key; with None, nothing waits."""
+        set_entry(self._table, key, value)
+        self._due.pop(key, None)
+        if value is not None and key[0] in self._loaded:
+            self._note(key, due_ms(value))
 
-    def take(self, now: float) -> tuple[EntryKey, bytes] | None:
-        """What is due and has waited longest; it is not given again until it is kept anew or
-        given back."""
+    def pop_due(self, now: float) -> tuple[EntryKey, bytes] | None:
+        """The entry that has been due the longest at ``now`` (Unix seconds), if one is.
+
+        It is not given again until it is replaced or requeued.
+        """
         owned = self._table.partitions()
         for partition in owned - self._loaded:
             self._loaded.add(partition)
             for key, value in self._table.items(partition):
                 self._note((partition, key), due_ms(value))
         while self._heap and self._heap[0][0] <= now * 1000:
-            at, place = heapq.heappop(self._heap)
-            if self._due.get(place) != at:
-                continue  # it was kept anew
-            del self._due[place]
-            value_now = self._table.get(*place) if place[0] in owned else None
+            at, entry = heapq.heappop(self._heap)
+            if self._due.get(entry) != at:
+                continue  # it was replaced
+            del self._due[entry]
+            value_now = self._table.get(*entry) if entry[0] in owned else None
             if value_now is not None:
-                return place, value_now
+                return entry, value_now
         return None
 
-    def give_back(self, place: EntryKey) -> None:
-        """Let what was taken be due as it was."""
-        value = self._table.get(*place)
-        if value is not None and place[0] in self._loaded and place not in self._due:
-            self._note(place, due_ms(value))
+    def requeue(self, key: EntryKey) -> None:
+        """Let what `pop_due` has given be due as it was."""
+        value = self._table.get(*key)
+        if value is not None and key[0] in self._loaded and key not in self._due:
+            self._note(key, due_ms(value))
 
-    def _note(self, place: EntryKey, at: int) -> None:
+    def _note(self, key: EntryKey, at: int) -> None:
         if at != NEVER_MS:
-            self._due[place] = at
-            heapq.heappush(self._heap, (at, place))
+            self._due[key] = at
+            heapq.heappush(self._heap, (at, key))

@@ -1,14 +1,18 @@
 """Follows feeds and finds new, edited and withdrawn episodes, which it announces on `episode-ids`.
 
-Which feeds are followed is said on `feeds`; whoever owns a feed's partition polls it. Where each
-feed was left is kept in a table, and moves on only once what was found is in the log: after kill
--9 a ref may be there twice, but none is missing, and nothing that has not changed is fetched anew.
+Comes in: on `feeds`, which feeds are followed; whoever owns a feed's partition polls it. Goes out:
+a ref for each episode that has changed. A subscription that cannot be used is a dead letter; a
+poll that fails is made again later, at growing intervals, and a feed that is gone for good is not
+polled any more.
+
+Where each feed was left is kept in a table, and moves on only once what was found is in the log:
+after kill -9 a ref may be there twice, but none is missing, and nothing that has not changed is
+fetched anew.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
-from streams.http.rate_limits import report_hosts
+from streams.http.host_reports import report_hosts
 from streams.ingest.core import following
 from streams.ingest.core.following import Followed
 from streams.ingest.core.subscriptions import Subscription, problem_of
@@ -30,6 +34,7 @@ from streams.ingest.sources.base import (
 )
 from streams.ingest.sources.configured import configured_sources
 from streams.kafka.message import Message
+from streams.runtime.clock import Clock
 from streams.runtime.context import Context
 from streams.state.protocols import StateTable
 
@@ -38,174 +43,114 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 
 
-def now() -> float:
-    """Unix seconds."""
-    return time.time()
-
-
-class Schedule:
-    """The `cursors` table, and in memory when each feed of a source is due."""
-
-    def __init__(self, table: StateTable, source_of: Callable[[Followed], str]) -> None:
-        self._table = table
-        self._source_of = source_of
-        self._due: dict[int, dict[str, tuple[float, str]]] = {}
-        self._had: set[int] = set()
-        """Partitions that were this worker's before, since it started."""
-
-    def forget(self) -> None:
-        """What is in memory may be another worker's now."""
-        self._due.clear()
-
-    def get(self, place: FeedKey) -> Followed | None:
-        value = self._table.get(place[0], place[1].encode())
-        return following.decode(value) if value is not None else None
-
-    def put(self, place: FeedKey, followed: Followed) -> None:
-        partition, url = place
-        self._table.put(partition, url.encode(), following.encode(followed))
-        if partition in self._due:
-            self._note(partition, url, followed)
-
-    def delete(self, place: FeedKey) -> None:
-        partition, url = place
-        self._table.delete(partition, url.encode())
-        self._due.get(partition, {}).pop(url, None)
-
-    def owns(self, place: FeedKey) -> bool:
-        return place[0] in self._table.partitions()
-
-    def due(self, source: str, at: float) -> list[FeedKey]:
-        """The feeds of a source that are due, the longest waiting first."""
-        for partition in self._table.partitions() - self._due.keys():
-            self._due[partition] = {}
-            for key, value in self._table.items(partition):
-                url, followed = key.decode(), following.decode(value)
-                if partition not in self._had:
-                    soon = following.due_at_start(followed, url=url, now=now())
-                    followed = replace(followed, next_poll_at=soon)
-                self._note(partition, url, followed)
-            self._had.add(partition)
-        found = sorted(
-            (next_poll_at, partition, url)
-            for partition, feeds in self._due.items()
-            for url, (next_poll_at, name) in feeds.items()
-            if next_poll_at <= at and name == source
-        )
-        return [(partition, url) for _, partition, url in found]
-
-    def _note(self, partition: int, url: str, followed: Followed) -> None:
-        if followed.gone:
-            self._due[partition].pop(url, None)
-        else:
-            self._due[partition][url] = (followed.next_poll_at, self._source_of(followed))
-
-
 def register(context: Context) -> None:
     """Take subscriptions as they come, and every second poll the feeds that are due."""
     report_hosts(context)
-    sources = configured_sources(context.settings)
-    subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
+    stage = DiscoverEpisodes(context)
+    context.agent("feeds")(stage.handle_feeds)
+    for source in stage.sources.values():
+        # One timer each: an index that is slow or down delays no feed.
+        context.timer(TICK_S)(partial(stage.poll_due, source))
 
-    def source_of(followed: Followed) -> str:
-        source: str = subscriptions.decode(followed.subscription)["source"]
-        return source
 
-    schedule = Schedule(context.table("cursors"), source_of)
-    context.on_rebalance(schedule.forget)
+class DiscoverEpisodes:
+    """The stage: its handler of subscriptions, and its timers, which poll what is due."""
 
-    @context.agent("feeds")
-    async def handle_feeds(messages: list[Message]) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._clock = context.clock
+        self.sources = configured_sources(context.settings, context.clock)
+        """By name."""
+        self._subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
+        self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
+        self._schedule = FeedSchedule(context.table("cursors"), self._source_of, context.clock)
+        context.on_rebalance(self._schedule.forget)
+        self._polls = {
+            source.name: PollScheduler(partial(self.poll, source), source.close, context.clock)
+            for source in self.sources.values()
+        }
+
+    async def handle_feeds(self, messages: list[Message]) -> None:
+        """Follow the feeds that are subscribed to, and no longer those whose key has no value."""
         for message in messages:
-            place = message.partition, (message.key or b"").decode("utf-8", "replace")
+            feed = message.partition, (message.key or b"").decode("utf-8", "replace")
             if message.value is None:
-                schedule.delete(place)
+                self._schedule.delete(feed)
                 continue
             try:
-                record = context.decode(message)
-                if problem := problem_of(record, place[1]):
+                record = self._context.decode(message)
+                if problem := problem_of(record, feed[1]):
                     raise BadRecordError(problem)
             except BadRecordError as error:
-                await context.dead_letter(message, error)
+                await self._context.dead_letter(message, error)
                 continue
-            if record["source"] not in sources:
-                log.warning("%s waits: %s is not configured", place[1], record["source"])
-            before = schedule.get(place)
-            schedule.put(place, following.subscribed(before, message.value, message.offset))
-
-    poller = Poller(context, schedule, subscriptions)
-    for source in sources.values():
-        # One timer each: an index that is slow or down delays no feed.
-        context.timer(TICK_S)(partial(poller.poll_due, source))
-
-
-class Poller:
-    """Polls feeds and announces what has changed in them."""
-
-    def __init__(self, context: Context, schedule: Schedule, subscriptions: RecordCodec) -> None:
-        self._context = context
-        self._schedule = schedule
-        self._subscriptions = subscriptions
-        self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
-        self._polls: dict[str, PollScheduler] = {}
-        """By the name of the source."""
+            if record["source"] not in self.sources:
+                log.warning("%s waits: %s is not configured", feed[1], record["source"])
+            before = self._schedule.get(feed)
+            self._schedule.put(feed, following.subscribed(before, message.value, message.offset))
 
     async def poll_due(self, source: Source) -> None:
         """Begin to poll the feeds of a source that are due; what is slow goes on meanwhile."""
-        if source.name not in self._polls:
-            self._polls[source.name] = PollScheduler(partial(self._poll, source), source.close)
-        await self._polls[source.name].go_on(lambda: self._schedule.due(source.name, now()))
+        await self._polls[source.name].go_on(lambda: self._schedule.due(source.name))
 
-    async def _poll(self, source: Source, place: FeedKey) -> None:
-        before = self._schedule.get(place)
+    async def poll(self, source: Source, feed: FeedKey) -> None:
+        """Poll one feed: announce what has changed, and keep where it was left."""
+        before = self._schedule.get(feed)
         if before is None:
             return  # unsubscribed a moment ago
         subscription: Subscription = self._subscriptions.decode(before.subscription)
-        interval_s = subscription["interval_s"] or self._context.settings.discover_interval_s
         cursor, gone = before.cursor, False
         failure: SourceError | None = None
         try:
             async for found in source.poll(subscription, cursor):
-                await self._announce(found.refs, place)
+                await self._announce(found.refs, feed)
                 cursor = found.cursor
                 if found.refs:
-                    self._keep(place, before, replace(before, cursor=cursor))
+                    self._keep(feed, before, replace(before, cursor=cursor))
         except FeedGoneError as error:
-            log.warning("%s: gone for good, not polled any more: %s", place[1], error)
+            log.warning("%s: gone for good, not polled any more: %s", feed[1], error)
             gone = True
         except SourceError as error:
-            log.warning("%s: the poll failed, next try in time: %s", place[1], error)
+            log.warning("%s: the poll failed, next try in time: %s", feed[1], error)
             failure = error
-        if isinstance(failure, UnavailableSourceError) and not failure.asked:
-            until = now() + (failure.after_s or 0.0)
-            after = following.put_off(
-                before, cursor, url=place[1], until=until, interval_s=interval_s
-            )
-        else:
-            after = following.polled(
-                before,
-                cursor,
-                url=place[1],
-                now=now(),
-                interval_s=interval_s,
-                failed=failure is not None,
-                transient=isinstance(failure, UnavailableSourceError),
-            )
-        self._keep(place, before, replace(after, gone=gone))
+        interval_s = subscription["interval_s"] or self._context.settings.discover_interval_s
+        after = self._after(replace(before, cursor=cursor), feed[1], interval_s, failure)
+        self._keep(feed, before, replace(after, gone=gone))
 
-    def _keep(self, place: FeedKey, before: Followed, after: Followed) -> None:
+    def _after(
+        self, followed: Followed, url: str, interval_s: float, failure: SourceError | None
+    ) -> Followed:
+        """The state of a feed after a poll has ended, and how it failed if it did."""
+        now = self._clock.now()
+        unavailable = failure if isinstance(failure, UnavailableSourceError) else None
+        if unavailable is not None and not unavailable.asked:
+            until = now + (unavailable.after_s or 0.0)
+            return following.put_off(
+                followed, followed.cursor, url=url, until=until, interval_s=interval_s
+            )
+        return following.polled(
+            followed,
+            followed.cursor,
+            url=url,
+            now=now,
+            interval_s=interval_s,
+            failed=failure is not None,
+            transient=unavailable is not None,
+        )
+
+    def _keep(self, feed: FeedKey, before: Followed, after: Followed) -> None:
         """Put the state after a poll, unless the feed is no longer ours or followed.
 
         Of one that was subscribed to anew in the meantime only the cursor counts.
         """
-        current = self._schedule.get(place) if self._schedule.owns(place) else None
+        current = self._schedule.get(feed) if self._schedule.owns(feed) else None
         if current is None:
             return
         if current.revision != before.revision:
             after = replace(current, cursor=after.cursor)
-        self._schedule.put(place, after)
+        self._schedule.put(feed, after)
 
-    async def _announce(self, refs: list[Ref], place: FeedKey) -> None:
+    async def _announce(self, refs: list[Ref], feed: FeedKey) -> None:
         """Have the refs in the log."""
         for ref in refs:
             record: Mapping[str, Any] | None = ref.get("record")
@@ -215,4 +160,79 @@ class Poller:
         if refs:
             await self._context.flush()
             kinds = Counter("withdrawn" if r.get("withdrawn") else r["found_by"] for r in refs)
-            log.info("%s: %s", place[1], ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+            log.info("%s: %s", feed[1], ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+
+    def _source_of(self, followed: Followed) -> str:
+        source: str = self._subscriptions.decode(followed.subscription)["source"]
+        return source
+
+
+class FeedSchedule:
+    """The `cursors` table, and in memory when each feed of a source is due."""
+
+    def __init__(
+        self, table: StateTable, source_of: Callable[[Followed], str], clock: Clock
+    ) -> None:
+        self._table = table
+        self._source_of = source_of
+        self._clock = clock
+        self._due: dict[int, dict[str, tuple[float, str]]] = {}
+        """By partition and URL: when a feed is due, in Unix seconds, and of which source it is."""
+        self._had: set[int] = set()
+        """Partitions that were this worker's before, since it started."""
+
+    def forget(self) -> None:
+        """What is in memory may be another worker's now."""
+        self._due.clear()
+
+    def get(self, feed: FeedKey) -> Followed | None:
+        """What is kept of a feed; None if it is not followed."""
+        value = self._table.get(feed[0], feed[1].encode())
+        return following.decode(value) if value is not None else None
+
+    def put(self, feed: FeedKey, followed: Followed) -> None:
+        """Keep what is known of a feed now."""
+        partition, url = feed
+        self._table.put(partition, url.encode(), following.encode(followed))
+        if partition in self._due:
+            self._note(partition, url, followed)
+
+    def delete(self, feed: FeedKey) -> None:
+        """Follow a feed no longer."""
+        partition, url = feed
+        self._table.delete(partition, url.encode())
+        self._due.get(partition, {}).pop(url, None)
+
+    def owns(self, feed: FeedKey) -> bool:
+        """Whether the feed's partition is this worker's."""
+        return feed[0] in self._table.partitions()
+
+    def due(self, source: str) -> list[FeedKey]:
+        """The feeds of a source that are due now, the longest waiting first."""
+        now = self._clock.now()
+        for partition in self._table.partitions() - self._due.keys():
+            self._load(partition, now)
+        found = sorted(
+            (next_poll_at, partition, url)
+            for partition, feeds in self._due.items()
+            for url, (next_poll_at, name) in feeds.items()
+            if next_poll_at <= now and name == source
+        )
+        return [(partition, url) for _, partition, url in found]
+
+    def _load(self, partition: int, now: float) -> None:
+        """Read from the table when the feeds of a partition are due."""
+        self._due[partition] = {}
+        for key, value in self._table.items(partition):
+            url, followed = key.decode(), following.decode(value)
+            if partition not in self._had:
+                soon = following.due_at_start(followed, url=url, now=now)
+                followed = replace(followed, next_poll_at=soon)
+            self._note(partition, url, followed)
+        self._had.add(partition)
+
+    def _note(self, partition: int, url: str, followed: Followed) -> None:
+        if followed.gone:
+            self._due[partition].pop(url, None)
+        else:
+            self._due[partition][url] = (followed.next_poll_at, self._source_of(followed))

@@ -1,19 +1,20 @@
 """Gets the full record of each announced episode and passes it on to `episode-candidates`.
 
-A reference that carries its record, or says that the episode is withdrawn, needs no fetching.
-Which episodes are there, and under which identity, is kept: an episode is fetched once, again if
-it was edited or comes back, and stays the episode it is when its publisher moves its audio.
+Comes in: refs, on `episode-ids`. A ref that carries its record, or says that the episode is
+withdrawn, needs no fetching. Goes out: candidates. Which episodes are there, and under which
+identity, is kept: an episode is fetched once, again if it was edited or comes back, and stays the
+episode it is when its publisher moves its audio.
 
 What its source cannot give now waits in a table whose topic is the retry topic, and is asked for
-again with growing waits; after the last try the reference goes to the dead-letter topic. What is
-said of an episode later, an edit or a withdrawal, supersedes what waits. When many are to be
-fetched, most of them wait there from the start: a slow source delays no record that is there.
+again with growing waits; after the last try the ref goes to the dead-letter topic, as do refs and
+records that cannot be read. What is said of an episode later, an edit or a withdrawal, supersedes
+what waits. When many are to be fetched, most of them wait there from the start: a slow source
+delays no record that is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,19 +24,16 @@ from itertools import islice
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec
-from streams.http.newest import EntryKey
-from streams.http.rate_limits import report_hosts
+from streams.http.host_reports import report_hosts
 from streams.http.retries import decode_entry, due_after, encode_entry
-from streams.http.retry_queue import RetryQueue, keep
+from streams.http.retry_queue import RetryQueue
 from streams.ingest.core.identity import identity_of
 from streams.ingest.sources.base import Episode, SourceError, UnavailableSourceError
 from streams.ingest.sources.configured import configured_sources
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
-from streams.state.protocols import StateTable
-from topology.settings import Settings
+from streams.runtime.keyed import EntryKey, set_entry
 
-TOPIC = "episode-ids"
 REFS_TAKEN = 500
 REFS_AT_ONCE = 20
 """Episodes that a handler or a retry fetches before it goes on."""
@@ -43,14 +41,22 @@ RETRY_EVERY_S = 5.0
 EDIT = "edit"
 """`found_by` of an episode that is known and has changed."""
 
-Fetched = Mapping[tuple[str, str], Episode | SourceError]
+FetchedEpisodes = Mapping[tuple[str, str], Episode | SourceError]
 """By source and episode_id: the record, or why there is none."""
 
-_WAITING = "download_retry"
+_SCHEMA = "download_retry"
+
+
+def register(context: Context) -> None:
+    """Take refs as they come, and later those that wait for their source."""
+    report_hosts(context)
+    stage = DownloadEpisodes(context)
+    context.agent("episode-ids", max_batch=REFS_TAKEN)(stage.handle_episode_ids)
+    context.timer(RETRY_EVERY_S)(stage.retry)
 
 
 class Step(Enum):
-    """What a reference asks for."""
+    """What a ref asks for."""
 
     FETCH = "fetch"
     TAKE = "take the record that it carries"
@@ -58,9 +64,12 @@ class Step(Enum):
 
 
 @dataclass(frozen=True)
-class Task:
-    """A reference and what it asks for; ``waited`` is the entry of the table that it comes from,
-    and ``attempt`` how often its source was asked before."""
+class DownloadTask:
+    """A ref and what it asks for.
+
+    ``waited`` is the entry of the retry queue that it comes from, None for a new one; ``attempt``
+    how often its source was asked before.
+    """
 
     step: Step
     message: Message
@@ -69,33 +78,52 @@ class Task:
     waited: bytes | None = None
 
     @property
-    def place(self) -> EntryKey:
+    def key(self) -> EntryKey:
+        """Where the tables keep what is known of the episode."""
         return self.message.partition, self.ref["episode_id"].encode()
 
 
-def register(context: Context) -> None:
-    """Take refs as they come, and later those that wait for their source."""
-    report_hosts(context)
-    downloads = Downloads(context)
-    context.agent(TOPIC, max_batch=REFS_TAKEN)(downloads.handle_episode_ids)
-    context.timer(RETRY_EVERY_S)(downloads.retry)
+@dataclass(frozen=True)
+class RetryEntry:
+    """What is to wait in the retry queue, because an episode is to be tried again."""
+
+    value: bytes
 
 
-class Downloads:
+@dataclass(frozen=True)
+class KnownEpisode:
+    """Whether an episode is there, and its identity, which is empty if it never was."""
+
+    is_there: bool
+    identity: str
+
+    def encode(self) -> bytes:
+        """The value of the table `downloads`: `+` or `-` (withdrawn) and the identity."""
+        return (b"+" if self.is_there else b"-") + self.identity.encode()
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> KnownEpisode:
+        """What `encode` gave, or what None says: that the episode never was there."""
+        value = value or b"-"
+        return cls(value.startswith(b"+"), value[1:].decode())
+
+
+class DownloadEpisodes:
     """The stage: its handler of refs and its timer for retries, which run side by side.
 
-    The table `downloads` holds, by episode_id, `+` or `-` (withdrawn) and identity. Both fetch at
-    the same time, but settle what they got one after the other: what waits is only replaced there,
-    so that a retry which finds its entry as it was is the latest word on its episode.
+    Both fetch at the same time, but settle what they got one after the other: what waits is only
+    replaced there, so that a retry which finds its entry as it was is the latest word on its
+    episode.
     """
 
-    def __init__(self, context: Context):
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._new, self._again = Asking(context.settings), Asking(context.settings)
+        self._clock = context.clock
         self._intervals_s = context.settings.fetch_retry_s
+        self._first, self._again = EpisodeFetcher(context), EpisodeFetcher(context)
         self._codec = RecordCodec("episode-metadata", "episode", context.registry)
-        self._table: StateTable = context.table("downloads")
-        self._waiting = RetryQueue(context, "download_retries")
+        self._known_episodes = context.table("downloads")
+        self._queue = RetryQueue(context, "download_retries")
         self._settling = asyncio.Lock()
 
     async def handle_episode_ids(self, messages: list[Message]) -> None:
@@ -105,123 +133,138 @@ class Downloads:
         """
         tasks = self._plan(await decode_all(self._context, messages))
         fetching = [task for task in tasks if task.step is Step.FETCH]
-        few = set(list(dict.fromkeys(task.place for task in fetching))[:REFS_AT_ONCE])
-        await self._settle([task for task in tasks if task.place not in few], {})
-        wanted = [task.ref for task in fetching if task.place in few]
-        fetched = await self._new.fetch(wanted)
-        await self._settle([task for task in tasks if task.place in few], fetched)
+        few = set(list(dict.fromkeys(task.key for task in fetching))[:REFS_AT_ONCE])
+        await self._settle([task for task in tasks if task.key not in few], {})
+        fetched = await self._first.fetch([task.ref for task in fetching if task.key in few])
+        await self._settle([task for task in tasks if task.key in few], fetched)
 
     async def retry(self) -> None:
         """Ask again for what is due, a few episodes at a time."""
         # What fails anew is due later than this, so that there is an end to it.
-        due = iter(partial(self._waiting.take, time.time()), None)
+        due = iter(partial(self._queue.pop_due, self._clock.now()), None)
         while some := list(islice(due, REFS_AT_ONCE)):
-            tasks = [self._task(partition, value) for (partition, _), value in some]
+            tasks = [self._task_of_entry(partition, value) for (partition, _), value in some]
             await self._settle(tasks, await self._again.fetch([task.ref for task in tasks]))
 
-    async def _settle(self, tasks: Sequence[Task], fetched: Fetched) -> None:
+    def _plan(self, refs: Sequence[tuple[Message, dict[str, Any]]]) -> list[DownloadTask]:
+        """What to do for each ref; those of episodes that are there ask for nothing, nor do those
+        of episodes that wait, unless they tell of something newer."""
+        tasks: list[DownloadTask] = []
+        withdrawn: set[EntryKey] = set()
+        for message, ref in refs:
+            key = (message.partition, ref["episode_id"].encode())
+            if ref["withdrawn"]:
+                tasks.append(DownloadTask(Step.WITHDRAW, message, ref))
+                withdrawn.add(key)
+            elif ref["record"] is not None:
+                tasks.append(DownloadTask(Step.TAKE, message, ref))
+            elif self._is_to_be_fetched(key, message, ref, withdrawn):
+                tasks.append(DownloadTask(Step.FETCH, message, ref))
+        return tasks
+
+    def _is_to_be_fetched(
+        self, key: EntryKey, message: Message, ref: Mapping[str, Any], withdrawn: set[EntryKey]
+    ) -> bool:
+        """Whether a ref tells of something that is neither there nor waited for.
+
+        ``withdrawn`` are the episodes of which an earlier ref of the same batch says so.
+        """
+        if key in withdrawn:
+            return True
+        edited, waits = ref["found_by"] == EDIT, self._queue.get(key)
+        if waits is not None:
+            asked_at: int = decode_entry(_SCHEMA, waits)["offset"]
+            return edited and message.offset > asked_at
+        return edited or not self._known(key).is_there
+
+    async def _settle(self, tasks: Sequence[DownloadTask], fetched: FetchedEpisodes) -> None:
         """Send what the tasks lead to, and only then remember that it was sent."""
         async with self._settling:
-            known: dict[EntryKey, tuple[bool, str]] = {}
+            known: dict[EntryKey, KnownEpisode] = {}
             waits: dict[EntryKey, bytes | None] = {}
             for task in tasks:
-                if task.waited is not None and not self._waiting.still(task.place, task.waited):
+                if task.waited is not None and not self._queue.is_current(task.key, task.waited):
                     continue  # superseded meanwhile, or another worker's now
-                waits[task.place] = None
+                waits[task.key] = None
                 try:
-                    episode = self._episode(task, fetched)
-                    framed = None if episode is None else self._codec.encode(episode)
-                except _LaterError as later:
-                    waits[task.place] = later.entry
-                    continue
+                    found = self._outcome(task, fetched)
+                    framed = self._codec.encode(found) if isinstance(found, dict) else None
                 except (SourceError, BadRecordError) as error:
                     await self._context.dead_letter(task.message, error)
                     continue
-                _, identity = known.get(task.place) or self._known(task.place)
-                if episode is not None:
-                    identity = identity or identity_of(episode)
+                if isinstance(found, RetryEntry):
+                    waits[task.key] = found.value
+                    continue
+                identity = (known.get(task.key) or self._known(task.key)).identity
+                if found is not None:
+                    identity = identity or identity_of(found)
                 elif not identity:
                     continue  # withdrawn before it was ever there
-                known[task.place] = (episode is not None, identity)
-                candidate = {
-                    "identity": identity,
-                    "episode_id": task.ref["episode_id"],
-                    "source": task.ref["source"],
-                    "record": framed,
-                }
-                await self._context.send("episode-candidates", candidate, key=identity)
+                known[task.key] = KnownEpisode(found is not None, identity)
+                await self._send(task, identity, framed)
             await self._context.flush()
-            for place, (there, identity) in known.items():
-                keep(self._table, place, (b"+" if there else b"-") + identity.encode())
-            for place, wait in waits.items():
-                self._waiting.keep(place, wait)
+            for key, episode in known.items():
+                set_entry(self._known_episodes, key, episode.encode())
+            for key, entry in waits.items():
+                self._queue.replace(key, entry)
 
-    def _known(self, place: EntryKey) -> tuple[bool, str]:
-        """Whether an episode is there, and its identity, empty if it never was."""
-        value = self._table.get(*place) or b"-"
-        return value.startswith(b"+"), value[1:].decode()
+    async def _send(self, task: DownloadTask, identity: str, framed: bytes | None) -> None:
+        """Send the candidate of a task; ``framed`` is its record, None if it is withdrawn."""
+        candidate = {
+            "identity": identity,
+            "episode_id": task.ref["episode_id"],
+            "source": task.ref["source"],
+            "record": framed,
+        }
+        await self._context.send("episode-candidates", candidate, key=identity)
 
-    def _plan(self, refs: Sequence[tuple[Message, dict[str, Any]]]) -> list[Task]:
-        """What to do for each ref; those of episodes that are there ask for nothing, nor do those
-        of episodes that wait, unless they tell of something newer."""
-        tasks: list[Task] = []
-        gone: set[EntryKey] = set()
-        for message, ref in refs:
-            place = (message.partition, ref["episode_id"].encode())
-            waiting = self._waiting.get(place)
-            edited = ref["found_by"] == EDIT
-            if ref["withdrawn"]:
-                tasks.append(Task(Step.WITHDRAW, message, ref))
-                gone.add(place)
-            elif ref["record"] is not None:
-                tasks.append(Task(Step.TAKE, message, ref))
-            elif waiting is not None and place not in gone:
-                if edited and message.offset > decode_entry(_WAITING, waiting)["offset"]:
-                    tasks.append(Task(Step.FETCH, message, ref))
-            elif edited or place in gone or not self._known(place)[0]:
-                tasks.append(Task(Step.FETCH, message, ref))
-        return tasks
+    def _known(self, key: EntryKey) -> KnownEpisode:
+        return KnownEpisode.decode(self._known_episodes.get(*key))
 
-    def _episode(self, task: Task, fetched: Fetched) -> Episode | None:
-        """The `episode` that a task leads to, None if it is withdrawn.
+    def _outcome(self, task: DownloadTask, fetched: FetchedEpisodes) -> Episode | RetryEntry | None:
+        """The `episode` that a task leads to, None if it is withdrawn, or what waits for one.
 
-        _LaterError if it is to be tried again; SourceError or BadRecordError if there is none.
+        Raises SourceError or BadRecordError if there is none.
         """
-        ref = task.ref
         if task.step is Step.WITHDRAW:
             return None
         if task.step is Step.TAKE:
-            episode = self._codec.decode(ref["record"])
-            if episode["episode_id"] != ref["episode_id"]:
-                raise BadRecordError(f"the record is that of {episode['episode_id']}")
-            return episode
-        found = fetched.get((ref["source"], ref["episode_id"]))
+            return self._carried(task.ref)
+        found = fetched.get((task.ref["source"], task.ref["episode_id"]))
         if found is None:
-            raise _LaterError(_entry(task, task.attempt, time.time()))
+            return _entry(task, task.attempt, self._clock.now())
         if isinstance(found, UnavailableSourceError):
             if (due := self._due(task, found)) is not None:
-                raise _LaterError(_entry(task, task.attempt + found.asked, due))
+                return _entry(task, task.attempt + found.asked, due)
             if found.instead is not None:
                 return found.instead
         if isinstance(found, SourceError):
             raise found
         return found
 
-    def _due(self, task: Task, error: UnavailableSourceError) -> float | None:
-        """When to try again; None if that was the last try. Who was not asked has not failed.
+    def _carried(self, ref: Mapping[str, Any]) -> Episode:
+        """The record that a ref carries. Raises BadRecordError if it is none, or another's."""
+        episode = self._codec.decode(ref["record"])
+        if episode["episode_id"] != ref["episode_id"]:
+            raise BadRecordError(f"the record is that of {episode['episode_id']}")
+        return episode
+
+    def _due(self, task: DownloadTask, error: UnavailableSourceError) -> float | None:
+        """When to try again, in Unix seconds; None if that was the last try. Who was not asked
+        has not failed.
 
         `due_after` lets others go first when the source may be asked again, so that episodes that
         never come do not have each probe of a source to themselves, and keep it closed.
         """
         attempt = task.attempt + 1 if error.asked else 1
-        begins = time.time() + (error.after_s or 0.0)
+        begins = self._clock.now() + (error.after_s or 0.0)
         return due_after(attempt, begins, task.ref["episode_id"], self._intervals_s)
 
-    def _task(self, partition: int, value: bytes) -> Task:
+    def _task_of_entry(self, partition: int, value: bytes) -> DownloadTask:
         """The task of an entry that waited."""
-        record = decode_entry(_WAITING, value)
+        record = decode_entry(_SCHEMA, value)
         message = Message(
-            topic=TOPIC,
+            topic="episode-ids",
             partition=partition,
             offset=record["offset"],
             key=record["key"],
@@ -229,10 +272,10 @@ class Downloads:
             headers=tuple((header["name"], header["value"]) for header in record["headers"]),
         )
         ref = self._context.decode(message)
-        return Task(Step.FETCH, message, ref, record["attempt"], waited=value)
+        return DownloadTask(Step.FETCH, message, ref, record["attempt"], waited=value)
 
 
-def _entry(task: Task, attempt: int, due: float) -> bytes:
+def _entry(task: DownloadTask, attempt: int, due: float) -> RetryEntry:
     """What is to wait until ``due``, in Unix seconds; its source was asked so often."""
     message = task.message
     record = {
@@ -243,24 +286,16 @@ def _entry(task: Task, attempt: int, due: float) -> bytes:
         "attempt": attempt,
         "due_at": datetime.fromtimestamp(due, UTC),
     }
-    return encode_entry(_WAITING, record)
+    return RetryEntry(encode_entry(_SCHEMA, record))
 
 
-class _LaterError(Exception):
-    """An episode is to be tried again; ``entry`` is to wait until then."""
-
-    def __init__(self, entry: bytes) -> None:
-        super().__init__("later")
-        self.entry = entry
-
-
-class Asking:
+class EpisodeFetcher:
     """The sources and their connections, for one who asks at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._sources = configured_sources(settings)
+    def __init__(self, context: Context) -> None:
+        self._sources = configured_sources(context.settings, context.clock)
 
-    async def fetch(self, refs: Sequence[dict[str, Any]]) -> Fetched:
+    async def fetch(self, refs: Sequence[dict[str, Any]]) -> FetchedEpisodes:
         """Ask every source once for all that is wanted of it."""
         wanted: dict[str, dict[str, dict[str, Any]]] = {}
         for ref in refs:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
 from streams.http.rate_limits import host_of
+from streams.http.time_limits import first_done
+from streams.runtime.clock import Clock
 
 POLLS_AT_ONCE = 32
 POLLS_A_HOST = 2
@@ -24,18 +26,22 @@ class PollScheduler:
     """The polls of one source. Those that take long go on from one `go_on` to the next."""
 
     def __init__(
-        self, poll: Callable[[FeedKey], Awaitable[None]], close: Callable[[], Awaitable[None]]
+        self,
+        poll: Callable[[FeedKey], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
+        clock: Clock,
     ) -> None:
-        """``close()`` gives back what polls share; it is called when none is under way."""
+        """``poll(feed)`` polls one feed; ``close()`` gives back what polls share, and is called
+        when none is under way."""
         self._poll = poll
         self._close = close
+        self._clock = clock
         self._tasks: dict[FeedKey, asyncio.Task[None]] = {}
 
     async def go_on(self, due: Callable[[], Iterable[FeedKey]]) -> None:
         """Begin polls of what is due, the first ones first, and wait for their end, though not
         longer than a few seconds once something else is due. Raises what a poll raised."""
-        clock = asyncio.get_running_loop().time
-        patient_until = clock() + LONGEST_TICK_S
+        patient_until = self._clock.monotonic() + LONGEST_TICK_S
         try:
             self._reap()
             waiting = self._next(due())
@@ -43,13 +49,9 @@ class PollScheduler:
                 waiting = self._begin(waiting)
                 if not self._tasks:
                     return await self._close()
-                await asyncio.wait(
-                    self._tasks.values(),
-                    timeout=LOOK_EVERY_S,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                await first_done(self._clock, self._tasks.values(), LOOK_EVERY_S)
                 self._reap()
-                if clock() >= patient_until and self._next(due()):
+                if self._clock.monotonic() >= patient_until and self._next(due()):
                     return None
         except BaseException:
             await self._stop()
@@ -59,12 +61,12 @@ class PollScheduler:
         """What is to be polled now: of one host no more than leaves others theirs."""
         found: list[FeedKey] = []
         of_host: Counter[str] = Counter()
-        for place in due:
-            host = _host_of(place)
-            if place in self._tasks or of_host[host] >= POLLS_A_HOST_AND_TICK:
+        for feed in due:
+            host = _host_of(feed)
+            if feed in self._tasks or of_host[host] >= POLLS_A_HOST_AND_TICK:
                 continue
             of_host[host] += 1
-            found.append(place)
+            found.append(feed)
             if len(found) >= POLLS_A_TICK:
                 break
         return found
@@ -73,27 +75,27 @@ class PollScheduler:
         """Begin what there is room for; the rest."""
         under_way = Counter(map(_host_of, self._tasks))
         rest: list[FeedKey] = []
-        for place in waiting:
-            host = _host_of(place)
+        for feed in waiting:
+            host = _host_of(feed)
             if len(self._tasks) >= POLLS_AT_ONCE or under_way[host] >= POLLS_A_HOST:
-                rest.append(place)
+                rest.append(feed)
                 continue
             under_way[host] += 1
-            self._tasks[place] = asyncio.create_task(self._run(place))
+            self._tasks[feed] = asyncio.create_task(self._run(feed))
         return rest
 
-    async def _run(self, place: FeedKey) -> None:
+    async def _run(self, feed: FeedKey) -> None:
         try:
-            await self._poll(place)
+            await self._poll(feed)
         except asyncio.CancelledError:
-            if all(task.done() for other, task in self._tasks.items() if other != place):
+            if all(task.done() for other, task in self._tasks.items() if other != feed):
                 await self._close()
             raise
 
     def _reap(self) -> None:
-        """Forget what has ended; the error of one that failed."""
-        ended = [place for place, task in self._tasks.items() if task.done()]
-        for task in [self._tasks.pop(place) for place in ended]:
+        """Forget what has ended; raises the error of one that failed."""
+        ended = [feed for feed, task in self._tasks.items() if task.done()]
+        for task in [self._tasks.pop(feed) for feed in ended]:
             if not task.cancelled():
                 task.result()
 
@@ -106,6 +108,6 @@ class PollScheduler:
         await self._close()
 
 
-def _host_of(place: FeedKey) -> str:
+def _host_of(feed: FeedKey) -> str:
     """The host of a feed; for an index, which has none, the name of its subscription."""
-    return host_of(place[1]) or place[1]
+    return host_of(feed[1]) or feed[1]

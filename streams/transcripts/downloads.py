@@ -28,7 +28,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})
 
 @dataclass(frozen=True)
 class Caps:
-    """``timeout_s`` is for all tries together."""
+    """What a download may take; ``timeout_s`` is for all tries together."""
 
     max_bytes: int
     timeout_s: float
@@ -43,10 +43,10 @@ async def download(
     Raises as `GuardedFetcher.get` does.
     """
     part = path.with_name(path.name + ".part")
-    until = asyncio.get_running_loop().time() + caps.timeout_s
+    until = fetcher.clock.monotonic() + caps.timeout_s
     for _ in range(TRIES):
         before = _size(part)
-        left_s = until - asyncio.get_running_loop().time()
+        left_s = until - fetcher.clock.monotonic()
         try:
             await _once(fetcher, url, part, caps, accept, left_s)
             part.replace(path)

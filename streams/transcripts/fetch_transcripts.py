@@ -1,7 +1,10 @@
 """Fetches and parses the best transcript of each episode into `episode-transcripts`.
 
-What is not available now, or takes long, is not waited for: the episode waits in a table whose
-topic is the retry topic, one record for each episode that waits, and a timer goes on with it.
+Comes in: episodes, on `episode-metadata`, and what `transcribe_audio` heard in the audio of some,
+on `heard-transcripts`. Goes out: one record for each episode and version of it, with the
+transcript or the reason why there is none. What does not decode is a dead letter. What is not
+available now, or takes long, is not waited for: the episode waits in a table whose topic is the
+retry topic, one record for each episode that waits, and a timer goes on with it.
 
 Whatever is known of an episode's transcript is told here and nowhere else, what was heard in its
 audio as well: so that an edit, a withdrawal, a retry and a result of the transcriber cannot
@@ -11,28 +14,28 @@ overtake each other. Which of two is newer is said by the offsets of `episode-me
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streams.http.fair_queue import FairQueue
 from streams.http.fetcher import GuardedFetcher
-from streams.http.newest import EntryKey, in_order
-from streams.http.rate_limits import host_of, report_hosts
-from streams.http.retries import (
-    TranscriptOutcome,
-    decode_retry,
-    encode_retry,
-    first_at,
-    next_try,
-    retry_record,
-)
-from streams.http.retry_queue import RetryQueue, keep
+from streams.http.host_reports import report_hosts
+from streams.http.rate_limits import host_of
+from streams.http.retry_queue import RetryQueue
+from streams.http.time_limits import first_done
 from streams.ingest.core.episodes import IMPORT
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
-from streams.state.protocols import StateTable
+from streams.runtime.keyed import EntryKey, KeyedRecord, newest_records, set_entry
+from streams.transcripts.core.retries import (
+    TranscriptOutcome,
+    decode_retry,
+    encode_retry,
+    first_tried_at,
+    next_try,
+    retry_record,
+)
 from streams.transcripts.core.transcripts import (
     no_transcript,
     rank_links,
@@ -49,6 +52,7 @@ from streams.transcripts.core.versions import (
 from streams.transcripts.transcript_links import best_transcript, why_none
 
 EPISODES_AT_ONCE = 32
+HEARD_AT_ONCE = 8
 FIRST_TRIES_S = 30.0
 """How long a batch of new episodes is worked at before the rest of it is left to the timer: longer
 than a slow answer (FETCH_TIMEOUT_S), and far below the 1,000 seconds after which the broker takes
@@ -64,42 +68,51 @@ LOOKED_AT = 1000
 """What is taken from the table in one go: its hosts are found out on the event loop."""
 
 
-@dataclass(frozen=True)
-class Try:
-    """An episode, or an earlier try of it, and what is known before it is tried.
+def register(context: Context) -> None:
+    """Fetch for each new or changed episode; imported ones bring their transcripts along."""
+    report_hosts(context)
+    stage = FetchTranscripts(context)
+    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
+    context.agent("heard-transcripts", max_batch=HEARD_AT_ONCE)(stage.handle_heard_transcripts)
+    context.timer(RETRY_EVERY_S)(stage.retry)
 
-    ``version`` is what the episodes' log says, ``waited`` the entry of the table it comes from.
+
+@dataclass(frozen=True)
+class Attempt:
+    """An episode, or an earlier attempt at it, and what is known before this one is made.
+
+    ``first_at`` is when the first one was made, in Unix seconds, ``number`` how many there were.
+    ``version`` is what the episodes' log says, ``waited`` the entry of the retry queue it comes
+    from: one of the two is None.
     """
 
-    place: EntryKey
+    key: EntryKey
     episode: Mapping[str, Any]
     first_at: float
-    attempt: int = 0
+    number: int = 0
     version: Version | None = None
     waited: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is to be told and kept of a try: ``record`` is None for a withdrawal, ``wait`` the
-    entry of the table, None if there is nothing left to try."""
+    """What is to be told and kept of an attempt.
 
-    of: Try
+    ``record`` is None for a withdrawal, ``entry`` what waits in the retry queue, None if there is
+    nothing left to try. Without ``tell`` nothing is sent.
+    """
+
+    attempt: Attempt
     record: Mapping[str, Any] | None
-    wait: bytes | None = None
+    entry: bytes | None = None
     tell: bool = True
 
 
-def register(context: Context) -> None:
-    """Fetch for each new or changed episode; imported ones bring their transcripts along."""
-    report_hosts(context)
-    stage = TranscriptFetching(context)
-    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
-    context.agent("heard-transcripts", max_batch=8)(stage.handle_heard_transcripts)
-    context.timer(RETRY_EVERY_S)(stage.retry)
+Retries = dict[asyncio.Task[TranscriptOutcome], tuple[str, Attempt]]
+"""The retries under way, with their hosts."""
 
 
-class TranscriptFetching:
+class FetchTranscripts:
     """The stage: its handlers of episodes and of what was heard, and its timer for retries.
 
     They fetch side by side, but settle what they got one after the other.
@@ -107,96 +120,53 @@ class TranscriptFetching:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting = RetryQueue(context, "transcript_retries")
-        self._versions: StateTable = context.table("transcript_versions")
+        self._clock = context.clock
+        self._queue = RetryQueue(context, "transcript_retries")
+        self._versions = context.table("transcript_versions")
         self._intervals_s = context.settings.fetch_retry_s
         self._backoff_s = context.settings.fetch_backoff_s
         self._limit_s = RETRY_TIMEOUTS * context.settings.fetch_timeout_s
-        self._heard = context.settings.transcribe_audio
         self._in_hand: set[EntryKey] = set()
         """Episodes whose new links are being fetched: a retry of their old ones is out of date."""
         self._settling = asyncio.Lock()
 
     async def handle_episode_metadata(self, messages: list[Message]) -> None:
         """Fetch for what is new in a batch: of each episode, its newest record counts."""
-        wanted, results = await self._plan(messages)
-        self._in_hand = {new.place for new in wanted} | {result.of.place for result in results}
+        wanted: list[Attempt] = []
+        results: list[Result] = []
+        for found in (await newest_records(self._context, messages, "episode_id")).values():
+            planned = self._plan(found)
+            if isinstance(planned, Attempt):
+                wanted.append(planned)
+            elif planned is not None:
+                results.append(planned)
+        self._in_hand = {new.key for new in wanted} | {result.attempt.key for result in results}
         try:
             await self._settle(results)
             await self._first_tries(wanted)
         finally:
             self._in_hand = set()
 
-    async def _plan(self, messages: list[Message]) -> tuple[list[Try], list[Result]]:
-        """The episodes to fetch for, and what there is to say of others without that."""
-        found = await in_order(self._context, messages, "episode_id")
-        wanted: list[Try] = []
-        results: list[Result] = []
-        newest = {place: (offset, episode) for place, offset, episode in found}
-        for place, (offset, episode) in newest.items():
-            if episode is not None and episode["source"] == IMPORT:
-                continue
-            version = Version(offset, digest_of(episode))
-            known = self._known(place)
-            if known is not None and known.offset > version.offset:
-                continue  # it has come before, and so has something newer
-            new = Try(place, episode or {}, time.time(), version=version)
-            if version.digest == (known.digest if known else self._digest_waiting(place)):
-                keep(self._versions, place, version.encode())
-            elif episode is None:
-                results.append(Result(new, None))
-            elif to_be_heard(episode):
-                reason = why_none(episode)
-                reason += "; the audio is to be transcribed" if self._heard else ""
-                outcome = TranscriptOutcome(no_transcript(episode, "none", reason))
-                results.append(self._result(new, outcome))
-            else:
-                wanted.append(new)
-        return wanted, results
-
-    async def _first_tries(self, wanted: Iterable[Try]) -> None:
-        """Fetch and tell, each as soon as it is there; what takes long is left to the timer."""
-        ends_at = time.monotonic() + FIRST_TRIES_S
-        async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
-            running = {
-                asyncio.create_task(best_transcript(fetcher, new.episode, self._backoff_s)): new
-                for new in wanted
-            }
-            try:
-                while running:
-                    left_s = max(ends_at - time.monotonic(), 0.0)
-                    done = await _next_done(running, left_s)
-                    if not done:
-                        break
-                    await self._settle([self._result(running.pop(t), t.result()) for t in done])
-            finally:
-                await _cancel(running)
-        now, late = time.time(), running.values()
-        waits = [encode_retry(retry_record(new.episode, 0, now, new.first_at)) for new in late]
-        await self._settle(
-            [Result(new, None, wait, tell=False) for new, wait in zip(late, waits, strict=True)]
-        )
-
     async def handle_heard_transcripts(self, messages: list[Message]) -> None:
         """Pass on what was heard in the audio of episodes, where that is still what counts."""
         results = []
         for message, record in await decode_all(self._context, messages):
-            place = message.partition, record["episode_id"].encode()
+            key = message.partition, record["episode_id"].encode()
             header = message.header(OFFSET_HEADER) or b""
             offset = int(header) if header.isdigit() else -1
             version = Version(offset, digest_of_audio(record["url"]))
-            results.append(Result(Try(place, record, 0.0, version=version), record))
+            results.append(Result(Attempt(key, record, 0.0, version=version), record))
         await self._settle(results)
 
     async def retry(self) -> None:
         """Try again what is due, as long as something is; hosts take turns."""
         queue: FairQueue[tuple[EntryKey, bytes]] = FairQueue(RETRIES_AT_ONCE, RETRIES_OF_A_HOST)
-        running: dict[asyncio.Task[TranscriptOutcome], tuple[str, Try]] = {}
-        async with GuardedFetcher.from_settings(self._context.settings) as fetcher:
+        running: Retries = {}
+        async with self._fetcher() as fetcher:
             try:
                 while self._begin_retries(fetcher, queue, running):
                     results = []
-                    for task in await _next_done(running, RETRY_EVERY_S):
+                    for task in await first_done(self._clock, running, RETRY_EVERY_S):
                         host, again = running.pop(task)
                         queue.end(host)
                         results.append(self._result(again, task.result()))
@@ -204,81 +174,129 @@ class TranscriptFetching:
             finally:
                 await _cancel(running)
 
+    def _plan(self, found: KeyedRecord) -> Attempt | Result | None:
+        """What to fetch for an episode, what there is to say without that, or nothing of both."""
+        key, offset, episode = found
+        if episode is not None and episode["source"] == IMPORT:
+            return None
+        version, known = Version(offset, digest_of(episode)), self._known(key)
+        if known is not None and known.offset > offset:
+            return None  # it has come before, and so has something newer
+        if version.digest == (known.digest if known else self._digest_waiting(key)):
+            set_entry(self._versions, key, version.encode())
+            return None
+        new = Attempt(key, episode or {}, self._clock.now(), version=version)
+        if episode is None:
+            return Result(new, None)
+        if not to_be_heard(episode):
+            return new
+        heard = self._context.settings.transcribe_audio
+        reason = why_none(episode) + ("; the audio is to be transcribed" if heard else "")
+        return self._result(new, TranscriptOutcome(no_transcript(episode, "none", reason)))
+
+    async def _first_tries(self, wanted: Iterable[Attempt]) -> None:
+        """Fetch and tell, each as soon as it is there; what takes long is left to the timer."""
+        ends_at = self._clock.monotonic() + FIRST_TRIES_S
+        async with self._fetcher() as fetcher:
+            running = {
+                asyncio.create_task(best_transcript(fetcher, new.episode, self._backoff_s)): new
+                for new in wanted
+            }
+            try:
+                while running:
+                    left_s = max(ends_at - self._clock.monotonic(), 0.0)
+                    done = await first_done(self._clock, running, left_s)
+                    if not done:
+                        break
+                    await self._settle([self._result(running.pop(t), t.result()) for t in done])
+            finally:
+                await _cancel(running)
+        now = self._clock.now()
+        late = [(new, retry_record(new.episode, 0, now, new.first_at)) for new in running.values()]
+        await self._settle(
+            [Result(new, None, encode_retry(retry), tell=False) for new, retry in late]
+        )
+
     def _begin_retries(
-        self,
-        fetcher: GuardedFetcher,
-        queue: FairQueue[tuple[EntryKey, bytes]],
-        running: dict[asyncio.Task[TranscriptOutcome], tuple[str, Try]],
+        self, fetcher: GuardedFetcher, queue: FairQueue[tuple[EntryKey, bytes]], running: Retries
     ) -> bool:
         """Begin with what is due and whose turn it is; whether anything is under way."""
-        now = time.time()
+        now = self._clock.now()
         for _ in range(LOOKED_AT):
-            if (taken := self._waiting.take(now)) is None:
+            if (due := self._queue.pop_due(now)) is None:
                 break
-            queue.add(_best_host(decode_retry(taken[1])), taken)
+            queue.add(_best_host(decode_retry(due[1])), due)
         while (begun := queue.begin()) is not None:
-            host, (place, value) = begun
+            host, (key, value) = begun
             # After a rebalance, what is under way is due once more.
-            begun_before = any((r.place, r.waited) == (place, value) for _, r in running.values())
-            if begun_before or not self._waiting.still(place, value):
+            begun_before = any((r.key, r.waited) == (key, value) for _, r in running.values())
+            if begun_before or not self._queue.is_current(key, value):
                 queue.end(host)
                 continue
-            waiting = decode_retry(value)
-            began = first_at(waiting, now)
-            again = Try(place, waiting, began, waiting["attempt"], waited=value)
-            fetching = best_transcript(fetcher, waiting, self._backoff_s, self._limit_s)
+            retry = decode_retry(value)
+            began = first_tried_at(retry, now)
+            again = Attempt(key, retry, began, retry["attempt"], waited=value)
+            fetching = best_transcript(fetcher, retry, self._backoff_s, self._limit_s)
             running[asyncio.create_task(fetching)] = host, again
         return bool(running)
 
-    def _known(self, place: EntryKey) -> Version | None:
-        value = self._versions.get(*place)
+    def _fetcher(self) -> GuardedFetcher:
+        return GuardedFetcher.from_settings(self._context.settings, self._clock)
+
+    def _known(self, key: EntryKey) -> Version | None:
+        value = self._versions.get(*key)
         return None if value is None else Version.decode(value)
 
-    def _digest_waiting(self, place: EntryKey) -> bytes | None:
+    def _digest_waiting(self, key: EntryKey) -> bytes | None:
         """The digest of the links that wait to be tried again."""
-        value = self._waiting.get(place)
+        value = self._queue.get(key)
         return None if value is None else digest_of_links(decode_retry(value)["transcripts"])
 
-    def _result(self, of: Try, outcome: TranscriptOutcome) -> Result:
+    def _result(self, attempt: Attempt, outcome: TranscriptOutcome) -> Result:
         """What an outcome leads to: it is told, and tried again if that may help."""
-        now, episode_id = time.time(), of.episode["episode_id"]
-        attempt, due = next_try(
-            outcome, of.attempt, of.first_at, now, episode_id, self._intervals_s
+        now, episode, first_at = self._clock.now(), attempt.episode, attempt.first_at
+        number, due = next_try(
+            outcome, attempt.number, first_at, now, episode["episode_id"], self._intervals_s
         )
-        record = with_attempt(outcome.record, attempt, due)
+        record = with_attempt(outcome.record, number, due)
         if due is None:
-            return Result(of, record)
-        return Result(of, record, encode_retry(retry_record(of.episode, attempt, due, of.first_at)))
+            return Result(attempt, record)
+        return Result(attempt, record, encode_retry(retry_record(episode, number, due, first_at)))
 
     async def _settle(self, results: Collection[Result]) -> None:
         """Tell the results that are not out of date, and only then remember that they were told."""
         if not results:
             return
         async with self._settling:
-            current = [result for result in results if self._is_current(result.of)]
+            current = [result for result in results if self._is_current(result.attempt)]
             for result in current:
                 if result.tell:
-                    key = result.of.place[1]
+                    key = result.attempt.key[1]
                     record = None if result.record is None else dict(result.record)
                     await self._context.send("episode-transcripts", record, key=key)
             # Tables that are ahead of the topic would hide what was not told before a kill, and a
             # version that is ahead of the retries would hide what waits.
             await self._context.flush()
             for result in current:
-                self._waiting.keep(result.of.place, result.wait)
+                self._queue.replace(result.attempt.key, result.entry)
             await self._context.flush()
             for result in current:
-                place, version = result.of.place, result.of.version
-                if version is not None:
-                    known = self._known(place)
-                    offset = max(version.offset, known.offset if known else -1)
-                    keep(self._versions, place, Version(offset, version.digest).encode())
+                self._remember(result.attempt)
 
-    def _is_current(self, of: Try) -> bool:
-        """Whether nothing newer is known of the episode than what a try was begun with."""
-        if of.waited is not None:
-            return of.place not in self._in_hand and self._waiting.still(of.place, of.waited)
-        known, version = self._known(of.place), of.version
+    def _remember(self, attempt: Attempt) -> None:
+        """Keep for which version of an episode was told what there is; its offset never falls."""
+        if (version := attempt.version) is None:
+            return
+        known = self._known(attempt.key)
+        offset = max(version.offset, known.offset if known else -1)
+        set_entry(self._versions, attempt.key, Version(offset, version.digest).encode())
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        """Whether nothing newer is known of the episode than what an attempt was begun with."""
+        key, waited = attempt.key, attempt.waited
+        if waited is not None:
+            return key not in self._in_hand and self._queue.is_current(key, waited)
+        known, version = self._known(key), attempt.version
         if known is None or version is None:
             return True
         return version.offset >= known.offset or version.digest == known.digest
@@ -288,14 +306,6 @@ def _best_host(episode: Mapping[str, Any]) -> str:
     """The host of the best link."""
     links = rank_links(episode["transcripts"], episode["language"])
     return host_of(links[0]["url"]) if links else ""
-
-
-async def _next_done(
-    running: Mapping[asyncio.Task[TranscriptOutcome], Any], timeout_s: float
-) -> set[asyncio.Task[TranscriptOutcome]]:
-    """Those that are done, as soon as one is; none after the timeout."""
-    done, _ = await asyncio.wait(running, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    return done
 
 
 async def _cancel(running: Iterable[asyncio.Task[TranscriptOutcome]]) -> None:

@@ -13,8 +13,9 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from streams.http.fetcher import Fetched, GuardedFetcher
 from streams.http.guard import FetchError, RefusedError, UnavailableError
 from streams.http.media import TRANSCRIPT
-from streams.http.retries import TranscriptOutcome
+from streams.http.time_limits import time_limit
 from streams.transcripts.core.language import usable_language
+from streams.transcripts.core.retries import TranscriptOutcome
 from streams.transcripts.core.transcripts import (
     format_of,
     no_transcript,
@@ -38,8 +39,10 @@ async def best_transcript(
     backoff_s: float,
     limit_s: float | None = None,
 ) -> TranscriptOutcome:
-    """The transcript from the best link that delivers, or the fault of the best link, where one
-    that may pass goes before one that lasts. What takes longer than ``limit_s`` is one that may.
+    """The transcript from the best link that delivers, or else the fault of the best link.
+
+    A transient fault goes before one that lasts; what takes longer than ``limit_s`` seconds is
+    transient. ``backoff_s`` is about how long the second try of a link waits.
     """
     links = rank_links(episode["transcripts"], episode["language"])[:MOST_LINKS]
     if not links:
@@ -47,7 +50,7 @@ async def best_transcript(
     faults: list[TranscriptOutcome] = []
     found: TranscriptOutcome | None = None
     try:
-        async with asyncio.timeout(limit_s):
+        async with time_limit(fetcher.clock, limit_s):
             for link in links:
                 outcome = await _from_link(fetcher, episode, link, backoff_s)
                 if outcome.record["status"] == "ok":
@@ -79,6 +82,7 @@ async def _from_link(
         stop=stop_after_attempt(QUICK_TRIES),
         wait=wait_random(0.4 * backoff_s, 2 * backoff_s),
         retry=retry_if_exception(_worth_a_second_try),
+        sleep=fetcher.clock.sleep,
         reraise=True,
     )
     url, asked = link["url"], False

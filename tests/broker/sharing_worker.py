@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streams.app import app
 from streams.http.rate_limits import HostRateLimiter
+from streams.runtime.clock import SystemClock
 from topology.settings import get_settings
 
 file, port = Path(sys.argv[1]), sys.argv[2]
@@ -20,7 +21,7 @@ file, port = Path(sys.argv[1]), sys.argv[2]
 async def write_part() -> None:
     while True:
         await asyncio.sleep(0.5)
-        file.write_text(f"{HostRateLimiter.of(get_settings()).part('web'):.6f}")
+        file.write_text(f"{HostRateLimiter.of(get_settings(), SystemClock()).part('web'):.6f}")
 
 
 sys.argv[1:] = ["worker", "--web-host", "127.0.0.1", "--web-port", port]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +25,7 @@ from yarl import URL
 
 from streams.http.fetcher import USER_AGENT
 from streams.http.rate_limits import HostRateLimiter, HostUnavailableError
+from streams.http.time_limits import time_limit
 from streams.ingest.core.episodes import (
     EPOCH,
     PODCASTINDEX,
@@ -44,6 +43,8 @@ from streams.ingest.sources.podcastindex_answers import (
     records_of,
 )
 from streams.ingest.sources.podcastindex_polls import EPISODES_A_FEED, MAX_RESULTS, poll_index
+from streams.runtime.clock import Clock
+from streams.state.recent import RecentValues
 from streams.text.plain_text import clean
 from topology.settings import Settings
 
@@ -69,15 +70,20 @@ class PodcastIndexClient:
         backoff_s: float = 1.0,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """``rate_limiter`` paces the requests; without one they go out as they come."""
+        """``rate_limiter`` paces the requests by its clock; without one they go out as they come.
+
+        ``backoff_s`` is the first wait after a failure, ``timeout_s`` the limit of one request.
+        """
         self._base = URL(base_url.rstrip("/") + "/")
         self._key, self._secret = key, secret
         self._rate_limiter = rate_limiter or HostRateLimiter.unlimited()
+        self.clock = self._rate_limiter.clock
         self._backoff = wait_random_exponential(multiplier=backoff_s, max=MAX_WAIT_S)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
+        """Give the connections back; the client may be used again afterwards."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -134,6 +140,7 @@ class PodcastIndexClient:
             stop=stop_after_attempt(ATTEMPTS),
             wait=self._wait,
             retry=retry_if_exception(_worth_waiting),
+            sleep=self.clock.sleep,
             before_sleep=before_sleep_log(log, logging.WARNING),
             reraise=True,
         )
@@ -155,17 +162,18 @@ class PodcastIndexClient:
         try:
             async with (
                 self._rate_limiter.permit(target, MAX_WAIT_S) as permit,
+                time_limit(self.clock, self._timeout_s),
                 self._open().get(
                     target,
                     params=query,
-                    headers=self._headers(int(time.time())),
+                    headers=self._headers(int(self.clock.now())),
                     allow_redirects=False,
                 ) as response,
             ):
                 wait_s = permit.answered(response.status, response.headers.get("Retry-After"))
                 body = await read_body(response)
                 try:
-                    return answer_of(route, response.status, wait_s, body)
+                    return answer_of(route, response.status, wait_s, body, self.clock.now())
                 except UnavailableSourceError as error:
                     if response.status != 429 and response.status < 500:
                         # A web page where JSON was due, or no service for us: nobody else of us
@@ -173,7 +181,7 @@ class PodcastIndexClient:
                         permit.failed(str(error))
                     raise
         except HostUnavailableError as error:
-            after_s = max(error.until - time.time(), 0.0)
+            after_s = max(error.until - self.clock.now(), 0.0)
             raise UnavailableSourceError(f"{route}: {error}", after_s, asked=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = clean(f"{route}: {type(error).__name__}: {error}")
@@ -192,7 +200,8 @@ class PodcastIndexClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=self._timeout,
+                # The time limit of a request is set around it.
+                timeout=aiohttp.ClientTimeout(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(limit=8),
             )
@@ -206,26 +215,29 @@ class PodcastIndexSource:
 
     def __init__(self, client: PodcastIndexClient) -> None:
         self._client = client
-        self._feeds: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._feeds: RecentValues[str, dict[str, Any]] = RecentValues(CACHED_FEEDS)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> PodcastIndexSource:
+    def from_settings(cls, settings: Settings, clock: Clock) -> PodcastIndexSource:
+        """The index of the settings, with the rates that all stages of the process share."""
         return cls(
             PodcastIndexClient(
                 settings.podcastindex_url,
                 settings.podcastindex_key.get_secret_value(),
                 settings.podcastindex_secret.get_secret_value(),
-                rate_limiter=HostRateLimiter.of(settings),
+                rate_limiter=HostRateLimiter.of(settings, clock),
                 backoff_s=settings.fetch_backoff_s,
                 timeout_s=settings.fetch_timeout_s,
             )
         )
 
     async def close(self) -> None:
+        """Give connections back."""
         await self._client.close()
 
     def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
-        return poll_index(self._client, subscription, cursor)
+        """What has changed since the cursor, the most wanted first: see `poll_index`."""
+        return poll_index(self._client, subscription, cursor, self._client.clock)
 
     async def fetch(self, refs: Sequence[Mapping[str, Any]]) -> dict[str, Episode | SourceError]:
         """Feeds of which several episodes are wanted are listed once; the rest comes one by one."""
@@ -283,17 +295,14 @@ class PodcastIndexSource:
     async def _load_feed(self, feed_id: str) -> UnavailableSourceError | None:
         """Have the feed of an episode at hand, for its categories; there are none if the index
         does not have it. The error says that it may have it later."""
-        if feed_id in self._feeds:
+        if self._feeds.get(feed_id) is not None:
             return None
         try:
-            self._feeds[feed_id] = await self._client.feed(feed_id)
+            self._feeds.put(feed_id, await self._client.feed(feed_id))
         except UnavailableSourceError as error:
             return error
         except SourceError as error:
             log.warning("feed %s: no categories: %s", feed_id, error)
-            return None
-        if len(self._feeds) > CACHED_FEEDS:
-            self._feeds.popitem(last=False)
         return None
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from typing import Any
 
 import aiohttp
 
-from streams.http.circuit import clock
+from streams.http.circuit import utc_text
 from streams.ingest.sources.base import SourceError, UnavailableSourceError
 from streams.text.plain_text import clean
 
@@ -40,15 +39,21 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def answer_of(route: str, status: int, wait_s: float | None, body: bytes) -> dict[str, Any]:
-    """The JSON object of an answer, or the error that its status and body mean."""
+def answer_of(
+    route: str, status: int, wait_s: float | None, body: bytes, now: float
+) -> dict[str, Any]:
+    """The JSON object of an answer that came at ``now`` (Unix seconds).
+
+    Raises SourceError where the index has no such thing, UnavailableSourceError where it may have
+    it later: after ``wait_s`` seconds, if it says so.
+    """
     start = body[:200].decode("utf-8", "replace").strip()
     if status == 429 or status >= 500:
         raise UnavailableSourceError(f"{route}: HTTP {status}", wait_s)
     if status in NO_SUCH_THING:
         raise SourceError(f"{route}: HTTP {status}: {start}")
     if status != 200:
-        raise _turned_away(route, status, start)
+        raise _turned_away(route, status, start, now)
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -60,14 +65,14 @@ def answer_of(route: str, status: int, wait_s: float | None, body: bytes) -> dic
     return parsed
 
 
-def _turned_away(route: str, status: int, said: str) -> TurnedAwayError:
+def _turned_away(route: str, status: int, said: str, now: float) -> TurnedAwayError:
     message = clean(f"{route}: HTTP {status}: {said}")
     if status in OF_THE_KEY:
         log.error(
             "PodcastIndex does not let us in: %s. Are PODCASTINDEX_KEY and PODCASTINDEX_SECRET "
             "right, and is the clock? Here it is %s",
             message,
-            clock(time.time()),
+            utc_text(now),
         )
         message += " (key, secret or clock)"
     return TurnedAwayError(message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from streams.ingest.core.episodes import (
 from streams.ingest.core.following import Cursor
 from streams.ingest.core.listings import Item, Listing, item_of, new_and_edited, remembered
 from streams.ingest.sources.base import Found, Ref
+from streams.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Index(Protocol):
 
 
 async def poll_index(
-    client: Index, subscription: Mapping[str, Any], cursor: Cursor
+    client: Index, subscription: Mapping[str, Any], cursor: Cursor, clock: Clock
 ) -> AsyncIterator[Found]:
     """The newest episodes of each trending show, more of each, then what is new anywhere.
 
@@ -63,7 +63,7 @@ async def poll_index(
     after a day; in between only what it has published since the day before. Of what is new
     anywhere the newest 60 are taken: an index gets more than can be fetched.
     """
-    started = int(time.time())
+    started = int(clock.now())
     trending = await client.trending(
         TRENDING_FEEDS, subscription["languages"], subscription["categories"]
     )
@@ -84,13 +84,15 @@ async def poll_index(
     ranked = [by_feed[feed] for feed in feeds if feed in by_feed]
     first = [item for items in ranked for item in items[:FIRST_EPISODES]]
     more = [item for items in ranked for item in items[FIRST_EPISODES:]]
-    yield (found := _found(first, "trending", cursor))
+    yield (found := _found(first, "trending", cursor, clock.now()))
     positions = {name: at for name, at in cursor.positions.items() if name == RECENT} | settled
-    yield (found := _found(more, "trending", replace(found.cursor, positions=positions)))
+    with_positions = replace(found.cursor, positions=positions)
+    yield (found := _found(more, "trending", with_positions, clock.now()))
     recent, next_since = await client.recent(positions.get(RECENT))
     if len(recent) > RECENT_EPISODES or _all_known(recent, found.cursor.listed):
         positions = {**positions, RECENT: next_since or started}
-    yield _found(recent[:RECENT_EPISODES], "recent", replace(found.cursor, positions=positions))
+    with_positions = replace(found.cursor, positions=positions)
+    yield _found(recent[:RECENT_EPISODES], "recent", with_positions, clock.now())
 
 
 def _all_known(items: Sequence[Mapping[str, Any]], known: Listing) -> bool:
@@ -125,13 +127,14 @@ async def _newest_of(
     return by_feed
 
 
-def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor) -> Found:
+def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor, now: float) -> Found:
     """Refs of those items that are new or edited, and the cursor that knows them."""
+    found_at = datetime.fromtimestamp(now, UTC)
     listed: dict[str, Item] = {}
     refs: dict[str, Ref] = {}
     for item in items:
         try:
-            ref = podcastindex_ref(item, found_by, _now())
+            ref = podcastindex_ref(item, found_by, found_at)
             # A listing that has no durations has no transcripts and no persons either.
             whole = item_of(episode_from_podcastindex(item)) if "duration" in item else None
         except EpisodeError as error:
@@ -146,7 +149,3 @@ def _found(items: Sequence[Mapping[str, Any]], found_by: str, cursor: Cursor) ->
         if episode_id in new | edited
     ]
     return Found(announced, replace(cursor, listed=remembered(cursor.listed, listed, REMEMBERED)))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

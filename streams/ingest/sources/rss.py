@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,11 +31,6 @@ log = logging.getLogger(__name__)
 EPISODES_A_FEED = 200
 
 
-def now() -> float:
-    """Unix seconds."""
-    return time.time()
-
-
 class RssSource:
     """`Source` on feeds by their URL.
 
@@ -48,17 +42,20 @@ class RssSource:
 
     def __init__(self, fetcher: GuardedFetcher) -> None:
         self._fetcher = fetcher
+        self._clock = fetcher.clock
 
     async def close(self) -> None:
+        """Give connections back."""
         await self._fetcher.close()
 
     async def poll(self, subscription: Mapping[str, Any], cursor: Cursor) -> AsyncIterator[Found]:
         """What has changed among the newest 200 episodes; refs carry the whole record."""
         url = subscription["url"]
         fetched = await self._get(url, cursor.etag, cursor.last_modified)
-        found_at = datetime.fromtimestamp(now(), UTC)
+        now = self._clock.now()
+        found_at = datetime.fromtimestamp(now, UTC)
         if fetched.not_modified:
-            gone, missing = withdrawn(cursor.listed, cursor.missing, cursor.listed, now())
+            gone, missing = withdrawn(cursor.listed, cursor.missing, cursor.listed, now)
             if missing != cursor.missing:
                 refs = [_withdrawal(url, episode_id, found_at) for episode_id in sorted(gone)]
                 yield Found(refs, replace(cursor, missing=missing))
@@ -67,7 +64,7 @@ class RssSource:
         listed = {episode_id: item_of(record) for episode_id, record in records.items()}
         away = {episode_id: missed.item for episode_id, missed in cursor.missing.items()}
         new, edited = new_and_edited({**away, **cursor.listed}, listed)
-        gone, missing = withdrawn(cursor.listed, cursor.missing, listed, now())
+        gone, missing = withdrawn(cursor.listed, cursor.missing, listed, now)
         refs = [
             rss_ref(url, record["guid"], found_at)
             | {"found_by": "feed" if episode_id in new else "edit", "record": record}
@@ -106,7 +103,7 @@ class RssSource:
         except GoneError as error:
             raise FeedGoneError(str(error)) from error
         except UnavailableError as error:
-            after_s = None if error.until is None else max(error.until - time.time(), 0.0)
+            after_s = None if error.until is None else max(error.until - self._clock.now(), 0.0)
             raise UnavailableSourceError(str(error), after_s, asked=error.asked) from error
         except FetchError as error:
             raise SourceError(str(error)) from error

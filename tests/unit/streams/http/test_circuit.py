@@ -50,7 +50,7 @@ def test_one_probe_at_a_time_and_the_first_success_closes() -> None:
     assert state.refusal(later) is None
     state.begin(later)
     assert "a probe of h succeeds" in str(state.refusal(later))
-    state.left()
+    state.cancelled()
     assert state.refusal(later) is None
     state.begin(later)
     state.succeeded()
@@ -93,9 +93,9 @@ def test_a_host_can_always_be_asked_again_some_day(steps: list[tuple[str, float]
         elif step == "a":
             state.asked(now, after)
         else:
-            state.left()
+            state.cancelled()
         assert state.next_at() <= now + max(1.2 * LONGEST_OPEN_S, LONGEST_ASKED_S)
-    state.left()
+    state.cancelled()
     assert state.refusal(max(now, state.next_at())) is None
 
 

@@ -48,7 +48,7 @@ async def serving() -> AsyncIterator[str]:
         return web.Response(status=int(request.match_info["code"]))
 
     async def slow(request: web.Request) -> web.Response:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()  # until it is cancelled
         return web.Response()
 
     async def hello(request: web.Request) -> web.Response:

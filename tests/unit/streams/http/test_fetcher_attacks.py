@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +24,7 @@ from streams.http.guard import is_public_address
 from streams.http.media import FEED, TRANSCRIPT
 from streams.http.rate_limits import HostRateLimiter
 from streams.http.resolver import RESOLVER_THREADS
+from tests.clocks import StandingClock
 
 LIMIT = 100_000
 Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -382,9 +382,11 @@ async def test_what_is_announced_too_large_is_not_read() -> None:
 
 @pytest.mark.parametrize("where", ["head", "body", "redirects"])
 async def test_a_slow_drip_runs_out_of_time(where: str) -> None:
+    clock = StandingClock()
+
     async def script(_: bytes, writer: asyncio.StreamWriter) -> None:
         if where == "redirects":
-            await asyncio.sleep(0.25)
+            clock.move(8)
             await answer(b"", "Location: /more", status="302 Found")(b"", writer)
             return
         if where == "body":
@@ -394,16 +396,19 @@ async def test_a_slow_drip_runs_out_of_time(where: str) -> None:
         while True:
             writer.write(chunk(b"x") if where == "body" else b"x")
             await writer.drain()
-            await asyncio.sleep(0.02)
+            clock.move(0.5)
+            await clock.sleep(0)
 
     async with (
         serving(script) as server,
-        GuardedFetcher([server.host], LIMIT, timeout_s=0.6) as fetcher,
+        GuardedFetcher(
+            [server.host], LIMIT, timeout_s=20, rate_limiter=HostRateLimiter.unlimited(clock)
+        ) as fetcher,
     ):
-        started = time.monotonic()
-        with pytest.raises(UnavailableError, match=r"no answer within 0\.6 s"):
+        started = clock.monotonic()
+        with pytest.raises(UnavailableError, match=r"no answer within 20 s"):
             await fetcher.get(f"http://{server.host}/")
-        assert time.monotonic() - started < 3
+        assert 20 <= clock.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("line", [b"X-Huge: " + b"x" * 1_000_000, b"X-Many: 1\r\n" * 50_000])
@@ -574,10 +579,11 @@ async def test_gone_is_told_from_missing_and_304_from_nothing_asked() -> None:
 
 
 async def test_a_host_that_keeps_failing_is_left_alone_and_says_until_when() -> None:
-    script = answer(b"", status="503 Service Unavailable")
+    script, clock = answer(b"", status="503 Service Unavailable"), StandingClock()
+    rate_limiter = HostRateLimiter.unlimited(clock)
     async with (
         serving(script) as server,
-        GuardedFetcher([server.host], LIMIT, rate_limiter=HostRateLimiter.unlimited()) as fetcher,
+        GuardedFetcher([server.host], LIMIT, rate_limiter=rate_limiter) as fetcher,
     ):
         for _ in range(5):
             with pytest.raises(UnavailableError, match="HTTP 503"):
@@ -585,7 +591,7 @@ async def test_a_host_that_keeps_failing_is_left_alone_and_says_until_when() -> 
         with pytest.raises(UnavailableError, match="circuit open until 20") as refused:
             await fetcher.get(f"http://{server.host}/")
         assert refused.value.until is not None
-        assert 20 < refused.value.until - time.time() < 40
+        assert 0.8 * 30 <= refused.value.until - clock.now() <= 1.2 * 30
         assert len(server.requests) == 5
 
 

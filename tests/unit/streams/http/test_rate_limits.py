@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -10,19 +9,18 @@ from pydantic import SecretStr
 from yarl import URL
 
 from streams.http.rate_limits import HostRateLimiter, HostUnavailableError, Limit, limits, users
+from streams.runtime.clock import ManualClock
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 
 A, B = URL("http://a.example/x"), URL("http://b.example/y")
+NOW = 1_790_000_000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
 
 
 async def ask(rate_limiter: HostRateLimiter, url: URL, status: int = 200, **values: object) -> None:
@@ -30,32 +28,45 @@ async def ask(rate_limiter: HostRateLimiter, url: URL, status: int = 200, **valu
         permit.answered(status, **values)  # type: ignore[arg-type]
 
 
-def limited(rate: float, at_once: int = 4) -> HostRateLimiter:
-    return HostRateLimiter(lambda url: Limit("web", rate, at_once), {"web": 1})
+def limited(clock: ManualClock, rate: float, at_once: int = 4) -> HostRateLimiter:
+    return HostRateLimiter(lambda url: Limit("web", rate, at_once), {"web": 1}, clock)
 
 
-async def test_each_host_has_a_pace_of_its_own() -> None:
-    rate_limiter = limited(20)
-    started = time.monotonic()
-    await asyncio.gather(*(ask(rate_limiter, url) for url in (A, B) for _ in range(5)))
-    took = time.monotonic() - started
+async def test_each_host_has_a_pace_of_its_own(clock: ManualClock) -> None:
+    rate_limiter = limited(clock, 20)
+    asked = (ask(rate_limiter, url) for url in (A, B) for _ in range(5))
+    await clock.drive(asyncio.gather(*asked))
     # The first goes at once, the others 50 ms apart; both hosts side by side.
-    assert 0.19 < took < 0.38
+    assert clock.monotonic() == pytest.approx(0.2)
 
 
-async def test_only_so_many_at_once() -> None:
-    rate_limiter, most, now = limited(1000, at_once=3), 0, 0
+async def test_who_is_cancelled_while_it_waits_takes_no_slot_from_others(
+    clock: ManualClock,
+) -> None:
+    rate_limiter = limited(clock, 1)
+    await ask(rate_limiter, A)
+    given_up = [asyncio.create_task(ask(rate_limiter, A)) for _ in range(10)]
+    await clock.advance(0.5)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)
+    await clock.drive(ask(rate_limiter, A))
+    assert clock.monotonic() == 1.0
+
+
+async def test_only_so_many_at_once(clock: ManualClock) -> None:
+    rate_limiter, most, now = limited(clock, 1000, at_once=3), 0, 0
 
     async def slow() -> None:
         nonlocal most, now
         async with rate_limiter.permit(A) as permit:
             now += 1
             most = max(most, now)
-            await asyncio.sleep(0.02)
+            await clock.sleep(0.02)
             now -= 1
             permit.answered(200)
 
-    await asyncio.gather(*(slow() for _ in range(12)))
+    await clock.drive(asyncio.gather(*(slow() for _ in range(12))))
     assert most == 3
 
 
@@ -72,7 +83,7 @@ async def test_only_so_many_at_once() -> None:
 def test_the_parts_of_all_workers_add_up_to_the_whole(workers: list[dict[str, float]]) -> None:
     total = 0.0
     for stages in workers:
-        rate_limiter = HostRateLimiter(lambda url: None, {"index": 2, "web": 3})
+        rate_limiter = HostRateLimiter(lambda url: None, {"index": 2, "web": 3}, ManualClock())
         for stage, share in stages.items():
             rate_limiter.join(stage, ("index", "web"), _constant(share))
         rate_limiter.join("other", ("web",), _constant(1.0))
@@ -86,39 +97,39 @@ def _constant(value: float) -> Callable[[], float]:
 
 def test_while_partitions_move_the_pace_stays() -> None:
     shares = [0.5, 0.0, 0.0, 0.25]
-    rate_limiter = HostRateLimiter(lambda url: None, {"index": 1})
+    rate_limiter = HostRateLimiter(lambda url: None, {"index": 1}, ManualClock())
     rate_limiter.join("download", ("index",), lambda: shares.pop(0))
     assert [rate_limiter.part("index") for _ in range(4)] == [0.5, 0.5, 0.5, 0.25]
 
 
-async def test_a_change_of_the_part_changes_the_pace() -> None:
+async def test_a_change_of_the_part_changes_the_pace(clock: ManualClock) -> None:
     share = [1.0]
-    rate_limiter = HostRateLimiter(lambda url: Limit("web", 50, 4), {"web": 1})
+    rate_limiter = limited(clock, 50)
     rate_limiter.join("fetch", ("web",), lambda: share[0])
     await ask(rate_limiter, A)
     share[0] = 0.25
-    started = time.monotonic()
     for _ in range(4):
-        await ask(rate_limiter, A)
-    assert time.monotonic() - started > 3 * 0.08 * 0.95
+        await clock.drive(ask(rate_limiter, A))
+    assert clock.monotonic() == pytest.approx(3 * 0.08)
 
 
-async def test_a_long_wait_that_is_asked_for_fails_at_once_and_a_short_one_is_sat_out() -> None:
-    rate_limiter = HostRateLimiter.unlimited()
+async def test_a_long_wait_that_is_asked_for_fails_at_once_and_a_short_one_is_sat_out(
+    clock: ManualClock,
+) -> None:
+    rate_limiter = HostRateLimiter.unlimited(clock)
     await ask(rate_limiter, A, 429, retry_after="3600")
     with pytest.raises(
         HostUnavailableError, match=r"a\.example asked to be left alone until"
     ) as no:
         await ask(rate_limiter, A)
-    assert 3590 < no.value.until - time.time() < 3610
+    assert no.value.until == NOW + 3600
     await ask(rate_limiter, B, 503, retry_after="1")
-    started = time.monotonic()
-    await ask(rate_limiter, B)
-    assert time.monotonic() - started > 0.9
+    await clock.drive(ask(rate_limiter, B))
+    assert clock.monotonic() == 1.0
 
 
-async def test_what_waits_for_its_turn_hears_of_an_open_circuit() -> None:
-    rate_limiter, asked = limited(100, at_once=1), 0
+async def test_what_waits_for_its_turn_hears_of_an_open_circuit(clock: ManualClock) -> None:
+    rate_limiter, asked = limited(clock, 100, at_once=1), 0
 
     async def failing() -> None:
         nonlocal asked
@@ -126,27 +137,28 @@ async def test_what_waits_for_its_turn_hears_of_an_open_circuit() -> None:
             asked += 1
             raise ClientError("reset")
 
-    outcomes = await asyncio.gather(*(failing() for _ in range(20)), return_exceptions=True)
+    waiting = asyncio.gather(*(failing() for _ in range(20)), return_exceptions=True)
+    outcomes = await clock.drive(waiting)
     assert asked == 5
     assert [type(o) for o in outcomes] == [ClientError] * 5 + [HostUnavailableError] * 15
     assert "the last: ClientError: reset" in str(outcomes[-1])
 
 
-async def test_after_its_rest_one_probe_decides() -> None:
-    clock = Clock()
+async def test_after_its_rest_one_probe_decides(clock: ManualClock) -> None:
     rate_limiter = HostRateLimiter(lambda url: None, {}, clock)
     for _ in range(5):
         await ask(rate_limiter, A, 500)
-    clock.now += 100
-    release = asyncio.Event()
+    clock.move(100)
+    asking, release = asyncio.Event(), asyncio.Event()
 
     async def probe() -> None:
         async with rate_limiter.permit(A) as permit:
+            asking.set()
             await release.wait()
             permit.answered(200)
 
     probing = asyncio.create_task(probe())
-    await asyncio.sleep(0)
+    await asking.wait()
     with pytest.raises(HostUnavailableError, match="a probe of"):
         await ask(rate_limiter, A)
     release.set()
@@ -154,29 +166,33 @@ async def test_after_its_rest_one_probe_decides() -> None:
     await ask(rate_limiter, A)
 
 
-async def test_the_first_rest_is_a_setting() -> None:
-    rate_limiter = HostRateLimiter.of(Settings(fetch_rest_s=0.05))
+async def test_the_first_rest_is_a_setting(clock: ManualClock) -> None:
+    settings = Settings(fetch_rest_s=300)
+    rate_limiter = HostRateLimiter.of(settings, clock)
     for _ in range(5):
-        await ask(rate_limiter, A, 500)
+        await clock.drive(ask(rate_limiter, A, 500))
+    clock.move(0.79 * 300)
     with pytest.raises(HostUnavailableError):
         await ask(rate_limiter, A)
-    await asyncio.sleep(0.07)
+    clock.move(0.42 * 300)
     await ask(rate_limiter, A)
 
 
-async def test_a_probe_that_is_given_up_leaves_room_for_the_next() -> None:
-    clock = Clock()
+async def test_a_probe_that_is_given_up_leaves_room_for_the_next(clock: ManualClock) -> None:
     rate_limiter = HostRateLimiter(lambda url: None, {}, clock)
     for _ in range(5):
         await ask(rate_limiter, A, 500)
-    clock.now += 100
+    clock.move(100)
+
+    asking = asyncio.Event()
 
     async def forever() -> None:
         async with rate_limiter.permit(A):
-            await asyncio.sleep(100)
+            asking.set()
+            await clock.sleep(100)
 
     probing = asyncio.create_task(forever())
-    await asyncio.sleep(0)
+    await asking.wait()
     probing.cancel()
     await asyncio.gather(probing, return_exceptions=True)
     await ask(rate_limiter, A)
@@ -201,8 +217,7 @@ async def test_a_body_that_is_cut_counts_as_failure_though_the_head_was_fine() -
             await answered_then(B, ValueError("too large"))
 
 
-async def test_the_report_tells_of_hosts_in_use_and_forgets_them() -> None:
-    clock = Clock()
+async def test_the_report_tells_of_hosts_in_use_and_forgets_them(clock: ManualClock) -> None:
     rate_limiter = HostRateLimiter(lambda url: Limit("web", 9000, 4), {"web": 3}, clock)
     rate_limiter.join("fetch", ("web",), lambda: 1.0)
     await ask(rate_limiter, A)
@@ -210,13 +225,13 @@ async def test_the_report_tells_of_hosts_in_use_and_forgets_them() -> None:
     told = {record["host"]: record for record in rate_limiter.report("w")}
     assert told["a.example"]["rate"] == 3000
     assert (told["b.example"]["rejected"], told["b.example"]["failures"]) == (1, 1)
-    clock.now += 5
+    clock.move(5)
     assert list(rate_limiter.report("w")) == []
     await ask(rate_limiter, A)
     assert [r["host"] for r in rate_limiter.report("w")] == ["a.example"]
-    clock.now += 30
+    clock.move(30)
     assert {r["host"] for r in rate_limiter.report("w")} == {"a.example", "b.example"}
-    clock.now += 1000
+    clock.move(1000)
     assert [r["host"] for r in rate_limiter.report("w")] == ["b.example"]  # still in trouble
 
 
@@ -242,12 +257,13 @@ def test_the_limits_of_the_settings() -> None:
 
 def test_all_stages_of_a_process_share_one_and_one_of_them_reports() -> None:
     settings = Settings()
-    assert HostRateLimiter.of(settings) is HostRateLimiter.of(settings)
-    assert HostRateLimiter.of(settings) is not HostRateLimiter.of(Settings())
     flow = MemoryRuntime(build_graph(2), settings)
+    rate_limiter, others = HostRateLimiter.of(settings, flow.clock), Settings()
+    assert rate_limiter is HostRateLimiter.of(settings, ManualClock())
+    assert rate_limiter is not HostRateLimiter.of(others, flow.clock)
     timers = [len(flow.start(s).timers) for s in ("download_episodes", "fetch_transcripts")]
     assert timers == [2, 1]  # the report of both in the first, and the retries of each
-    asyncio.run(ask(HostRateLimiter.of(settings), A, 503))
+    asyncio.run(ask(rate_limiter, A, 503))
     flow.run()
     (record,) = flow.log.decoded("source-hosts")
     assert (record["host"], record["failures"]) == ("a.example", 1)

@@ -15,13 +15,21 @@ from streams.http.guard import FetchError, UnavailableError
 from streams.http.resolver import RESOLVER_THREADS, THREADS, ResolverThreads
 
 
+class Tarpit(threading.Event):
+    """Names under `tarpit.test` are not answered before it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+
 @pytest.fixture
-def tarpit(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Names under `tarpit.test` are not answered before the event is set."""
-    real, over = socket.getaddrinfo, threading.Event()
+def tarpit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tarpit]:
+    real, over = socket.getaddrinfo, Tarpit()
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
         if host.endswith(".tarpit.test"):
+            over.asked.set()
             over.wait(20)
             raise socket.gaierror(-3, "no answer")
         return real(host, *args, **options)
@@ -32,7 +40,7 @@ def tarpit(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 async def test_names_that_are_never_answered_keep_no_thread_from_others(
-    tarpit: threading.Event,
+    tarpit: Tarpit,
 ) -> None:
     async with GuardedFetcher([], 1_000, 0.2) as fetcher:
         asked = (fetcher.get(f"http://n{n}.tarpit.test/") for n in range(40))
@@ -49,13 +57,13 @@ async def test_names_that_are_never_answered_keep_no_thread_from_others(
 
 
 async def test_look_ups_go_on_after_slow_ones_and_forget_what_nobody_waits_for(
-    tarpit: threading.Event,
+    tarpit: Tarpit,
 ) -> None:
     lookups = ResolverThreads(1)
     names = ("a.tarpit.test", "b.tarpit.test")
     asked = [asyncio.create_task(lookups.getaddrinfo(name, 80)) for name in names]
     local = asyncio.create_task(lookups.getaddrinfo("127.0.0.1", 80))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(tarpit.asked.wait, 20)
     for task in asked:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -71,7 +79,7 @@ async def test_look_ups_go_on_after_slow_ones_and_forget_what_nobody_waits_for(
 
 
 def test_an_answer_that_comes_after_its_loop_has_ended_hurts_nobody(
-    tarpit: threading.Event,
+    tarpit: Tarpit,
 ) -> None:
     async def never() -> None:
         async with GuardedFetcher([], 1_000, 0.05) as fetcher:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from streams.http.circuit import LONGEST_ASKED_S
 from streams.http.retries import decode_entry
 from streams.runtime.in_memory import MemoryRuntime
+from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -35,7 +35,9 @@ def address(retry_after: str) -> Iterator[str]:
 
 
 def test_a_transcript_waits(address: str) -> None:
-    flow = MemoryRuntime(build_graph(2), Settings(fetch_allow_hosts=(address,)))
+    clock = StandingClock()
+    settings = Settings(fetch_allow_hosts=(address,))
+    flow = MemoryRuntime(build_graph(2), settings, clock=clock)
     flow.start("fetch_transcripts")
     link = {"url": f"http://{address}/a.vtt", "type": "text/vtt"}
     episode: dict[str, Any] = {
@@ -50,7 +52,7 @@ def test_a_transcript_waits(address: str) -> None:
     flow.run(timers=False)
     (record,) = flow.log.decoded("episode-transcripts")
     assert record["status"] == "failed"
-    assert time.time() < record["retry_at"].timestamp() < time.time() + DAYS_S
+    assert clock.now() < record["retry_at"].timestamp() < clock.now() + DAYS_S
 
 
 def test_an_episode_waits(address: str) -> None:
@@ -59,7 +61,8 @@ def test_an_episode_waits(address: str) -> None:
         podcastindex_key=SecretStr("k"),
         podcastindex_secret=SecretStr("s"),
     )
-    flow = MemoryRuntime(build_graph(2), settings)
+    clock = StandingClock()
+    flow = MemoryRuntime(build_graph(2), settings, clock=clock)
     flow.start("download_episodes")
     ref = {
         "episode_id": "pi:1",
@@ -67,10 +70,10 @@ def test_an_episode_waits(address: str) -> None:
         "feed_id": "9",
         "source_id": "1",
         "found_by": "recent",
-        "found_at": datetime.now(UTC),
+        "found_at": datetime.fromtimestamp(clock.now(), UTC),
     }
     flow.log.append("episode-ids", ref, key="pi:1")
     flow.run(timers=False)
     (value,) = flow.tables["download_episodes"]["download_retries"].values()
     due_at = decode_entry("download_retry", value)["due_at"]
-    assert time.time() < due_at.timestamp() < time.time() + DAYS_S
+    assert clock.now() < due_at.timestamp() < clock.now() + DAYS_S

@@ -8,9 +8,10 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.http.retries import decode_retry, due_ms, encode_retry, retry_record
+from streams.http.retries import due_ms
 from streams.http.retry_queue import RetryQueue
 from streams.runtime.in_memory import MemoryContext, MemoryRuntime, MemoryTable
+from streams.transcripts.core.retries import decode_retry, encode_retry, retry_record
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -25,8 +26,8 @@ def entry(due_s: int) -> bytes:
 def made() -> tuple[RetryQueue, dict[tuple[int, bytes], bytes], MemoryContext]:
     flow = MemoryRuntime(build_graph(2), Settings())
     context = flow.start("fetch_transcripts")
-    waiting = RetryQueue(context, "transcript_retries")
-    return waiting, flow.tables["fetch_transcripts"]["transcript_retries"], context
+    queue = RetryQueue(context, "transcript_retries")
+    return queue, flow.tables["fetch_transcripts"]["transcript_retries"], context
 
 
 PLACES = st.tuples(st.integers(0, 1), st.sampled_from([b"a", b"b", b"c", b"d"]))
@@ -37,36 +38,36 @@ STEPS = st.lists(st.tuples(PLACES, st.none() | st.integers(-50, 50)), max_size=3
 def test_what_is_due_is_given_once_the_longest_waiting_first(
     steps: list[tuple[tuple[int, bytes], int | None]], loaded_after: int
 ) -> None:
-    waiting, table, _ = made()
+    queue, table, _ = made()
     for n, (place, due_s) in enumerate(steps):
         if n == loaded_after:
-            assert waiting.take(NOW - 1000) is None
-        waiting.keep(place, None if due_s is None else entry(due_s))
+            assert queue.pop_due(NOW - 1000) is None
+        queue.replace(place, None if due_s is None else entry(due_s))
     due = sorted((due_ms(value), place, value) for place, value in table.items())
     expected = [(place, value) for at, place, value in due if at <= NOW * 1000]
-    found = list(iter(lambda: waiting.take(NOW), None))
+    found = list(iter(lambda: queue.pop_due(NOW), None))
     assert [value for _, value in found] == [value for _, value in expected]
     assert {place for place, _ in found} == {place for place, _ in expected}
     for place, _ in found:
-        waiting.give_back(place)
-    assert list(iter(lambda: waiting.take(NOW), None)) == found
+        queue.requeue(place)
+    assert list(iter(lambda: queue.pop_due(NOW), None)) == found
 
 
 @given(st.lists(st.integers(-100, 100), max_size=30), st.integers(1, 40))
 def test_those_due_come_first_and_no_others(offsets: list[int], limit: int) -> None:
-    waiting, _, _ = made()
+    queue, _, _ = made()
     for n, due_s in enumerate(offsets):
-        waiting.keep((0, b"%d" % n), entry(due_s))
-    found = list(islice(iter(lambda: waiting.take(NOW), None), limit))
+        queue.replace((0, b"%d" % n), entry(due_s))
+    found = list(islice(iter(lambda: queue.pop_due(NOW), None), limit))
     dues = [decode_retry(value)["due_at"].timestamp() - NOW for _, value in found]
     assert dues == sorted(s for s in offsets if s <= 0)[:limit]
 
 
 def test_a_look_does_not_go_through_everything(monkeypatch: object) -> None:
-    waiting, table, _ = made()
+    queue, table, _ = made()
     for n in range(1000):
         table[0, b"%d" % n] = entry(10 + n)
-    assert waiting.take(NOW) is None
+    assert queue.pop_due(NOW) is None
     looked: list[int] = []
     listed = MemoryTable.items
 
@@ -75,8 +76,8 @@ def test_a_look_does_not_go_through_everything(monkeypatch: object) -> None:
         return listed(self, partition)
 
     monkeypatch.setattr(MemoryTable, "items", counted)  # type: ignore[attr-defined]
-    waiting.keep((1, b"new"), entry(0))
-    assert waiting.take(NOW + 1) == ((1, b"new"), entry(0))
-    assert waiting.take(NOW + 1) is None
-    assert waiting.take(NOW + 10) is not None
+    queue.replace((1, b"new"), entry(0))
+    assert queue.pop_due(NOW + 1) == ((1, b"new"), entry(0))
+    assert queue.pop_due(NOW + 1) is None
+    assert queue.pop_due(NOW + 10) is not None
     assert looked == []

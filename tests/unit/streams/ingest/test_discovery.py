@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import pairwise
@@ -19,14 +18,14 @@ from streams.demo.demo_catalogue import build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.http.circuit import FAILURES_TO_OPEN
 from streams.http.rate_limits import HostRateLimiter
-from streams.ingest import discover_episodes
 from streams.ingest.core import following
 from streams.ingest.core.following import Cursor, Followed
 from streams.ingest.core.listings import MISSED_S
 from streams.ingest.core.subscriptions import subscription
-from streams.ingest.sources import rss
+from streams.ingest.discover_episodes import DiscoverEpisodes, FeedSchedule
 from streams.ingest.sources.base import Found
 from streams.runtime.in_memory import MemoryRuntime, MemoryTable
+from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -34,23 +33,9 @@ from topology.settings import Settings
 INTERVAL_S = 300.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(discover_episodes, "now", made)
-    monkeypatch.setattr(rss, "now", made)
-    return made
+def clock() -> StandingClock:
+    return StandingClock(1_800_000_000.0)
 
 
 class FeedHost:
@@ -98,9 +83,9 @@ def host() -> Iterator[FeedHost]:
         yield made
 
 
-def runtime(host: FeedHost, *stages: str, **overrides: Any) -> MemoryRuntime:
+def runtime(host: FeedHost, clock: StandingClock, *stages: str, **overrides: Any) -> MemoryRuntime:
     settings = Settings(**{"fetch_allow_hosts": host.name, "discover_interval_s": INTERVAL_S})
-    made = MemoryRuntime(build_graph(2), settings.model_copy(update=overrides))
+    made = MemoryRuntime(build_graph(2), settings.model_copy(update=overrides), clock=clock)
     for stage in stages or ("discover_episodes",):
         made.start(stage)
     return made
@@ -117,28 +102,28 @@ def refs(flow: MemoryRuntime) -> list[tuple[str, str]]:
 
 
 def test_a_feed_is_polled_when_it_is_due_and_what_is_new_announced_once(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run()
     assert sorted(refs(flow)) == [("a1", "feed"), ("a2", "feed"), ("a3", "feed")]
     flow.run()
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     host.feeds["/a.xml"].insert(0, ("a4", "Four", 2024))
     flow.run()
     assert Counter(refs(flow))["a4", "feed"] == 1
     assert len(refs(flow)) == 4
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     assert len(refs(flow)) == 4
     assert host.answered == [("/a.xml", 200), ("/a.xml", 200), ("/a.xml", 304)]
 
 
 def test_a_ref_carries_the_record_as_it_goes_into_the_metadata(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run()
     codec = RecordCodec("episode-metadata", "episode", flow.log.registry)
@@ -152,43 +137,43 @@ def test_a_ref_carries_the_record_as_it_goes_into_the_metadata(
 
 @pytest.mark.parametrize("redeliver", [0, 5])
 def test_a_restart_fetches_nothing_that_it_has(
-    host: FeedHost, clock: Clock, redeliver: int
+    host: FeedHost, clock: StandingClock, redeliver: int
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"), host.url("/b.xml"))
     flow.run()
     announced, asked = refs(flow), len(host.answered)
     flow.crash("discover_episodes", redeliver=redeliver)
     flow.run()
     assert (refs(flow), len(host.answered)) == (announced, asked)
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     assert refs(flow) == announced
     assert sorted(host.answered[asked:]) == [("/a.xml", 304), ("/b.xml", 304)]
 
 
-def test_edits_and_withdrawals_are_announced(host: FeedHost, clock: Clock) -> None:
-    flow = runtime(host)
+def test_edits_and_withdrawals_are_announced(host: FeedHost, clock: StandingClock) -> None:
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run()
     ids = {ref["source_id"]: ref["episode_id"] for ref in flow.log.decoded("episode-ids")}
     host.feeds["/a.xml"] = [("a2", "Two, mended", 2022), ("a1", "One", 2021)]
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     later = [r for r in flow.log.decoded("episode-ids") if r["found_by"] == "edit"]
     assert [ref["episode_id"] for ref in later] == [ids["a2"]]
     assert withdrawals(flow) == []
-    clock.forward(MISSED_S)
+    clock.move(MISSED_S)
     flow.crash("discover_episodes")
     flow.run()
     assert host.answered[-1] == ("/a.xml", 304)
     assert withdrawals(flow) == [(ids["a3"], None)]
     host.feeds["/a.xml"] = []
     for _ in range(3):
-        clock.forward(MISSED_S)
+        clock.move(MISSED_S)
         flow.run()
     host.status["/a.xml"] = 500
-    clock.forward(MISSED_S)
+    clock.move(MISSED_S)
     flow.run()
     assert len(refs(flow)) == 5
 
@@ -199,23 +184,23 @@ def withdrawals(flow: MemoryRuntime) -> list[tuple[str, bytes | None]]:
 
 
 def test_an_edge_that_lags_behind_withdraws_nothing_and_repeats_nothing(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     whole = host.feeds["/a.xml"]
     for _ in range(6):
         flow.run()
-        clock.forward(INTERVAL_S)
+        clock.move(INTERVAL_S)
         host.feeds["/a.xml"] = whole[1:] if host.feeds["/a.xml"] == whole else whole
     assert [status for _, status in host.answered] == [200] * 6
     assert len(refs(flow)) == 3
 
 
 def test_a_crash_before_the_cursor_is_kept_repeats_refs_and_loses_none(
-    host: FeedHost, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    host: FeedHost, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run(timers=False)
 
@@ -235,25 +220,25 @@ def test_a_crash_before_the_cursor_is_kept_repeats_refs_and_loses_none(
     assert len(refs(flow)) == 6
 
 
-def test_a_tombstone_ends_a_subscription(host: FeedHost, clock: Clock) -> None:
-    flow = runtime(host)
+def test_a_tombstone_ends_a_subscription(host: FeedHost, clock: StandingClock) -> None:
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"), host.url("/b.xml"))
     flow.run()
     flow.log.append("feeds", None, key=host.url("/a.xml"))
     flow.log.append("feeds", None, key="https://never.example/")
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     assert Counter(path for path, _ in host.answered) == {"/a.xml": 1, "/b.xml": 2}
     flow.crash("discover_episodes")
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     assert Counter(path for path, _ in host.answered) == {"/a.xml": 1, "/b.xml": 3}
 
 
 def test_a_second_subscription_fetches_nothing_unless_it_asks_for_something_else(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run()
     follow(flow, host.url("/a.xml"))
@@ -261,7 +246,7 @@ def test_a_second_subscription_fetches_nothing_unless_it_asks_for_something_else
     assert len(host.answered) == 1
     follow(flow, host.url("/a.xml"), interval_s=60)
     flow.run()
-    clock.forward(60)
+    clock.move(60)
     flow.run()
     assert [status for _, status in host.answered] == [200, 304, 304]
     assert len(refs(flow)) == 3
@@ -269,18 +254,18 @@ def test_a_second_subscription_fetches_nothing_unless_it_asks_for_something_else
 
 @pytest.mark.parametrize(("status", "longest_s"), [(404, 86_400), (500, 3_600)])
 def test_a_failing_feed_is_asked_ever_less_often(
-    host: FeedHost, clock: Clock, status: int, longest_s: float
+    host: FeedHost, clock: StandingClock, status: int, longest_s: float
 ) -> None:
     host.status["/a.xml"] = status
-    # The host itself never rests: it goes by another clock than the feeds here.
-    flow = runtime(host, fetch_rest_s=0.0)
+    # The host itself never rests: what is asked of it is up to its feeds.
+    flow = runtime(host, clock, fetch_rest_s=0.0)
     follow(flow, host.url("/a.xml"))
     seen: list[float] = []
     for _ in range(7 * 24 * 12 * longest_s // 86_400):
         before = len(host.answered)
         flow.run()
-        seen += [clock.now] * (len(host.answered) - before)
-        clock.forward(300)
+        seen += [clock.now()] * (len(host.answered) - before)
+        clock.move(300)
     pauses = [after - before for before, after in pairwise(seen)]
     assert pauses[:3] == sorted(pauses[:3])
     for failures, pause in enumerate(pauses, 1):
@@ -288,49 +273,53 @@ def test_a_failing_feed_is_asked_ever_less_often(
         assert 0.9 * grown <= pause <= grown + 300
     assert 8 <= len(seen) < 20
     host.status.clear()
-    clock.forward(86_400)
+    clock.move(86_400)
     flow.run()
-    clock.forward(INTERVAL_S)
+    clock.move(INTERVAL_S)
     flow.run()
     assert [status for _, status in host.answered[-2:]] == [200, 304]
     assert len(refs(flow)) == 3
 
 
-def test_a_feed_that_failed_is_asked_soon_after_a_start(host: FeedHost, clock: Clock) -> None:
+def test_a_feed_that_failed_is_asked_soon_after_a_start(
+    host: FeedHost, clock: StandingClock
+) -> None:
     host.status["/a.xml"] = 404
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"), host.url("/b.xml"))
     for _ in range(8):
         flow.run()
-        clock.forward(86_400)
+        clock.move(86_400)
     flow.run()
     host.status.clear()
     asked = len(host.answered)
     flow.crash("discover_episodes")
-    clock.forward(60)
+    clock.move(60)
     flow.run()
-    clock.forward(60)
+    clock.move(60)
     flow.run()
     # The other one is due when it was due.
     assert host.answered[asked:] == [("/a.xml", 200)]
 
 
-def test_a_feed_whose_host_may_not_be_asked_has_not_failed(host: FeedHost, clock: Clock) -> None:
+def test_a_feed_whose_host_may_not_be_asked_has_not_failed(
+    host: FeedHost, clock: StandingClock
+) -> None:
     host.status["/bad.xml"] = 500
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     flow.run()
-    rate_limiter = HostRateLimiter.of(flow._settings)
+    rate_limiter = HostRateLimiter.of(flow._settings, clock)
 
     async def trouble() -> None:
         for _ in range(FAILURES_TO_OPEN):
             async with rate_limiter.permit(URL(host.url("/bad.xml"))) as permit:
                 permit.answered(500)
 
+    clock.move(INTERVAL_S)
     asyncio.run(trouble())
     asked = len(host.answered)
-    clock.forward(INTERVAL_S)
-    before = clock.now
+    before = clock.now()
     flow.run()
     assert len(host.answered) == asked
     (value,) = flow.tables["discover_episodes"]["cursors"].values()
@@ -340,15 +329,15 @@ def test_a_feed_whose_host_may_not_be_asked_has_not_failed(host: FeedHost, clock
 
 
 def test_a_feed_that_is_gone_is_left_alone_until_it_is_subscribed_to_anew(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
     host.status["/a.xml"] = 410
-    flow = runtime(host)
+    flow = runtime(host, clock)
     follow(flow, host.url("/a.xml"))
     for _ in range(3):
         flow.run()
         flow.crash("discover_episodes", redeliver=1)
-        clock.forward(10 * 86_400)
+        clock.move(10 * 86_400)
     assert host.answered == [("/a.xml", 410)]
     host.status.clear()
     follow(flow, host.url("/a.xml"))
@@ -357,9 +346,9 @@ def test_a_feed_that_is_gone_is_left_alone_until_it_is_subscribed_to_anew(
 
 
 def test_what_is_no_subscription_goes_to_the_dead_letter_topic(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    flow = runtime(host)
+    flow = runtime(host, clock)
     flow.log.append("feeds", b"garbage", key=host.url("/a.xml"))
     flow.log.append("feeds", subscription(host.url("/a.xml"), "rss", "me"), key="a")
     follow(flow, "file:///etc/passwd", host.url("/b.xml"))
@@ -371,10 +360,10 @@ def test_what_is_no_subscription_goes_to_the_dead_letter_topic(
 
 
 def test_the_settings_are_announced_once_and_ended_when_they_say_no_more(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
     urls = (host.url("/a.xml"), host.url("/b.xml"), "no address")
-    flow = runtime(host, "announce_feeds", "discover_episodes", rss_feeds=urls)
+    flow = runtime(host, clock, "announce_feeds", "discover_episodes", rss_feeds=urls)
     flow.run()
     assert len(flow.log.records("feeds")) == 2
     assert len(refs(flow)) == 4
@@ -382,16 +371,15 @@ def test_the_settings_are_announced_once_and_ended_when_they_say_no_more(
     flow.run()
     assert len(flow.log.records("feeds")) == 2
 
-    less = runtime(host, rss_feeds=urls[:1])
+    less = runtime(host, clock, rss_feeds=urls[:1])
     less.log, less.tables = flow.log, flow.tables
     less.start("announce_feeds")
     less.run()
     assert [m.key for m in flow.log.records("feeds") if m.value is None] == [urls[1].encode()]
 
 
-def test_a_restart_asks_an_index_for_less(clock: Clock) -> None:
-    started = time.time()
-    index = DemoIndex(build_catalogue(), started, trickle_s=3600)
+def test_a_restart_asks_an_index_for_less(clock: StandingClock) -> None:
+    index = DemoIndex(build_catalogue(), clock.now(), trickle_s=3600, clock=clock.now)
     app = index.app()
     asked: list[str] = []
 
@@ -408,19 +396,19 @@ def test_a_restart_asks_an_index_for_less(clock: Clock) -> None:
             podcastindex_secret=SecretStr(DEMO_SECRET),
         )
         stages = ("announce_feeds", "discover_episodes", "download_episodes")
-        flow = MemoryRuntime(build_graph(2), settings)
+        flow = MemoryRuntime(build_graph(2), settings, clock=clock)
         for stage in stages:
             flow.start(stage)
         flow.run()
         found, first = len(refs(flow)), list(asked)
-        clock.forward(INTERVAL_S)
+        clock.move(INTERVAL_S)
         flow.run()
         for stage in stages:
             flow.crash(stage)
         asked.clear()
         flow.run()
         assert asked == []
-        clock.forward(INTERVAL_S)
+        clock.move(INTERVAL_S)
         flow.run()
     assert found == sum(e.age_s is not None for e in build_catalogue().episodes.values())
     assert len(refs(flow)) == found
@@ -435,7 +423,7 @@ def test_a_restart_asks_an_index_for_less(clock: Clock) -> None:
 
 # -- what happens while a feed is being polled ---------------------------------------------------
 
-PLACE = (0, "https://pods.example/feed.xml")
+FEED = (0, "https://pods.example/feed.xml")
 
 
 class OwnedTable(MemoryTable):
@@ -461,51 +449,55 @@ class Interrupted:
         pass
 
 
-def interrupted(host: FeedHost, happens: Any) -> Followed | None:
+def interrupted(host: FeedHost, clock: StandingClock, happens: Any) -> Followed | None:
     """What is in the table after a poll during which ``happens(schedule, table)`` was called."""
-    flow = runtime(host)
+    flow = runtime(host, clock)
     context = flow.start("discover_episodes")
     table = OwnedTable({}, 2)
+    context.table = lambda _: table  # type: ignore[method-assign,assignment]
     codec = RecordCodec("feeds", "feed_subscription", flow.log.registry)
-    schedule = discover_episodes.Schedule(table, lambda _: "rss")
-    value = codec.encode(subscription(PLACE[1], "rss", "me"))
-    schedule.put(PLACE, Followed(value, 5))
-    poller = discover_episodes.Poller(context, schedule, codec)
+    stage = DiscoverEpisodes(context)
+    schedule = FeedSchedule(table, lambda _: "rss", clock)
+    value = codec.encode(subscription(FEED[1], "rss", "me"))
+    schedule.put(FEED, Followed(value, 5))
     source: Any = Interrupted(lambda: happens(schedule, table))
-    asyncio.run(poller.poll_due(source))
-    return schedule.get(PLACE)
+    asyncio.run(stage.poll(source, FEED))
+    return schedule.get(FEED)
 
 
 def test_a_poll_does_not_revive_a_feed_that_was_unsubscribed_meanwhile(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    assert interrupted(host, lambda schedule, _: schedule.delete(PLACE)) is None
+    assert interrupted(host, clock, lambda schedule, _: schedule.delete(FEED)) is None
 
 
-def test_a_subscription_that_came_meanwhile_stays_due(host: FeedHost, clock: Clock) -> None:
+def test_a_subscription_that_came_meanwhile_stays_due(host: FeedHost, clock: StandingClock) -> None:
     newer = Followed(b"newer", 6)
-    after = interrupted(host, lambda schedule, _: schedule.put(PLACE, newer))
+    after = interrupted(host, clock, lambda schedule, _: schedule.put(FEED, newer))
     assert after is not None
     assert (after.subscription, after.revision, after.next_poll_at) == (b"newer", 6, 0)
     assert after.cursor.etag == "after"
 
 
 def test_a_worker_that_lost_the_partition_meanwhile_writes_nothing(
-    host: FeedHost, clock: Clock
+    host: FeedHost, clock: StandingClock
 ) -> None:
-    after = interrupted(host, lambda _, table: setattr(table, "owned", frozenset({1})))
+    after = interrupted(host, clock, lambda _, table: setattr(table, "owned", frozenset({1})))
     assert after == Followed(after.subscription if after else b"", 5)
 
 
 def test_workers_share_the_feeds_by_partition() -> None:
+    clock = StandingClock(0.0)
     table = OwnedTable({}, 2)
     for partition in (0, 1):
         followed = following.encode(Followed(b"", 0, next_poll_at=10 - partition))
         table.put(partition, f"feed {partition}".encode(), followed)
-    schedule = discover_episodes.Schedule(table, lambda _: "rss")
-    assert schedule.due("rss", 20) == [(1, "feed 1"), (0, "feed 0")]
-    assert schedule.due("rss", 9.5) == [(1, "feed 1")]
-    assert schedule.due("podcastindex", 20) == []
+    schedule = FeedSchedule(table, lambda _: "rss", clock)
+    clock.move(9.5)
+    assert schedule.due("rss") == [(1, "feed 1")]
+    clock.move(10.5)
+    assert schedule.due("rss") == [(1, "feed 1"), (0, "feed 0")]
+    assert schedule.due("podcastindex") == []
     table.owned = frozenset({0})
     schedule.forget()
-    assert schedule.due("rss", 20) == [(0, "feed 0")]
+    assert schedule.due("rss") == [(0, "feed 0")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.http.retries import decode_entry
 from streams.ingest.download_episodes import REFS_AT_ONCE
 from streams.runtime.in_memory import MemoryRuntime
+from tests.clocks import StandingClock
 from tests.served import served
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -27,17 +28,26 @@ STAGE = "download_episodes"
 BY_ID = "/api/1.0/episodes/byid"
 LISTING = "/api/1.0/episodes/byfeedid"
 FEED = "/api/1.0/podcasts/byfeedid"
+RETRY_S = 60.0
+PAUSE_S = 1.3 * RETRY_S
+"""Long enough for what failed to be due, and for hosts to have had their rest."""
 
 
 class Index:
     """The demo index on loopback, parts of which a test breaks."""
 
     def __init__(self) -> None:
-        self._demo = DemoIndex(build_catalogue(), time.time(), trickle_s=1e6)
+        self.clock = StandingClock()
+        self._demo = DemoIndex(
+            build_catalogue(), self.clock.now(), trickle_s=1e6, clock=self.clock.now
+        )
         self.broken: Callable[[web.Request], bool] = lambda _: False
         self.asked: Counter[str] = Counter()
-        self.slow_s = 0.0
         self.address = ""
+        self.held = threading.Event()
+        """Somebody asks while answers are kept back."""
+        self.goes_on = threading.Event()
+        self.goes_on.set()
 
     @property
     def episodes(self) -> list[DemoEpisode]:
@@ -46,7 +56,9 @@ class Index:
     @web.middleware
     async def _break(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked[request.path] += 1
-        await asyncio.sleep(self.slow_s)
+        if not self.goes_on.is_set():
+            self.held.set()
+            await asyncio.to_thread(self.goes_on.wait, 20)
         return web.Response(status=503) if self.broken(request) else await handler(request)
 
     def app(self) -> web.Application:
@@ -67,14 +79,15 @@ class Flow:
 
     def __init__(self, index: Index, *intervals_s: float) -> None:
         self._index = index
+        self.clock = index.clock
         self.runtime = MemoryRuntime(
             build_graph(2),
-            Settings(
+            clock=index.clock,
+            settings=Settings(
                 podcastindex_url=f"http://{index.address}/api/1.0",
                 podcastindex_key=SecretStr(DEMO_KEY),
                 podcastindex_secret=SecretStr(DEMO_SECRET),
                 fetch_backoff_s=0.001,
-                fetch_rest_s=0.05,
                 fetch_retry_s=intervals_s,
             ),
         )
@@ -89,17 +102,24 @@ class Flow:
                 "feed_id": str(episode.feed_id),
                 "source_id": str(episode.episode_id),
                 "found_by": "recent",
-                "found_at": datetime.now(UTC),
+                "found_at": datetime.fromtimestamp(self.clock.now(), UTC),
                 **values,
             }
             self.log.append("episode-ids", ref, key=ref["episode_id"])
 
-    def run_until(self, done: Callable[[], bool], limit_s: float = 8.0) -> None:
-        end = time.monotonic() + limit_s
-        while not done():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    def run_later(self, times: int = 1) -> None:
+        """Run once what failed is due again, so many times."""
+        for _ in range(times):
+            self.clock.move(PAUSE_S)
             self.runtime.run()
+
+    def run_until(self, done: Callable[[], bool], most_runs: int = 40) -> None:
+        """Run again and again, each time once what failed is due."""
+        for _ in range(most_runs):
+            if done():
+                return
+            self.run_later()
+        raise AssertionError(f"not done after {most_runs} runs")
 
     def candidates(self) -> list[tuple[str, dict[str, Any] | None]]:
         decode = self.log.wire.decode
@@ -121,7 +141,7 @@ class Flow:
 
 
 def test_an_outage_of_the_index_costs_no_episode_and_no_category(index: Index) -> None:
-    flow = Flow(index, 0.05, 0.05, 0.05)
+    flow = Flow(index, RETRY_S, RETRY_S, RETRY_S)
     index.broken = lambda _: True
     flow.refer(*index.episodes)
     flow.runtime.run(timers=False)
@@ -129,23 +149,21 @@ def test_an_outage_of_the_index_costs_no_episode_and_no_category(index: Index) -
     assert not flow.candidates()
     # Hardly any was asked for, and those that were not have not failed.
     assert [entry["attempt"] for entry in flow.waiting().values()].count(0) > 150
-    for _ in range(3):
-        time.sleep(0.1)
-        flow.runtime.run()
+    flow.run_later(3)
     index.broken = lambda _: False
     flow.run_until(lambda: not flow.waiting())
     found = flow.candidates()
     assert len(found) == len(dict(found)) == len(index.episodes)
     assert {bool(record["categories"]) for _, record in found if record} >= {True}
     assert flow.dead() == []
-    whole = Flow(index, 0.05)
+    whole = Flow(index, RETRY_S)
     whole.refer(*index.episodes)
     whole.runtime.run()
     assert dict(whole.candidates()) == dict(found)
 
 
 def test_what_never_comes_is_put_aside_once_after_the_last_try(index: Index) -> None:
-    flow = Flow(index, 0.05, 0.05)
+    flow = Flow(index, RETRY_S, RETRY_S)
     poisoned, *others = index.episodes[:30]
     index.broken = lambda request: request.query.get("id") == str(poisoned.episode_id)
     flow.refer(poisoned, *others)
@@ -166,7 +184,7 @@ def test_a_feed_that_cannot_be_had_delays_its_episodes_and_does_not_lose_them(
     index: Index,
 ) -> None:
     one = index.episodes[0]
-    late, never = Flow(index, 0.05), Flow(index, 0.05)
+    late, never = Flow(index, RETRY_S), Flow(index, RETRY_S)
     index.broken = lambda request: request.path == FEED
     for flow in (late, never):
         flow.refer(one)
@@ -186,7 +204,7 @@ def test_a_feed_that_cannot_be_had_delays_its_episodes_and_does_not_lose_them(
 
 
 def test_a_withdrawal_clears_what_waits(index: Index) -> None:
-    flow = Flow(index, 0.05, 0.05)
+    flow = Flow(index, RETRY_S, RETRY_S)
     index.broken = lambda _: True
     flow.refer(index.episodes[0])
     flow.runtime.run(timers=False)
@@ -195,8 +213,7 @@ def test_a_withdrawal_clears_what_waits(index: Index) -> None:
     flow.runtime.run(timers=False)
     assert flow.waiting() == {}
     index.broken = lambda _: False
-    time.sleep(0.1)
-    flow.runtime.run()
+    flow.run_later()
     assert flow.candidates() == []
     assert flow.dead() == []
 
@@ -205,7 +222,7 @@ def test_a_withdrawal_clears_what_waits(index: Index) -> None:
 def test_a_withdrawal_while_a_retry_is_under_way_is_not_overtaken(
     index: Index, known: bool
 ) -> None:
-    flow, one = Flow(index, 0.05, 0.05), index.episodes[0]
+    flow, one = Flow(index, RETRY_S, RETRY_S), index.episodes[0]
     if known:
         flow.refer(one)
         flow.runtime.run(timers=False)
@@ -215,14 +232,15 @@ def test_a_withdrawal_while_a_retry_is_under_way_is_not_overtaken(
     assert flow.waiting()
     index.broken = lambda _: False
     handler, _ = flow.context.handlers["episode-ids"]
-    time.sleep(0.15)
+    flow.clock.move(PAUSE_S)
 
     async def both() -> None:
-        index.slow_s = 0.2
+        index.goes_on.clear()
         retrying = asyncio.create_task(flow.context.timers[-1]())
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(index.held.wait, 20)
         flow.refer(one, withdrawn=True)
         await handler(flow.log.records("episode-ids")[-1:])
+        index.goes_on.set()
         await retrying
 
     asked = index.asked.total()
@@ -233,7 +251,7 @@ def test_a_withdrawal_while_a_retry_is_under_way_is_not_overtaken(
 
 
 def test_an_edit_takes_the_place_of_what_waits_and_a_repeat_does_not(index: Index) -> None:
-    flow, one = Flow(index, 60.0), index.episodes[0]
+    flow, one = Flow(index, RETRY_S), index.episodes[0]
     index.broken = lambda _: True
     flow.refer(one)
     flow.runtime.run()
@@ -252,7 +270,7 @@ def test_an_edit_takes_the_place_of_what_waits_and_a_repeat_does_not(index: Inde
 
 @pytest.mark.parametrize("redeliver", [0, 3, 1000])
 def test_a_kill_changes_nothing(index: Index, redeliver: int) -> None:
-    flow, some = Flow(index, 0.05, 0.05, 0.05), index.episodes[:25]
+    flow, some = Flow(index, RETRY_S, RETRY_S, RETRY_S), index.episodes[:25]
     index.broken = lambda request: request.path != LISTING
     flow.refer(*some)
     flow.runtime.run(timers=False)
@@ -273,7 +291,7 @@ def test_a_kill_changes_nothing(index: Index, redeliver: int) -> None:
 def test_a_kill_between_telling_and_remembering_asks_again(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow, one = Flow(index, 0.05, 0.05), index.episodes[0]
+    flow, one = Flow(index, RETRY_S, RETRY_S), index.episodes[0]
     index.broken = lambda _: True
     flow.refer(one)
     flow.runtime.run(timers=False)
@@ -284,7 +302,7 @@ def test_a_kill_between_telling_and_remembering_asks_again(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(context, "flush", killed)
-    time.sleep(0.1)
+    flow.clock.move(PAUSE_S)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(context.timers[-1]())
     assert flow.waiting()
@@ -305,7 +323,7 @@ def own(flow: Flow, number: int = 1, **values: object) -> None:
         "feed_id": "https://own.example/",
         "source_id": "1",
         "found_by": "feed",
-        "found_at": datetime.now(UTC),
+        "found_at": datetime.fromtimestamp(flow.clock.now(), UTC),
         "record": codec.encode(episode | {"transcripts": []}),
         **values,
     }
@@ -313,26 +331,26 @@ def own(flow: Flow, number: int = 1, **values: object) -> None:
 
 
 def test_records_that_are_there_do_not_wait_for_those_to_be_fetched(index: Index) -> None:
-    flow = Flow(index, 0.05)
+    flow = Flow(index, RETRY_S)
     many = index.episodes[:60]
     flow.refer(*many)
     own(flow)
-    index.slow_s = 0.3
+    index.goes_on.clear()
     handler, limit = flow.context.handlers["episode-ids"]
     messages = sorted(flow.log.records("episode-ids"), key=lambda m: (m.key or b"")[:3] != b"pi:")
     assert len(messages) == 61 <= limit
 
     async def at_once() -> None:
         handling = asyncio.create_task(handler(messages))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(index.held.wait, 20)
         assert [key for key, _ in flow.candidates()] == ["rss:1"]
+        index.goes_on.set()
         await handling
 
     asyncio.run(at_once())
     # A handler fetches a few; nobody waits for more.
     assert len(flow.candidates()) == 1 + REFS_AT_ONCE
     assert {entry["attempt"] for entry in flow.waiting().values()} == {0}
-    index.slow_s = 0.0
     asyncio.run(flow.context.timers[-1]())
     assert flow.waiting() == {}
     found = flow.candidates()
@@ -344,7 +362,7 @@ def test_records_that_are_there_do_not_wait_for_those_to_be_fetched(index: Index
 
 
 def test_what_is_said_of_an_episode_counts_in_its_order(index: Index) -> None:
-    flow, episodes = Flow(index, 0.05), index.episodes[:40]
+    flow, episodes = Flow(index, RETRY_S), index.episodes[:40]
     first, last = episodes[0], episodes[-1]
     flow.refer(*episodes)
     for episode in (first, last):

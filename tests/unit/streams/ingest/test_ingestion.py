@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 from streams.demo.demo_catalogue import build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.runtime.in_memory import MemoryRuntime
+from tests.clocks import StandingClock
 from tests.served import served
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -27,10 +27,15 @@ STAGES = (
 AT_START = sum(e.age_s is not None for e in build_catalogue().episodes.values())
 
 
+CLOCK = StandingClock()
+"""Of the index and of the stages: it never moves."""
+
+
 @pytest.fixture(scope="module")
 def demo_host() -> Iterator[str]:
     """host:port of a demo index in a thread of its own: the runtime brings its own event loop."""
-    with served(DemoIndex(build_catalogue(), time.time(), trickle_s=3600).app()) as host:
+    index = DemoIndex(build_catalogue(), CLOCK.now(), trickle_s=3600, clock=CLOCK.now)
+    with served(index.app()) as host:
         yield host
 
 
@@ -41,7 +46,7 @@ def runtime(host: str, *stages: str, **overrides: object) -> MemoryRuntime:
         podcastindex_secret=SecretStr(DEMO_SECRET),
         **{"fetch_allow_hosts": host} | overrides,
     )
-    made = MemoryRuntime(build_graph(2), settings)
+    made = MemoryRuntime(build_graph(2), settings, clock=CLOCK)
     for stage in stages:
         made.start(stage)
     return made

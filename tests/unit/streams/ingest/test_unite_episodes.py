@@ -63,7 +63,7 @@ class Flow:
         self.index = StandIn()
         for module in ("streams.ingest.download_episodes",):
             monkeypatch.setattr(
-                f"{module}.configured_sources", lambda _: {"podcastindex": self.index}
+                f"{module}.configured_sources", lambda *_: {"podcastindex": self.index}
             )
         self.runtime = MemoryRuntime(build_graph(2), Settings())
         self.log = self.runtime.log

@@ -8,12 +8,12 @@ import io
 import math
 import struct
 import threading
-import time
 import wave
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pytest
@@ -31,6 +31,8 @@ from streams.transcripts.asr import (
     check_length,
 )
 from streams.transcripts.core.segments import segment
+from streams.transcripts.transcribe_audio import FIRST_PAUSE_S
+from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -49,6 +51,55 @@ def tone(seconds: float = 2.0, rate: int = 8000) -> bytes:
 
 
 AUDIO = tone()
+RETRY_S = 60.0
+PAUSE_S = 1.3 * RETRY_S
+
+
+class Disk:
+    """How much of a file has been written: what is cut off before it is read is lost."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._changed = threading.Condition()
+
+    def wait_for(self, size: int) -> None:
+        """Return when that much of the file is there."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._written >= size, 20)
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note what is written to files that are being downloaded."""
+        opened = Path.open
+
+        def open_noted(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+            file = opened(path, mode, *args, **options)
+            return _NotedFile(file, self._note) if path.suffix == ".part" else file
+
+        monkeypatch.setattr(Path, "open", open_noted)
+
+    def _note(self, size: int) -> None:
+        with self._changed:
+            self._written = size
+            self._changed.notify_all()
+
+
+class _NotedFile:
+    def __init__(self, file: Any, note: Callable[[int], None]) -> None:
+        self._file = file
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _NotedFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, piece: bytes) -> None:
+        self._file.write(piece)
+        self._note(self._file.tell())
 
 
 class Server:
@@ -65,6 +116,7 @@ class Server:
         self.ranges = True
         self.status = 200
         self.endless = False
+        self.disk = Disk()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         asked, condition = request.headers.get("Range", ""), request.headers.get("If-Range", "")
@@ -89,8 +141,9 @@ class Server:
         response = web.StreamResponse(status=206 if start else 200, headers=headers)
         await response.prepare(request)
         if self.cut_after:
-            await response.write(body[: self.cut_after.pop(0)])
-            await asyncio.sleep(0.05)
+            cut = self.cut_after.pop(0)
+            await response.write(body[:cut])
+            await asyncio.to_thread(self.disk.wait_for, start + cut)
             assert request.transport is not None
             request.transport.abort()
             return response
@@ -114,6 +167,15 @@ class StandIn:
         self.faults: list[Exception] = []
         """What loading raises, one after another."""
 
+    def hold(self, hearing: threading.Event, going_on: threading.Event) -> None:
+        """Say when something is being transcribed, and wait before it is done."""
+
+        def wait() -> None:
+            hearing.set()
+            going_on.wait(20)
+
+        self.meanwhile = wait
+
     def load(self) -> None:
         if self.faults:
             raise self.faults.pop(0)
@@ -136,18 +198,21 @@ class Flow:
         self, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, **settings: object
     ) -> None:
         self.listener = StandIn()
+        self.clock = StandingClock()
         self._address = server.address
         self.home = home
+        server.disk.watch(monkeypatch)
         given = transcribe_audio.register
         monkeypatch.setattr(transcribe_audio, "register", lambda c: given(c, self.listener))
         values = {
             "podstream_home": home,
             "fetch_allow_hosts": server.address,
-            "fetch_retry_s": "0.05,0.05",
+            "fetch_retry_s": f"{RETRY_S},{RETRY_S}",
+            "fetch_backoff_s": 0.001,
             "transcribe_audio": True,
             **settings,
         }
-        self.runtime = MemoryRuntime(build_graph(2), Settings(**values))
+        self.runtime = MemoryRuntime(build_graph(2), Settings(**values), clock=self.clock)
         for stage in ("fetch_transcripts", "transcribe_audio"):
             self.runtime.start(stage)
 
@@ -162,6 +227,11 @@ class Flow:
 
     def run(self) -> None:
         self.runtime.run()
+
+    def run_later(self) -> None:
+        """Run once what failed is due again, and hosts have had their rest."""
+        self.clock.move(PAUSE_S)
+        self.run()
 
     def told(self) -> list[tuple[str, str]]:
         records = self.runtime.log.decoded("episode-transcripts")
@@ -219,8 +289,7 @@ def test_after_a_kill_the_rest_is_fetched_and_not_the_whole(make: Make, server: 
     assert flow.told()[-1][0] == "failed"
     assert len(flow.files()) == 2
     flow.runtime.crash("transcribe_audio", redeliver=1)
-    time.sleep(0.1)
-    flow.run()
+    flow.run_later()
     assert flow.told()[-1] == ("ok", "asr")
     assert server.asked[-1] == ("bytes=10000-", '"one"')
     assert flow.files() == []
@@ -236,8 +305,7 @@ def test_parts_of_two_files_are_never_put_together(make: Make, server: Server, h
     server.body = tone(1.0)
     server.etag = '"two"' if how == "changed" else server.etag
     server.ranges = how != "ranges ignored"
-    time.sleep(0.1)
-    flow.run()
+    flow.run_later()
     assert flow.listener.heard == [server.body]
 
 
@@ -257,8 +325,7 @@ def test_a_server_that_answers_with_another_part_is_not_believed(
 
     monkeypatch.setattr(web.StreamResponse, "__init__", lying)
     for _ in range(3):
-        flow.run()
-        time.sleep(0.1)
+        flow.run_later()
     assert all(heard == AUDIO for heard in flow.listener.heard)
 
 
@@ -278,8 +345,7 @@ def test_what_is_too_large_too_long_or_no_audio_is_refused_for_good(
     flow = make(**settings)
     flow.publish(**values)
     for _ in range(2):
-        flow.run()
-        time.sleep(0.06)
+        flow.run_later()
     assert [status for status, _ in flow.told()] == ["none", "refused"]
     assert why in flow.told()[1][1]
     assert flow.files() == []
@@ -303,8 +369,7 @@ def test_audio_that_is_not_available_is_tried_again_and_then_no_more(
     flow = make()
     flow.publish()
     for _ in range(5):
-        flow.run()
-        time.sleep(0.1)
+        flow.run_later()
     assert [status for status, _ in flow.told()] == ["none", "failed", "failed", "failed"]
     again = [r["retry_at"] is not None for r in flow.runtime.log.decoded("episode-transcripts")]
     assert again == [False, True, True, False]
@@ -334,7 +399,8 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
     flow = make()
     listed = [{"url": f"http://{server.address}/a.txt", "type": "text/plain"}]
     flow.publish()
-    flow.listener.meanwhile = lambda: flow.publish(transcripts=listed)
+    hearing, going_on = threading.Event(), threading.Event()
+    flow.listener.hold(hearing, going_on)
 
     async def meanwhile_handled() -> None:
         """The edit is read while the audio is being transcribed."""
@@ -342,19 +408,12 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
         work = flow.runtime._contexts["transcribe_audio"].timers[-1]
         await queue(flow.runtime.log.records("episode-metadata"))
         working = asyncio.create_task(work())
-        while len(flow.runtime.log.records("episode-metadata")) < 2:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(hearing.wait, 20)
+        flow.publish(transcripts=listed)
         await queue(flow.runtime.log.records("episode-metadata")[1:])
+        going_on.set()
         await working
 
-    original = flow.listener.transcribe
-
-    def slow(path: Path, language: str, max_s: float) -> Transcription:
-        heard = original(path, language, max_s)
-        time.sleep(0.3)
-        return heard
-
-    flow.listener.transcribe = slow  # type: ignore[method-assign]
     asyncio.run(meanwhile_handled())
     server.mime = "text/plain"
     server.body = b"What the publisher wrote."
@@ -394,8 +453,7 @@ def test_an_unknown_fault_stops_no_other_and_is_tried_again(make: Make) -> None:
     flow.publish("pi:1", path="/1.wav")
     flow.publish("pi:2", path="/2.wav")
     for _ in range(3):
-        flow.run()
-        time.sleep(0.06)
+        flow.run_later()
     assert sorted(status for status, _ in flow.told()) == ["failed", "none", "none", "ok", "ok"]
     (failed,) = (
         r for r in flow.runtime.log.decoded("episode-transcripts") if r["status"] == "failed"
@@ -406,9 +464,8 @@ def test_an_unknown_fault_stops_no_other_and_is_tried_again(make: Make) -> None:
 
 
 def test_nothing_is_taken_until_the_model_is_loaded(
-    make: Make, server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(transcribe_audio, "FIRST_PAUSE_S", 0.2)
     flow = make()
     flow.listener.faults = [OSError("the hub cannot be reached"), MemoryError("no room")]
     for number in range(5):
@@ -419,13 +476,13 @@ def test_nothing_is_taken_until_the_model_is_loaded(
     assert server.asked == []
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith("the transcriber cannot be loaded (OSError: the hub cannot be reached)")
-    time.sleep(0.25)
+    flow.clock.move(FIRST_PAUSE_S)
     flow.run()
     assert "MemoryError" in caplog.text
-    time.sleep(0.25)
+    flow.clock.move(FIRST_PAUSE_S)
     flow.run()  # the second pause is twice as long
     assert flow.told() == [QUEUED] * 5
-    time.sleep(0.25)
+    flow.clock.move(FIRST_PAUSE_S)
     flow.run()
     assert sorted(flow.told()) == [QUEUED] * 5 + [("ok", "asr")] * 5
     assert len(caplog.records) == 2
@@ -437,8 +494,7 @@ def test_a_source_that_may_not_be_asked_costs_no_attempt(make: Make, server: Ser
     for number in range(7):
         flow.publish(f"pi:{number}", path=f"/{number}.wav")
     for _ in range(3):
-        flow.run()
-        time.sleep(0.1)
+        flow.run_later()
     told = {r["episode_id"]: r for r in flow.runtime.log.decoded("episode-transcripts")}
     counted = sorted(r["attempt"] for r in told.values() if r["status"] == "failed")
     assert counted[:2] == [0, 0]
@@ -490,7 +546,7 @@ def test_what_an_older_release_has_heard_is_heard_anew_once_it_is_edited(
 def test_what_waited_in_an_older_release_is_heard(make: Make, server: Server) -> None:
     flow = make()
     url = f"http://{server.address}/a.wav"
-    due_at = datetime.fromtimestamp(time.time() - 9, UTC)
+    due_at = datetime.fromtimestamp(flow.clock.now() - 9, UTC)
     task = {"episode_id": "pi:1", "url": url, "language": "en", "duration_s": None, "attempt": 1}
     old = io.BytesIO()
     fastavro.schemaless_writer(old, files.parsed("audio_task", 1), task | {"due_at": due_at})
@@ -622,15 +678,14 @@ def test_an_edit_of_other_things_does_not_throw_away_what_is_being_heard(make: M
 
     async def edited_meanwhile() -> None:
         working = asyncio.create_task(context.timers[-1]())
-        while not flow.listener.heard:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(hearing.wait, 20)
         flow.publish(title="edited")
         await queue(flow.runtime.log.records("episode-metadata")[-1:])
         going_on.set()
         await working
 
-    going_on = threading.Event()
-    flow.listener.meanwhile = lambda: going_on.wait(5) and None
+    hearing, going_on = threading.Event(), threading.Event()
+    flow.listener.hold(hearing, going_on)
     asyncio.run(edited_meanwhile())
     (message,) = flow.runtime.log.records("heard-transcripts")
     assert message.header("episode_offset") == b"1"

@@ -26,6 +26,7 @@ from streams.ingest.sources.base import Ref, SourceError
 from streams.ingest.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
 from streams.ingest.sources.podcastindex_answers import answer_of
 from streams.ingest.sources.rss import EPISODES_A_FEED, RssSource
+from tests.clocks import StandingClock
 from tests.paths import CORPUS
 
 INDEX: list[dict[str, Any]] = json.loads((CORPUS / "feeds-and-answers.json").read_text())
@@ -35,6 +36,8 @@ KINDS = ("feeds", "podcastindex")
 
 class StandIn:
     """A fetcher that has one body for whatever is asked."""
+
+    clock = StandingClock()
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -59,7 +62,7 @@ class CannedClient(PodcastIndexClient):
         self.asked.append(route)
         if route == "episodes/byfeedid":
             self.feeds_asked += str(query["id"]).split(",")
-        return answer_of(route, 200, {}, self.answers[route])
+        return answer_of(route, 200, None, self.answers[route], self.clock.now())
 
 
 async def found_in(source: PodcastIndexSource) -> list[list[Ref]]:

@@ -69,7 +69,7 @@ def read_feed(body: bytes) -> int:
 
 def read_answer(body: bytes, status: int = 200) -> None:
     try:
-        answer = answer_of("route", status, {}, body)
+        answer = answer_of("route", status, None, body, 1_790_000_000.0)
     except SourceError as error:
         assert str(error).startswith("route: ")
         return

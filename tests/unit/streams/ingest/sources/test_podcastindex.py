@@ -20,6 +20,7 @@ from streams.ingest.core.subscriptions import subscription
 from streams.ingest.sources.base import Found, Ref, SourceError, UnavailableSourceError
 from streams.ingest.sources.podcastindex import ATTEMPTS, PodcastIndexClient, PodcastIndexSource
 from streams.ingest.sources.podcastindex_polls import FIRST_EPISODES, OVERLAP_S, WHOLE_EVERY_S
+from streams.runtime.clock import SystemClock
 
 EVERYTHING = subscription(PODCASTINDEX, PODCASTINDEX, "settings")
 
@@ -229,7 +230,7 @@ async def test_feeds_crowded_out_by_busy_ones_are_asked_for_again() -> None:
 async def test_requests_keep_their_distance() -> None:
     app, asked = scripted([good])
     async with serving(app) as url:
-        paced = HostRateLimiter(lambda url: Limit("index", 10.0, 4), {"index": 1})
+        paced = HostRateLimiter(lambda url: Limit("index", 10.0, 4), {"index": 1}, SystemClock())
         client = PodcastIndexClient(url, "k", "s", rate_limiter=paced)
         started = time.monotonic()
         for _ in range(3):

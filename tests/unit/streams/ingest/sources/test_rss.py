@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from streams.http.fetcher import Fetched, GuardedFetcher
+from streams.http.rate_limits import HostRateLimiter
 from streams.ingest.core.episodes import RSS
 from streams.ingest.core.feeds import parse_feed
 from streams.ingest.core.following import Cursor
@@ -16,6 +17,7 @@ from streams.ingest.core.subscriptions import subscription
 from streams.ingest.sources import rss
 from streams.ingest.sources.base import FeedGoneError, Found, SourceError
 from streams.ingest.sources.rss import RssSource
+from tests.clocks import StandingClock
 
 FEED = """<?xml version="1.0"?>
 <rss version="2.0" xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"
@@ -47,6 +49,7 @@ class Host:
     dates: bool = True
     answered: list[tuple[str, int]] = field(default_factory=list)
     name: str = ""
+    clock: StandingClock = field(default_factory=lambda: StandingClock(1_800_000_000.0))
 
     def url(self, path: str) -> str:
         return f"http://{self.name}{path}"
@@ -87,7 +90,8 @@ async def host_and_source() -> AsyncIterator[tuple[Host, RssSource]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host.name = f"127.0.0.1:{runner.addresses[0][1]}"
-    source = RssSource(GuardedFetcher([host.name]))
+    rate_limiter = HostRateLimiter.unlimited(host.clock)
+    source = RssSource(GuardedFetcher([host.name], rate_limiter=rate_limiter))
     try:
         yield host, source
     finally:
@@ -146,12 +150,8 @@ async def test_a_feed_that_says_nothing_of_its_state_is_compared() -> None:
     assert edited.refs[0]["record"]["title"] == "Two, mended"
 
 
-async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while() -> None:
     older = "<item><guid>g-0</guid><pubDate>Wed, 02 Jan 2018 03:30:13 GMT</pubDate></item>"
-    at = 1_800_000_000.0
-    monkeypatch.setattr(rss, "now", lambda: at)
     async with host_and_source() as (host, source):
         url = host.url("/feed.xml")
         host.bodies["/feed.xml"] = FEED.replace("</channel>", older + "</channel>")
@@ -159,7 +159,7 @@ async def test_an_item_taken_out_of_a_feed_is_withdrawn_after_a_while(
         host.bodies["/feed.xml"] = f"<rss><channel>{older}</channel></rss>"
         (second,) = await poll(source, url, found.cursor)
         assert await poll(source, url, second.cursor) == []
-        at += MISSED_S
+        host.clock.move(MISSED_S)
         (third,) = await poll(source, url, second.cursor)
         assert await poll(source, url, third.cursor) == []
         host.bodies["/feed.xml"] = "<rss><channel></channel></rss>"
@@ -206,6 +206,8 @@ async def test_a_feed_that_cannot_be_had_fails_its_refs() -> None:
 
 async def test_an_odd_etag_is_not_kept() -> None:
     class Odd:
+        clock = StandingClock()
+
         async def get(self, url: str, **_: str) -> Fetched:
             return Fetched(url, "", None, FEED.encode(), etag='"\udce9"', last_modified="\x7f")
 
