@@ -88,7 +88,7 @@ def _to_bytes(rows: pa.RecordBatch) -> bytes:
 class Worker:
     """The owner of the state's only partition."""
 
-    def __init__(self, bootstrap: str):
+    def __init__(self, bootstrap: str) -> None:
         self._pending: set[asyncio.Future[Any]] = set()
         self._appender = Appender(bootstrap)
         self.log = KafkaStateLog(bootstrap, STATE_TOPIC, self._appender)

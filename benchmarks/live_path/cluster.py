@@ -54,7 +54,7 @@ class Totals:
 class Cluster:
     """The topics of a deployment on a broker."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.bootstrap = settings.kafka_bootstrap_servers
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
@@ -169,7 +169,7 @@ class Cluster:
 class Processes:
     """Processes that end with the block, their processor time and memory sampled."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._home = settings.podstream_home
         self._running: dict[str, subprocess.Popen] = {}

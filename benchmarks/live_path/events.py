@@ -53,7 +53,7 @@ class Events:
 class Generator:
     """Draws events whose time advances by ``1 / rate`` seconds from one to the next."""
 
-    def __init__(self, seed: int, start_ms: int, rate: float, schema_id: int):
+    def __init__(self, seed: int, start_ms: int, rate: float, schema_id: int) -> None:
         self._random = np.random.default_rng(seed)
         self._start_ms, self._rate = start_ms, rate
         self._head = frame(schema_id, b"")

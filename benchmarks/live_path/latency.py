@@ -33,7 +33,7 @@ _KEY = ["episode_id", "bucket", "source_partition"]
 class WindowReader(threading.Thread):
     """Notes when each message of `engagement-windows` could be read; decodes them later."""
 
-    def __init__(self, cluster: Cluster):
+    def __init__(self, cluster: Cluster) -> None:
         super().__init__(daemon=True)
         self._consumer = reader(cluster.bootstrap, **{"fetch.wait.max.ms": "100"})
         ends = cluster.ends(WINDOWS)

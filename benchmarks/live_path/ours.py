@@ -31,7 +31,7 @@ TIMEOUT_S = 600.0
 class Progress:
     """How far each stage says that its tables have got."""
 
-    def __init__(self, cluster: Cluster):
+    def __init__(self, cluster: Cluster) -> None:
         self._reader = TopicReader(cluster.bootstrap, [PROGRESS])
         self._codec = RecordCodec(PROGRESS, "table_progress", cluster.registry)
         self._offsets: dict[tuple[str, int], int] = {}

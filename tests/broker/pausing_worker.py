@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from streams.app import app
 
@@ -34,11 +35,11 @@ async def stop_and_go_on() -> None:
 class _Waiting:
     """Tells when a fetch has begun."""
 
-    def __init__(self, getmany):  # type: ignore[no-untyped-def]
+    def __init__(self, getmany: Any) -> None:  # type: ignore[no-untyped-def]
         self._getmany = getmany
         self.begun = asyncio.Event()
 
-    async def getmany(self, **kwargs):  # type: ignore[no-untyped-def]
+    async def getmany(self, **kwargs: Any) -> Any:  # type: ignore[no-untyped-def]
         self.begun.set()
         return await self._getmany(**kwargs)
 

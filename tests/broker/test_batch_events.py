@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -44,7 +45,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @contextmanager
-def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen]:
+def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen[Any]]:
     environment = {
         **os.environ,
         "PODSTREAM_HOME": str(settings.podstream_home),
@@ -69,7 +70,7 @@ def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen]:
 class Log:
     """What is in topics so far."""
 
-    def __init__(self, settings: Settings, *topics: str):
+    def __init__(self, settings: Settings, *topics: str) -> None:
         self._reader = TopicReader(settings.kafka_bootstrap_servers, topics)
         self.messages: dict[str, list[Message]] = {topic: [] for topic in topics}
 

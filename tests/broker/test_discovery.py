@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def feed_server() -> Iterator[FeedServer]:
 
 
 @contextmanager
-def worker(settings: Settings, feeds: FeedServer, name: str) -> Iterator[subprocess.Popen]:
+def worker(settings: Settings, feeds: FeedServer, name: str) -> Iterator[subprocess.Popen[Any]]:
     (port,) = free_ports(1)
     faust = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir"]
     folder = settings.podstream_home / name
@@ -104,7 +105,7 @@ def announced(settings: Settings) -> Counter[str]:
     registry = topic_registry(settings.kafka_bootstrap_servers)
     wire = Wire(build_graph(settings.event_partitions), registry)
     reader = TopicReader(settings.kafka_bootstrap_servers, ["episode-ids"])
-    messages: list = []
+    messages: list[Any] = []
     reader.read_to_end(messages.extend)
     reader.close()
     found = Counter(wire.decode("episode-ids", m.value)["feed_id"] for m in messages)

@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -79,7 +80,7 @@ def test_large_messages_pass_and_the_log_keeps_them_for_ever(broker: str) -> Non
 def test_data_and_offsets_survive_kill_9_and_a_change_of_port(tmp_path: Path) -> None:
     values = [f"record {number}".encode() for number in range(500)]
 
-    def started() -> tuple[subprocess.Popen, str]:
+    def started() -> tuple[subprocess.Popen[Any], str]:
         port, controller_port = free_ports(2)
         argv, extra = broker_command(tmp_path, port, controller_port)
         process = subprocess.Popen(argv, env={**os.environ, **extra}, stdout=subprocess.DEVNULL)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -47,13 +48,13 @@ def podstream(environment: dict[str, str]) -> Iterator[Command]:
     run("down")
 
 
-def _status(podstream: Command) -> dict:
+def _status(podstream: Command) -> dict[str, Any]:
     shown = podstream("status", "--json")
     assert shown.returncode == 0, shown.stderr
     return json.loads(shown.stdout)
 
 
-def _processes(podstream: Command) -> dict[str, dict]:
+def _processes(podstream: Command) -> dict[str, dict[str, Any]]:
     return {process["name"]: process for process in _status(podstream)["processes"]}
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from aiohttp import web
@@ -49,7 +49,7 @@ def serving() -> Iterator[Host]:
         yield made
 
 
-def worker(settings: Settings, host: Host, name: str, output: IO[bytes]) -> subprocess.Popen:
+def worker(settings: Settings, host: Host, name: str, output: IO[bytes]) -> subprocess.Popen[Any]:
     (port,) = free_ports(1)
     home = settings.podstream_home
     script = str(Path(__file__).with_name("sharing_worker.py"))

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_first_records_that_come_while_the_flow_is_stopped_are_handled(tmp_path:
             worker.wait()
 
 
-def _wait(worker: subprocess.Popen, condition: Callable[[], bool]) -> None:
+def _wait(worker: subprocess.Popen[Any], condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert worker.poll() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -40,12 +41,12 @@ def podstream(*arguments: str, lines: str | None = None) -> Result:
     return CliRunner().invoke(build_app(), [*arguments], input=lines)
 
 
-def records(topic: str) -> list[tuple[str, dict]]:
+def records(topic: str) -> list[tuple[str, dict[str, Any]]]:
     """Keys and records of everything in a topic, which the tests of a session share."""
     registry = topic_registry(get_settings().kafka_bootstrap_servers)
     wire = Wire(get_graph(), registry)
     reader = TopicReader(get_settings().kafka_bootstrap_servers, [topic])
-    messages: list = []
+    messages: list[Any] = []
     reader.read_to_end(messages.extend)
     reader.close()
     found = [(m.key.decode(), wire.decode(topic, m.value)) for m in messages]

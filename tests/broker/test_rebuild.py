@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pymongo
@@ -83,7 +84,7 @@ def stages(settings: Settings, environment: dict[str, str]) -> Iterator[None]:
 class Listeners:
     """Writes events, and remembers what they add up to."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec("user-events", "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
@@ -243,7 +244,7 @@ def test_dead_letters_are_listed_and_shown(
         return done.stdout
 
     Listeners(settings).write(1)
-    counts: dict[str, dict] = {}
+    counts: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + 30
     while not counts.get("user-events.dlq", {}).get("count") and time.monotonic() < deadline:
         counts = {row["topic"]: row for row in json.loads(podstream("list", "--json"))}

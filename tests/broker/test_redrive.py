@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def environment(settings: Settings) -> dict[str, str]:
 class Desk:
     """Puts letters into dead-letter topics, reads what went back, and calls the command."""
 
-    def __init__(self, settings: Settings, environment: dict[str, str]):
+    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
         self._settings = settings
         self._servers = settings.kafka_bootstrap_servers
         self._environment = environment
@@ -110,7 +111,7 @@ class Desk:
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
-    def state(self, topic: str) -> dict:
+    def state(self, topic: str) -> dict[str, Any]:
         """What `list` says of a topic."""
         dead = f"{topic}.dlq"
         letters = read_letters(self._servers, [dead])[dead]

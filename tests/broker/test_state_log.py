@@ -62,7 +62,7 @@ async def topic(broker: str) -> AsyncIterator[str]:
 
 
 class Worker:
-    def __init__(self, broker: str, topic: str, snapshot_bytes: int):
+    def __init__(self, broker: str, topic: str, snapshot_bytes: int) -> None:
         self.appender = Appender(broker)
         self.log = KafkaStateLog(broker, topic, self.appender)
         self.pending: list[Awaitable[Any]] = []

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_worker_that_stands_still_ends(settings: Settings, how: str, tmp_path:
     assert len(lines) == 1, log.read_text()
 
 
-def _wait_for_dead_letters(settings: Settings, process: subprocess.Popen) -> None:
+def _wait_for_dead_letters(settings: Settings, process: subprocess.Popen[Any]) -> None:
     """Until there are as many dead letters as there is garbage."""
     deadline = time.monotonic() + 60
     while records(settings, DEAD) < records(settings, SOURCE):

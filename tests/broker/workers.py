@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pydantic import SecretStr
 
@@ -37,7 +37,7 @@ def instance(home: Path, mongo_uri: str = "") -> Iterator[Settings]:
         yield settings
 
 
-def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> subprocess.Popen:
+def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> subprocess.Popen[Any]:
     """Start a script of this folder, a worker of `track_listening`; its last argument is a port."""
     (port,) = free_ports(1)
     return subprocess.Popen(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import polars as pl
 import pytest
@@ -47,10 +48,10 @@ HOSTILE = "<script>document.title='owned'</script> & <b>bold</b> [link](http://e
 class Stores:
     """The seeded stores, and what was put into them."""
 
-    database: Database
+    database: Database[dict[str, Any]]
     delta_root: Path
     now: datetime
-    episodes: list[dict] = field(default_factory=list)
+    episodes: list[dict[str, Any]] = field(default_factory=list)
     random: Random = field(default_factory=lambda: Random(7))
 
 
@@ -484,7 +485,7 @@ def start_dashboard(
         process.wait(20)
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[Any], log: Path) -> None:
     """Return once Streamlit answers."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -499,7 +500,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def dashboard(
-    mongo_uri: str, start_dashboard: Callable, tmp_path_factory: pytest.TempPathFactory
+    mongo_uri: str, start_dashboard: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Dashboard]:
     """The dashboard over rich stores."""
     name = "dashboard_browser"

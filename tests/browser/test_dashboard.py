@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -78,7 +79,7 @@ def metric(page: Page, label: str) -> Locator:
     return box.locator('[data-testid="stMetricValue"]').first
 
 
-def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard) -> None:
+def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Live")
     page.get_by_text("24 h", exact=True).click()
     expect(page.get_by_text("The last 24 h")).to_be_visible()
@@ -100,7 +101,7 @@ def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard) -> 
     settled(page)
 
 
-def test_scopes_of_every_kind_and_window_are_those_of_the_store(page: Page, dashboard) -> None:
+def test_scopes_of_every_kind_and_window_are_those_of_the_store(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Live")
     rolling = dashboard.stores.database["rolling_windows"]
     for kind, label, window, minutes in (
@@ -128,7 +129,7 @@ def cell(page: Page, text: str) -> Locator:
     )
 
 
-def test_trending_says_why_by_category_and_language(page: Page, dashboard) -> None:
+def test_trending_says_why_by_category_and_language(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Live")
     reason = "40 new listeners in the last hour, none in the day before"
     expect(cell(page, reason)).to_be_attached()
@@ -159,7 +160,7 @@ def choose(page: Page, label: str, option: str) -> None:
     wanted.click()
 
 
-def test_anomalies_and_late_events_are_told(page: Page, dashboard) -> None:
+def test_anomalies_and_late_events_are_told(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Live")
     expect(cell(page, "▲ rise")).to_be_attached()
     expect(cell(page, "▼ fall")).to_be_attached()
@@ -168,7 +169,7 @@ def test_anomalies_and_late_events_are_told(page: Page, dashboard) -> None:
     settled(page)
 
 
-def put_more(stores, minute: datetime) -> int:
+def put_more(stores: Any, minute: datetime) -> int:
     """Write windows of the current minute, as serve_mongo does; give the plays in them."""
     counts = {"impressions": 20, "clicks": 5, "plays": 3, "completes": 1, "heard_ms": 1_500_000}
     counts |= {"streams": 2, "listeners": 3, "engaged": 1, "new_listeners": 3}
@@ -186,7 +187,7 @@ def put_more(stores, minute: datetime) -> int:
     return counts["plays"] * len(documents)
 
 
-def test_a_listeners_list_moves_by_itself(page: Page, dashboard) -> None:
+def test_a_listeners_list_moves_by_itself(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Recommendations")
     lists = dashboard.stores.database["final_recommendations"]
     newest = lists.find_one({"_id": "listener-000"})
@@ -198,7 +199,7 @@ def test_a_listeners_list_moves_by_itself(page: Page, dashboard) -> None:
     settled(page)
 
 
-def test_a_listener_can_be_typed(page: Page, dashboard) -> None:
+def test_a_listener_can_be_typed(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Recommendations")
     field = page.get_by_role("combobox").first
     field.click()
@@ -208,7 +209,7 @@ def test_a_listener_can_be_typed(page: Page, dashboard) -> None:
     settled(page)
 
 
-def test_models_show_generations_and_the_blend(page: Page, dashboard) -> None:
+def test_models_show_generations_and_the_blend(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Models")
     stored = dashboard.stores.database["model_metrics"]
     for label, name in (("nDCG@10", "ndcg_at_10"), ("Coverage", "coverage")):
@@ -237,7 +238,7 @@ def choose_row(table: Locator, row: int) -> None:
     table.page.mouse.click(box["x"] + 12, box["y"] + 50 + 33 * row)
 
 
-def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> None:
+def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     expect(metric(page, "Episodes")).to_have_text(f"{len(dashboard.stores.episodes)}")
     settled(page)
@@ -249,7 +250,7 @@ def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard) -> N
     settled(page)
 
 
-def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboard) -> None:
+def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, "demo:1004")
     days = list(dashboard.stores.database["episode_days"].find({"episode_id": "demo:1004"}))
@@ -263,7 +264,7 @@ def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboa
     settled(page)
 
 
-def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard) -> None:
+def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + RICH}")
     for label in ("Words a minute", "Speech", "Reading ease"):
@@ -283,7 +284,7 @@ def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard) -> 
     keep_picture(page, "episode_analysed_on_a_phone")
 
 
-def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboard) -> None:
+def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + RICH}")
     expect(page.get_by_text("Another one came first.")).to_be_visible()
@@ -303,7 +304,7 @@ def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboa
     settled(page)
 
 
-def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dashboard) -> None:
+def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + UNANALYSED}")
     expect(page.get_by_text("The transcript is not analysed yet.")).to_be_visible()
@@ -315,7 +316,7 @@ def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dash
     settled(page)
 
 
-def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard) -> None:
+def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Episodes")
     expect(page.get_by_text("160 shown")).to_be_visible()
     settled(page)
@@ -339,14 +340,14 @@ def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard) 
     settled(page)
 
 
-def test_history_counts_what_delta_holds(page: Page, dashboard) -> None:
+def test_history_counts_what_delta_holds(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "History")
     expect(page.get_by_text("Plays per day")).to_be_visible()
     expect(page.get_by_text(re.compile(r"\d+ events, the newest"))).to_be_visible()
     settled(page)
 
 
-def test_lineage_draws_every_stage(page: Page, dashboard) -> None:
+def test_lineage_draws_every_stage(page: Page, dashboard: Any) -> None:
     open_page(page, dashboard.url, "Lineage")
     drawing = page.locator('[data-testid="stGraphVizChart"] svg')
     expect(drawing).to_be_visible()
@@ -368,14 +369,14 @@ def test_empty_stores_get_a_friendly_page(page: Page, empty_dashboard: str, titl
 
 @pytest.fixture(scope="module")
 def empty_dashboard(
-    mongo_uri: str, start_dashboard: Callable, tmp_path_factory: pytest.TempPathFactory
+    mongo_uri: str, start_dashboard: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     url, _ = start_dashboard(mongo_uri, "dashboard_empty", tmp_path_factory.mktemp("no-delta"))
     return url
 
 
 def test_mongodb_away_is_said_in_a_sentence(
-    page: Page, start_dashboard: Callable, tmp_path: Path
+    page: Page, start_dashboard: Callable[..., Any], tmp_path: Path
 ) -> None:
     port = free_ports(1)[0]
     url, _ = start_dashboard(f"mongodb://me:secret@{LOOPBACK}:{port}", "podstream", tmp_path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from streams.cli.local.instance import variables
 from streams.cli.local.ports import free_ports
@@ -19,10 +20,10 @@ TRACKERS = ("track_engagement", "track_listening", "rank_trending", "detect_anom
 class Processes:
     """Processes by a name of the caller's choice; each appends to ``NAME.log`` in the home."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._home = settings.podstream_home
-        self._running: dict[str, subprocess.Popen] = {}
+        self._running: dict[str, subprocess.Popen[Any]] = {}
 
     def start_batcher(self, name: str) -> None:
         self._start(name, ["streams.events.batch_events"])

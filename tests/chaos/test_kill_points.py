@@ -75,7 +75,7 @@ STEADY = (
 class Writer(threading.Thread):
     """Writes what listeners do, until told to stop, and remembers every delivery."""
 
-    def __init__(self, settings: Settings, past_s: float):
+    def __init__(self, settings: Settings, past_s: float) -> None:
         super().__init__(name="writer", daemon=True)
         self.past_s = past_s
         registry = topic_registry(settings.kafka_bootstrap_servers)
@@ -143,7 +143,9 @@ class KillPoint:
 class Killer(threading.Thread):
     """Starts a process and kills it at each of its points; in the end it runs."""
 
-    def __init__(self, settings: Settings, points: Sequence[KillPoint], start: Any, end: Any):
+    def __init__(
+        self, settings: Settings, points: Sequence[KillPoint], start: Any, end: Any
+    ) -> None:
         super().__init__(daemon=True)
         self._reader = reader(settings.kafka_bootstrap_servers)
         self._points = points
@@ -191,7 +193,7 @@ def kill_points(chance: random.Random, topics: Sequence[str], most: int) -> list
 class Log:
     """What the topics hold, read once."""
 
-    def __init__(self, settings: Settings, graph: Graph):
+    def __init__(self, settings: Settings, graph: Graph) -> None:
         self._bootstrap = settings.kafka_bootstrap_servers
         self._wire = Wire(graph, topic_registry(self._bootstrap))
 
@@ -354,9 +356,9 @@ def wait_until_settled(
     watcher.close()
 
 
-def what_happened(oracle: Oracle) -> Counter:
+def what_happened(oracle: Oracle) -> Counter[Any]:
     """How much of everything there was, to see that the run was worth something."""
-    total: Counter = Counter()
+    total: Counter[Any] = Counter()
     for number, verdicts in oracle.verdicts.items():
         records = oracle.sorted[number]
         total.update(

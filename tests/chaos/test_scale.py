@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -43,15 +44,15 @@ SLACK_S = 10.0
 class Load(threading.Thread):
     """Writes events to every partition until told to stop, and counts what they add up to."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         super().__init__(name="load", daemon=True)
         registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(SOURCE, "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
         self._stopping = threading.Event()
         self.written = 0
-        self.windows: dict[tuple, Counter] = {}
-        self.days: dict[tuple, Counter] = {}
+        self.windows: dict[tuple[Any, ...], Counter[Any]] = {}
+        self.days: dict[tuple[Any, ...], Counter[Any]] = {}
 
     def run(self) -> None:
         while not self._stopping.wait(TICK_S):
@@ -92,17 +93,17 @@ class Load(threading.Thread):
 class Tables:
     """What a reader of the outputs makes of them."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         self._bootstrap = settings.kafka_bootstrap_servers
         self._wire = Wire(build_graph(PARTITIONS), topic_registry(self._bootstrap))
 
-    def windows(self) -> dict[tuple, Counter]:
+    def windows(self) -> dict[tuple[Any, ...], Counter[Any]]:
         return _added_up(readers.windows(self._outputs(WINDOWS)))
 
-    def days(self) -> dict[tuple, Counter]:
+    def days(self) -> dict[tuple[Any, ...], Counter[Any]]:
         return _added_up(readers.daily(self._outputs(DAILY)))
 
-    def _outputs(self, topic: str) -> list[tuple[int, list[dict]]]:
+    def _outputs(self, topic: str) -> list[tuple[int, list[dict[str, Any]]]]:
         found: list[Message] = []
         reading = TopicReader(self._bootstrap, [topic])
         reading.read_to_end(found.extend)
@@ -112,15 +113,17 @@ class Tables:
         return [(number, frame.to_dicts()) for number, frame in frames if frame.height]
 
 
-def _added_up(parts: dict[int, dict[tuple, dict]]) -> dict[tuple, Counter]:
-    total: dict[tuple, Counter] = {}
+def _added_up(
+    parts: dict[int, dict[tuple[Any, ...], dict[str, Any]]],
+) -> dict[tuple[Any, ...], Counter[Any]]:
+    total: dict[tuple[Any, ...], Counter[Any]] = {}
     for rows in parts.values():
         for place, row in rows.items():
             total.setdefault(place, Counter()).update({name: row[name] for name in SUMS})
     return total
 
 
-def flat(counts: dict[tuple, Counter]) -> Counter:
+def flat(counts: dict[tuple[Any, ...], Counter[Any]]) -> Counter[Any]:
     """Without the zeros."""
     return +Counter({(*key, name): n for key, of in counts.items() for name, n in of.items()})
 
@@ -128,7 +131,7 @@ def flat(counts: dict[tuple, Counter]) -> Counter:
 class Watcher:
     """Looks at the groups of the stages, and at what they write for each source partition."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings) -> None:
         graph = build_graph(PARTITIONS)
         self._groups = [app_id(graph.stages[stage]) for stage in STAGES]
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def runtime(tmp_path: Path) -> MemoryRuntime:
     return runtime
 
 
-def events(number: int, seed: int) -> list[dict]:
+def events(number: int, seed: int) -> list[dict[str, Any]]:
     chance = random.Random(seed)
     return [
         {
@@ -57,12 +58,12 @@ def events(number: int, seed: int) -> list[dict]:
     ]
 
 
-def write(runtime: MemoryRuntime, log: list[dict]) -> None:
+def write(runtime: MemoryRuntime, log: list[dict[str, Any]]) -> None:
     for event in log:
         runtime.log.append("user-events", event, key=event["user_id"])
 
 
-def ranking(runtime: MemoryRuntime, scope: str) -> list[dict]:
+def ranking(runtime: MemoryRuntime, scope: str) -> list[dict[str, Any]]:
     records = runtime.log.decoded("trending-episodes")
     return merge_scopes(record for record in records if record["scope"] == scope)
 
@@ -86,7 +87,7 @@ def test_garbage_is_put_aside_and_everything_read_is_somewhere(runtime: MemoryRu
     }
 
 
-def _batches(runtime: MemoryRuntime) -> list:
+def _batches(runtime: MemoryRuntime) -> list[Any]:
     return [
         runtime.log.wire.decode(message.topic, message.value)
         for message in runtime.log.records("user-event-batches")
@@ -95,7 +96,7 @@ def _batches(runtime: MemoryRuntime) -> list:
 
 
 def test_what_is_played_now_ranks_above_what_was_played_then(runtime: MemoryRuntime) -> None:
-    def plays(episode: str, number: int, at: datetime, seed: int) -> list[dict]:
+    def plays(episode: str, number: int, at: datetime, seed: int) -> list[dict[str, Any]]:
         played = [{**event, "kind": "play"} for event in events(number, seed)]
         return [{**event, "episode_id": episode, "occurred_at": at} for event in played]
 

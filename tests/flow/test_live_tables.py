@@ -51,7 +51,7 @@ class River(MemoryRuntime):
     sent.
     """
 
-    def __init__(self, stages: Sequence[str], partitions: int, **more: Any):
+    def __init__(self, stages: Sequence[str], partitions: int, **more: Any) -> None:
         self._settings = Settings(podstream_home=Path(), event_partitions=partitions, **more)
         graph = build_graph(partitions)
         super().__init__(graph, self._settings, snapshot_bytes=20_000)
@@ -142,7 +142,7 @@ class River(MemoryRuntime):
             for message, value in zip(messages, values, strict=True)
         ]
 
-    def check(self, *checks: Callable) -> None:
+    def check(self, *checks: Callable[..., Any]) -> None:
         oracle = Oracle.of(
             self._events,
             EPISODES,
@@ -207,7 +207,7 @@ PROPERTY = settings(
 
 def flow(
     stages: Sequence[str],
-    checks: Sequence[Callable],
+    checks: Sequence[Callable[..., Any]],
     log: Sequence[tuple[float, Delivery, int]],
     kills: list[tuple[int, int, int, int]],
     partitions: int,
@@ -262,7 +262,7 @@ def test_trending_of_any_log(**given: Any) -> None:
 # -- every boundary, met exactly -------------------------------------------------------------------
 
 
-def at_boundary(after_s: float, user: str, episode: str, **event: Any) -> tuple:
+def at_boundary(after_s: float, user: str, episode: str, **event: Any) -> tuple[Any, ...]:
     """A step: an event so long after the one before; ``ago_s`` before it comes."""
     ago = timedelta(seconds=-event.pop("ago_s", 0))
     known = {"event_id": f"{user} {event} {after_s}", "user_id": user, "episode_id": episode}

@@ -1,6 +1,8 @@
 """`recommend` and `learn_blend` in memory: from reference data and events to lists and weights."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,21 +19,21 @@ PARTITION = 1
 CATEGORIES = ("History", "Science")
 
 
-def vector(*values):
+def vector(*values: Any) -> Any:
     return np.array(values, dtype="<f4").tobytes()
 
 
 class World:
     """Ten episodes, even ones History, odd ones Science, and who did what with them."""
 
-    def __init__(self, runtime):
+    def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         self.log = runtime.log
         self.clock = runtime.clock
         self.clock.set(START.timestamp())
         self.offset = 0
 
-    def episode(self, number, **more):
+    def episode(self, number: Any, **more: Any) -> None:
         record = {
             "episode_id": f"e:{number}",
             "title": f"Title {number}",
@@ -44,7 +46,7 @@ class World:
         }
         self.log.append("episode-metadata", record, key=record["episode_id"])
 
-    def embedding(self, number):
+    def embedding(self, number: Any) -> None:
         axis = np.eye(2)[number % 2] + 0.01 * number
         axis /= np.linalg.norm(axis)
         record = {
@@ -56,7 +58,7 @@ class World:
         }
         self.log.append("episode-embeddings", record, key=record["episode_id"])
 
-    def generation(self, name, numbers, announce=True):
+    def generation(self, name: Any, numbers: Any, announce: bool = True) -> None:
         for number in numbers:
             record = {
                 "episode_id": f"e:{number}",
@@ -67,7 +69,7 @@ class World:
         if announce:
             self.announce(name, len(numbers))
 
-    def announce(self, name, items):
+    def announce(self, name: Any, items: Any) -> None:
         record = {
             "generation": name,
             "model": "als",
@@ -85,12 +87,12 @@ class World:
         }
         self.log.append("model-generations", record, key=name)
 
-    def trending(self, scope, *ranking):
+    def trending(self, scope: Any, *ranking: Any) -> None:
         episodes = [{"episode_id": f"e:{n}", "score": s, "plays": 1} for n, s in ranking]
         record = {"scope": scope, "source_partition": 0, "at": START, "episodes": episodes}
         self.log.append("trending-episodes", record, key=f"{scope}|0")
 
-    def events(self, *acts):
+    def events(self, *acts: Any) -> Any:
         """One batch of (user, kind, episode number, minute[, heard_ms])."""
         rows = []
         for user, kind, number, minute, *heard in acts:
@@ -118,18 +120,18 @@ class World:
         frame = pl.DataFrame(rows, schema=dict(columnar.columns("user_event")))
         return self.log.append("user-event-batches", frame, partition=PARTITION)
 
-    def run(self):
+    def run(self) -> None:
         self.runtime.run()
 
-    def lists(self, user):
+    def lists(self, user: Any) -> list[Any]:
         return [r for r in self.log.decoded("recommendations") if r["user_id"] == user]
 
-    def latest(self, user):
+    def latest(self, user: Any) -> Any:
         return self.lists(user)[-1]
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path: Path) -> Any:
     settings = Settings(podstream_home=tmp_path)
     runtime = MemoryRuntime(build_graph(settings.event_partitions), settings)
     made = World(runtime)
@@ -139,11 +141,11 @@ def world(tmp_path):
     return made
 
 
-def ids(record):
+def ids(record: Any) -> list[Any]:
     return [item["episode_id"] for item in record["items"]]
 
 
-def test_a_stranger_gets_trending_even_for_an_impression(world):
+def test_a_stranger_gets_trending_even_for_an_impression(world: Any) -> None:
     world.trending("all", (3, 8.0), (4, 4.0))
     world.trending("category:Science", (5, 2.0))
     message = world.events(("ann", "impression", 1, 0))
@@ -163,7 +165,7 @@ def test_a_stranger_gets_trending_even_for_an_impression(world):
     assert record["items"][0]["show"] == "The Show"
 
 
-def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world):
+def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world: Any) -> None:
     for number in range(10):
         world.embedding(number)
     world.trending("all", (3, 8.0), (4, 4.0))
@@ -184,13 +186,15 @@ def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world):
     assert "e:3" in ids(world.latest("bob"))
 
 
-def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_like(world):
+def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_like(
+    world: Any,
+) -> None:
     for number in range(10):
         world.embedding(number)
     world.events(("ann", "play", 1, 0))
     world.run()
 
-    def content():
+    def content() -> Any:
         return {i["episode_id"]: i["parts"]["content"] for i in world.latest("ann")["items"]}
 
     assert content()["e:3"] > 0
@@ -205,7 +209,7 @@ def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_l
     assert set(content().values()) == {0}
 
 
-def test_impressions_of_a_known_listener_cause_no_list(world):
+def test_impressions_of_a_known_listener_cause_no_list(world: Any) -> None:
     world.events(("ann", "impression", 1, 0))
     world.run()
     world.events(("ann", "impression", 2, 1))
@@ -216,7 +220,7 @@ def test_impressions_of_a_known_listener_cause_no_list(world):
     assert len(world.lists("ann")) == 2
 
 
-def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world):
+def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world: Any) -> None:
     for number in range(10):
         world.embedding(number)
     world.generation("20260110T000000Z", range(8))
@@ -241,7 +245,7 @@ def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world):
     assert reasons["e:8"] == "Because you finished “Title 0”"
 
 
-def test_a_new_episode_is_reachable_through_content_at_once(world):
+def test_a_new_episode_is_reachable_through_content_at_once(world: Any) -> None:
     for number in range(10):
         world.embedding(number)
     world.generation("20260110T000000Z", range(10))
@@ -258,7 +262,7 @@ def test_a_new_episode_is_reachable_through_content_at_once(world):
     assert item["parts"]["als"] == 0.0
 
 
-def test_redelivery_sends_the_same_list_again_and_changes_no_state(world):
+def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: Any) -> None:
     for number in range(10):
         world.embedding(number)
     world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
@@ -272,7 +276,7 @@ def test_redelivery_sends_the_same_list_again_and_changes_no_state(world):
     assert len(world.lists("ann")) == 2
 
 
-def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world):
+def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world: Any) -> None:
     world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
     world.run()
     world.generation("20260110T010000Z", range(9), announce=False)
@@ -293,7 +297,7 @@ def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world):
     assert len(world.lists("ann")) == 2, "nobody who has the generation is refreshed again"
 
 
-def test_the_first_embeddings_refresh_lists_too(world):
+def test_the_first_embeddings_refresh_lists_too(world: Any) -> None:
     world.events(("ann", "progress", 0, 0, 900_000))
     world.run()
     for number in range(10):
@@ -304,14 +308,14 @@ def test_the_first_embeddings_refresh_lists_too(world):
     assert set(ids(record)[:4]) == {"e:2", "e:4", "e:6", "e:8"}
 
 
-def test_lists_go_to_the_partition_of_the_events_under_the_listener(world):
+def test_lists_go_to_the_partition_of_the_events_under_the_listener(world: Any) -> None:
     world.events(("ann", "play", 1, 0))
     world.run()
     (message,) = world.log.records("recommendations")
     assert (message.partition, message.key) == (PARTITION, b"ann")
 
 
-def test_blend_weights_move_the_list(world):
+def test_blend_weights_move_the_list(world: Any) -> None:
     world.trending("all", (3, 8.0))
     for number in range(10):
         world.embedding(number)
@@ -326,7 +330,7 @@ def test_blend_weights_move_the_list(world):
     assert ids(world.latest("ann"))[0] == "e:3"
 
 
-def test_a_batch_that_is_none_goes_to_the_dead_letters(world):
+def test_a_batch_that_is_none_goes_to_the_dead_letters(world: Any) -> None:
     world.log.append("user-event-batches", b"garbage", partition=PARTITION)
     world.events(("ann", "play", 1, 0))
     world.run()
@@ -334,7 +338,7 @@ def test_a_batch_that_is_none_goes_to_the_dead_letters(world):
     assert world.lists("ann")
 
 
-def test_the_blend_learns_from_what_was_shown_and_played(world):
+def test_the_blend_learns_from_what_was_shown_and_played(world: Any) -> None:
     world.runtime.start("learn_blend")
     for number in range(10):
         world.embedding(number)

@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,16 +30,16 @@ class Windows:
     """Writes rows as `track_engagement` does: the whole value so far, and which minutes are over:
     all before the newest."""
 
-    def __init__(self, runtime: MemoryRuntime):
+    def __init__(self, runtime: MemoryRuntime) -> None:
         self.log = runtime.log
         self.clock = runtime.clock
-        self.totals: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
+        self.totals: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
         self.offset = 0
-        self.sent: list[tuple[int, pl.DataFrame, tuple]] = []
+        self.sent: list[tuple[int, pl.DataFrame, tuple[Any, ...]]] = []
 
     def add(self, *counts: tuple[str, int, int, int, int]) -> None:
         """Episode, minute, source partition, plays and new listeners more."""
-        rows: dict[int, list[dict]] = defaultdict(list)
+        rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for episode_id, minute, source, plays, new in counts:
             total = self.totals[episode_id, minute, source]
             total[0], total[1] = total[0] + plays, total[1] + new
@@ -93,7 +94,7 @@ def runtime(tmp_path: Path) -> MemoryRuntime:
     return runtime
 
 
-def rankings(runtime: MemoryRuntime) -> dict[str, list[dict]]:
+def rankings(runtime: MemoryRuntime) -> dict[str, list[dict[str, Any]]]:
     """As a reader has them, every scope, to the digits that are told."""
     records = defaultdict(list)
     for record in runtime.log.decoded("trending-episodes"):

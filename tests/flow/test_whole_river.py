@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -64,7 +65,9 @@ def seed_catalogue(runtime: MemoryRuntime) -> None:
 
 
 @pytest.fixture(scope="module")
-def river(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryRuntime, Listeners, list[dict]]:
+def river(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[MemoryRuntime, Listeners, list[dict[str, Any]]]:
     """Everything after two thousand events, with four crashes on the way."""
     home: Path = tmp_path_factory.mktemp("river")
     settings = Settings(podstream_home=home, event_partitions=3, _env_file=None)
@@ -74,7 +77,7 @@ def river(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryRuntime, List
         runtime.start(stage)
     seed_catalogue(runtime)
     crowd = Listeners(runtime.log.wire.decode, count=LISTENERS, seed=3, concurrent=5)
-    sent: list[dict] = []
+    sent: list[dict[str, Any]] = []
     for step in range(STEPS):
         for topic in ("episode-metadata", "recommendations", "trending-episodes"):
             crowd.apply(runtime.log.records(topic))
@@ -91,8 +94,8 @@ def river(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryRuntime, List
     return runtime, crowd, sent
 
 
-def expected(sent: list[dict]) -> Counter:
-    counts: Counter = Counter()
+def expected(sent: list[dict[str, Any]]) -> Counter[Any]:
+    counts: Counter[Any] = Counter()
     for event in sent:
         counts[event["episode_id"], "heard_ms"] += event["heard_ms"]
         if name := COUNTED.get(event["kind"]):
@@ -100,7 +103,7 @@ def expected(sent: list[dict]) -> Counter:
     return +counts
 
 
-def by_episode(rows: pl.DataFrame) -> Counter:
+def by_episode(rows: pl.DataFrame) -> Counter[Any]:
     names = (*COUNTED.values(), "heard_ms")
     sums = rows.group_by("episode_id").agg(pl.col(names).sum())
     return +Counter(
@@ -108,7 +111,7 @@ def by_episode(rows: pl.DataFrame) -> Counter:
     )
 
 
-def test_the_windows_hold_every_event_once(river):
+def test_the_windows_hold_every_event_once(river: Any) -> None:
     runtime, _, sent = river
     rows = pl.concat(runtime.log.decoded("engagement-windows"))
     newest = rows.sort("offset").unique(
@@ -117,7 +120,7 @@ def test_the_windows_hold_every_event_once(river):
     assert by_episode(newest) == expected(sent)
 
 
-def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river):
+def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river: Any) -> None:
     runtime, _, sent = river
     rows = pl.concat(runtime.log.decoded("user-episode-daily"))
     once = rows.unique(["source_partition", "last_offset", "user_id", "episode_id", "day"])
@@ -125,7 +128,7 @@ def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river):
     assert once["day"].n_unique() == 2  # it goes on past midnight
 
 
-def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river):
+def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river: Any) -> None:
     runtime, _, sent = river
     heard = defaultdict(set)
     for event in sent:
@@ -143,13 +146,13 @@ def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river):
         assert scores == sorted(scores, reverse=True)
 
 
-def test_lists_match_tastes_better_than_chance(river):
+def test_lists_match_tastes_better_than_chance(river: Any) -> None:
     _, crowd, _ = river
     figures = crowd.truth.figures()
     assert figures["match_listed"] > figures["random"] + 0.1, crowd.truth.line()
 
 
-def test_the_blend_is_learned_and_what_trends_is_ranked(river):
+def test_the_blend_is_learned_and_what_trends_is_ranked(river: Any) -> None:
     runtime, _, sent = river
     weights = runtime.log.decoded("blend-weights")
     assert weights
@@ -160,7 +163,7 @@ def test_the_blend_is_learned_and_what_trends_is_ranked(river):
     assert {"all", *(f"category:{CATEGORIES[n % len(CATEGORIES)]}" for n in played)} <= scopes
 
 
-def test_nothing_ended_as_a_dead_letter(river):
+def test_nothing_ended_as_a_dead_letter(river: Any) -> None:
     runtime, _, _ = river
     assert not [
         name

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from topology.settings import LOOPBACK
 pytestmark = pytest.mark.mongo
 
 
-def _started(home: Path) -> tuple[subprocess.Popen, str, int]:
+def _started(home: Path) -> tuple[subprocess.Popen[Any], str, int]:
     (port,) = free_ports(1)
     argv, extra = mongo_command(home, port)
     process = subprocess.Popen(argv, env={**os.environ, **extra}, stdout=sys.stderr)

@@ -54,7 +54,7 @@ def database(settings: Settings) -> Iterator[Any]:
 class Served:
     """serve_mongo, and what it is told: one play a day in each source partition."""
 
-    def __init__(self, settings: Settings, database: Any):
+    def __init__(self, settings: Settings, database: Any) -> None:
         self.runtime = MemoryRuntime(GRAPH, settings)
         self.context = self.runtime.start("serve_mongo")
         self.database = database

@@ -1,6 +1,7 @@
 """`podstream recommend` against the MongoDB server."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
@@ -11,7 +12,7 @@ from topology.settings import Settings
 pytestmark = pytest.mark.mongo
 
 
-def test_a_list_is_found_with_its_time_in_utc(mongo_uri, tmp_path):
+def test_a_list_is_found_with_its_time_in_utc(mongo_uri: str, tmp_path: Path) -> None:
     settings = Settings(podstream_home=tmp_path, mongodb_uri=mongo_uri, mongodb_database="lists")
     document = {"_id": "ann", "items": [], "updated_at": datetime(2026, 1, 10, tzinfo=UTC)}
     with MongoClient(mongo_uri) as client:

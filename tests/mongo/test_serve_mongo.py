@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
@@ -43,7 +44,7 @@ def settings(mongo_uri: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator:
+def database(settings: Settings) -> Iterator[Any]:
     with MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
         yield client[settings.mongodb_database]
 
@@ -55,7 +56,7 @@ def runtime(settings: Settings) -> MemoryRuntime:
     return runtime
 
 
-def recommendation(user: str, *episodes: str, offset: int = 1) -> dict:
+def recommendation(user: str, *episodes: str, offset: int = 1) -> dict[str, Any]:
     return {
         "user_id": user,
         "generation": "",
@@ -77,7 +78,7 @@ def recommendation(user: str, *episodes: str, offset: int = 1) -> dict:
     }
 
 
-def window(episode: str, partition: int, offset: int, plays: int) -> dict:
+def window(episode: str, partition: int, offset: int, plays: int) -> dict[str, Any]:
     return {
         "episode_id": episode,
         "bucket": MINUTE,
@@ -95,7 +96,7 @@ def window(episode: str, partition: int, offset: int, plays: int) -> dict:
     }
 
 
-def test_the_newest_list_of_a_listener_is_served(runtime, database):
+def test_the_newest_list_of_a_listener_is_served(runtime: Any, database: Any) -> None:
     runtime.log.append("recommendations", recommendation("u", "a"), key="u")
     runtime.log.append("recommendations", recommendation("u", "b", "c", offset=2), key="u")
     runtime.run()
@@ -106,7 +107,9 @@ def test_the_newest_list_of_a_listener_is_served(runtime, database):
     assert document["caused_by"] == "event-2"
 
 
-def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(runtime, database):
+def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(
+    runtime: Any, database: Any
+) -> None:
     runtime.log.append("recommendations", recommendation("u", "a"), key="u")
     runtime.log.append("recommendations", None, key="u")
     runtime.run()
@@ -117,8 +120,8 @@ def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(runt
     assert database["final_recommendations"].count_documents({}) == 1
 
 
-def test_windows_add_up_over_source_partitions_after_a_crash(runtime, database):
-    def send(*rows: dict) -> None:
+def test_windows_add_up_over_source_partitions_after_a_crash(runtime: Any, database: Any) -> None:
+    def send(*rows: dict[str, Any]) -> None:
         runtime.log.append("engagement-windows", pl.DataFrame(rows), partition=1)
 
     send(window("a", 0, 5, 2), window("b", 0, 5, 1))
@@ -152,12 +155,14 @@ def rolling_rows(partition: int, listeners: int, *scopes: str, minutes: int = 15
     return pl.DataFrame(rows, schema=columnar.columns("rolling_window"))
 
 
-def scopes(database, document_id: str) -> list[tuple[str, str, int]]:
+def scopes(database: Any, document_id: str) -> list[tuple[str, str, int]]:
     document = database["rolling_windows"].find_one({"_id": document_id})
     return [(one["scope"], one["title"], one["listeners"]) for one in document["scopes"]]
 
 
-def test_rolling_windows_add_up_partitions_and_survive_a_restart(runtime, database):
+def test_rolling_windows_add_up_partitions_and_survive_a_restart(
+    runtime: Any, database: Any
+) -> None:
     def send(partition: int, listeners: int, *scopes: str) -> None:
         rows = rolling_rows(partition, listeners, *scopes)
         runtime.log.append("rolling-windows", rows, partition=partition)
@@ -183,11 +188,13 @@ def test_rolling_windows_add_up_partitions_and_survive_a_restart(runtime, databa
     assert scopes(database, "episode|15") == [("a", "T", 3)]
 
 
-async def no_titles(_: Collection[str]) -> dict:
+async def no_titles(_: Collection[str]) -> dict[str, Any]:
     return {}
 
 
-async def test_workers_that_own_some_partitions_each_write_all_of_them(settings, database):
+async def test_workers_that_own_some_partitions_each_write_all_of_them(
+    settings: Any, database: Any
+) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     workers = [RollingWindows(sink, 2, no_titles) for _ in range(2)]
 
@@ -207,7 +214,9 @@ async def test_workers_that_own_some_partitions_each_write_all_of_them(settings,
     assert scopes(database, "episode|15") == [("a", "", 210)]
 
 
-async def test_unchanged_rolling_windows_are_not_written_again(settings, database):
+async def test_unchanged_rolling_windows_are_not_written_again(
+    settings: Any, database: Any
+) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     windows = RollingWindows(sink, 2, no_titles)
     await windows.take({0: RollingPart(1, rolling_rows(0, 5, "episode:a"))})
@@ -247,7 +256,9 @@ def curve_rows(partition: int, offset: int, *listeners: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columnar.columns("episode_retention"))
 
 
-def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(runtime, database):
+def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(
+    runtime: Any, database: Any
+) -> None:
     for partition in (0, 1):
         days = day_row(partition, 5, 10 + partition)
         runtime.log.append("episode-days", days, partition=partition)
@@ -265,7 +276,9 @@ def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(runtime, 
     assert document["retention"] == [20, 8, 1]
 
 
-async def test_two_workers_that_change_a_day_at_once_lose_nothing(settings, database):
+async def test_two_workers_that_change_a_day_at_once_lose_nothing(
+    settings: Any, database: Any
+) -> None:
     runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
     handlers = [runtime.start("serve_mongo").handlers["episode-days"][0] for runtime in runtimes]
 
@@ -284,7 +297,7 @@ async def test_two_workers_that_change_a_day_at_once_lose_nothing(settings, data
     }
 
 
-def test_anomalies_and_progress_are_kept_by_key(runtime, database):
+def test_anomalies_and_progress_are_kept_by_key(runtime: Any, database: Any) -> None:
     for plays, direction in ((9, "rise"), (10, "rise")):
         anomaly = {
             "episode_id": "a",
@@ -312,7 +325,7 @@ def test_anomalies_and_progress_are_kept_by_key(runtime, database):
     assert (progress["_id"], progress["late"]) == ("track_engagement|0", 4)
 
 
-def test_trending_carries_titles_and_survives_a_restart(runtime, database):
+def test_trending_carries_titles_and_survives_a_restart(runtime: Any, database: Any) -> None:
     episode = {"episode_id": "a", "title": "T", "show_id": "s", "show_title": "S", "source": "x"}
 
     def rank(partition: int, episode_id: str, score: float) -> None:
@@ -339,7 +352,7 @@ def test_trending_carries_titles_and_survives_a_restart(runtime, database):
     assert database["episodes"].count_documents({}) == 0
 
 
-def test_metrics_and_generations_are_kept_by_key(runtime, database):
+def test_metrics_and_generations_are_kept_by_key(runtime: Any, database: Any) -> None:
     for value in (0.1, 0.2):
         metric = {"model": "als", "generation": "g", "metric": "auc", "value": value, "at": MINUTE}
         runtime.log.append("model-metrics", metric, key="als|g|auc")
@@ -357,7 +370,9 @@ def test_metrics_and_generations_are_kept_by_key(runtime, database):
     assert database["table_generations"].find_one({"_id": "live"})["generation"] == 2
 
 
-def test_garbage_goes_to_the_dead_letter_topic_and_the_rest_is_served(runtime, database):
+def test_garbage_goes_to_the_dead_letter_topic_and_the_rest_is_served(
+    runtime: Any, database: Any
+) -> None:
     runtime.log.append("recommendations", b"garbage", key="u", partition=0)
     runtime.log.append("engagement-windows", b"garbage", partition=0)
     runtime.log.append("recommendations", recommendation("v", "a"), key="v", partition=0)
@@ -367,20 +382,22 @@ def test_garbage_goes_to_the_dead_letter_topic_and_the_rest_is_served(runtime, d
     assert database["final_recommendations"].count_documents({}) == 1
 
 
-def test_a_stage_writes_only_its_own_collections(settings):
+def test_a_stage_writes_only_its_own_collections(settings: Any) -> None:
     sink = MongoSink(settings, GRAPH.stages["dashboard"])
     with pytest.raises(UndeclaredError, match="engagement_windows"):
         asyncio.run(sink.replace("engagement_windows", [{"_id": "x"}]))
     sink.close()
 
 
-def test_writes_wait_for_a_server_that_is_away_and_say_so_once(tmp_path, caplog):
+def test_writes_wait_for_a_server_that_is_away_and_say_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (port,) = free_ports(1)
     sink = MongoSink(
         settings_for(f"mongodb://127.0.0.1:{port}", tmp_path), GRAPH.stages["serve_mongo"]
     )
 
-    async def outage() -> dict:
+    async def outage() -> dict[str, Any]:
         writes = [
             asyncio.create_task(sink.replace("episodes", [{"_id": name, "title": name}]))
             for name in "ab"
@@ -402,7 +419,7 @@ def served(offset: int) -> list[Message]:
     return [Message("recommendations", 3, offset, b"anna", b"value")]
 
 
-async def test_writes_that_the_server_still_has_are_confirmed(settings: Settings):
+async def test_writes_that_the_server_still_has_are_confirmed(settings: Settings) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     await sink.mark(served(7))
     await sink.mark(served(8))
@@ -412,7 +429,9 @@ async def test_writes_that_the_server_still_has_are_confirmed(settings: Settings
         await sink.confirm(served(9))
 
 
-async def test_a_server_that_lost_its_newest_writes_is_found_out(settings: Settings, database):
+async def test_a_server_that_lost_its_newest_writes_is_found_out(
+    settings: Settings, database: Any
+) -> None:
     """Also when later writes have put a newer mark in the place of the lost one."""
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     await sink.mark(served(7))

@@ -61,7 +61,7 @@ def last_event(partition: int, at: datetime) -> Delivery:
 class Listeners:
     """A seeded crowd. Ask for its deliveries stretch by stretch, as event time goes on."""
 
-    def __init__(self, seed: int, listeners: int, lateness: timedelta):
+    def __init__(self, seed: int, listeners: int, lateness: timedelta) -> None:
         self._random = random.Random(seed)
         self._users = [f"u{number}" for number in range(listeners)]
         self._bots = set(self._users[:: max(7, listeners // 20)])

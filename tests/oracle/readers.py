@@ -31,9 +31,11 @@ def pick(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def newest(messages: Messages, key: tuple[str, ...]) -> dict[int, dict[tuple, dict[str, Any]]]:
+def newest(
+    messages: Messages, key: tuple[str, ...]
+) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     """Source partition -> key -> the row with the highest offset, the later one of equals."""
-    found: dict[int, dict[tuple, dict[str, Any]]] = {}
+    found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for _, rows in messages:
         for row in rows:
             known = found.setdefault(row["source_partition"], {})
@@ -43,35 +45,35 @@ def newest(messages: Messages, key: tuple[str, ...]) -> dict[int, dict[tuple, di
     return found
 
 
-def windows(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def windows(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     return _picked(newest(messages, ("episode_id", "bucket")), WINDOW)
 
 
-def days(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def days(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     return _picked(newest(messages, ("episode_id", "day")), DAY)
 
 
-def retention(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def retention(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     return _picked(newest(messages, ("episode_id", "day", "minute")), ("listeners", "final"))
 
 
-def streaks(messages: Messages) -> dict[int, dict[tuple, int]]:
+def streaks(messages: Messages) -> dict[int, dict[tuple[Any, ...], int]]:
     found = newest(messages, ("user_id", "day"))
     return {p: {place: row["days"] for place, row in rows.items()} for p, rows in found.items()}
 
 
 def _picked(
-    found: dict[int, dict[tuple, dict[str, Any]]], names: Iterable[str]
-) -> dict[int, dict[tuple, dict[str, Any]]]:
+    found: dict[int, dict[tuple[Any, ...], dict[str, Any]]], names: Iterable[str]
+) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     return {
         partition: {place: pick(row, names) for place, row in rows.items()}
         for partition, rows in found.items()
     }
 
 
-def audience(messages: Messages) -> dict[int, dict[tuple, int]]:
+def audience(messages: Messages) -> dict[int, dict[tuple[Any, ...], int]]:
     """Days in ascending order; a day that comes again is a repeat, and says the same."""
-    found: dict[int, dict[tuple, int]] = {}
+    found: dict[int, dict[tuple[Any, ...], int]] = {}
     for partition, rows in messages:
         known = found.setdefault(partition, {})
         assert {row["source_partition"] for row in rows} <= {partition}
@@ -83,9 +85,9 @@ def audience(messages: Messages) -> dict[int, dict[tuple, int]]:
     return found
 
 
-def history(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def history(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     """Whole minutes; one that is not above an earlier one of its partition is a repeat."""
-    found: dict[int, dict[tuple, dict[str, Any]]] = {}
+    found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for partition, rows in messages:
         known = found.setdefault(partition, {})
         minutes = [row["bucket"] for row in rows]
@@ -119,9 +121,9 @@ def late(messages: Messages) -> dict[int, set[int]]:
     return found
 
 
-def daily(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def daily(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     """Amounts add up; a message whose range was applied already is a repeat."""
-    found: dict[int, dict[tuple, dict[str, Any]]] = {}
+    found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {}
     applied: dict[int, int] = {}
     for partition, rows in messages:
         if not rows or rows[0]["last_offset"] <= applied.get(partition, -1):
@@ -152,9 +154,9 @@ def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def sessions(messages: Messages) -> dict[int, dict[tuple, dict[str, Any]]]:
+def sessions(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     """Rows whose offset is not above that of an earlier message are repeats; no others are."""
-    found: dict[int, dict[tuple, dict[str, Any]]] = {}
+    found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {}
     applied: dict[int, int] = {}
     for partition, rows in messages:
         known = found.setdefault(partition, {})
@@ -174,7 +176,7 @@ def progress(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Mapp
     return {(record["stage"], record["source_partition"]): record for record in records}
 
 
-def agree(what: str, actual: Mapping, expected: Mapping) -> None:
+def agree(what: str, actual: Mapping[Any, Any], expected: Mapping[Any, Any]) -> None:
     """AssertionError that names the first few differences, for tables too long to print."""
     if actual == expected:
         return

@@ -1,5 +1,7 @@
 """Checkerboard, after `implicit`'s tests: even listeners hear even episodes, odd ones odd."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,11 +12,11 @@ from streams.recommendation.core.scoring import ScoreParts, profile, recommend
 SIZE, RANK, ALPHA, REGULARIZATION = 40, 8, 20.0, 0.05
 
 
-def factors_of(heard, iterations=10):
+def factors_of(heard: Any, iterations: int = 10) -> Any:
     """Item factors of implicit ALS on a 0/1 matrix (listeners, episodes)."""
     items = np.random.default_rng(3).normal(size=(heard.shape[1], RANK)) / RANK
 
-    def half_step(fixed, rows):
+    def half_step(fixed: Any, rows: Any) -> Any:
         identity = np.eye(RANK)
         return np.array(
             [
@@ -35,7 +37,7 @@ def factors_of(heard, iterations=10):
 
 
 @pytest.fixture(scope="module")
-def items():
+def items() -> Any:
     random = np.random.default_rng(1)
     same_colour = np.add.outer(np.arange(SIZE), np.arange(SIZE)) % 2 == 0
     heard = (same_colour & (random.random((SIZE, SIZE)) < 0.6)).astype(float)
@@ -60,7 +62,7 @@ def items():
 
 
 @pytest.mark.parametrize("colour", [0, 1])
-def test_a_listener_whom_training_never_saw_gets_the_right_half(items, colour):
+def test_a_listener_whom_training_never_saw_gets_the_right_half(items: Any, colour: Any) -> None:
     played = range(colour, 12, 2)
     listener = ListenerState(
         0, "x", "", {f"e:{n:02}": ListeningTotals(heard_ms=600_000, plays=1) for n in played}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import polars as pl
 import pytest
@@ -35,7 +36,7 @@ def delta(instance: Instance, name: str) -> pl.DataFrame:
     return pl.from_arrow(table)  # type: ignore[return-value]
 
 
-def test_delta_holds_every_interaction_once(movielens: Instance):
+def test_delta_holds_every_interaction_once(movielens: Instance) -> None:
     wait_until(
         lambda: movielens.rows("delta", "user_events") >= INTERACTIONS,
         240,
@@ -59,7 +60,7 @@ def test_delta_holds_every_interaction_once(movielens: Instance):
     assert daily["completes"].sum() == completes
 
 
-def test_the_engagement_windows_add_up_to_the_events(movielens: Instance):
+def test_the_engagement_windows_add_up_to_the_events(movielens: Instance) -> None:
     events = delta(movielens, "user_events")
     expected = (
         events.group_by("episode_id")
@@ -81,7 +82,7 @@ def test_the_engagement_windows_add_up_to_the_events(movielens: Instance):
     wait_until(lambda: served().equals(expected), 300, "engagement windows equal to the events")
 
 
-def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Instance):
+def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Instance) -> None:
     def metrics() -> dict[tuple[str, str], float]:
         documents = movielens.mongo()["model_metrics"].find({"metric": "ndcg_at_10"})
         newest = sorted(documents, key=lambda d: d["generation"])
@@ -91,7 +92,7 @@ def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Ins
     figures = metrics()
     assert figures["als", "ndcg_at_10"] > figures["popularity", "ndcg_at_10"]
 
-    def recommended() -> dict | None:
+    def recommended() -> dict[str, Any] | None:
         done = movielens.run("recommend", "196", "--json")
         found = json.loads(done.stdout) if done.returncode == 0 else None
         return found if found and any(i["parts"]["als"] > 0 for i in found["items"]) else None

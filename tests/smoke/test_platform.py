@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ PROVED_ELSEWHERE = {
 }
 
 
-def test_everything_came(platform: Instance):
+def test_everything_came(platform: Instance) -> None:
     assert platform.report["ok"], platform.report
     states = {p["name"]: p["state"] for p in platform.report["status"]["processes"]}
     assert set(states.values()) == {"RUNNING"}, states
@@ -48,13 +49,15 @@ def readme_targets() -> list[str]:
 
 
 @pytest.mark.parametrize("target", readme_targets())
-def test_every_make_target_of_the_readme_exists(target: str):
+def test_every_make_target_of_the_readme_exists(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", readme_commands())
-def test_every_podstream_command_of_the_readme_works(platform: Instance, command: str, tmp_path):
+def test_every_podstream_command_of_the_readme_works(
+    platform: Instance, command: str, tmp_path: Path
+) -> None:
     # What a newcomer has at hand when typing the README's import lines.
     for name in ("episodes.csv", "events.jsonl"):
         (tmp_path / name).write_text((ROOT / "tests/smoke/data" / name).read_text())
@@ -82,7 +85,7 @@ def test_every_podstream_command_of_the_readme_works(platform: Instance, command
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance):
+def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance) -> None:
     out = producer(platform.settings.kafka_bootstrap_servers)
     garbage = b"\xde\xad\xbe\xef this is no event"
     out.produce("user-events", garbage, key=b"nobody")
@@ -100,7 +103,7 @@ def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Insta
 
 
 @pytest.mark.parametrize("name", ["track", "batch_events", "serve", "mongo"])
-def test_a_killed_process_comes_back_and_work_goes_on(platform: Instance, name: str):
+def test_a_killed_process_comes_back_and_work_goes_on(platform: Instance, name: str) -> None:
     pid = platform.process(name)["pid"]
     os.kill(pid, signal.SIGKILL)
 
@@ -133,7 +136,7 @@ def _counted_up_to(platform: Instance, partition: int) -> int:
     return max((part["offset"] for part in parts), default=-1)
 
 
-def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance):
+def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance) -> None:
     """Once nobody listens any more, MongoDB, Delta and the log say the same, event for event."""
     platform.run("down")
     started = platform.run("up", "--detach", timeout=300)
@@ -190,11 +193,11 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
     assert in_mongo()["plays"] > 0
 
 
-def _delta(table_type, platform: Instance, name: str):
+def _delta(table_type: Any, platform: Instance, name: str) -> Any:
     return table_type(f"{platform.settings.delta_root}/{name}").to_pyarrow_table()
 
 
-def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance):
+def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance) -> None:
     done = platform.run("rebuild", "--all", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     promoted = platform.mongo()["table_generations"].find_one()

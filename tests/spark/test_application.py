@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -68,7 +69,7 @@ def messages(wire: Wire, number: int) -> list[tuple[str, int, bytes]]:
     return sent
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"the application ended with {process.returncode}"
@@ -79,7 +80,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: 
 @pytest.mark.timeout(280)
 def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
     spark_settings: Settings, graph: Graph, tmp_path: Path
-):
+) -> None:
     settings = spark_settings.model_copy(
         update={"delta_root": f"{tmp_path}/delta", "checkpoint_root": f"{tmp_path}/checkpoints"}
     )
@@ -102,7 +103,7 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
                 sender.produce(topic, value, partition=partition)
         sender.flush(30)
 
-    def start() -> subprocess.Popen:
+    def start() -> subprocess.Popen[Any]:
         with (tmp_path / "application.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "jobs.application"],
@@ -130,7 +131,7 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
         wait_for(lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, 120)
         wait_for(lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, 60)
         reader = TopicReader(settings.kafka_bootstrap_servers, ["episode-embeddings"])
-        embedded: list = []
+        embedded: list[Any] = []
 
         def has_embedding() -> bool:
             reader.read_to_end(lambda found: embedded.extend(m for m in found if m.key == b"x:1"))

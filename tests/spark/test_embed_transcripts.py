@@ -38,7 +38,7 @@ class Model:
 @pytest.mark.timeout(280)
 def test_what_follows_from_a_transcript_outlives_a_kill_and_goes_with_it(
     spark: SparkSession, settings: Settings, graph: Graph, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     wire = Wire(graph, open_registry(settings))
     sender = producer(settings.kafka_bootstrap_servers)
 

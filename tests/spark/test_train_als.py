@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -52,7 +53,9 @@ def pairs() -> Interactions:
     return from_totals(checkerboard())
 
 
-def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(spark, small, pairs):
+def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(
+    spark: Any, small: Any, pairs: Any
+) -> None:
     learned = fit(spark, small, pairs)
     again = fit(spark, small, pairs)
     assert np.array_equal(learned.items, again.items)
@@ -74,7 +77,7 @@ def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(spark, small
 
 def test_a_generation_is_published_once_and_not_again_without_news(
     spark: SparkSession, small: Settings, graph: Graph
-):
+) -> None:
     write_delta.create_tables(graph, small)
     path = table_path(small, train_als.TABLE)
     trainer = Trainer(spark, small, graph)
@@ -96,9 +99,9 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     wire = Wire(graph, open_registry(small))
     topics = ["item-factors", "model-generations", "model-metrics"]
     reader = TopicReader(small.kafka_bootstrap_servers, topics)
-    found: dict[str, list] = {topic: [] for topic in topics}
+    found: dict[str, list[Any]] = {topic: [] for topic in topics}
 
-    def apply(messages: list) -> None:
+    def apply(messages: list[Any]) -> None:
         for message in messages:
             record = wire.decode(message.topic, message.value)
             if record["generation"] == generation.name:  # the broker has those of other tests

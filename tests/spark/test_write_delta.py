@@ -84,7 +84,7 @@ def increments(
     return pl.DataFrame([{**row, **position, **amounts, "first_at": at, "last_at": at}])
 
 
-def test_tables_are_created_as_declared_and_readable_outside_spark(tables, graph):
+def test_tables_are_created_as_declared_and_readable_outside_spark(tables: Any, graph: Any) -> None:
     for name, declared in graph.delta_tables.items():
         table = DeltaTable(table_path(tables, name))
         assert [field.name for field in table.schema().fields] == [
@@ -96,7 +96,9 @@ def test_tables_are_created_as_declared_and_readable_outside_spark(tables, graph
         assert rows(tables, name).is_empty()
 
 
-def test_events_are_appended_once_however_they_are_cut_again(spark, tables, graph, wire):
+def test_events_are_appended_once_however_they_are_cut_again(
+    spark: Any, tables: Any, graph: Any, wire: Any
+) -> None:
     topic = "user-event-batches"
     writer = TableWriter(tables, graph, [topic])
 
@@ -120,7 +122,9 @@ def test_events_are_appended_once_however_they_are_cut_again(spark, tables, grap
     assert written["logged_at"].unique().to_list() == [DAY]
 
 
-def test_the_newest_analysis_of_an_episode_replaces_the_others(spark, tables, graph, wire):
+def test_the_newest_analysis_of_an_episode_replaces_the_others(
+    spark: Any, tables: Any, graph: Any, wire: Any
+) -> None:
     topic = "episode-analysis"
     spoken = "This show is brought to you by Acme. Use code ROSES for bread. Sourdough bread! " * 9
     transcript = {"episode_id": "e", "status": "ok", "language": "en", "segments": []}
@@ -134,7 +138,9 @@ def test_the_newest_analysis_of_an_episode_replaces_the_others(spark, tables, gr
         assert {"keywords", "sponsors", "readability"} < row.keys()
 
 
-def test_topics_and_duplicates_of_episodes_are_the_newest(spark, tables, graph, wire):
+def test_topics_and_duplicates_of_episodes_are_the_newest(
+    spark: Any, tables: Any, graph: Any, wire: Any
+) -> None:
     similar = [{"episode_id": "f", "similarity": 0.9}]
     group = {"topic_id": "t", "size": 1, "centroid": b"1234", "model": "m"}
     told = {
@@ -161,7 +167,9 @@ def test_topics_and_duplicates_of_episodes_are_the_newest(spark, tables, graph, 
 
 
 @pytest.mark.parametrize("topic", ["episode-topics", "topics", "episode-duplicates"])
-def test_what_is_no_more_leaves_the_tables_of_how_things_are_now(spark, tables, graph, wire, topic):
+def test_what_is_no_more_leaves_the_tables_of_how_things_are_now(
+    spark: Any, tables: Any, graph: Any, wire: Any, topic: Any
+) -> None:
     records = {
         "episode-topics": {"episode_id": "e", "topic_id": "t", "score": 0.5, "model": "m"},
         "topics": {"topic_id": "e", "size": 1, "centroid": b"1234", "model": "m", "label": "x"},
@@ -176,7 +184,7 @@ def test_what_is_no_more_leaves_the_tables_of_how_things_are_now(spark, tables, 
             assert len(rows(tables, FACTS[topic].table)) == (values[-1] is not None)
 
 
-def test_daily_amounts_add_up_once(spark, tables, graph, wire):
+def test_daily_amounts_add_up_once(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
     topic, table = "user-episode-daily", "user_vs_episode_daily"
     writer = TableWriter(tables, graph, [topic])
     told = ((9, 100, 0), (19, 20, 200), (29, 3, 164))
@@ -199,7 +207,9 @@ def test_daily_amounts_add_up_once(spark, tables, graph, wire):
         assert len(got) == 2
 
 
-def test_tables_of_an_older_instance_gain_the_new_columns(spark, settings, graph, wire):
+def test_tables_of_an_older_instance_gain_the_new_columns(
+    spark: Any, settings: Any, graph: Any, wire: Any
+) -> None:
     new = {
         "user_events": ["duration_ms", "logged_at"],
         "user_vs_episode_daily": ["duration_ms", "share"],
@@ -252,7 +262,7 @@ def test_tables_of_an_older_instance_gain_the_new_columns(spark, settings, graph
     assert (day["heard_ms"], day["duration_ms"], day["share"]) == (120, 200, 0.6)
 
 
-def test_settled_facts_are_written_once(spark, tables, graph, wire):
+def test_settled_facts_are_written_once(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
     writer = TableWriter(tables, graph, SETTLED)
     minutes = [wire.encode("engagement-history", minute_of(n)) for n in range(3)]
     sessions = [
@@ -330,7 +340,7 @@ def curve(number: int, final: bool) -> pl.DataFrame:
     return pl.DataFrame([{**row, "minute": minute, "listeners": n} for minute, n in heard])
 
 
-def test_records_garbage_and_tombstones(spark, tables, graph, wire):
+def test_records_garbage_and_tombstones(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
     topics = [topic for topic in FACTS if graph.topics[topic].format == "avro"]
     writer = TableWriter(tables, graph, topics)
 
@@ -379,7 +389,7 @@ def test_records_garbage_and_tombstones(spark, tables, graph, wire):
         assert history["items"][0][0]["content"] == 0.2
         assert rows(settings, "model_metrics")["value"].to_list() == [1.5]
     reader = TopicReader(settings.kafka_bootstrap_servers, [dead_letter_name("episode-metadata")])
-    dead: list = []
+    dead: list[Any] = []
     reader.read_to_end(dead.extend)
     reader.close()
     assert {(m.value, m.key, m.header("mine")) for m in dead} == {(bad, b"a key", b"kept")}
@@ -387,7 +397,9 @@ def test_records_garbage_and_tombstones(spark, tables, graph, wire):
     assert b"frame" in (dead[0].header("__connect.errors.exception.message") or b"")
 
 
-def test_history_of_many_days_is_one_file_a_day(spark, tables, graph, wire):
+def test_history_of_many_days_is_one_file_a_day(
+    spark: Any, tables: Any, graph: Any, wire: Any
+) -> None:
     topic = "user-event-batches"
     batch = [(topic, 0, 0, wire.encode(topic, events(0, range(12_000), days=60)))]
     TableWriter(tables, graph, [topic])(micro_batch(spark, batch), 0)

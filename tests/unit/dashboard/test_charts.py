@@ -62,7 +62,7 @@ CHARTS = {
 }
 
 
-def channels(spec: Any) -> Iterator[tuple[str, dict]]:
+def channels(spec: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every x and y channel that holds a field, at any depth."""
     if isinstance(spec, dict):
         for name, channel in spec.get("encoding", {}).items():

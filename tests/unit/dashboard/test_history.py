@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,7 +16,9 @@ from topology.graph import UndeclaredError
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
 
-def write(root: Path, name: str, rows: list[dict], partition_by: list[str] | None = None) -> None:
+def write(
+    root: Path, name: str, rows: list[dict[str, Any]], partition_by: list[str] | None = None
+) -> None:
     write_deltalake(
         str(root / name), pl.DataFrame(rows).to_arrow(), partition_by=partition_by, mode="append"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -18,13 +19,13 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(mongo_uri: str) -> Iterator[Database]:
+def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
     with MongoClient(mongo_uri, tz_aware=True) as client:
         client.drop_database("dashboard_live_tables")
         yield client["dashboard_live_tables"]
 
 
-def test_empty_database_answers_empty(database: Database) -> None:
+def test_empty_database_answers_empty(database: Database[dict[str, Any]]) -> None:
     assert live_tables.rolling(database, "show", 15) is None
     assert live_tables.trending_choices(database) == ([], [])
     assert live_tables.trending(database).is_empty()
@@ -34,7 +35,7 @@ def test_empty_database_answers_empty(database: Database) -> None:
     assert live_tables.without_gaps(live_tables.episode_days(database, "demo:1")).is_empty()
 
 
-def test_a_rolling_window_is_shown_as_it_is_served(database: Database) -> None:
+def test_a_rolling_window_is_shown_as_it_is_served(database: Database[dict[str, Any]]) -> None:
     counts = dict.fromkeys(ROLLING_METRICS, 2)
     scopes = [
         {"scope": "demo:1", "title": "Moss", "show": "U", **counts},
@@ -50,11 +51,11 @@ def test_a_rolling_window_is_shown_as_it_is_served(database: Database) -> None:
     assert live_tables.rolling(database, "episode", 5) is None
 
 
-def rank(database: Database, scope: str, *episodes: dict) -> None:
+def rank(database: Database[dict[str, Any]], scope: str, *episodes: dict[str, Any]) -> None:
     database["trending_episodes"].insert_one({"_id": scope, "at": NOW, "episodes": list(episodes)})
 
 
-def test_trending_offers_what_has_a_ranking(database: Database) -> None:
+def test_trending_offers_what_has_a_ranking(database: Database[dict[str, Any]]) -> None:
     place = {"episode_id": "demo:1", "score": 1.0, "plays": 1}
     for scope in ("all", "category:Art", "language:de", "category:Art|language:de"):
         rank(database, scope, place)
@@ -66,7 +67,7 @@ def test_trending_offers_what_has_a_ranking(database: Database) -> None:
     assert live_tables.scope_name("Art", "de") == "category:Art|language:de"
 
 
-def test_trending_is_named_and_ranked(database: Database) -> None:
+def test_trending_is_named_and_ranked(database: Database[dict[str, Any]]) -> None:
     rank(
         database,
         "all",
@@ -82,7 +83,7 @@ def test_trending_is_named_and_ranked(database: Database) -> None:
     ]
 
 
-def test_anomalies_come_newest_first(database: Database) -> None:
+def test_anomalies_come_newest_first(database: Database[dict[str, Any]]) -> None:
     for age, direction in ((60, "rise"), (5, "fall")):
         database["episode_anomalies"].insert_one(
             {
@@ -101,7 +102,7 @@ def test_anomalies_come_newest_first(database: Database) -> None:
     assert found["expected"].to_list() == [1.0, 1.0]
 
 
-def test_late_events_are_those_of_the_stage_that_counts(database: Database) -> None:
+def test_late_events_are_those_of_the_stage_that_counts(database: Database[dict[str, Any]]) -> None:
     for stage in ("track_engagement", "track_listening"):
         for partition in (0, 1):
             database["table_progress"].insert_one(
@@ -110,14 +111,14 @@ def test_late_events_are_those_of_the_stage_that_counts(database: Database) -> N
     assert live_tables.late_events(database) == live_tables.Late(6, 200)
 
 
-def put_day(database: Database, day: int, **fields: object) -> None:
+def put_day(database: Database[dict[str, Any]], day: int, **fields: object) -> None:
     at = datetime(2026, 1, day, tzinfo=UTC)
     database["episode_days"].insert_one(
         {"_id": f"demo:1|{at:%Y-%m-%d}", "episode_id": "demo:1", "day": at, **fields}
     )
 
 
-def test_days_of_an_episode_are_the_newest_in_order(database: Database) -> None:
+def test_days_of_an_episode_are_the_newest_in_order(database: Database[dict[str, Any]]) -> None:
     counts = dict.fromkeys(DAY_METRICS, 3)
     put_day(database, 1, **counts, retention=[3, 2])
     put_day(database, 4, retention=[9])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -21,13 +22,19 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def database(mongo_uri: str) -> Iterator[Database]:
+def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
     with MongoClient(mongo_uri, tz_aware=True) as client:
         client.drop_database("dashboard_queries")
         yield client["dashboard_queries"]
 
 
-def put(database: Database, episode: str, minutes_ago: int, plays: int, of: datetime = NOW) -> None:
+def put(
+    database: Database[dict[str, Any]],
+    episode: str,
+    minutes_ago: int,
+    plays: int,
+    of: datetime = NOW,
+) -> None:
     bucket = of.replace(second=0) - minutes_ago * MINUTE
     counts = {
         "impressions": 10 * plays,
@@ -51,18 +58,20 @@ def put(database: Database, episode: str, minutes_ago: int, plays: int, of: date
     )
 
 
-def window(database: Database, minutes: int) -> queries.Window:
+def window(database: Database[dict[str, Any]], minutes: int) -> queries.Window:
     found = queries.rolling_window(database, minutes, NOW)
     assert found is not None
     return found
 
 
-def test_nothing_is_asked_that_the_topology_does_not_give(database: Database) -> None:
+def test_nothing_is_asked_that_the_topology_does_not_give(
+    database: Database[dict[str, Any]],
+) -> None:
     with pytest.raises(UndeclaredError, match="secrets"):
         queries.collection(database, "secrets")
 
 
-def test_empty_database_answers_empty(database: Database) -> None:
+def test_empty_database_answers_empty(database: Database[dict[str, Any]]) -> None:
     assert queries.rolling_window(database, 15, NOW) is None
     assert queries.newest_bucket(database) is None
     assert queries.newest_update(database) is None
@@ -75,7 +84,9 @@ def test_empty_database_answers_empty(database: Database) -> None:
     assert queries.episode_count(database) == 0
 
 
-def test_window_is_the_last_minutes_up_to_and_with_this_one(database: Database) -> None:
+def test_window_is_the_last_minutes_up_to_and_with_this_one(
+    database: Database[dict[str, Any]],
+) -> None:
     put(database, "demo:1", 0, 1)
     put(database, "demo:1", 4, 2)
     put(database, "demo:1", 5, 4)
@@ -85,7 +96,7 @@ def test_window_is_the_last_minutes_up_to_and_with_this_one(database: Database) 
     assert queries.counts_over_time(database, five)["plays"].to_list() == [2, 0, 0, 0, 1]
 
 
-def test_old_events_are_shown_up_to_the_newest_one(database: Database) -> None:
+def test_old_events_are_shown_up_to_the_newest_one(database: Database[dict[str, Any]]) -> None:
     then = datetime(1998, 4, 22, 23, 10, tzinfo=UTC)
     put(database, "demo:1", 0, 3, of=then)
     put(database, "demo:1", 7, 5, of=then)
@@ -96,7 +107,7 @@ def test_old_events_are_shown_up_to_the_newest_one(database: Database) -> None:
     assert queries.newest_bucket(database) == then
 
 
-def test_longer_spans_add_up_to_the_same(database: Database) -> None:
+def test_longer_spans_add_up_to_the_same(database: Database[dict[str, Any]]) -> None:
     for minutes_ago in (0, 3, 9, 10, 11, 700, 1439):
         put(database, "demo:1", minutes_ago, 1)
     day = window(database, 24 * 60)
@@ -109,7 +120,9 @@ def test_longer_spans_add_up_to_the_same(database: Database) -> None:
         assert by_minute[name].sum() == by_ten[name].sum()
 
 
-def test_counts_that_an_earlier_release_left_out_are_zero(database: Database) -> None:
+def test_counts_that_an_earlier_release_left_out_are_zero(
+    database: Database[dict[str, Any]],
+) -> None:
     put(database, "demo:1", 1, 2)
     put(database, "demo:2", 1, 3)
     database["engagement_windows"].update_many({}, {"$unset": {"streams": ""}})
@@ -120,7 +133,7 @@ def test_counts_that_an_earlier_release_left_out_are_zero(database: Database) ->
     assert queries.active_episodes(database, window(database, 15)) == 3
 
 
-def test_a_window_may_be_drawn_longer_to_the_same_end(database: Database) -> None:
+def test_a_window_may_be_drawn_longer_to_the_same_end(database: Database[dict[str, Any]]) -> None:
     put(database, "demo:1", 0, 1)
     one = window(database, 1)
     assert one.at_least(5).minutes == 5
@@ -128,7 +141,7 @@ def test_a_window_may_be_drawn_longer_to_the_same_end(database: Database) -> Non
     assert one.at_least(1) == one
 
 
-def test_recommendation_unfolds_the_parts(database: Database) -> None:
+def test_recommendation_unfolds_the_parts(database: Database[dict[str, Any]]) -> None:
     parts = {"als": 0.5, "content": 0.25, "trending": 0.0}
     item = {"episode_id": "demo:1", "title": "Moss", "show": "U", "score": 0.4, "reason": "new"}
     for listener, age in (("older", 60), ("newer", 1)):
@@ -149,7 +162,9 @@ def test_recommendation_unfolds_the_parts(database: Database) -> None:
     assert found.items.row(0, named=True) == {"place": 1, **item, **parts}
 
 
-def test_online_figures_count_partitions_by_their_samples(database: Database) -> None:
+def test_online_figures_count_partitions_by_their_samples(
+    database: Database[dict[str, Any]],
+) -> None:
     figures = {
         "partition-0": {"auc": 0.6, "log_loss": 0.5, "drift": 1.0, "samples": 300.0},
         "partition-1": {"auc": 0.8, "log_loss": 0.4, "drift": 0.0, "samples": 100.0},
@@ -167,7 +182,7 @@ def test_online_figures_count_partitions_by_their_samples(database: Database) ->
     )
 
 
-def test_catalogue_searches_as_text_not_as_pattern(database: Database) -> None:
+def test_catalogue_searches_as_text_not_as_pattern(database: Database[dict[str, Any]]) -> None:
     for number, title in enumerate(["What is C++?", "What is c", "Moss (live)"]):
         database["episodes"].insert_one(
             {

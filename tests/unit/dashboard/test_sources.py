@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_ago(seconds: float, words: str) -> None:
     assert sources.ago(None, NOON) == "n/a"
 
 
-def test_address_says_no_password(podstream_home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_says_no_password(podstream_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGODB_URI", "mongodb://me:secret@10.0.0.1:27017,10.0.0.2:27018/x")
     get_settings.cache_clear()
     assert sources.mongo_address() == "10.0.0.1:27017, 10.0.0.2:27018"

@@ -46,7 +46,7 @@ class Encoder:
 class Output:
     """As `jobs.output.Output`; at the end of its life anything undelivered may have arrived."""
 
-    def __init__(self, log: MemoryLog, flushes: int, dice: random.Random):
+    def __init__(self, log: MemoryLog, flushes: int, dice: random.Random) -> None:
         self.wire = log.wire
         self._log = log
         self._flushes = flushes
@@ -75,10 +75,10 @@ class Output:
 class Batch:
     """A micro-batch, as far as the stage looks at it."""
 
-    def __init__(self, messages: list[Said], offset: int):
+    def __init__(self, messages: list[Said], offset: int) -> None:
         self._rows = [self._row(offset + n, *said) for n, said in enumerate(messages)]
 
-    def _row(self, offset: int, episode_id: str, text: str) -> tuple:
+    def _row(self, offset: int, episode_id: str, text: str) -> tuple[Any, ...]:
         status = NONE if text == NONE else "ok"
         record = {"episode_id": episode_id, "status": status, "text": "" if text == NONE else text}
         wire = MemoryLog(GRAPH).wire
@@ -89,14 +89,14 @@ class Batch:
         assert columns == ("topic", "partition", "offset", "key", "value")
         return self
 
-    def collect(self) -> list[tuple]:
+    def collect(self) -> list[tuple[Any, ...]]:
         return self._rows
 
 
 class World:
     """The stage on a log; each life ends after so many flushes, the last one goes on for ever."""
 
-    def __init__(self, lives: tuple[int, ...] = (), seed: int = 0):
+    def __init__(self, lives: tuple[int, ...] = (), seed: int = 0) -> None:
         self.log = MemoryLog(GRAPH)
         self.stopping = threading.Event()
         self._lives = list(lives)

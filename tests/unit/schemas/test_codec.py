@@ -2,6 +2,7 @@
 
 import contextlib
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,39 +38,39 @@ EVENTS = st.fixed_dictionaries(
 
 
 @given(EVENTS)
-def test_a_record_survives_the_wire(event):
+def test_a_record_survives_the_wire(event: Any) -> None:
     assert CODEC.decode(CODEC.encode(event)) == event
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_and_never_raises_anything_else(value):
+def test_garbage_is_refused_and_never_raises_anything_else(value: Any) -> None:
     with contextlib.suppress(BadRecordError):
         CODEC.decode(value)
 
 
-def test_the_frame_is_confluents():
+def test_the_frame_is_confluents() -> None:
     assert frame(258, b"payload") == b"\x00\x00\x00\x01\x02payload"
     assert unframe(b"\x00\x00\x00\x01\x02payload") == (258, b"payload")
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\x00\x00", b"\x01\x00\x00\x00\x01rest"])
-def test_what_is_no_frame_is_refused(value):
+def test_what_is_no_frame_is_refused(value: Any) -> None:
     with pytest.raises(BadRecordError):
         unframe(value)
 
 
-def test_an_id_that_nobody_registered_is_named():
+def test_an_id_that_nobody_registered_is_named() -> None:
     with pytest.raises(UnknownSchemaError, match="schema id 9999"):
         CODEC.decode(frame(9999, b""))
 
 
-def test_bytes_after_the_record_are_refused():
+def test_bytes_after_the_record_are_refused() -> None:
     event = {"event_id": "1", "user_id": "u", "episode_id": "e", "kind": "play"}
     value = CODEC.encode({**event, "occurred_at": datetime(2026, 1, 1, tzinfo=UTC)})
     with pytest.raises(BadRecordError, match="3 bytes left"):
         CODEC.decode(value + b"abc")
 
 
-def test_a_record_that_does_not_fit_is_refused():
+def test_a_record_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadRecordError, match="does not fit"):
         CODEC.encode({"event_id": "1", "kind": "no such kind"})

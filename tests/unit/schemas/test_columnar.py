@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -30,7 +31,7 @@ ROWS = {
 }
 
 
-def test_rows_survive_a_message_in_any_column_order():
+def test_rows_survive_a_message_in_any_column_order() -> None:
     frame = pl.DataFrame(ROWS)
     shuffled = frame.select(sorted(frame.columns))
     back = columnar.from_message(columnar.to_message(shuffled, "user_event"), "user_event")
@@ -38,14 +39,14 @@ def test_rows_survive_a_message_in_any_column_order():
     assert back.cast({"kind": pl.String}).to_dicts() == frame.to_dicts()
 
 
-def test_pyarrow_reads_a_message_without_polars():
+def test_pyarrow_reads_a_message_without_polars() -> None:
     message = columnar.to_message(pl.DataFrame(ROWS), "user_event")
     table = pa.ipc.open_stream(BytesIO(message)).read_all()
     assert table.column("heard_ms").to_pylist() == [0, 60_000]
     assert table.column("kind").cast(pa.string()).to_pylist() == ["play", "complete"]
 
 
-def test_an_unknown_kind_is_refused():
+def test_an_unknown_kind_is_refused() -> None:
     frame = pl.DataFrame(ROWS).with_columns(kind=pl.lit("sneeze"))
     message = BytesIO()
     frame.write_ipc_stream(message)
@@ -53,14 +54,14 @@ def test_an_unknown_kind_is_refused():
         columnar.from_message(message.getvalue(), "user_event")
 
 
-def test_a_missing_column_is_refused():
+def test_a_missing_column_is_refused() -> None:
     message = BytesIO()
     pl.DataFrame(ROWS).drop("episode_id").write_ipc_stream(message)
     with pytest.raises(BadRecordError, match="episode_id"):
         columnar.from_message(message.getvalue(), "user_event")
 
 
-def test_what_older_messages_did_not_have_yet_is_its_default():
+def test_what_older_messages_did_not_have_yet_is_its_default() -> None:
     message = BytesIO()
     pl.DataFrame(ROWS).drop("logged_at", "duration_ms").write_ipc_stream(message)
     rows = columnar.from_message(message.getvalue(), "user_event")
@@ -69,6 +70,6 @@ def test_what_older_messages_did_not_have_yet_is_its_default():
 
 
 @given(st.none() | st.binary(max_size=300))
-def test_garbage_is_refused_and_never_raises_anything_else(value):
+def test_garbage_is_refused_and_never_raises_anything_else(value: Any) -> None:
     with pytest.raises(BadRecordError):
         columnar.from_message(value, "user_event")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,9 @@ def test_topics_come_before_the_schemas_that_are_written_into_one() -> None:
         (files.load("episode_anomaly"), None),
     ],
 )
-def test_a_schema_that_cannot_read_the_log_is_refused(registered: dict, kind: type | None) -> None:
+def test_a_schema_that_cannot_read_the_log_is_refused(
+    registered: dict[str, Any], kind: type | None
+) -> None:
     observed = Observed(
         topics={"new": ObservedTopic(2, SMALL.topics["new"].config())},
         subjects={"new-value": {3: json.dumps(registered)}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +12,12 @@ from jobs.core.chunks import LONGEST_MS, MOST_WORDS, SHORTEST_MS, chunks
 texts = st.lists(st.sampled_from(["one", "two", "three"]), max_size=1500).map(" ".join)
 
 
-def segment(start_ms: int | None, end_ms: int | None, text: str) -> dict:
+def segment(start_ms: int | None, end_ms: int | None, text: str) -> dict[str, Any]:
     return {"start_ms": start_ms, "end_ms": end_ms, "speaker": "", "text": text}
 
 
 @given(texts)
-def test_words_are_all_there_in_even_stretches(text):
+def test_words_are_all_there_in_even_stretches(text: Any) -> None:
     found = chunks({"text": text, "segments": []})
     assert " ".join(found).split() == text.split()
     lengths = [len(part.split()) for part in found]
@@ -24,7 +26,7 @@ def test_words_are_all_there_in_even_stretches(text):
 
 
 @given(st.lists(st.tuples(st.integers(1, 400_000), st.booleans(), texts), min_size=1, max_size=30))
-def test_timed_segments_keep_every_word_in_order(parts):
+def test_timed_segments_keep_every_word_in_order(parts: Any) -> None:
     at, segments = 0, []
     for length, ends, text in parts:
         segments.append(segment(at, at + length if ends else None, text))
@@ -34,7 +36,7 @@ def test_timed_segments_keep_every_word_in_order(parts):
     assert all(found)
 
 
-def test_short_segments_make_stretches_of_a_minute():
+def test_short_segments_make_stretches_of_a_minute() -> None:
     segments = [segment(n * 7_000, (n + 1) * 7_000, f"word{n}") for n in range(90)]
     found = chunks({"text": "", "segments": segments})
     lasting = [len(part.split()) * 7_000 for part in found]
@@ -42,12 +44,12 @@ def test_short_segments_make_stretches_of_a_minute():
     assert len(found) == 10
 
 
-def test_segments_without_times_are_cut_by_words():
+def test_segments_without_times_are_cut_by_words() -> None:
     text = "word " * 400
     assert len(chunks({"text": text, "segments": [segment(None, None, text)]})) == 3
 
 
-def test_a_title_is_one_stretch_and_silence_none():
+def test_a_title_is_one_stretch_and_silence_none() -> None:
     assert chunks({"text": "Toy Story (1995). Animation, Children's, Comedy"}) == [
         "Toy Story (1995). Animation, Children's, Comedy"
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,7 +32,7 @@ def by_number(listeners: np.ndarray) -> np.ndarray:
     return np.tile(-np.arange(ITEMS, dtype=float), (len(listeners), 1))
 
 
-def test_figures_worked_by_hand():
+def test_figures_worked_by_hand() -> None:
     train = pairs((0, 0), (0, 1))  # removed: the list is 2, 3, …, 11
     test = pairs((0, 3), (0, 6), (0, 25))  # hits at the places 2 and 5, and a miss
     got = evaluate(by_number, train, test)
@@ -41,13 +43,13 @@ def test_figures_worked_by_hand():
     assert got["coverage_at_10"] == pytest.approx(10 / ITEMS)
 
 
-def test_listeners_without_held_out_pairs_do_not_count():
+def test_listeners_without_held_out_pairs_do_not_count() -> None:
     test = pairs((1, 0))
     assert evaluate(by_number, pairs((0, 5)), test)["recall_at_10"] == 1.0
     assert evaluate(by_number, pairs((0, 5)), pairs()) == {}
 
 
-def test_what_cannot_be_scored_is_not_recommended():
+def test_what_cannot_be_scored_is_not_recommended() -> None:
     users, items = np.ones((3, 1), np.float32), np.ones((ITEMS, 1), np.float32)
     items[4] = np.nan
     users[1] = np.nan
@@ -57,7 +59,7 @@ def test_what_cannot_be_scored_is_not_recommended():
     assert got["recall_at_10"] == got["coverage_at_10"] == 0.0
 
 
-def test_popularity_counts_listeners_who_liked_it():
+def test_popularity_counts_listeners_who_liked_it() -> None:
     train = pairs((0, 7), (1, 7), (0, 8))
     disliked = pairs((2, 9), (1, 9), (0, 9), strength=-1.0)
     assert popularity(train)(np.array([0]))[0, 7] == 2
@@ -65,7 +67,7 @@ def test_popularity_counts_listeners_who_liked_it():
 
 
 @given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, ITEMS - 1)), min_size=1, max_size=40))
-def test_an_oracle_is_perfect_and_figures_stay_within_bounds(cells):
+def test_an_oracle_is_perfect_and_figures_stay_within_bounds(cells: Any) -> None:
     test = pairs(*cells)
     truth = np.zeros((3, ITEMS))
     truth[test.user, test.item] = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def rows(partition: int, offsets: list[int]) -> pa.Table:
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 30)), max_size=20),
     st.integers(-1, 20),
 )
-def test_each_offset_passes_once_however_batches_are_cut_again(steps, before):
+def test_each_offset_passes_once_however_batches_are_cut_again(steps: Any, before: Any) -> None:
     """The writer of batches moves on by ``length`` and falls back by ``back`` at a crash."""
     applied = {3: before} if before >= 0 else {}
     at, seen = 0, []
@@ -38,23 +40,23 @@ def test_each_offset_passes_once_however_batches_are_cut_again(steps, before):
     assert seen == [n for n in range(reached + 1) if n > before]
 
 
-def test_partitions_do_not_hide_each_other():
+def test_partitions_do_not_hide_each_other() -> None:
     applied = {0: 10}
     mixed = pa.concat_tables([rows(0, [10, 11]), rows(1, [0, 1])])
     assert drop_repeats(mixed, SOURCE, applied)["source_offset"].to_pylist() == [11, 0, 1]
     assert applied == {0: 11, 1: 1}
 
 
-def test_the_edges_are_those_of_the_topology_and_every_topic_has_one_query():
+def test_the_edges_are_those_of_the_topology_and_every_topic_has_one_query() -> None:
     graph = build_graph(1)
     check_edges(graph.stages["write_delta"])
     assert sorted(topic for query in QUERIES for topic in query.topics(graph)) == sorted(FACTS)
 
 
-def test_bad_messages_become_rows_of_their_own():
+def test_bad_messages_become_rows_of_their_own() -> None:
     metrics = pa.schema([("model", pa.string()), ("value", pa.float64())])
 
-    def decode(topic: str, value: bytes | None) -> dict:
+    def decode(topic: str, value: bytes | None) -> dict[str, Any]:
         if value == b"bad":
             raise BadRecordError("why")
         return {"model": "m", "value": 2.0, "metric": "not in this table"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ def totals(*rows: tuple[str, str, int, int]) -> pl.DataFrame:
     )
 
 
-def test_ids_are_sorted_and_pairs_that_say_nothing_left_out():
+def test_ids_are_sorted_and_pairs_that_say_nothing_left_out() -> None:
     pairs = from_totals(totals(("v", "b", 1, 0), ("u", "c", 0, 0), ("u", "a", -1, 1)))
     assert pairs.users.tolist() == ["u", "v"]
     assert pairs.items.tolist() == ["a", "b"]
@@ -44,7 +45,7 @@ def test_ids_are_sorted_and_pairs_that_say_nothing_left_out():
     assert pairs.at[0] == (START + dt.timedelta(days=1)).timestamp() * 1000
 
 
-def test_the_order_of_rows_does_not_matter():
+def test_the_order_of_rows_does_not_matter() -> None:
     rows = [(user, episode, 1, 0) for user in "zyx" for episode in "cab"]
     one, other = from_totals(totals(*rows)), from_totals(totals(*reversed(rows)))
     assert one.user.tolist() == other.user.tolist()
@@ -58,7 +59,7 @@ def test_the_order_of_rows_does_not_matter():
         min_size=1,
     )
 )
-def test_the_test_is_the_last_fifth_of_each_listener(cells):
+def test_the_test_is_the_last_fifth_of_each_listener(cells: Any) -> None:
     rows = [(*pair, plays, day) for pair, (plays, day) in cells.items()]
     pairs = from_totals(totals(*rows))
     train, test = time_split(pairs)
@@ -72,14 +73,14 @@ def test_the_test_is_the_last_fifth_of_each_listener(cells):
         assert not len(held) or held.min() >= mine.max()
 
 
-def test_a_mask_keeps_the_ids():
+def test_a_mask_keeps_the_ids() -> None:
     pairs = from_totals(totals(("u", "a", 1, 0), ("v", "b", 1, 0)))
     part = pairs.where(np.array([False, True]))
     assert len(part) == 1
     assert part.users is pairs.users
 
 
-def test_only_pairs_of_listeners_and_episodes_with_a_positive_pair_are_trained_on():
+def test_only_pairs_of_listeners_and_episodes_with_a_positive_pair_are_trained_on() -> None:
     """User v only dislikes; without v, nobody likes b; without b, nothing else changes."""
     pairs = from_totals(totals(("u", "a", 1, 0), ("u", "b", -1, 0), ("v", "a", -1, 0)))
     kept = trainable(pairs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from streams.cli.showcase import hosts_table
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
-def record(host: str, **values: object) -> dict:
+def record(host: str, **values: object) -> dict[str, Any]:
     return {
         "worker": "box/ingest",
         "host": host,

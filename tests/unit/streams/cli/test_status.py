@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -27,7 +28,9 @@ from topology.settings import Settings
 STAGES = build_graph(2).stages
 
 
-def _batch(query: Path, number: int, *sources: dict | None, committed: bool = True) -> None:
+def _batch(
+    query: Path, number: int, *sources: dict[str, Any] | None, committed: bool = True
+) -> None:
     for name in ("offsets", "commits"):
         (query / name).mkdir(parents=True, exist_ok=True)
     lines = ["v1", '{"batchWatermarkMs":0}', *(json.dumps(s) if s else "-" for s in sources)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from xml.etree import ElementTree
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -24,7 +25,7 @@ class Clock:
         return self.now
 
 
-def started(clock: Clock) -> TestClient:
+def started(clock: Clock) -> TestClient[Any, Any]:
     return TestClient(TestServer(DemoIndex(build_catalogue(), clock.now, 10, clock=clock).app()))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -28,7 +29,7 @@ def headers(date: float = START, key: str = DEMO_KEY, secret: str = DEMO_SECRET)
     return {"User-Agent": "t", "X-Auth-Key": key, "X-Auth-Date": text, "Authorization": token}
 
 
-async def ask(client: TestClient, route: str, **query: object) -> dict:
+async def ask(client: TestClient[Any, Any], route: str, **query: object) -> dict[str, Any]:
     params = {name: str(value) for name, value in query.items()}
     response = await client.get(f"/api/1.0/{route}", params=params, headers=headers())
     assert response.status == 200
@@ -54,7 +55,7 @@ def test_the_catalogue_is_large_varied_and_the_same_each_time() -> None:
 def test_subjects_are_separable_yet_overlap() -> None:
     """A show's words are nearer to its subject's other shows than to the average show."""
     catalogue = build_catalogue()
-    words: dict[int, Counter] = {}
+    words: dict[int, Counter[Any]] = {}
     for episode in catalogue.episodes.values():
         counts = words.setdefault(episode.feed_id, Counter())
         counts.update(word for line in episode.lines for word in line.text.lower().split())

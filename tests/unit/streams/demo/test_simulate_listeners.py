@@ -1,6 +1,8 @@
 """The simulated listeners on records as the topics hold them, without a broker."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(tmp_path: Path) -> Any:
     log = MemoryRuntime(build_graph(2), Settings(podstream_home=tmp_path)).log
     for number in range(40):
         episode = {
@@ -29,17 +31,17 @@ def log(tmp_path):
     return log
 
 
-def crowd(log, **options) -> Listeners:
+def crowd(log: Any, **options: Any) -> Listeners:
     listeners = Listeners(log.wire.decode, count=5, concurrent=3, **options)
     listeners.apply(log.records("episode-metadata"))
     return listeners
 
 
-def test_without_episodes_nothing_happens(log):
+def test_without_episodes_nothing_happens(log: Any) -> None:
     assert Listeners(log.wire.decode).next_event(0) is None
 
 
-def test_events_fit_the_schema_and_repeat_no_id_between_runs(log):
+def test_events_fit_the_schema_and_repeat_no_id_between_runs(log: Any) -> None:
     runs = [crowd(log, run=run) for run in (1, 2)]
     events = [listeners.next_event(n) for n in range(1000) for listeners in runs]
     for event in events:
@@ -49,7 +51,7 @@ def test_events_fit_the_schema_and_repeat_no_id_between_runs(log):
     assert {e["surface"] for e in events} == {"trending", "search"}
 
 
-def test_nobody_hears_what_was_withdrawn(log):
+def test_nobody_hears_what_was_withdrawn(log: Any) -> None:
     for number in range(35):
         log.append("episode-metadata", None, key=f"e{number}")
     listeners = crowd(log)
@@ -58,7 +60,7 @@ def test_nobody_hears_what_was_withdrawn(log):
     }
 
 
-def test_players_tell_how_long_the_episode_is(log):
+def test_players_tell_how_long_the_episode_is(log: Any) -> None:
     listeners = crowd(log)
     for event in (listeners.next_event(n) for n in range(500)):
         played = event["kind"] in ("play", "progress", "pause", "complete")
@@ -66,12 +68,12 @@ def test_players_tell_how_long_the_episode_is(log):
         assert event["position_ms"] <= 600_000
 
 
-def test_the_same_seed_and_run_do_the_same(log):
+def test_the_same_seed_and_run_do_the_same(log: Any) -> None:
     one, two = crowd(log, run=1), crowd(log, run=1)
     assert [one.next_event(n) for n in range(500)] == [two.next_event(n) for n in range(500)]
 
 
-def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(log):
+def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(log: Any) -> None:
     def recommend(*episodes: str) -> None:
         items = [
             {
@@ -111,7 +113,7 @@ def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(log):
     assert "from recommendations" in listeners.truth.line()
 
 
-def test_new_listeners_are_shown_what_is_trending(log):
+def test_new_listeners_are_shown_what_is_trending(log: Any) -> None:
     places = [{"episode_id": "e7", "score": 1.0, "plays": 3}]
     record = {"scope": "all", "source_partition": 0, "at": NOW, "episodes": places}
     log.append("trending-episodes", record, key="all|0")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,7 +16,7 @@ from streams.engagement.track_listening import messages_of
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_messages():
+def _small_messages() -> Iterator[Any]:
     patch = pytest.MonkeyPatch()
     patch.setattr(track_listening, "MESSAGE_ROWS", 5)
     yield

@@ -5,6 +5,7 @@ import gzip
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -183,7 +184,7 @@ async def test_one_private_address_spoils_a_name_and_no_second_lookup_is_made(
     answers = {"mixed.example": ["8.8.8.8", "10.0.0.1"], "public.example": ["8.8.8.8", "1.1.1.1"]}
     asked = []
 
-    async def getaddrinfo(host: str, port: int, **_: object) -> list:
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[Any]:
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in answers[host]]
 

@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from yarl import URL
@@ -85,7 +86,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[list[str]
     """Answer look-ups from a script, one list of addresses after another; what was asked."""
     asked: list[str] = []
 
-    async def getaddrinfo(host: str, port: int, **_: object) -> list:
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[Any]:
         asked.append(host)
         rounds = answers[host]
         found = rounds.pop(0) if len(rounds) > 1 else rounds[0]
@@ -231,7 +232,7 @@ async def test_a_second_look_up_cannot_answer_otherwise(monkeypatch: pytest.Monk
     """Rebinding: public when it is checked, private when it is connected to."""
     connected: list[str] = []
 
-    async def sock_connect(sock: socket.socket, address: tuple) -> None:
+    async def sock_connect(sock: socket.socket, address: tuple[Any, ...]) -> None:
         connected.append(address[0])
         raise ConnectionRefusedError("nobody there")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -112,7 +113,7 @@ def test_refs_that_cannot_be_fetched_go_to_the_dead_letter_topic(demo_host: str)
     assert not flow.log.records("episode-candidates")
 
 
-def episode(**values: object) -> dict:
+def episode(**values: object) -> dict[str, Any]:
     return {"episode_id": "pi:1", "title": "t", "show_id": "pi:2", "show_title": "s"} | {
         "source": "podcastindex",
         "transcripts": [],
@@ -123,7 +124,7 @@ def episode(**values: object) -> dict:
 def test_why_there_is_no_transcript(demo_host: str) -> None:
     flow = runtime(demo_host, "fetch_transcripts", fetch_timeout_s=2.0)
 
-    def links(*urls: str, mime: str = "text/vtt") -> list[dict]:
+    def links(*urls: str, mime: str = "text/vtt") -> list[dict[str, Any]]:
         return [{"url": url, "type": mime} for url in urls]
 
     cases = {

@@ -59,7 +59,7 @@ class StandIn:
 class Flow:
     """The two stages; references go in, and episodes by id come out."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.index = StandIn()
         for module in ("streams.ingest.download_episodes",):
             monkeypatch.setattr(
@@ -242,7 +242,7 @@ crashes = st.lists(st.tuples(st.sampled_from(STAGES), st.integers(1, 6)), max_si
 @settings(max_examples=40, deadline=None)
 @given(references, crashes, st.integers(1, 4))
 def test_whatever_comes_and_crashes_the_last_word_of_each_source_counts(
-    said: list, restarts: list, batch: int
+    said: list[Any], restarts: list[Any], batch: int
 ) -> None:
     last = dict(said)
     with pytest.MonkeyPatch.context() as patch:
@@ -265,7 +265,7 @@ def test_whatever_comes_and_crashes_the_last_word_of_each_source_counts(
 class Failing:
     """Sends only so many records, and fails at the next one, which is ``lost`` or not."""
 
-    def __init__(self, context: MemoryContext, limit: int, lost: bool):
+    def __init__(self, context: MemoryContext, limit: int, lost: bool) -> None:
         self._send, self._left, self._lost = context.send, limit, lost
         context.send = self.send  # type: ignore[method-assign]
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,7 +19,7 @@ def read(path: Path, *required: str) -> Rows:
     return whole
 
 
-def test_csv_rows_know_the_line_they_begin_at(tmp_path):
+def test_csv_rows_know_the_line_they_begin_at(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b'\xef\xbb\xbfa,b\r\n1,"two\nlines"\r\n\r\n3\r\n4,5\r\n6,7,8\r\n9,10')
     rows = read(path, "a", "b")
@@ -33,20 +34,20 @@ def test_csv_rows_know_the_line_they_begin_at(tmp_path):
     ]
 
 
-def test_csv_bytes_that_are_no_utf8_stay_in_their_row(tmp_path):
+def test_csv_bytes_that_are_no_utf8_stay_in_their_row(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b"a\nfine\nb\xffd\nfine\n")
     assert [row["a"] for row in read(path).rows] == ["fine", "b\udcffd", "fine"]
 
 
-def test_csv_without_a_needed_column_says_which(tmp_path):
+def test_csv_without_a_needed_column_says_which(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(FileError, match=r"x\.csv has no column c; it has a, b"):
         read(path, "a", "c")
 
 
-def test_json_lines_are_refused_one_by_one(tmp_path):
+def test_json_lines_are_refused_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n\nnonsense\n[1]\n"\xff"\n{"a": 2}')
     rows = read(path, "a")
@@ -56,7 +57,7 @@ def test_json_lines_are_refused_one_by_one(tmp_path):
     assert [reason for _, reason in rows.refused[1:]] == ["no JSON object", "no valid UTF-8"]
 
 
-def test_parquet_rows_are_counted_from_one(tmp_path):
+def test_parquet_rows_are_counted_from_one(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"a": [1, 2], "c": [["x"], None]}).write_parquet(path)
     rows = read(path, "a")
@@ -67,7 +68,9 @@ def test_parquet_rows_are_counted_from_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
-def test_chunks_lose_nothing_and_progress_reaches_the_end(tmp_path, monkeypatch, name):
+def test_chunks_lose_nothing_and_progress_reaches_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
+) -> None:
     monkeypatch.setattr(tabular, "CHUNK", 3)
     path = tmp_path / name
     frame = pl.DataFrame({"a": list(range(10))})
@@ -86,7 +89,7 @@ def test_chunks_lose_nothing_and_progress_reaches_the_end(tmp_path, monkeypatch,
     assert 0.8 < shares[-1] <= 1.0
 
 
-def test_what_cannot_be_read_at_all_is_said(tmp_path):
+def test_what_cannot_be_read_at_all_is_said(tmp_path: Path) -> None:
     for name, said in (("x.xls", "ends neither"), ("none.csv", "cannot be read")):
         with pytest.raises(FileError, match=said):
             read(tmp_path / name)

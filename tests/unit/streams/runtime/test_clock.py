@@ -7,7 +7,7 @@ import pytest
 from streams.runtime.clock import Clock, ManualClock, SystemClock
 
 
-def test_the_system_clock_counts_seconds_since_1970_and_spans():
+def test_the_system_clock_counts_seconds_since_1970_and_spans() -> None:
     clock: Clock = SystemClock()
     assert clock.now() > 1_700_000_000
 
@@ -19,14 +19,14 @@ def test_the_system_clock_counts_seconds_since_1970_and_spans():
     assert asyncio.run(slept_s()) >= 0.01
 
 
-def test_steps_add_up_exactly():
+def test_steps_add_up_exactly() -> None:
     clock = ManualClock(100.0)
     for _ in range(10):
         clock.move(0.1)
     assert (clock.now(), clock.monotonic()) == (101.0, 1.0)
 
 
-def test_setting_the_wall_time_moves_no_span():
+def test_setting_the_wall_time_moves_no_span() -> None:
     clock = ManualClock()
     clock.move(5)
     clock.set(1_000.25)
@@ -39,7 +39,7 @@ def test_setting_the_wall_time_moves_no_span():
 class Sleepers:
     """Who woke, and when."""
 
-    def __init__(self, clock: ManualClock):
+    def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.woken: list[tuple[str, float]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -54,7 +54,7 @@ class Sleepers:
         return self.tasks[-1]
 
 
-async def test_sleepers_wake_in_the_order_of_their_due_times_and_at_them():
+async def test_sleepers_wake_in_the_order_of_their_due_times_and_at_them() -> None:
     sleepers = Sleepers(ManualClock())
     sleepers.lie_down("late", 3)
     sleepers.lie_down("often", 1, 1, 1, 1)
@@ -71,7 +71,7 @@ async def test_sleepers_wake_in_the_order_of_their_due_times_and_at_them():
     assert sleepers.woken[-1] == ("often", 4)
 
 
-async def test_nobody_wakes_before_his_time_or_after_he_has_left():
+async def test_nobody_wakes_before_his_time_or_after_he_has_left() -> None:
     sleepers = Sleepers(ManualClock())
     gone, stays = sleepers.lie_down("gone", 1), sleepers.lie_down("stays", 2)
     await sleepers.clock.advance(0.999)
@@ -82,7 +82,7 @@ async def test_nobody_wakes_before_his_time_or_after_he_has_left():
     assert stays.done()
 
 
-async def test_a_move_wakes_all_who_are_due_at_the_time_it_is_then():
+async def test_a_move_wakes_all_who_are_due_at_the_time_it_is_then() -> None:
     sleepers = Sleepers(ManualClock())
     sleepers.lie_down("second", 2)
     sleepers.lie_down("first", 1)
@@ -92,7 +92,7 @@ async def test_a_move_wakes_all_who_are_due_at_the_time_it_is_then():
     assert sleepers.woken == [("first", 10), ("second", 10)]
 
 
-async def test_sleeping_for_nothing_lets_the_others_act():
+async def test_sleeping_for_nothing_lets_the_others_act() -> None:
     clock, acted = ManualClock(), []
     other = asyncio.ensure_future(asyncio.sleep(0, acted.append("other")))
     await clock.sleep(0)
@@ -101,7 +101,7 @@ async def test_sleeping_for_nothing_lets_the_others_act():
     await other
 
 
-async def test_time_passes_for_work_that_sleeps_and_stands_still_otherwise():
+async def test_time_passes_for_work_that_sleeps_and_stands_still_otherwise() -> None:
     clock = ManualClock()
 
     async def work() -> str:
@@ -116,7 +116,7 @@ async def test_time_passes_for_work_that_sleeps_and_stands_still_otherwise():
     assert clock.monotonic() == 3601
 
 
-async def test_work_that_fails_while_it_is_driven_fails_for_its_caller():
+async def test_work_that_fails_while_it_is_driven_fails_for_its_caller() -> None:
     clock = ManualClock()
 
     async def work() -> None:

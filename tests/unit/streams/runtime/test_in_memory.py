@@ -1,5 +1,6 @@
 """The in-memory runtime keeps the promises that the stages count on."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +11,18 @@ from topology.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path: Path) -> Any:
     return Settings(podstream_home=tmp_path, _env_file=None)
 
 
-def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition():
+def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition() -> None:
     log = MemoryLog(build_graph(4))
     first = log.append("user-events", b"x", key="anna")
     second = log.append("user-events", b"y", key="anna")
     assert (second.partition, second.offset) == (first.partition, first.offset + 1)
 
 
-def test_a_crash_keeps_tables_and_brings_messages_again(settings):
+def test_a_crash_keeps_tables_and_brings_messages_again(settings: Any) -> None:
     graph = build_graph(1)
     runtime = MemoryRuntime(graph, settings)
     table = runtime.start("recommend").table("listeners")
@@ -30,7 +31,7 @@ def test_a_crash_keeps_tables_and_brings_messages_again(settings):
     assert runtime.start("recommend").table("listeners").get(0, b"anna") == b"state"
 
 
-def test_a_stage_may_only_touch_what_it_declares():
+def test_a_stage_may_only_touch_what_it_declares() -> None:
     stage = build_graph(4).stages["track_engagement"]
     check_reads(stage, "user-event-batches")
     check_writes(stage, "engagement-windows")
@@ -41,7 +42,7 @@ def test_a_stage_may_only_touch_what_it_declares():
         check_writes(stage, "user-events")
 
 
-def test_an_undeclared_table_is_refused_at_start(settings):
+def test_an_undeclared_table_is_refused_at_start(settings: Any) -> None:
     context = MemoryRuntime(build_graph(1), settings).start("recommend")
     with pytest.raises(UndeclaredError, match="opens table 'engagement'"):
         context.table("engagement")

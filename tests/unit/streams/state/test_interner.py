@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -44,7 +46,7 @@ def test_what_was_added_gives_the_same_names_elsewhere(
 
 @given(st.sets(st.text(max_size=4)), st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_names_kept_get_new_numbers_in_the_same_order(words: set[str], data) -> None:
+def test_the_names_kept_get_new_numbers_in_the_same_order(words: set[str], data: Any) -> None:
     names = StringInterner()
     before = sorted(words)
     names.codes(before)

@@ -62,7 +62,7 @@ def expected(applied: int) -> dict[str, int]:
 class Worker:
     """One owner of partition 0 on a shared log."""
 
-    def __init__(self, log: MemoryLog, snapshot_bytes: int = NEVER):
+    def __init__(self, log: MemoryLog, snapshot_bytes: int = NEVER) -> None:
         self.pending: list[asyncio.Future[Any]] = []
         state_log = MemoryStateLog(log, TOPIC)
         self.states = LogStates(state_log, lambda _: Sums(), self._track, snapshot_bytes)
@@ -227,7 +227,7 @@ async def test_a_change_of_another_snapshot_or_after_a_gap_does_not_count(log: M
 class SlowLog(MemoryStateLog):
     """Records arrive and truncations happen when told: in order, as an idempotent producer's."""
 
-    def __init__(self, log: MemoryLog):
+    def __init__(self, log: MemoryLog) -> None:
         super().__init__(log, TOPIC)
         self.under_way: list[tuple[bytes, Any, asyncio.Future[int]]] = []
         self.truncations: list[int] = []
@@ -251,7 +251,7 @@ class SlowLog(MemoryStateLog):
 class Rival(Worker):
     """A worker that believes it owns the partition, until the log tells it otherwise."""
 
-    def __init__(self, log: MemoryLog, snapshot_bytes: int):
+    def __init__(self, log: MemoryLog, snapshot_bytes: int) -> None:
         super().__init__(log, snapshot_bytes)
         self.log = SlowLog(log)
         self.states = LogStates(self.log, lambda _: Sums(), self._track, snapshot_bytes)

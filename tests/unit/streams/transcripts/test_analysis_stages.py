@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def said(seed: object) -> str:
     return " ".join(random.Random(str(seed)).choices(WORDS, k=200))
 
 
-def transcript(episode_id: str, text: str, status: str = "ok") -> dict:
+def transcript(episode_id: str, text: str, status: str = "ok") -> dict[str, Any]:
     return {"episode_id": episode_id, "status": status, "language": "en", "text": text}
 
 
-def episode(episode_id: str, day: int) -> dict:
+def episode(episode_id: str, day: int) -> dict[str, Any]:
     return {
         "episode_id": episode_id,
         "title": "t",
@@ -52,12 +53,12 @@ def started() -> MemoryRuntime:
     return made
 
 
-def put(flow: MemoryRuntime, *transcripts: dict) -> None:
+def put(flow: MemoryRuntime, *transcripts: dict[str, Any]) -> None:
     for record in transcripts:
         flow.log.append("episode-transcripts", record, key=record["episode_id"])
 
 
-def newest(flow: MemoryRuntime, topic: str) -> dict[str, dict]:
+def newest(flow: MemoryRuntime, topic: str) -> dict[str, dict[str, Any]]:
     """What a compacted topic holds in the end."""
     found = {}
     for message in flow.log.records(topic):
@@ -181,6 +182,6 @@ def test_redeliveries_after_crashes_change_nothing(
         assert telling(newest(stormy, topic)) == telling(newest(calm, topic))
 
 
-def telling(records: dict[str, dict]) -> dict[str, dict]:
+def telling(records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Without those that list no similar episodes: they say what no record says as well."""
     return {key: record for key, record in records.items() if record.get("similar") != []}

@@ -6,6 +6,7 @@ import math
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
 import faster_whisper
 import numpy as np
@@ -77,7 +78,9 @@ def test_the_model_is_given_audio_and_the_language_it_knows(
         def __init__(self, name: str, **options: object) -> None:
             assert (name, options["cpu_threads"]) == ("tiny", 2)
 
-        def transcribe(self, audio: np.ndarray, *, language: str | None, vad_filter: bool) -> tuple:
+        def transcribe(
+            self, audio: np.ndarray, *, language: str | None, vad_filter: bool
+        ) -> tuple[Any, ...]:
             asked.append((len(audio), language))
             return iter([Part()]), Info()
 

@@ -339,7 +339,12 @@ def test_a_server_that_answers_with_another_part_is_not_believed(
     ],
 )
 def test_what_is_too_large_too_long_or_no_audio_is_refused_for_good(
-    make: Make, server: Server, settings: dict, mime: str, values: dict, why: str
+    make: Make,
+    server: Server,
+    settings: dict[str, Any],
+    mime: str,
+    values: dict[str, Any],
+    why: str,
 ) -> None:
     server.mime = mime
     flow = make(**settings)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -95,7 +96,7 @@ def told(flow: MemoryRuntime) -> list[tuple[str, int, bool]]:
     return [(r["status"], r["attempt"], r["retry_at"] is not None) for r in records]
 
 
-def waiting(flow: MemoryRuntime) -> dict[bytes, dict]:
+def waiting(flow: MemoryRuntime) -> dict[bytes, dict[str, Any]]:
     table = flow.tables["fetch_transcripts"]["transcript_retries"]
     return {key: decode_retry(value) for (_, key), value in table.items()}
 
@@ -353,7 +354,7 @@ def test_a_retry_is_due_in_utc(host: Host) -> None:
     assert 48 <= due.timestamp() - host.clock.now() <= 72
 
 
-def newest(flow: MemoryRuntime) -> dict[str, dict]:
+def newest(flow: MemoryRuntime) -> dict[str, dict[str, Any]]:
     return {r["episode_id"]: r for r in flow.log.decoded("episode-transcripts")}
 
 
@@ -476,7 +477,7 @@ def test_a_cancelled_retry_leaves_nothing_under_way(host: Host) -> None:
     before = waiting(flow)
     retry = flow.start("fetch_transcripts").timers[-1]
 
-    async def stopped() -> set[asyncio.Task]:
+    async def stopped() -> set[asyncio.Task[Any]]:
         retrying = asyncio.create_task(retry())
         await asyncio.to_thread(host.held.wait, 20)
         retrying.cancel()

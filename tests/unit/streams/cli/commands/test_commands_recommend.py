@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -28,7 +29,7 @@ DOCUMENT = {
 }
 
 
-def test_the_table_shows_titles_as_they_are_with_all_parts():
+def test_the_table_shows_titles_as_they_are_with_all_parts() -> None:
     console = Console(width=160, record=True, quiet=False)
     with console.capture() as captured:
         console.print(command.table_of(DOCUMENT))
@@ -38,17 +39,17 @@ def test_the_table_shows_titles_as_they_are_with_all_parts():
 
 
 @pytest.fixture
-def served(monkeypatch):
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "find_list", lambda _, user: {"ann": DOCUMENT}.get(user))
 
 
-def test_json_is_the_document(served):
+def test_json_is_the_document(served: Any) -> None:
     result = CliRunner().invoke(build_app(), ["recommend", "ann", "--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {**DOCUMENT, "updated_at": "2026-01-10T00:00:00+00:00"}
 
 
-def test_an_unknown_listener_gets_a_sentence(served):
+def test_an_unknown_listener_gets_a_sentence(served: Any) -> None:
     result = CliRunner().invoke(build_app(), ["recommend", "nobody"])
     assert result.exit_code == 1
     assert "Nothing is known of listener 'nobody'" in result.stderr

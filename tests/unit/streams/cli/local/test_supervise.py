@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,11 @@ from streams.cli.local.supervise import (
 )
 
 
-def _program(home: Path, name: str, code: str, **more) -> Program:
+def _program(home: Path, name: str, code: str, **more: Any) -> Program:
     return Program(name, (sys.executable, "-c", code), home, **more)
 
 
-def _until(condition, seconds: float = 15.0) -> None:
+def _until(condition: Any, seconds: float = 15.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

@@ -1,4 +1,5 @@
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,19 +35,21 @@ def best_list(catalogue: Catalogue, listener: str, *, worst: bool = False) -> li
     return [catalogue.ids()[row] for row in order[:LIST_LENGTH]]
 
 
-def many(catalogue: Catalogue, shown: ShownList | None, sessions: int = 300, listener: str = "u"):
+def many(
+    catalogue: Catalogue, shown: ShownList | None, sessions: int = 300, listener: str = "u"
+) -> list[Any]:
     return [
         session(catalogue, listener, shown, set(), name_rng(n, "test")) for n in range(sessions)
     ]
 
 
-def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue):
+def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue: Any) -> None:
     shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u"), "g1")
     assert many(catalogue, shown, 20) == many(catalogue, shown, 20)
 
 
 @given(st.integers(0, 2**31))
-def test_heard_adds_up_to_the_position_and_never_exceeds_the_episode(seed):
+def test_heard_adds_up_to_the_position_and_never_exceeds_the_episode(seed: int) -> None:
     catalogue = Catalogue(1)
     catalogue.add("e", ["c"], DURATION_MS)
     heard: dict[str, int] = defaultdict(int)
@@ -59,7 +62,7 @@ def test_heard_adds_up_to_the_position_and_never_exceeds_the_episode(seed):
             assert act.position_ms == DURATION_MS
 
 
-def test_ten_places_are_shown_with_rank_and_generation(catalogue):
+def test_ten_places_are_shown_with_rank_and_generation(catalogue: Any) -> None:
     shown = ShownList(RECOMMENDATIONS, [f"e{n}" for n in range(30)], "g1")
     browsed = [s for s in many(catalogue, shown) if s and s[0].kind == "impression"]
     for acts in browsed:
@@ -70,13 +73,13 @@ def test_ten_places_are_shown_with_rank_and_generation(catalogue):
         assert {act.episode_id for act in acts if act.kind == "play"} <= clicked
 
 
-def test_about_a_fifth_of_the_sessions_are_searches(catalogue):
+def test_about_a_fifth_of_the_sessions_are_searches(catalogue: Any) -> None:
     shown = ShownList(TRENDING, [f"e{n}" for n in range(10)])
     searches = sum(acts[0].surface == SEARCH for acts in many(catalogue, shown, 600))
     assert 0.15 < searches / 600 < 0.25
 
 
-def test_a_better_list_earns_more_plays_and_longer_listening(catalogue):
+def test_a_better_list_earns_more_plays_and_longer_listening(catalogue: Any) -> None:
     def gained(*, worst: bool) -> tuple[int, int]:
         shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u", worst=worst))
         acts = [a for s in many(catalogue, shown) for a in s if a.surface == RECOMMENDATIONS]
@@ -87,7 +90,7 @@ def test_a_better_list_earns_more_plays_and_longer_listening(catalogue):
     assert good[1] > 3 * bad[1]
 
 
-def test_higher_places_are_looked_at_more(catalogue):
+def test_higher_places_are_looked_at_more(catalogue: Any) -> None:
     favourite = best_list(catalogue, "u")[0]
     others = best_list(catalogue, "u", worst=True)[:9]
 
@@ -101,7 +104,7 @@ def test_higher_places_are_looked_at_more(catalogue):
     assert clicks([favourite, *others]) > 1.5 * clicks([*others, favourite])
 
 
-def test_a_search_does_not_repeat_what_was_heard(catalogue):
+def test_a_search_does_not_repeat_what_was_heard(catalogue: Any) -> None:
     heard = {f"e{n}" for n in range(99)}
     for seed in range(20):
         acts = session(catalogue, "u", None, heard, name_rng(seed))
@@ -109,19 +112,19 @@ def test_a_search_does_not_repeat_what_was_heard(catalogue):
     assert session(catalogue, "u", None, heard | {"e99"}, name_rng(0)) == []
 
 
-def test_a_few_listeners_are_crawlers_and_the_others_are_not():
+def test_a_few_listeners_are_crawlers_and_the_others_are_not() -> None:
     bots = [number for number in range(1, 201) if is_bot(user_agent(number))]
     assert bots == [40, 80, 120, 160, 200]
     assert len({user_agent(number) for number in bots}) == 2
 
 
-def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue):
+def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue: Any) -> None:
     assert session(Catalogue(1), "u", None, set(), name_rng(0)) == []
     shown = ShownList(RECOMMENDATIONS, ["unknown"])
     assert all(not s or s[0].surface == SEARCH for s in many(catalogue, shown, 50))
 
 
-def test_the_truth_tells_good_lists_from_blind_and_bad_ones(catalogue):
+def test_the_truth_tells_good_lists_from_blind_and_bad_ones(catalogue: Any) -> None:
     def truth_of(ids: list[str]) -> Truth:
         truth, shown = Truth(), ShownList(RECOMMENDATIONS, ids)
         for acts in many(catalogue, shown, 100):

@@ -46,7 +46,7 @@ logs = st.lists(steps, min_size=1, max_size=60)
 cuts = st.lists(st.tuples(st.integers(1, 15), st.sampled_from(["", "", "changes", "snapshot"])))
 
 
-def rows_of(log: list[tuple]) -> list[Row]:
+def rows_of(log: list[tuple[Any, ...]]) -> list[Row]:
     rows, now = [], START
     for number, (step, behind, user, episode, kind, heard, position, length, agent) in enumerate(
         log
@@ -85,11 +85,11 @@ class Run:
         self.state = Engagement(int(LATENESS.total_seconds() * 1000))
         self.pieces: list[bytes] = []
         self.changes: list[bytes] = []
-        self.windows: dict[tuple, dict] = {}
-        self.history: list[dict] = []
-        self.days: dict[tuple, dict] = {}
-        self.retention: dict[tuple, dict] = {}
-        self.audience: list[dict] = []
+        self.windows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.history: list[dict[str, Any]] = []
+        self.days: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.retention: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.audience: list[dict[str, Any]] = []
         self.late: set[int] = set()
 
     def windows_of(self, slots: np.ndarray) -> pl.DataFrame:
@@ -154,18 +154,20 @@ def run(rows: list[Row], parts: list[tuple[int, str]]) -> Run:
     return done
 
 
-def picked(row: dict, like: dict) -> dict:
+def picked(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in like}
 
 
-def check(found: dict, expected: dict) -> None:
+def check(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found.keys() == expected.keys()
     assert {key: picked(found[key], expected[key]) for key in expected} == expected
 
 
 @settings(max_examples=300, deadline=None)
 @given(logs, cuts)
-def test_every_table_is_what_plain_python_says(log: list[tuple], parts: list[tuple]) -> None:
+def test_every_table_is_what_plain_python_says(
+    log: list[tuple[Any, ...]], parts: list[tuple[Any, ...]]
+) -> None:
     rows = rows_of(log)
     verdicts = tables.judge(rows, LATENESS)
     done = run(rows, parts)
@@ -188,9 +190,9 @@ def test_every_table_is_what_plain_python_says(log: list[tuple], parts: list[tup
     assert all(reach.reach([r["sketch"]]).listeners == r["listeners"] for r in done.audience)
 
 
-def audience_of(verdicts: list[tables.Verdict]) -> dict[tuple, set[str]]:
+def audience_of(verdicts: list[tables.Verdict]) -> dict[tuple[Any, ...], set[str]]:
     """Kind, scope and finished day -> its listeners."""
-    found: dict[tuple, set[str]] = {}
+    found: dict[tuple[Any, ...], set[str]] = {}
     over = tables.watermark_of(verdicts) - LATENESS
     for verdict in verdicts:
         if verdict.listening and tables.end_of(verdict.day) <= over:
@@ -206,7 +208,7 @@ def audience_of(verdicts: list[tables.Verdict]) -> dict[tuple, set[str]]:
 @settings(max_examples=300, deadline=None)
 @given(logs, cuts, st.sampled_from([0, 0, 1, 4, 50, 700]))
 def test_rolling_windows_are_what_plain_python_says(
-    log: list[tuple], parts: list[tuple], ahead: int
+    log: list[tuple[Any, ...]], parts: list[tuple[Any, ...]], ahead: int
 ) -> None:
     rows = rows_of(log)
     verdicts = tables.judge(rows, LATENESS)

@@ -33,7 +33,7 @@ rows = st.tuples(
 )
 
 
-def frame(log: list[tuple], start: int, end: int) -> pl.DataFrame:
+def frame(log: list[tuple[Any, ...]], start: int, end: int) -> pl.DataFrame:
     names = ("user_id", "episode_id", "kind", "occurred_at", "heard_ms", "duration_ms")
     data = [
         {"partition": 1, "offset": offset, **dict(zip(names, log[offset], strict=True))}
@@ -43,8 +43,8 @@ def frame(log: list[tuple], start: int, end: int) -> pl.DataFrame:
     return pl.DataFrame(data, schema=types).cast({"occurred_at": pl.Datetime("ms", "UTC")})
 
 
-def oracle(log: list[tuple]) -> dict[tuple, dict[str, Any]]:
-    days: dict[tuple, dict[str, Any]] = {}
+def oracle(log: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    days: dict[tuple[Any, ...], dict[str, Any]] = {}
     for user_id, episode_id, kind, at, heard_ms, duration_ms in log:
         time = datetime.fromtimestamp(at / 1000, UTC)
         row = days.setdefault(
@@ -59,9 +59,9 @@ def oracle(log: list[tuple]) -> dict[tuple, dict[str, Any]]:
     return days
 
 
-def read(messages: list[pl.DataFrame]) -> dict[tuple, dict[str, Any]]:
+def read(messages: list[pl.DataFrame]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """What a reader has that skips the ranges it has applied."""
-    days: dict[tuple, dict[str, Any]] = {}
+    days: dict[tuple[Any, ...], dict[str, Any]] = {}
     applied = -1
     for message in messages:
         if message["last_offset"][0] <= applied:
@@ -88,7 +88,7 @@ def read(messages: list[pl.DataFrame]) -> dict[tuple, dict[str, Any]]:
 )
 @settings(max_examples=80, deadline=None)
 def test_any_cut_and_any_repeat_add_up_to_the_events(
-    log: list[tuple], steps: list[tuple[int, int, bool]]
+    log: list[tuple[Any, ...]], steps: list[tuple[int, int, bool]]
 ) -> None:
     """Batches come again, overlap, and are sent twice after a kill between output and state."""
     state = -1

@@ -35,7 +35,7 @@ steps = st.lists(
 )
 
 
-def log_of(drawn: list[tuple]) -> pl.DataFrame:
+def log_of(drawn: list[tuple[Any, ...]]) -> pl.DataFrame:
     """Events by time of arrival; an event that is late by less than nothing has a fast clock."""
     now, events = EVENING, []
     for place, (user, forward, late, kind, heard_ms, agent) in enumerate(drawn):
@@ -88,7 +88,7 @@ def contents(state: Listening) -> dict[str, Any]:
 @given(steps, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_the_state_and_its_news_do_not_depend_on_the_batches(
-    drawn: list, chance: random.Random
+    drawn: list[Any], chance: random.Random
 ) -> None:
     log = log_of(drawn)
     one, other = (Listening(PARTITION, LATENESS) for _ in range(2))
@@ -103,7 +103,7 @@ def test_the_state_and_its_news_do_not_depend_on_the_batches(
     assert newest(news) == newest(again)
 
 
-def newest(news: list[ListeningRows]) -> dict[tuple, int]:
+def newest(news: list[ListeningRows]) -> dict[tuple[Any, ...], int]:
     rows = (row for n in news for row in n.streaks.iter_rows(named=True))
     return {(row["user_id"], row["day"]): row["days"] for row in rows}
 
@@ -111,7 +111,7 @@ def newest(news: list[ListeningRows]) -> dict[tuple, int]:
 @given(steps, st.integers(1, 4), st.integers(0, 10), st.integers(0, 10))
 @settings(max_examples=60, deadline=None)
 def test_a_restored_state_goes_on_as_the_one_that_was_saved(
-    drawn: list, size: int, snapshots: int, saved: int
+    drawn: list[Any], size: int, snapshots: int, saved: int
 ) -> None:
     log = log_of(drawn)
     batches = [log[start : start + size] for start in range(0, log.height, size)]
@@ -136,7 +136,9 @@ def test_a_restored_state_goes_on_as_the_one_that_was_saved(
 
 @given(steps, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
-def test_changes_go_over_a_state_that_has_some_of_them(drawn: list, chance: random.Random) -> None:
+def test_changes_go_over_a_state_that_has_some_of_them(
+    drawn: list[Any], chance: random.Random
+) -> None:
     """Two workers folded the same log in batches of their own; both have written."""
     log = log_of(drawn)
     first, second = Listening(PARTITION, LATENESS), Listening(PARTITION, LATENESS)

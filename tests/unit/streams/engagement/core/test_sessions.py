@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -47,12 +48,12 @@ def add(state: Sessions, events: list[Event]) -> None:
     state.add(users, times, plays, completes, heard_ms)
 
 
-def rows(closed: ClosedSessions) -> list[tuple]:
+def rows(closed: ClosedSessions) -> list[tuple[Any, ...]]:
     columns = (closed.users, closed.started_at, closed.ended_at, *closed.sums.values())
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def oracle(log: list[Event], watermark: int) -> set[tuple]:
+def oracle(log: list[Event], watermark: int) -> set[tuple[Any, ...]]:
     """User, start, end, sums of every session that is over."""
     by_user: dict[int, list[Event]] = defaultdict(list)
     for event in log:
@@ -75,7 +76,7 @@ def _gap(events: list[Event], place: int) -> int:
 
 @given(st.lists(steps, min_size=1, max_size=40), st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None)
-def test_sessions_are_the_same_in_whatever_batches(drawn: list, chance: random.Random) -> None:
+def test_sessions_are_the_same_in_whatever_batches(drawn: list[Any], chance: random.Random) -> None:
     log = log_of(drawn)
     state, told, start, watermark = Sessions(LATENESS), [], 0, 0
     while start < len(log):
@@ -92,7 +93,9 @@ def test_sessions_are_the_same_in_whatever_batches(drawn: list, chance: random.R
 
 @given(st.lists(steps, min_size=1, max_size=40), st.integers(1, 40), st.integers(0, 40))
 @settings(max_examples=80, deadline=None)
-def test_a_log_of_changes_gives_the_same_sessions(drawn: list, size: int, snapshot: int) -> None:
+def test_a_log_of_changes_gives_the_same_sessions(
+    drawn: list[Any], size: int, snapshot: int
+) -> None:
     """A state restored from rows that were written as they changed, gone ones still among them."""
     log = log_of(drawn)
     state, copy = Sessions(LATENESS), Sessions(LATENESS)
@@ -131,7 +134,7 @@ def test_what_is_merged_is_written_as_a_change() -> None:
     assert len(state.rows) == 2
 
 
-def contents(state: Sessions) -> dict[int, tuple]:
+def contents(state: Sessions) -> dict[int, tuple[Any, ...]]:
     columns = [state.rows[name].tolist() for name in ("first", "last", *SUMS)]
     return dict(zip(state.rows.keys.tolist(), zip(*columns, strict=True), strict=True))
 

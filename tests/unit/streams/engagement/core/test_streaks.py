@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ def lengths(log: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
 
 @given(steps, st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None)
-def test_streaks_are_the_same_in_whatever_batches(drawn: list, chance: random.Random) -> None:
+def test_streaks_are_the_same_in_whatever_batches(drawn: list[Any], chance: random.Random) -> None:
     log: list[tuple[int, int]] = []
     newest = TODAY * DAY_MS
     for user, forward, late in drawn:

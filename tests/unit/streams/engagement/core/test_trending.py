@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,7 @@ from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
 AT = 29_453_760
 
 
-def record(partition: int, at: int, *places: dict) -> dict:
+def record(partition: int, at: int, *places: dict[str, Any]) -> dict[str, Any]:
     moment = datetime.fromtimestamp(at * 60, UTC)
     return {
         "scope": ALL,
@@ -34,7 +35,7 @@ def record(partition: int, at: int, *places: dict) -> dict:
     }
 
 
-def place(episode_id: str, score: float, plays: int, **others: float) -> dict:
+def place(episode_id: str, score: float, plays: int, **others: float) -> dict[str, Any]:
     return {"episode_id": episode_id, "score": score, "plays": plays, **others}
 
 
@@ -126,7 +127,9 @@ def test_a_board_tells_what_has_changed() -> None:
     assert {scope for scope, _ in board.changes()} == {ALL, "category:Arts"}
 
 
-def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(monkeypatch) -> None:
+def test_a_busy_board_lets_the_narrow_scopes_wait_but_forgets_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(trending, "TOLD_AT_ONCE", 3)
     scopes = TrendingScopes()
     for number in range(4):

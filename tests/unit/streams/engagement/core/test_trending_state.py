@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from typing import Any
 
 import polars as pl
 import pytest
@@ -42,17 +43,17 @@ def message(offset: int, rows: list[Row], log_ms: int = 0) -> WindowMessage:
     return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
-def figures(state: TrendingState) -> dict[str, tuple]:
+def figures(state: TrendingState) -> dict[str, tuple[Any, ...]]:
     totals = state.totals()
     columns = (totals.scores, totals.plays, totals.recent, totals.usual)
     numbers = zip(*(column.round(9).tolist() for column in columns), strict=True)
     return {e: n for e, n in zip(state.names.all(), numbers, strict=True) if any(n)}
 
 
-def expected(cells: dict[tuple[str, int], list[int]]) -> dict[str, tuple]:
+def expected(cells: dict[tuple[str, int], list[int]]) -> dict[str, tuple[Any, ...]]:
     """The same in plain Python; cells are (episode, minute) -> plays, new listeners."""
     at = max(minute for _, minute in cells)
-    sums: dict[str, list] = defaultdict(lambda: [0.0, 0, 0, 0.0])
+    sums: dict[str, list[Any]] = defaultdict(lambda: [0.0, 0, 0, 0.0])
     for (episode, minute), (plays, new) in cells.items():
         age, hours_back = at - minute, at // 60 - minute // 60
         if age < HORIZON_MINUTES:
@@ -67,9 +68,9 @@ def expected(cells: dict[tuple[str, int], list[int]]) -> dict[str, tuple]:
     return {e: tuple(round(x, 9) for x in n) for e, n in sums.items() if any(n)}
 
 
-def told(steps: list[tuple], size: int) -> tuple[list[list[Row]], dict]:
+def told(steps: list[tuple[Any, ...]], size: int) -> tuple[list[list[Row]], dict[str, Any]]:
     """What source partitions say, ``size`` steps a message, and what it adds up to."""
-    counts: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
+    counts: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
     messages, cells = [], defaultdict(lambda: [0, 0])
     for start in range(0, len(steps), size):
         rows = []
@@ -102,7 +103,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 5), st.integers(1, 6), st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None)
 def test_cuts_repeats_and_restores_change_nothing(
-    log: list[tuple], size: int, cut: int, chance: random.Random
+    log: list[tuple[Any, ...]], size: int, cut: int, chance: random.Random
 ) -> None:
     messages, cells = told(log, size)
     for _ in range(len(messages) // 2):  # a restart says again what it had said

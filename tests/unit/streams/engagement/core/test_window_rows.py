@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from hypothesis import given
@@ -28,7 +30,7 @@ COUNTS = ("plays",)
 SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS}
 
 
-def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> WindowMessage:
+def message(*rows: tuple[Any, ...], log_ms: int = 0, offset: int = 0) -> WindowMessage:
     """Rows of episode, minute, source partition, offset, plays."""
     frame = pl.DataFrame(
         list(rows),
@@ -45,7 +47,7 @@ def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> WindowMessage:
     return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
-def held(parts: SourceCounts, names: StringInterner) -> dict[tuple, int]:
+def held(parts: SourceCounts, names: StringInterner) -> dict[tuple[Any, ...], int]:
     episodes = names.of(parts.keys >> SHIFTS["parts"])
     keys = zip(
         episodes, minute_of(parts.keys).tolist(), source_of(parts.keys).tolist(), strict=True
@@ -63,7 +65,9 @@ rows = st.builds(
 
 
 @given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
-def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: int) -> None:
+def test_the_highest_offset_counts_in_any_order_and_cut(
+    log: list[tuple[Any, ...]], size: int
+) -> None:
     parts, names, grown = SourceCounts(COUNTS), StringInterner(), 0
     for start in range(0, len(log), size):
         read = window_rows([message(*log[start : start + size])], COUNTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -49,20 +50,20 @@ logs = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 4)), max_s
 
 
 @given(logs, st.integers(0, 30), st.lists(st.integers(0, 60), max_size=6))
-def test_repeats_are_those_of_the_definition(log, window, cuts):
+def test_repeats_are_those_of_the_definition(log: Any, window: Any, cuts: Any) -> None:
     ids, offsets = [name for name, _ in log], list(accumulate(gap for _, gap in log))
     assert found(ids, offsets, window, cuts) == by_definition(ids, offsets, window)
 
 
 @given(logs, st.integers(0, 30), st.lists(st.integers(0, 60), max_size=6))
-def test_two_ids_with_the_same_first_hash_are_not_one(log, window, cuts):
+def test_two_ids_with_the_same_first_hash_are_not_one(log: Any, window: Any, cuts: Any) -> None:
     ids, offsets = [name for name, _ in log], list(accumulate(gap for _, gap in log))
     got = found(ids, offsets, window, cuts, badly)
     # What shares its hash may take the other's place, so a repeat may be missed, never made up.
     assert set(got) <= set(by_definition(ids, offsets, window))
 
 
-def test_the_window_holds_no_more_than_it_can_need():
+def test_the_window_holds_no_more_than_it_can_need() -> None:
     window = DedupWindow(100)
     for start in range(0, 10_000, 10):
         offsets = np.arange(start, start + 10)

@@ -89,7 +89,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(payload)
 
 
-def one_by_one(values: list[bytes]) -> tuple[list[dict], set[int]]:
+def one_by_one(values: list[bytes]) -> tuple[list[dict[str, Any]], set[int]]:
     good, bad = [], set()
     for number, value in enumerate(values):
         try:
@@ -163,7 +163,7 @@ def test_nothing_decodes_to_no_rows() -> None:
 class TwoVersions(FixedRegistry):
     """A registry that also knows another version of the event."""
 
-    def __init__(self, other: Any):
+    def __init__(self, other: Any) -> None:
         super().__init__(declared_subjects(build_graph(2)))
         self._schemas[77] = fastavro.parse_schema(other)
 
@@ -203,7 +203,7 @@ def test_both_versions_of_a_running_upgrade_decode_in_blocks(
     assert rows["duration_ms"].to_list() == [d for n in range(150) for d in (None, n)]
 
 
-def one_by_one_of(registry: FixedRegistry, value: bytes) -> list[dict]:
+def one_by_one_of(registry: FixedRegistry, value: bytes) -> list[dict[str, Any]]:
     record = RecordCodec(TOPIC, "user_event", registry).decode(value)
     return [{**record, "occurred_at": round(record["occurred_at"].timestamp() * 1000)}]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import Any
 
 import fastavro
 import pytest
@@ -68,7 +69,7 @@ anything = st.recursive(
 )
 
 
-def fits_schema(record: dict, name: str) -> bool:
+def fits_schema(record: dict[str, Any], name: str) -> bool:
     return fastavro.validate(record, files.parsed(name), raise_errors=True)
 
 
@@ -115,7 +116,7 @@ def test_an_item_of_which_little_is_known_is_still_an_episode() -> None:
 
 
 @pytest.mark.parametrize("item", [{}, {"id": 1}, {"feedId": 1}, {"id": True, "feedId": 1}])
-def test_an_item_without_ids_is_refused(item: dict) -> None:
+def test_an_item_without_ids_is_refused(item: dict[str, Any]) -> None:
     with pytest.raises(EpisodeError):
         episode_from_podcastindex(item)
     with pytest.raises(EpisodeError):
@@ -123,7 +124,7 @@ def test_an_item_without_ids_is_refused(item: dict) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*ITEM, "categories"]), anything), anything)
-def test_whatever_an_index_sends_fits_the_schema(values: dict, named: object) -> None:
+def test_whatever_an_index_sends_fits_the_schema(values: dict[str, Any], named: object) -> None:
     item = {**ITEM, **values, "id": 1, "feedId": 2}
     record = episode_from_podcastindex(item, {"categories": named})
     assert fits_schema(record, "episode")
@@ -132,7 +133,7 @@ def test_whatever_an_index_sends_fits_the_schema(values: dict, named: object) ->
 
 
 @given(st.dictionaries(st.sampled_from(ENTRY), anything))
-def test_whatever_a_feed_holds_fits_the_schema(entry: dict) -> None:
+def test_whatever_a_feed_holds_fits_the_schema(entry: dict[str, Any]) -> None:
     feed = {"title": "Show", "language": "de", "itunes_categories": [["Arts", "Books"]]}
     record = episode_from_rss("https://example.com/feed", feed, {**entry, "guid": "g"})
     assert fits_schema(record, "episode")

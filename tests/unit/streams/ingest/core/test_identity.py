@@ -93,7 +93,7 @@ def test_guid_and_audio_together_are_the_identity() -> None:
 @pytest.mark.parametrize(
     "nothing", [{"guid": ""}, {"enclosure_url": ""}, {"enclosure_url": "http://["}]
 )
-def test_without_guid_or_audio_an_episode_is_itself(nothing: dict) -> None:
+def test_without_guid_or_audio_an_episode_is_itself(nothing: dict[str, Any]) -> None:
     known = {"guid": "g", "enclosure_url": f"https://{PLACE}", **nothing}
     assert identity_of(episode("pi:7", **known)) == "pi:7"
 
@@ -149,7 +149,7 @@ sayings = st.lists(st.tuples(sources, contents), min_size=1, max_size=12)
 
 
 @given(sayings)
-def test_only_the_last_word_of_each_source_counts(said: list) -> None:
+def test_only_the_last_word_of_each_source_counts(said: list[Any]) -> None:
     last = dict(said)
     in_any_order = published(folded(*said))
     assert in_any_order == published(folded((said[0][0], None), *last.items()))
@@ -158,7 +158,7 @@ def test_only_the_last_word_of_each_source_counts(said: list) -> None:
 
 
 @given(sayings, st.data())
-def test_what_comes_again_harms_nothing(said: list, data: st.DataObject) -> None:
+def test_what_comes_again_harms_nothing(said: list[Any], data: st.DataObject) -> None:
     """A redelivery repeats a stretch of the log, from anywhere, to its end."""
     start = data.draw(st.integers(0, len(said) - 1))
     once, again = folded(*said), folded(*said, *said[start:])
@@ -167,7 +167,7 @@ def test_what_comes_again_harms_nothing(said: list, data: st.DataObject) -> None
 
 
 @given(sayings)
-def test_repeats_within_a_source_change_nothing(said: list) -> None:
+def test_repeats_within_a_source_change_nothing(said: list[Any]) -> None:
     doubled = [one for pair in said for one in (pair, pair)]
     assert published(folded(*doubled)) == published(folded(*said))
     shorter = [one for one, _ in groupby(said)]
@@ -175,7 +175,7 @@ def test_repeats_within_a_source_change_nothing(said: list) -> None:
 
 
 @given(sayings)
-def test_a_state_is_what_was_stored(said: list) -> None:
+def test_a_state_is_what_was_stored(said: list[Any]) -> None:
     state = folded(*said)
     stored = identity.encode(state, CODEC.encode)
     assert identity.decode(stored, CODEC.decode) == state

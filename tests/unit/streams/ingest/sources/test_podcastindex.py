@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -249,7 +250,7 @@ class Index:
             | {"duration": 60}
             for n in range(1, 4)
         ]
-        self.recent: list[dict] = []
+        self.recent: list[dict[str, Any]] = []
         self.asked: list[dict[str, str]] = []
         self.broken = ""
 
@@ -316,7 +317,7 @@ async def test_what_was_found_before_the_index_failed_stands() -> None:
 
 
 @pytest.mark.parametrize("fault", [{}, {"id": 10**12}])
-async def test_a_show_is_listed_whole_until_that_tells_nothing_new(fault: dict) -> None:
+async def test_a_show_is_listed_whole_until_that_tells_nothing_new(fault: dict[str, Any]) -> None:
     """An index that once leaves out an id, or gives another one, hides no episode."""
     index = Index()
     item = index.items[0]

@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,12 +24,12 @@ def codec(topic: str, schema: str) -> RecordCodec:
     return RecordCodec(topic, schema, FixedRegistry(declared_subjects(build_graph(1))))
 
 
-def parse(*rows: dict) -> tuple[list[dict], list[tuple[int, str]]]:
+def parse(*rows: dict[str, Any]) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     lines = list(range(2, len(rows) + 2))
     return imports.parse_events(Rows(lines, list(rows)), NOW_MS)
 
 
-def test_a_minimal_row_is_an_event_with_a_derived_id():
+def test_a_minimal_row_is_an_event_with_a_derived_id() -> None:
     (event,), refused = parse(EVENT)
     assert refused == []
     assert (event["heard_ms"], event["position_ms"], event["rank"]) == (0, 0, None)
@@ -36,12 +37,12 @@ def test_a_minimal_row_is_an_event_with_a_derived_id():
     codec("user-events", "user_event").encode(event)
 
 
-def test_the_derived_id_says_the_same_of_equal_rows_only():
+def test_the_derived_id_says_the_same_of_equal_rows_only() -> None:
     (one, same, other), _ = parse(EVENT, {**EVENT, "heard_ms": "0"}, {**EVENT, "heard_ms": "1"})
     assert one["event_id"] == same["event_id"] != other["event_id"]
 
 
-def test_the_length_of_the_episode_is_taken_over_and_changes_no_derived_id():
+def test_the_length_of_the_episode_is_taken_over_and_changes_no_derived_id() -> None:
     (plain, told), _ = parse(EVENT, {**EVENT, "duration_ms": "1800000"})
     assert (plain["duration_ms"], told["duration_ms"]) == (None, 1_800_000)
     # a file that was imported before events could tell it must not count again
@@ -49,7 +50,7 @@ def test_the_length_of_the_episode_is_taken_over_and_changes_no_derived_id():
     assert plain["event_id"] == told["event_id"] == of_old
 
 
-def test_a_given_id_is_kept():
+def test_a_given_id_is_kept() -> None:
     (event,), _ = parse({**EVENT, "event_id": "mine"})
     assert event["event_id"] == "mine"
 
@@ -74,7 +75,7 @@ def test_a_given_id_is_kept():
         ({"user_id": "x" * 2000}, "user_id"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_line_with_the_reason(change, reason):
+def test_a_bad_row_is_refused_by_its_line_with_the_reason(change: Any, reason: Any) -> None:
     events, refused = parse(EVENT, {**EVENT, **change}, {**EVENT, "heard_ms": "5"})
     assert len(events) == 2
     ((line, said),) = refused
@@ -92,20 +93,20 @@ def test_a_bad_row_is_refused_by_its_line_with_the_reason(change, reason):
         (datetime.fromisoformat("2026-01-31T12:00"), datetime(2026, 1, 31, 12, tzinfo=UTC)),
     ],
 )
-def test_times_are_utc_unless_they_say_otherwise(value, expected):
+def test_times_are_utc_unless_they_say_otherwise(value: Any, expected: Any) -> None:
     assert imports.parse_time(value) == expected
 
 
 @given(
     st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])),
 )
-def test_milliseconds_are_exact(moment):
+def test_milliseconds_are_exact(moment: Any) -> None:
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     assert imports.milliseconds(moment) == since // timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("7", 7), (7.0, 7), ("7.0", 7), ("-3", -3)])
-def test_whole_numbers(value, expected):
+def test_whole_numbers(value: Any, expected: Any) -> None:
     assert imports.parse_integer(value) == expected
 
 
@@ -121,11 +122,11 @@ def test_whole_numbers(value, expected):
         (["Arts"], ["Arts"]),
     ],
 )
-def test_categories(value, expected):
+def test_categories(value: Any, expected: Any) -> None:
     assert imports.parse_categories(value) == expected
 
 
-def test_an_episode_brings_its_transcript():
+def test_an_episode_brings_its_transcript() -> None:
     episode, transcript = imports.parse_episode(
         {
             "episode_id": "x:1",
@@ -147,7 +148,7 @@ def test_an_episode_brings_its_transcript():
     codec("episode-transcripts", "transcript").encode(transcript)
 
 
-def test_a_minimal_episode_has_no_transcript():
+def test_a_minimal_episode_has_no_transcript() -> None:
     episode, transcript = imports.parse_episode({"episode_id": "x:1", "title": "T"})
     assert transcript is None
     assert episode["show_id"] == "import:x:1"
@@ -164,6 +165,6 @@ def test_a_minimal_episode_has_no_transcript():
         ({"published_at": "soon"}, "published_at: 'soon' is no ISO 8601 time"),
     ],
 )
-def test_a_bad_episode_says_why(change, reason):
+def test_a_bad_episode_says_why(change: Any, reason: Any) -> None:
     with pytest.raises(RowError, match=reason):
         imports.parse_episode({"episode_id": "x:1", "title": "T", **change})

@@ -15,7 +15,7 @@ def rating(user: str, item: str, stars: str, at: int) -> dict[str, str]:
     return {"user_id": user, "item_id": item, "rating": stars, "timestamp": str(at)}
 
 
-def test_a_film_is_an_episode_with_title_and_genres_as_its_text():
+def test_a_film_is_an_episode_with_title_and_genres_as_its_text() -> None:
     episode, transcript = episode_of_film(FILM)
     assert episode["episode_id"] == "ml:1"
     assert episode["categories"] == ["Animation", "Children's", "Comedy"]
@@ -24,12 +24,12 @@ def test_a_film_is_an_episode_with_title_and_genres_as_its_text():
     assert transcript["text"] == "Toy Story (1995). Genres: Animation, Children's, Comedy."
 
 
-def test_a_film_of_an_unknown_year_has_none():
+def test_a_film_of_an_unknown_year_has_none() -> None:
     episode, _ = episode_of_film({**FILM, "release_year": "unkonwn"})
     assert (episode["title"], episode["published_at"]) == ("Toy Story", None)
 
 
-def test_each_rating_is_one_event_in_the_order_of_time():
+def test_each_rating_is_one_event_in_the_order_of_time() -> None:
     events = events_of_ratings(
         [rating("2", "1", str(stars), 900_000_000 - stars) for stars in range(1, 6)]
     )
@@ -40,6 +40,6 @@ def test_each_rating_is_one_event_in_the_order_of_time():
     assert len({e["event_id"] for e in events}) == 5
 
 
-def test_a_rating_that_cannot_be_is_refused():
+def test_a_rating_that_cannot_be_is_refused() -> None:
     with pytest.raises(RowError, match="between 1 and 5"):
         events_of_ratings([rating("2", "1", "6", 1)])

@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,11 @@ EVENT = {
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def event(**change) -> dict:
+def event(**change: Any) -> dict[str, Any]:
     return record_of({**EVENT, **change}, files.load("user_event"))
 
 
-def test_an_event_is_read_with_its_defaults_and_survives_the_wire():
+def test_an_event_is_read_with_its_defaults_and_survives_the_wire() -> None:
     codec = RecordCodec(
         "user-events", "user_event", FixedRegistry(declared_subjects(build_graph(1)))
     )
@@ -31,7 +32,7 @@ def test_an_event_is_read_with_its_defaults_and_survives_the_wire():
     assert (read["occurred_at"], read["heard_ms"], read["rank"]) == (AT, 0, None)
 
 
-def test_times_may_be_milliseconds():
+def test_times_may_be_milliseconds() -> None:
     assert event(occurred_at=5)["occurred_at"] == 5
 
 
@@ -48,37 +49,37 @@ def test_times_may_be_milliseconds():
         ({"colour": 1}, "colour is no field of user_event"),
     ],
 )
-def test_what_does_not_fit_says_where_and_why(change, reason):
+def test_what_does_not_fit_says_where_and_why(change: Any, reason: Any) -> None:
     with pytest.raises(RowError, match=reason):
         event(**change)
 
 
-def test_a_missing_field_is_named():
+def test_a_missing_field_is_named() -> None:
     with pytest.raises(RowError, match="user_id missing"):
         record_of({}, {"type": "record", "name": "r", "fields": [{"name": "user_id"}]})
 
 
-def test_paths_lead_into_nested_records():
+def test_paths_lead_into_nested_records() -> None:
     record = {"scope": "all", "source_partition": 0, "at": 0, "episodes": [{"episode_id": 1}]}
     with pytest.raises(RowError, match=r"episodes\[0\].episode_id: 1 is no string"):
         record_of(record, files.load("trending"))
 
 
-def test_dates_and_bytes():
+def test_dates_and_bytes() -> None:
     assert record_of("2026-01-31", {"type": "int", "logicalType": "date"}) == date(2026, 1, 31)
     assert record_of("AAE=", "bytes") == b"\x00\x01"
     with pytest.raises(RowError, match="no base64"):
         record_of("?", "bytes", "vector")
 
 
-def test_every_avro_topic_has_a_schema_that_can_be_read():
+def test_every_avro_topic_has_a_schema_that_can_be_read() -> None:
     graph = build_graph(1)
     for name in set(declared_subjects(graph).values()):
         with pytest.raises(RowError, match="missing"):
             record_of({}, files.load(name))
 
 
-def test_keys_are_made_of_fields():
+def test_keys_are_made_of_fields() -> None:
     assert key_of({"model": "als", "generation": "g", "metric": "auc"}, ("model", "metric")) == (
         "als|auc"
     )

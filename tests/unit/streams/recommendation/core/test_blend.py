@@ -1,6 +1,7 @@
 """The online blend: any batching, any duplicate delivery, the same weights; and it learns."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,19 @@ PARTS = {
 }
 
 
-def parts_of(user, episode):
+def parts_of(user: Any, episode: Any) -> Any:
     return PARTS.get(episode)
 
 
-def row(offset, kind, at, episode="e:1", user="ann", session="s1", log_ms=2**60):
+def row(
+    offset: Any,
+    kind: Any,
+    at: Any,
+    episode: str = "e:1",
+    user: str = "ann",
+    session: str = "s1",
+    log_ms: Any = 2**60,
+) -> Any:
     return BlendEvent(offset, user, episode, kind, at, session, log_ms)
 
 
@@ -46,7 +55,7 @@ rows = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(rows, st.lists(st.integers(0, 40), max_size=5), st.integers(0, 40))
-def test_the_weights_do_not_depend_on_cuts_and_repeats(events, cuts, back):
+def test_the_weights_do_not_depend_on_cuts_and_repeats(events: Any, cuts: Any, back: Any) -> None:
     whole = fold(Blend(), events, parts_of)
     state = Blend()
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
@@ -56,42 +65,42 @@ def test_the_weights_do_not_depend_on_cuts_and_repeats(events, cuts, back):
     assert state == blend.decode(blend.encode(whole))
 
 
-def test_folding_leaves_the_state_before_alone():
+def test_folding_leaves_the_state_before_alone() -> None:
     before = fold(Blend(), [row(0, "impression", 0)], parts_of)
     kept = blend.encode(before)
     fold(before, [row(1, "play", MINUTE)], parts_of)
     assert blend.encode(before) == kept
 
 
-def outcome(*events):
+def outcome(*events: Any) -> Any:
     state = fold(Blend(), [row(0, "impression", 0), *events], parts_of)
     return state.samples, state.positives
 
 
-def test_a_play_within_half_an_hour_is_a_yes():
+def test_a_play_within_half_an_hour_is_a_yes() -> None:
     assert outcome(row(1, "play", OUTCOME_MS)) == (1, 1)
 
 
-def test_a_later_play_is_a_no():
+def test_a_later_play_is_a_no() -> None:
     assert outcome(row(1, "play", OUTCOME_MS + 1)) == (1, 0)
 
 
-def test_half_an_hour_of_anybodys_time_is_a_no():
+def test_half_an_hour_of_anybodys_time_is_a_no() -> None:
     assert outcome(row(1, "progress", OUTCOME_MS, user="bob")) == (0, 0)
     assert outcome(row(1, "progress", OUTCOME_MS + 1, user="bob")) == (1, 0)
 
 
-def test_a_list_in_another_session_is_a_no_for_the_one_before():
+def test_a_list_in_another_session_is_a_no_for_the_one_before() -> None:
     assert outcome(row(1, "impression", MINUTE, "e:2")) == (0, 0)
     assert outcome(row(1, "impression", MINUTE, "e:2", session="s2")) == (1, 0)
 
 
-def test_a_clock_ahead_of_the_log_does_not_end_the_wait_of_others():
+def test_a_clock_ahead_of_the_log_does_not_end_the_wait_of_others() -> None:
     ahead = row(1, "progress", 100 * OUTCOME_MS, user="bob", log_ms=MINUTE)
     assert outcome(ahead) == (0, 0)
 
 
-def test_history_and_what_was_in_no_list_teach_nothing():
+def test_history_and_what_was_in_no_list_teach_nothing() -> None:
     events = [
         row(0, "progress", 100 * OUTCOME_MS),
         row(1, "impression", 0),
@@ -100,7 +109,7 @@ def test_history_and_what_was_in_no_list_teach_nothing():
     assert fold(Blend(), events, parts_of).pending == {}
 
 
-def test_no_more_than_the_limit_waits(monkeypatch):
+def test_no_more_than_the_limit_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blend, "MOST_PENDING", 2)
     events = [row(i, "impression", 0, f"e:{i}") for i in range(1, 4)]
     state = fold(Blend(), events, parts_of)
@@ -108,7 +117,7 @@ def test_no_more_than_the_limit_waits(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def learned():
+def learned() -> Any:
     """Listeners who play what content says, whatever the other parts say."""
     random = np.random.default_rng(5)
     parts, events = {}, []
@@ -121,14 +130,14 @@ def learned():
     return fold(Blend(), events, lambda user, episode: parts[episode])
 
 
-def test_the_signal_that_earns_plays_gains_weight(learned):
+def test_the_signal_that_earns_plays_gains_weight(learned: Any) -> None:
     weights = blend.weights(learned)
     assert weights.content > 0.6
     assert min(weights) >= 0
     assert sum(weights) == pytest.approx(1.0)
 
 
-def test_figures_tell_a_model_that_ranks(learned):
+def test_figures_tell_a_model_that_ranks(learned: Any) -> None:
     figures = blend.figures(learned)
     assert 0.6 < figures["auc"] < 0.9
     assert figures["log_loss"] < np.log(2)
@@ -136,17 +145,17 @@ def test_figures_tell_a_model_that_ranks(learned):
     assert figures["samples"] == learned.samples >= 1490
 
 
-def test_drift_is_flagged_when_the_outcome_no_longer_fits_the_prediction():
+def test_drift_is_flagged_when_the_outcome_no_longer_fits_the_prediction() -> None:
     state = Blend(samples=300, window=[(1, 0.9)] * 150 + [(0, 0.9)] * 150)
     assert blend.figures(state)["drift"] == 1.0
 
 
-def test_a_loss_that_falls_is_no_drift():
+def test_a_loss_that_falls_is_no_drift() -> None:
     state = Blend(samples=300, window=[(0, 0.9)] * 150 + [(1, 0.9)] * 150)
     assert blend.figures(state)["drift"] == 0.0
 
 
-def test_before_anything_was_learned_the_defaults_stand():
+def test_before_anything_was_learned_the_defaults_stand() -> None:
     assert blend.weights(Blend()) == DEFAULT_WEIGHTS
     assert blend.figures(Blend()) == {"samples": 0.0}
     hurts = Blend(coefficients={"als": -1.0, "content": -0.1, "trending": 0.0}, samples=9)

@@ -1,5 +1,7 @@
 """Fold-in against a reference ALS that trains the listeners' vectors itself."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from streams.recommendation.core.foldin import fold_in, gram
 ALPHA, REGULARIZATION, RANK = 20.0, 0.05, 6
 
 
-def half_step(fixed, strengths):
+def half_step(fixed: Any, strengths: Any) -> Any:
     """One half-step of implicit ALS as in the papers, with Spark's scaled regularisation.
 
     Written with full confidence matrices, so that it shares nothing with the code under test.
@@ -23,7 +25,7 @@ def half_step(fixed, strengths):
     return solved
 
 
-def train(strengths, iterations=8, seed=0):
+def train(strengths: Any, iterations: int = 8, seed: int = 0) -> Any:
     users = np.random.default_rng(seed).normal(size=(len(strengths), RANK)) / RANK
     for _ in range(iterations):
         items = half_step(users, strengths.T)
@@ -32,7 +34,7 @@ def train(strengths, iterations=8, seed=0):
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained() -> Any:
     random = np.random.default_rng(7)
     strengths = np.where(random.random((40, 25)) < 0.3, random.exponential(1.0, (40, 25)), 0.0)
     strengths[random.random(strengths.shape) < 0.05] = -1.0
@@ -40,12 +42,12 @@ def trained():
     return strengths, users, items.astype(np.float32)
 
 
-def history(items, row):
+def history(items: Any, row: Any) -> Any:
     known = np.flatnonzero(row)
     return items[known], row[known].astype(np.float32)
 
 
-def test_folding_in_gives_the_vector_that_training_gave(trained):
+def test_folding_in_gives_the_vector_that_training_gave(trained: Any) -> None:
     strengths, users, items = trained
     folded = fold_in(
         gram(items),
@@ -56,7 +58,7 @@ def test_folding_in_gives_the_vector_that_training_gave(trained):
     np.testing.assert_allclose(folded, users, atol=1e-3)
 
 
-def test_listeners_folded_in_together_do_not_change_each_other(trained):
+def test_listeners_folded_in_together_do_not_change_each_other(trained: Any) -> None:
     strengths, _, items = trained
     histories = [history(items, row) for row in strengths]
     parameters = {"alpha": ALPHA, "regularization": REGULARIZATION}
@@ -65,7 +67,7 @@ def test_listeners_folded_in_together_do_not_change_each_other(trained):
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained):
+def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained: Any) -> None:
     strengths, _, items = trained
     row = strengths[0].copy()
     episode = int(np.flatnonzero(row == 0)[np.argmax(items[row == 0] @ trained[1][0])])
@@ -77,7 +79,7 @@ def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained):
     assert after < before - 0.2
 
 
-def test_without_anything_positive_the_vector_is_zero(trained):
+def test_without_anything_positive_the_vector_is_zero(trained: Any) -> None:
     _, _, items = trained
     nothing = (items[:0], np.zeros(0, dtype=np.float32))
     disliked = (items[:1], np.array([-1.0], dtype=np.float32))

@@ -1,6 +1,7 @@
 """Scores, their parts, and the best of them, on items placed by hand."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ from streams.recommendation.core.scoring import (
 CATEGORIES = ("History", "Science")
 
 
-def vector(*values):
+def vector(*values: Any) -> Any:
     return np.array(values, dtype="<f4").tobytes()
 
 
-def episode(number, category="History", day=1):
+def episode(number: Any, category: str = "History", day: int = 1) -> Any:
     return {
         "episode_id": f"e:{number}",
         "title": f"Title {number}",
@@ -32,12 +33,12 @@ def episode(number, category="History", day=1):
     }
 
 
-def embed(items, number, *values):
+def embed(items: Any, number: Any, *values: Any) -> None:
     record = {"episode_id": f"e:{number}", "model": "m", "vector": vector(*values)}
     items.put_embedding(record)
 
 
-def generation(items, name="g1", **vectors):
+def generation(items: Any, name: str = "g1", **vectors: Any) -> Any:
     for episode_id, values in vectors.items():
         record = {"episode_id": episode_id.replace("_", ":"), "generation": name}
         items.put_factors({**record, "vector": vector(*values)})
@@ -46,13 +47,13 @@ def generation(items, name="g1", **vectors):
     return items.activate()
 
 
-def heard(*numbers, **totals):
+def heard(*numbers: Any, **totals: Any) -> Any:
     totals = {"heard_ms": 1_200_000, "plays": 1, **totals}
     return ListenerState(0, "x", "", {f"e:{n}": ListeningTotals(**totals) for n in numbers})
 
 
 @pytest.fixture
-def items():
+def items() -> Any:
     """Six episodes: 0, 1, 2 are History along the first axis; 3, 4, 5 Science along the second."""
     made = Items()
     for number in range(6):
@@ -62,26 +63,26 @@ def items():
     return made
 
 
-def listing(items, listener, weights=DEFAULT_WEIGHTS, count=10):
+def listing(items: Any, listener: Any, weights: Any = DEFAULT_WEIGHTS, count: int = 10) -> Any:
     (ranking,) = recommend(items, [profile(listener, items)], weights, count)
     return [items.ids[place.row] for place in ranking], ranking
 
 
-def test_what_was_heard_or_disliked_is_not_in_the_list(items):
+def test_what_was_heard_or_disliked_is_not_in_the_list(items: Any) -> None:
     listener = ListenerState(
         0, "x", "", {"e:0": ListeningTotals(plays=1), "e:4": ListeningTotals(likes=-1)}
     )
     assert set(listing(items, listener)[0]) == {"e:1", "e:2", "e:3", "e:5"}
 
 
-def test_content_puts_the_near_before_the_far(items):
+def test_content_puts_the_near_before_the_far(items: Any) -> None:
     ids, ranking = listing(items, heard(0))
     assert ids[:2] == ["e:1", "e:2"]
     assert ranking[0].parts.content == pytest.approx(1.0)
     assert ranking[0].parts.als == 0.0
 
 
-def test_scores_and_parts_lie_between_0_and_1_best_first(items):
+def test_scores_and_parts_lie_between_0_and_1_best_first(items: Any) -> None:
     generation(items, **{f"e_{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
     items.set_trending({"all": [("e:5", 9.0), ("e:2", 3.0)]})
     _, ranking = listing(items, heard(0, 1))
@@ -92,7 +93,7 @@ def test_scores_and_parts_lie_between_0_and_1_best_first(items):
         assert sum(place.earned) == pytest.approx(place.score, abs=1e-5)
 
 
-def test_with_all_parts_the_score_is_the_weighted_mean(items):
+def test_with_all_parts_the_score_is_the_weighted_mean(items: Any) -> None:
     generation(items, **{f"e_{n}": ((1, 0.1) if n < 3 else (0.1, 1)) for n in range(6)})
     items.set_trending({"all": [("e:5", 9.0), ("e:2", 3.0)]})
     weights = ScoreParts(0.6, 0.3, 0.1)
@@ -101,7 +102,7 @@ def test_with_all_parts_the_score_is_the_weighted_mean(items):
         assert place.score == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_new_episode_without_factors_competes_by_content_alone(items):
+def test_a_new_episode_without_factors_competes_by_content_alone(items: Any) -> None:
     generation(items, **{f"e_{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
     items.put_episode(episode(99))
     embed(items, 99, 1.0, 0.0)
@@ -110,14 +111,14 @@ def test_a_new_episode_without_factors_competes_by_content_alone(items):
     assert ranking[0].parts.als == 0.0
 
 
-def test_what_nothing_is_known_of_does_not_beat_what_fits(items):
+def test_what_nothing_is_known_of_does_not_beat_what_fits(items: Any) -> None:
     items.put_episode(episode(99))
     items.set_trending({"all": [("e:99", 5.0)]})
     ids, _ = listing(items, heard(0))
     assert ids[0] == "e:1"
 
 
-def test_a_listener_without_history_gets_trending_overall_and_by_category(items):
+def test_a_listener_without_history_gets_trending_overall_and_by_category(items: Any) -> None:
     items.set_trending(
         {"all": [("e:5", 8.0), ("e:4", 2.0)], "category:History": [("e:0", 3.0), ("e:1", 0.3)]}
     )
@@ -126,7 +127,7 @@ def test_a_listener_without_history_gets_trending_overall_and_by_category(items)
     assert [place.score for place in ranking[:3]] == pytest.approx([1.0, 0.5, 0.25])
 
 
-def test_a_category_ranking_counts_for_those_who_hear_it(items):
+def test_a_category_ranking_counts_for_those_who_hear_it(items: Any) -> None:
     items.set_trending({"all": [], "category:History": [("e:2", 3.0)]})
     history = listing(items, heard(0), ScoreParts(0, 0, 1))[1][0]
     science = listing(items, heard(3), ScoreParts(0, 0, 1))[1]
@@ -135,7 +136,7 @@ def test_a_category_ranking_counts_for_those_who_hear_it(items):
     assert all(place.parts.trending == 0.0 for place in science)
 
 
-def test_a_ranking_stays_until_its_scope_has_another(items):
+def test_a_ranking_stays_until_its_scope_has_another(items: Any) -> None:
     items.set_trending({"all": [("e:5", 8.0)], "category:History": [("e:0", 3.0)]})
     items.set_trending({"category:History": [("e:1", 3.0)]})
     items.set_trending({"language:en": [("e:2", 9.0)], "category:Art": []})
@@ -144,7 +145,7 @@ def test_a_ranking_stays_until_its_scope_has_another(items):
     assert [items.ids[row] for row in items.by_category["History"]] == ["e:1"]
 
 
-def test_equals_go_by_date_then_by_id():
+def test_equals_go_by_date_then_by_id() -> None:
     items = Items()
     for number, day in ((3, 1), (1, 1), (2, 5), (4, 1)):
         items.put_episode(episode(number, day=day))
@@ -152,14 +153,14 @@ def test_equals_go_by_date_then_by_id():
     assert listing(items, ListenerState(), count=2)[0] == ["e:2", "e:1"]
 
 
-def test_only_episodes_with_a_record_are_recommended(items):
+def test_only_episodes_with_a_record_are_recommended(items: Any) -> None:
     items.set_trending({"all": [("e:unknown", 9.0)]})
     embed(items, 77, 1.0, 0.0)
     items.drop_episode("e:1")
     assert set(listing(items, heard(0))[0]) == {"e:2", "e:3", "e:4", "e:5"}
 
 
-def test_a_list_does_not_depend_on_who_is_scored_beside(items):
+def test_a_list_does_not_depend_on_who_is_scored_beside(items: Any) -> None:
     generation(items, **{f"e_{n}": (1 + n / 9, n / 7) for n in range(6)})
     profiles = [profile(one, items) for one in (heard(0), ListenerState(), heard(3, likes=1))]
     together = recommend(items, profiles, DEFAULT_WEIGHTS, 10)
@@ -168,7 +169,7 @@ def test_a_list_does_not_depend_on_who_is_scored_beside(items):
         assert [place.row for place in alone] == [place.row for place in ranking]
 
 
-def test_a_generation_is_active_once_announced_and_whole():
+def test_a_generation_is_active_once_announced_and_whole() -> None:
     items = Items()
     items.announce(
         {
@@ -191,14 +192,14 @@ def test_a_generation_is_active_once_announced_and_whole():
     np.testing.assert_allclose(items.factors.gram, [[2, 1], [1, 1]])
 
 
-def test_an_older_generation_does_not_come_back():
+def test_an_older_generation_does_not_come_back() -> None:
     items = Items()
     assert generation(items, "g2", e_1=(1, 0))
     assert not generation(items, "g1", e_1=(0, 1), e_2=(0, 1))
     assert items.factors.generation == "g2"
 
 
-def test_weights_are_averaged_and_scaled():
+def test_weights_are_averaged_and_scaled() -> None:
     assert mean_weights([]) == DEFAULT_WEIGHTS
     one = {"als": 1.0, "content": 0.0, "trending": 0.0}
     other = {"als": 0.0, "content": 1.0, "trending": 0.0}

@@ -15,7 +15,7 @@ from streams.runtime.faust.consumer import Consumer, SkippedError, Transport
 EVENTS = TP("events", 0)
 
 
-async def _nothing(*_) -> None:
+async def _nothing(*_: Any) -> None:
     """What is called with records and at rebalances."""
 
 
@@ -28,12 +28,12 @@ def consumer() -> Consumer:
     )
 
 
-def test_records_one_after_another_and_records_that_come_again_are_fine(consumer: Consumer):
+def test_records_one_after_another_and_records_that_come_again_are_fine(consumer: Consumer) -> None:
     for offset in (7, 8, 9, 8, 9, 10):
         consumer.delivered(EVENTS, offset)
 
 
-def test_a_record_that_is_missing_is_noticed(consumer: Consumer):
+def test_a_record_that_is_missing_is_noticed(consumer: Consumer) -> None:
     consumer.delivered(EVENTS, 7)
     consumer.delivered(TP("events", 1), 9)
     with pytest.raises(SkippedError, match=r"events\[0\]: offset 9 came where 8 was next"):

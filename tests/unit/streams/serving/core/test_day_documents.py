@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime
+from typing import Any
 
 import polars as pl
 from hypothesis import given
@@ -148,7 +149,7 @@ def test_counts_and_curves_live_in_one_document() -> None:
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 9)), max_size=30),
     st.data(),
 )
-def test_any_order_any_cut_and_any_repeat_give_the_same_counts(keys, data) -> None:
+def test_any_order_any_cut_and_any_repeat_give_the_same_counts(keys: Any, data: Any) -> None:
     # what is told is a function of the offset, as in the log
     rows = [(*key, 10 * key[2]) for key in keys]
     shuffled = data.draw(st.permutations(rows + rows[: len(rows) // 2]))

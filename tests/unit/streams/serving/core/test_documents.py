@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 from hypothesis import given
@@ -35,12 +36,12 @@ def window_rows(*rows: tuple[str, int, int, int, int]) -> pl.DataFrame:
     )
 
 
-def apply(stored: dict, rows: pl.DataFrame) -> dict:
+def apply(stored: dict[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
     changed = documents.merge_windows(stored, documents.newest_rows(rows))
     return stored | {document["_id"]: document for document in changed}
 
 
-def test_a_recommendation_document_has_exactly_the_public_fields():
+def test_a_recommendation_document_has_exactly_the_public_fields() -> None:
     record = {
         "user_id": "u",
         "generation": "20260131T120000Z",
@@ -65,13 +66,13 @@ def test_a_recommendation_document_has_exactly_the_public_fields():
     assert document["items"] == record["items"]
 
 
-def test_ids_of_windows_agree_between_rows_and_the_function():
+def test_ids_of_windows_agree_between_rows_and_the_function() -> None:
     row = documents.newest_rows(window_rows(("a", 1, 0, 1, 1)))
     assert row["_id"].to_list() == [documents.window_id("a", MINUTE + timedelta(minutes=1))]
     assert row["_id"].to_list() == ["a|2026-01-31T12:06Z"]
 
 
-def test_source_partitions_add_up_and_newer_rows_replace():
+def test_source_partitions_add_up_and_newer_rows_replace() -> None:
     stored = apply({}, window_rows(("a", 0, 0, 5, 2), ("a", 0, 1, 9, 3)))
     stored = apply(stored, window_rows(("a", 0, 0, 6, 4)))
     (document,) = stored.values()
@@ -80,14 +81,14 @@ def test_source_partitions_add_up_and_newer_rows_replace():
     assert document["parts"]["0"]["offset"] == 6
 
 
-def test_what_an_earlier_release_stored_counts_on():
+def test_what_an_earlier_release_stored_counts_on() -> None:
     (document,) = apply({}, window_rows(("a", 0, 1, 9, 3))).values()
     del document["parts"]["1"]["listeners"]
     (merged,) = apply({document["_id"]: document}, window_rows(("a", 0, 0, 5, 2))).values()
     assert (merged["plays"], merged["listeners"]) == (5, 2)
 
 
-def test_a_repeated_or_older_row_changes_no_document():
+def test_a_repeated_or_older_row_changes_no_document() -> None:
     stored = apply({}, window_rows(("a", 0, 0, 5, 2)))
     rows = documents.newest_rows(window_rows(("a", 0, 0, 5, 2), ("a", 0, 0, 3, 1)))
     assert documents.merge_windows(stored, rows) == []
@@ -100,7 +101,7 @@ def test_a_repeated_or_older_row_changes_no_document():
     ),
     st.data(),
 )
-def test_any_order_any_cut_and_any_repeat_give_the_same_documents(keys, data):
+def test_any_order_any_cut_and_any_repeat_give_the_same_documents(keys: Any, data: Any) -> None:
     # the count is a function of the offset, as in the log: the same row never says two things
     rows = [(*key, key[3] * 10) for key in keys]
     whole = apply({}, window_rows(*rows))
@@ -113,19 +114,19 @@ def test_any_order_any_cut_and_any_repeat_give_the_same_documents(keys, data):
     assert sum(d["plays"] for d in whole.values()) == sum(newest.values())
 
 
-def test_anomalies_and_progress_have_ids_that_tell_them_apart():
+def test_anomalies_and_progress_have_ids_that_tell_them_apart() -> None:
     anomaly = {"episode_id": "a", "at": MINUTE, "direction": "rise", "plays": 9}
     assert documents.anomaly_document(anomaly)["_id"] == "a|2026-01-31T12:05Z"
     progress = {"stage": "track_engagement", "source_partition": 3, "late": 1}
     assert documents.progress_document(progress)["_id"] == "track_engagement|3"
 
 
-def test_newest_keeps_the_last_document_of_an_id():
+def test_newest_keeps_the_last_document_of_an_id() -> None:
     given_documents = [{"_id": 1, "v": "a"}, {"_id": 2, "v": "b"}, {"_id": 1, "v": "c"}]
     assert documents.newest(given_documents) == [{"_id": 1, "v": "c"}, {"_id": 2, "v": "b"}]
 
 
-def ranking(partition: int, *places: tuple[str, float], scope: str = "all") -> dict:
+def ranking(partition: int, *places: tuple[str, float], scope: str = "all") -> dict[str, Any]:
     return {
         "scope": scope,
         "source_partition": partition,
@@ -134,7 +135,7 @@ def ranking(partition: int, *places: tuple[str, float], scope: str = "all") -> d
     }
 
 
-def test_trending_merges_partitions_across_batches_and_replaces_a_partition():
+def test_trending_merges_partitions_across_batches_and_replaces_a_partition() -> None:
     first = documents.merge_trending({}, [ranking(0, ("a", 3.0)), ranking(1, ("b", 5.0))])
     (document,) = first
     assert [place["episode_id"] for place in document["episodes"]] == ["b", "a"]
@@ -144,7 +145,7 @@ def test_trending_merges_partitions_across_batches_and_replaces_a_partition():
     assert [place["episode_id"] for place in stored["all"]["episodes"]] == ["b", "a"]
 
 
-def test_titles_are_empty_until_the_episode_is_known():
+def test_titles_are_empty_until_the_episode_is_known() -> None:
     (document,) = documents.merge_trending({}, [ranking(0, ("a", 3.0), ("b", 2.0))])
     titled = documents.with_titles(document, {"a": {"title": "A", "show_title": "S"}})
     assert [(p["title"], p["show"]) for p in titled["episodes"]] == [("A", "S"), ("", "")]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import fastavro
 import pytest
@@ -23,7 +24,9 @@ EPISODE = {"episode_id": "pi:1", "language": "en"}
 MIMES = ["text/vtt", "application/srt", "application/json", "text/html", "text/plain", "", "x/y"]
 
 
-def read(body: bytes | str, mime: str, url: str = "https://example.com/t", **kwargs: str) -> dict:
+def read(
+    body: bytes | str, mime: str, url: str = "https://example.com/t", **kwargs: str
+) -> dict[str, Any]:
     raw = body.encode() if isinstance(body, str) else body
     record = transcript_record(EPISODE, {"url": url, "type": mime}, raw, **kwargs)
     assert fastavro.validate(record, files.parsed("transcript"), raise_errors=True)
@@ -31,7 +34,7 @@ def read(body: bytes | str, mime: str, url: str = "https://example.com/t", **kwa
     return record
 
 
-def spoken(record: dict) -> list[tuple]:
+def spoken(record: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [(s["start_ms"], s["end_ms"], s["speaker"], s["text"]) for s in record["segments"]]
 
 

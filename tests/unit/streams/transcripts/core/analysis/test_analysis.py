@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,14 +22,16 @@ from topology.graph import build_graph, declared_subjects
 LANGUAGES = ("", "en", "en-US", "de", "fr", "es", "pt_BR", "ja", "xx-", "-", "nb")
 
 
-def said(*parts: tuple[int | None, int | None, str, str]) -> list[dict]:
+def said(*parts: tuple[int | None, int | None, str, str]) -> list[dict[str, Any]]:
     return [
         {"start_ms": start, "end_ms": end, "speaker": speaker, "text": text}
         for start, end, speaker, text in parts
     ]
 
 
-def transcript(text: str, segments: list[dict] | None = None, language: str = "en") -> dict:
+def transcript(
+    text: str, segments: list[dict[str, Any]] | None = None, language: str = "en"
+) -> dict[str, Any]:
     return {
         "episode_id": "pi:1",
         "status": "ok",
@@ -206,7 +209,7 @@ SEGMENTS = st.lists(
 @given(TEXTS, SEGMENTS, st.sampled_from(LANGUAGES))
 @settings(max_examples=60, deadline=None)
 def test_any_transcript_gives_a_record_that_fits_the_topic(
-    text: str, segments: list[dict], language: str
+    text: str, segments: list[dict[str, Any]], language: str
 ) -> None:
     record = analyse(transcript(text, segments, language))
     assert (record is None) == (not text.strip())
