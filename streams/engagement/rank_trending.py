@@ -1,75 +1,88 @@
 """Ranks episodes by new listeners, overall and per category and language.
 
-Each partition ranks its own episodes; a reader merges the partitions with
-`streams.engagement.core.trending.merge_scopes`. How scores are made is told in
-`streams.engagement.core.trending`.
+In: `engagement-windows`; broadcast: `episode-metadata`, for categories and languages. Out:
+`trending-episodes`, keyed by scope and partition. Each partition ranks its own episodes; a reader
+merges the partitions with `streams.engagement.core.trending.merge_scopes`. How scores are made is
+told in `streams.engagement.core.trending`.
+
+Bad input: a message without rows is dead-lettered; episodes without a record rank in `all` alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from schemas.units import MINUTE_MS
 from streams.engagement.core.trending import Board, TrendingScopes
 from streams.engagement.core.trending_state import TrendingState
 from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
 
+ENGAGEMENT_WINDOWS, TRENDING_EPISODES = "engagement-windows", "trending-episodes"
+EPISODE_METADATA = "episode-metadata"
+TRENDING = "trending"
+
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 0.5
 MAX_BATCH = 128
 """Messages of thousands of rows: what is folded without a pause."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def register(context: Context) -> None:
-    (source,), (target,) = context.stage.consumes, context.stage.produces
-    (episodes,) = context.stage.broadcast
-    lateness_s = context.settings.allowed_lateness_s
-    states = context.states("trending", lambda _: TrendingState(lateness_s))
-    scopes = TrendingScopes()
-    boards: dict[int, Board] = {}
-    context.on_rebalance(boards.clear)
+    """Declare the stage's handlers."""
+    TrendingRanker(context)
 
-    def handle_episode_metadata(messages: Sequence[Message]) -> None:
-        for episode_id, episode in keyed_records(context, messages):
+
+class TrendingRanker:
+    """The stage's handlers on one context."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        lateness_s = context.settings.allowed_lateness_s
+        self._states = context.states(TRENDING, lambda _: TrendingState(lateness_s))
+        self._scopes = TrendingScopes()
+        self._boards: dict[int, Board] = {}
+        context.on_rebalance(self._boards.clear)
+        context.broadcast(EPISODE_METADATA, self._handle_episode_metadata)
+        context.agent(ENGAGEMENT_WINDOWS, max_batch=MAX_BATCH, linger_s=LINGER_S)(
+            self._handle_engagement_windows
+        )
+        context.timer(PUBLISH_EVERY_S)(self._publish_rankings)
+
+    def _handle_episode_metadata(self, messages: Sequence[Message]) -> None:
+        for episode_id, episode in keyed_records(self._context, messages):
             if episode is None:
-                scopes.drop(episode_id)
+                self._scopes.drop(episode_id)
             else:
-                scopes.put(episode_id, episode["categories"], episode["language"])
+                self._scopes.put(episode_id, episode["categories"], episode["language"])
 
-    context.broadcast(episodes, handle_episode_metadata)
-
-    def board(partition: int, state: TrendingState) -> Board:
-        if partition not in boards or boards[partition].state is not state:
-            boards[partition] = Board(scopes, state)
-        return boards[partition]
-
-    @context.agent(source, max_batch=MAX_BATCH, linger_s=LINGER_S)
-    async def handle_engagement_windows(messages: list[Message]) -> None:
-        for partition, batch in (await decode_partitions(context, messages)).items():
-            group = [
-                WindowMessage(message.offset, message.timestamp_ms, rows) for message, rows in batch
-            ]
+    async def _handle_engagement_windows(self, messages: list[Message]) -> None:
+        for partition, batch in (await decode_partitions(self._context, messages)).items():
+            windows = [WindowMessage(m.offset, m.timestamp_ms, rows) for m, rows in batch]
             # Not all partitions in one go: others want to run in between.
-            await context.clock.sleep(0)
-            state = await states.get(partition)
-            board(partition, state)
-            if state.fold(group):
-                await states.save(partition)
+            await self._context.clock.sleep(0)
+            state = await self._states.get(partition)
+            self._board(partition, state)
+            if state.fold(windows):
+                await self._states.save(partition)
 
-    @context.timer(PUBLISH_EVERY_S)
-    async def publish() -> None:
-        for partition, state in states.owned().items():
-            await context.clock.sleep(0)
-            at = _EPOCH + timedelta(minutes=state.at)
-            for scope, places in board(partition, state).changes():
+    async def _publish_rankings(self) -> None:
+        for partition, state in self._states.owned().items():
+            await self._context.clock.sleep(0)
+            at = datetime.fromtimestamp(state.at * MINUTE_MS / 1000, UTC)
+            for scope, places in self._board(partition, state).changes():
                 record = {
                     "scope": scope,
                     "source_partition": partition,
                     "at": at,
                     "episodes": places,
                 }
-                await context.send(target, record, key=f"{scope}|{partition}")
+                await self._context.send(TRENDING_EPISODES, record, key=f"{scope}|{partition}")
+
+    def _board(self, partition: int, state: TrendingState) -> Board:
+        """The rankings of a partition; it sees a state before rows are added."""
+        if partition not in self._boards or self._boards[partition].state is not state:
+            self._boards[partition] = Board(self._scopes, state)
+        return self._boards[partition]

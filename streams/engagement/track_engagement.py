@@ -1,9 +1,16 @@
 """Counts what happens to each episode, show and category: minutes, windows, days, retention.
 
+In: `user-event-batches`; broadcast: `episode-metadata`, for shows and categories. Out:
+`engagement-windows` by episode, everything else by source partition: `engagement-history`,
+`rolling-windows`, `episode-days`, `episode-retention`, `audience-days`, `late-events` and
+`table-progress`.
+
 Each source partition keeps its own counts, which add up on read, so nothing is repartitioned in
 order to be counted. Rows go out as the whole value so far. After a restart everything that is
 still held goes out again: whether it had been sent, nobody knows. What is over is in the log
 before the state that has dropped it.
+
+Bad input: a message without rows is dead-lettered; events that are too late go to `late-events`.
 """
 
 from __future__ import annotations
@@ -32,6 +39,13 @@ from streams.events.core.event_rows import READ, EventRows, event_rows_each
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
 
+USER_EVENT_BATCHES, EPISODE_METADATA = "user-event-batches", "episode-metadata"
+ENGAGEMENT_WINDOWS, ENGAGEMENT_HISTORY = "engagement-windows", "engagement-history"
+ROLLING_WINDOWS, EPISODE_DAYS = "rolling-windows", "episode-days"
+EPISODE_RETENTION, AUDIENCE_DAYS = "episode-retention", "audience-days"
+LATE_EVENTS, TABLE_PROGRESS = "late-events", "table-progress"
+ENGAGEMENT_STATE = "engagement_state"
+
 LINGER_S = 0.01
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
 
@@ -48,36 +62,38 @@ _AUDIENCE_ROWS = 5_000
 
 
 def register(context: Context) -> None:
-    Tracker(context)
+    """Declare the stage's handlers."""
+    EngagementTracker(context)
 
 
-class Tracker:
+class EngagementTracker:
     """The stage's handlers on one context."""
 
     def __init__(self, context: Context):
         self._context = context
-        (self._source,) = context.stage.consumes
-        (catalogue,) = context.stage.broadcast
         lateness_ms = context.settings.allowed_lateness_s * 1000
-        self._states = context.states("engagement_state", lambda _: Engagement(lateness_ms))
+        self._states = context.states(ENGAGEMENT_STATE, lambda _: Engagement(lateness_ms))
         self._targets = Targets(context.settings.event_partitions)
         self._shows: dict[str, Show] = {}
         self._catalogue_version = 0
         self._scopes: dict[int, tuple[tuple[int, int, int], EpisodeScopes]] = {}
         self._published: dict[int, tuple[int, int, int]] = {}
         self._told_watermarks: dict[int, int] = {}
-        context.broadcast(catalogue, self.handle_episode_metadata)
-        context.on_rebalance(self._scopes.clear)
-        context.on_rebalance(self._published.clear)
-        context.on_rebalance(self._told_watermarks.clear)
-        context.on_rebalance(self._targets.forget)
-        context.agent(self._source, max_batch=MAX_BATCH, linger_s=LINGER_S)(
-            self.handle_user_event_batches
+        for forget in (
+            self._scopes.clear,
+            self._published.clear,
+            self._told_watermarks.clear,
+            self._targets.forget,
+        ):
+            context.on_rebalance(forget)
+        context.broadcast(EPISODE_METADATA, self._handle_episode_metadata)
+        context.agent(USER_EVENT_BATCHES, max_batch=MAX_BATCH, linger_s=LINGER_S)(
+            self._handle_user_event_batches
         )
         context.timer(ROLLING_EVERY_S)(self._publish_rolling)
         context.timer(DAYS_EVERY_S)(self._publish_days)
 
-    def handle_episode_metadata(self, messages: Sequence[Message]) -> None:
+    def _handle_episode_metadata(self, messages: Sequence[Message]) -> None:
         for episode_id, episode in keyed_records(self._context, messages):
             if episode is None:
                 self._shows.pop(episode_id, None)
@@ -88,7 +104,7 @@ class Tracker:
 
     # -- counting ------------------------------------------------------------------------------
 
-    async def handle_user_event_batches(self, messages: list[Message]) -> None:
+    async def _handle_user_event_batches(self, messages: list[Message]) -> None:
         batches = await decode_partitions(self._context, messages, READ)
         states = {partition: await self._states.get(partition) for partition in batches}
         rows = event_rows_each(
@@ -120,7 +136,7 @@ class Tracker:
             # Who gets no row must know that there is none to wait for.
             messages = {target: rows.clear() for target in self._targets.all()} | messages
         for target, some in messages.items():
-            await self._context.send("engagement-windows", some, partition=target, headers=headers)
+            await self._context.send(ENGAGEMENT_WINDOWS, some, partition=target, headers=headers)
         self._told_watermarks |= closed
 
     async def _count_partition(
@@ -140,7 +156,7 @@ class Tracker:
         if late.any():
             whole = [self._context.decode(message) for message, _ in batch]
             gone = late_rows(whole, rows.offsets[late])
-            await self._context.send("late-events", gone, partition=partition)
+            await self._context.send(LATE_EVENTS, gone, partition=partition)
         before = state.closed
         closed = state.close_minutes()
         # A day may be over by a minute in which nothing happened.
@@ -156,7 +172,7 @@ class Tracker:
         state.drop_days()
         state.drop_old()
         for rows in history_messages(history):
-            await self._context.send("engagement-history", rows, partition=partition)
+            await self._context.send(ENGAGEMENT_HISTORY, rows, partition=partition)
         await self._send_days(partition, finished)
 
     def _finished_days(
@@ -164,7 +180,7 @@ class Tracker:
     ) -> list[tuple[str, pl.DataFrame]]:
         audience = audience_rows(state, partition, days, self._scopes_of(partition, state))
         messages = _day_messages(state, partition, days, final=True)
-        return messages + [("audience-days", r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
+        return messages + [(AUDIENCE_DAYS, r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
 
     # -- publishing ----------------------------------------------------------------------------
 
@@ -175,7 +191,7 @@ class Tracker:
             if not state.events or self._published.get(partition) == view:
                 continue
             rows = rolling_rows(state, partition, view[1], self._scopes_of(partition, state))
-            await self._context.send("rolling-windows", rows, partition=partition)
+            await self._context.send(ROLLING_WINDOWS, rows, partition=partition)
             await self._send_progress(partition, state)
             self._published[partition] = view
 
@@ -198,7 +214,7 @@ class Tracker:
     async def _send_progress(self, partition: int, state: Engagement) -> None:
         stage = self._context.stage.name
         record = progress_record(stage, partition, state)
-        await self._context.send("table-progress", record, key=f"{stage}|{partition}")
+        await self._context.send(TABLE_PROGRESS, record, key=f"{stage}|{partition}")
 
     async def _publish_days(self) -> None:
         async for partition, state in self._each_in_turn():
@@ -216,6 +232,6 @@ def _day_messages(
     state: Engagement, partition: int, days: np.ndarray, *, final: bool
 ) -> list[tuple[str, pl.DataFrame]]:
     """Topic and rows of every message, made at once: the state may change between two sends."""
-    frames = [("episode-days", day_rows(state, partition, days, final))]
-    frames += [("episode-retention", r) for r in retention_rows(state, partition, days, final)]
+    frames = [(EPISODE_DAYS, day_rows(state, partition, days, final))]
+    frames += [(EPISODE_RETENTION, r) for r in retention_rows(state, partition, days, final)]
     return [(topic, some) for topic, rows in frames for some in rows.iter_slices(_MESSAGE_ROWS)]

@@ -17,6 +17,11 @@ class Message:
     timestamp_ms: int = 0
     headers: tuple[tuple[str, bytes], ...] = field(default=())
 
+    @property
+    def key_text(self) -> str:
+        """The key as text, whatever its bytes are; empty without one."""
+        return (self.key or b"").decode(errors="replace")
+
     def header(self, name: str) -> bytes | None:
         """The last value of a header; None if it is not there."""
         return next((value for key, value in reversed(self.headers) if key == name), None)

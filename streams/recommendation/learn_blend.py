@@ -1,34 +1,108 @@
-"""`learn_blend`: learns online which signal earns plays; prequential metrics; drift.
+"""Learns online which signal earns plays; prequential metrics; drift.
 
-One model a source partition, so that its state and its offset are one value. What was shown is
-looked up in the lists that `recommend` sent, of which the current and the previous one of each
-listener are remembered.
+In: `user-event-batches`; broadcast: `recommendations`. Out: `blend-weights`, keyed by source
+partition, and `model-metrics`. One model a source partition, so that its state and its offset are
+one value. What was shown is looked up in the lists that `recommend` sent, of which the current and
+the previous one of each listener are remembered.
+
+Bad input: a message without rows is dead-lettered.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
-from schemas.codec import BadRecordError
 from streams.kafka.message import Message
 from streams.recommendation.core import blend
 from streams.recommendation.core.blend import Blend, BlendEvent
 from streams.recommendation.core.scoring import ScoreParts
-from streams.runtime.context import Context, decode_all
+from streams.runtime.context import Context, broadcast_records, decode_all
 from streams.state.protocols import StateTable
 from streams.state.recent import RecentValues
 
-log = logging.getLogger(__name__)
+USER_EVENT_BATCHES, RECOMMENDATIONS = "user-event-batches", "recommendations"
+BLEND_WEIGHTS, MODEL_METRICS = "blend-weights", "model-metrics"
+BLEND = "blend"
 
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 1.0
+MAX_BATCH = 256
 MOST_LISTENERS = 20_000
 """Listeners whose lists are remembered, the latest ones."""
+
+
+def register(context: Context) -> None:
+    """Declare the stage's handlers."""
+    BlendLearner(context)
+
+
+class BlendLearner:
+    """The stage's handlers on one context."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        self._table: StateTable = context.table(BLEND)
+        self._lists = ShownLists()
+        self._published: dict[int, int] = {}
+        context.on_rebalance(self._published.clear)
+        context.broadcast(RECOMMENDATIONS, self._handle_recommendations)
+        context.agent(USER_EVENT_BATCHES, max_batch=MAX_BATCH, linger_s=LINGER_S)(
+            self._handle_user_event_batches
+        )
+        context.timer(PUBLISH_EVERY_S)(self._publish)
+
+    def _handle_recommendations(self, messages: Sequence[Message]) -> None:
+        for _, shown in broadcast_records(self._context, messages):
+            if shown is not None:
+                self._lists.put(shown)
+
+    async def _handle_user_event_batches(self, messages: list[Message]) -> None:
+        rows: dict[int, list[BlendEvent]] = {}
+        for message, frame in await decode_all(self._context, messages):
+            rows.setdefault(message.partition, []).extend(_rows(frame, message.timestamp_ms))
+        for partition, partition_rows in rows.items():
+            before = self._load(partition)
+            after = blend.fold(before, partition_rows, self._lists.parts_of)
+            if after.offset != before.offset:
+                self._table.put(partition, b"", blend.encode(after))
+
+    def _load(self, partition: int) -> Blend:
+        value = self._table.get(partition)
+        return blend.decode(value) if value is not None else Blend()
+
+    async def _publish(self) -> None:
+        for partition in sorted(self._table.partitions()):
+            state = self._load(partition)
+            # A worker that just started publishes once: what came before it may be lost.
+            if state.samples and self._published.get(partition) != state.samples:
+                await self._publish_one(partition, state)
+                self._published[partition] = state.samples
+
+    async def _publish_one(self, partition: int, state: Blend) -> None:
+        at = datetime.fromtimestamp(state.clock_ms / 1000, UTC)
+        weights = {
+            "source_partition": partition,
+            **blend.weights(state)._asdict(),
+            "intercept": state.intercept,
+            "samples": state.samples,
+            "offset": state.offset,
+            "at": at,
+        }
+        await self._context.send(BLEND_WEIGHTS, weights, key=str(partition))
+        generation = f"partition-{partition}"
+        for metric, value in blend.figures(state).items():
+            record = {
+                "model": "blend",
+                "generation": generation,
+                "metric": metric,
+                "value": value,
+                "at": at,
+            }
+            await self._context.send(MODEL_METRICS, record, key=f"blend|{generation}|{metric}")
 
 
 PartsByEpisode = dict[str, ScoreParts]
@@ -55,55 +129,6 @@ class ShownLists:
         return current.get(episode_id) or previous.get(episode_id)
 
 
-def register(context: Context) -> None:
-    """Declare the stage's handlers."""
-    table: StateTable = context.table("blend")
-    lists = ShownLists()
-    published: dict[int, int] = {}
-
-    def handle_recommendations(messages: Sequence[Message]) -> None:
-        for message in messages:
-            if message.value is None:
-                continue
-            try:
-                lists.put(context.decode(message))
-            except BadRecordError as error:
-                log.warning(
-                    "%s[%d]@%d is passed over: %s",
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    error,
-                )
-
-    context.broadcast("recommendations", handle_recommendations)
-    context.on_rebalance(published.clear)
-
-    def load(partition: int) -> Blend:
-        value = table.get(partition)
-        return blend.decode(value) if value is not None else Blend()
-
-    @context.agent("user-event-batches", max_batch=256, linger_s=LINGER_S)
-    async def handle_user_event_batches(messages: list[Message]) -> None:
-        rows: dict[int, list[BlendEvent]] = {}
-        for message, frame in await decode_all(context, messages):
-            rows.setdefault(message.partition, []).extend(_rows(frame, message.timestamp_ms))
-        for partition, partition_rows in rows.items():
-            before = load(partition)
-            after = blend.fold(before, partition_rows, lists.parts_of)
-            if after.offset != before.offset:
-                table.put(partition, b"", blend.encode(after))
-
-    @context.timer(PUBLISH_EVERY_S)
-    async def publish() -> None:
-        for partition in sorted(table.partitions()):
-            state = load(partition)
-            # A worker that just started publishes once: what came before it may be lost.
-            if state.samples and published.get(partition) != state.samples:
-                await _publish(context, partition, state)
-                published[partition] = state.samples
-
-
 def _rows(frame: pl.DataFrame, log_ms: int) -> list[BlendEvent]:
     """The rows that matter: whoever shows or plays; others only let time pass."""
     selected = frame.select(
@@ -116,26 +141,3 @@ def _rows(frame: pl.DataFrame, log_ms: int) -> list[BlendEvent]:
         pl.lit(log_ms),
     )
     return [BlendEvent._make(row) for row in selected.iter_rows()]
-
-
-async def _publish(context: Context, partition: int, state: Blend) -> None:
-    at = datetime.fromtimestamp(state.clock_ms / 1000, UTC)
-    weights = {
-        "source_partition": partition,
-        **blend.weights(state)._asdict(),
-        "intercept": state.intercept,
-        "samples": state.samples,
-        "offset": state.offset,
-        "at": at,
-    }
-    await context.send("blend-weights", weights, key=str(partition))
-    generation = f"partition-{partition}"
-    for metric, value in blend.figures(state).items():
-        record = {
-            "model": "blend",
-            "generation": generation,
-            "metric": metric,
-            "value": value,
-            "at": at,
-        }
-        await context.send("model-metrics", record, key=f"blend|{generation}|{metric}")

@@ -1,32 +1,35 @@
-"""`recommend`: folds each listener in, scores by factors, content and trend, blends and explains.
+"""Folds each listener in, scores by factors, content and trend, blends and explains.
 
-Reference data comes whole to every worker; the state of a listener belongs to the partition of
-its events. A list is always the whole list, so that sending it again harms nothing. After a
-training, the lists of all listeners are made anew in the background, newest active first.
+In: `user-event-batches`; broadcast: see `streams.recommendation.references`. Out:
+`recommendations`, keyed by listener, in the partition of the listener's events. Reference data
+comes whole to every worker; the state of a listener belongs to the partition of its events. A list
+is always the whole list, so that sending it again harms nothing. After a training, the lists of
+all listeners are made anew in the background, newest active first.
+
+Bad input: a message without rows is dead-lettered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from schemas.codec import BadRecordError
-from streams.engagement.core.trending import is_of_a_language, merge_scopes
 from streams.kafka.message import Message
 from streams.recommendation.core import listeners
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerEvent, ListenerState
 from streams.recommendation.core.reasons import explain
-from streams.recommendation.core.scoring import ScoreParts, mean_weights, profile, recommend
+from streams.recommendation.core.scoring import Ranked, profile, recommend
+from streams.recommendation.references import References
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
 
-log = logging.getLogger(__name__)
+USER_EVENT_BATCHES, RECOMMENDATIONS = "user-event-batches", "recommendations"
+LISTENERS = "listeners"
 
 SLICE = 32
 """Listeners scored at once, between which the event loop gets its turn."""
@@ -35,115 +38,10 @@ REFRESH_EVERY_S = 0.1
 REFRESH_SLICE = 20
 """Listeners refreshed at each turn of the timer: 200 a second."""
 
-CONTENT = "content"
-"""What stands for a generation while there are embeddings and no factors yet."""
 
-
-class References:
-    """What the broadcast topics say."""
-
-    def __init__(self, context: Context):
-        self.items = Items()
-        self.weights: ScoreParts = mean_weights([])
-        self._context = context
-        self._rankings: dict[str, dict[int, dict[str, Any]]] = {}
-        self._blends: dict[int, dict[str, Any]] = {}
-        self._content_ms: int | None = None
-        context.broadcast("episode-metadata", self._each(self._episode, self.items.drop_episode))
-        context.broadcast("item-factors", self._each(self._factors))
-        context.broadcast("model-generations", self._each(self._generation))
-        context.broadcast(
-            "episode-embeddings", self._each(self._embedding, self.items.drop_embedding)
-        )
-        context.broadcast("trending-episodes", self._trending)
-        context.broadcast("blend-weights", self._blend)
-
-    @property
-    def basis(self) -> str:
-        """What lists are made with now: a generation, `CONTENT`, or nothing yet."""
-        if self.items.factors:
-            return self.items.factors.generation
-        return CONTENT if self._content_ms is not None else ""
-
-    @property
-    def basis_ms(self) -> int:
-        """The log time at which the basis became what it is."""
-        return self.items.factors.announced_ms if self.items.factors else self._content_ms or 0
-
-    def _records(self, messages: Sequence[Message]) -> Iterator[tuple[Message, dict[str, Any]]]:
-        for message in messages:
-            try:
-                yield message, self._context.decode(message)
-            except BadRecordError as error:
-                log.warning(
-                    "%s[%d]@%d is passed over: %s",
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    error,
-                )
-
-    def _each(
-        self,
-        put: Callable[[Message, dict[str, Any]], None],
-        drop: Callable[[str], None] | None = None,
-    ) -> Callable[[Sequence[Message]], None]:
-        def apply(messages: Sequence[Message]) -> None:
-            for message in messages:
-                if message.value is not None:
-                    for _, record in self._records([message]):
-                        put(message, record)
-                elif drop is not None and message.key is not None:
-                    drop(message.key.decode(errors="replace"))
-            if self.items.activate() and self.items.factors:
-                log.info("generation %s is active", self.items.factors.generation)
-
-        return apply
-
-    def _episode(self, _: Message, record: dict[str, Any]) -> None:
-        self.items.put_episode(record)
-
-    def _factors(self, _: Message, record: dict[str, Any]) -> None:
-        self.items.put_factors(record)
-
-    def _generation(self, message: Message, record: dict[str, Any]) -> None:
-        self.items.announce(record, message.timestamp_ms)
-
-    def _embedding(self, message: Message, record: dict[str, Any]) -> None:
-        self.items.put_embedding(record)
-        # Content is worth new lists for everybody once it covers half of the episodes.
-        embeddings = self.items.embeddings
-        covered = embeddings is not None and embeddings.count * 2 >= len(self.items.episodes)
-        if covered and self._content_ms is None:
-            self._content_ms = message.timestamp_ms
-
-    def _trending(self, messages: Sequence[Message]) -> None:
-        changed = set()
-        # The key begins with the scope; there may be hundreds that nobody asks for here.
-        keys = [(message.key or b"").decode(errors="replace") for message in messages]
-        wanted = [
-            message
-            for message, key in zip(messages, keys, strict=True)
-            if not is_of_a_language(key)
-        ]
-        for _, record in self._records(wanted):
-            self._rankings.setdefault(record["scope"], {})[record["source_partition"]] = record
-            changed.add(record["scope"])
-        if changed:
-            self.items.set_trending(
-                {
-                    scope: [
-                        (place["episode_id"], place["score"])
-                        for place in merge_scopes(self._rankings[scope].values())
-                    ]
-                    for scope in changed
-                }
-            )
-
-    def _blend(self, messages: Sequence[Message]) -> None:
-        for _, record in self._records(messages):
-            self._blends[record["source_partition"]] = record
-        self.weights = mean_weights(self._blends.values())
+def register(context: Context) -> None:
+    """Declare the stage's handlers."""
+    Recommender(context)
 
 
 @dataclass(frozen=True)
@@ -162,15 +60,17 @@ class Recommender:
 
     def __init__(self, context: Context):
         self._context = context
-        self._table: StateTable = context.table("listeners")
+        self._table: StateTable = context.table(LISTENERS)
         self._references = References(context)
         # A list made of an older state must not be sent after one made of a newer state.
         self._turn = asyncio.Lock()
         self._stale: list[tuple[int, int, bytes]] = []
         self._refreshed = ""
         context.on_rebalance(self._forget_refresh)
+        context.agent(USER_EVENT_BATCHES)(self._handle_user_event_batches)
+        context.timer(REFRESH_EVERY_S)(self._refresh)
 
-    async def handle_user_event_batches(self, messages: list[Message]) -> None:
+    async def _handle_user_event_batches(self, messages: list[Message]) -> None:
         """New lists for the listeners whose events came."""
         groups = _by_listener(await decode_all(self._context, messages))
         for start in range(0, len(groups), SLICE):
@@ -188,7 +88,7 @@ class Recommender:
         after = listeners.fold(before, group.events)
         return DueList(group.partition, group.user_id, after, after.last_event_id, group.log_ms)
 
-    async def refresh(self) -> None:
+    async def _refresh(self) -> None:
         """Some of the lists that were made with an older generation, newest active first."""
         basis = self._references.basis
         if basis != self._refreshed:
@@ -241,30 +141,11 @@ class Recommender:
             state = replace(one.listener, generation=basis)
             self._table.put(one.partition, one.user_id.encode(), listeners.encode(state))
             reasons = explain(items, state, listener_profile, ranking)
-            made = {
-                "user_id": one.user_id,
-                "generation": items.factors.generation if items.factors else "",
-                "updated_at": one.updated_at,
-                "caused_by": one.caused_by,
-                "source_partition": one.partition,
-                "offset": state.offset,
-                "items": [
-                    {
-                        "episode_id": items.ids[place.row],
-                        "title": items.episodes[place.row].title,
-                        "show": items.episodes[place.row].show,
-                        "score": place.score,
-                        "parts": place.parts._asdict(),
-                        "reason": reason,
-                    }
-                    for place, reason in zip(ranking, reasons, strict=True)
-                ],
-            }
-            lists.append((one, made))
+            lists.append((one, _record_of(one, items, ranking, reasons)))
         # Only now, as an episode may be withdrawn while a list is being sent.
         for one, made in lists:
             await self._context.send(
-                "recommendations", made, key=one.user_id, partition=one.partition
+                RECOMMENDATIONS, made, key=one.user_id, partition=one.partition
             )
 
 
@@ -289,8 +170,26 @@ def _by_listener(decoded: Sequence[tuple[Message, pl.DataFrame]]) -> list[Listen
     return list(groups.values())
 
 
-def register(context: Context) -> None:
-    """Declare the stage's handlers."""
-    recommender = Recommender(context)
-    context.agent("user-event-batches")(recommender.handle_user_event_batches)
-    context.timer(REFRESH_EVERY_S)(recommender.refresh)
+def _record_of(
+    due: DueList, items: Items, ranking: Sequence[Ranked], reasons: Sequence[str]
+) -> dict[str, Any]:
+    """The record of `recommendation`."""
+    return {
+        "user_id": due.user_id,
+        "generation": items.factors.generation if items.factors else "",
+        "updated_at": due.updated_at,
+        "caused_by": due.caused_by,
+        "source_partition": due.partition,
+        "offset": due.listener.offset,
+        "items": [
+            {
+                "episode_id": items.ids[place.row],
+                "title": items.episodes[place.row].title,
+                "show": items.episodes[place.row].show,
+                "score": place.score,
+                "parts": place.parts._asdict(),
+                "reason": reason,
+            }
+            for place, reason in zip(ranking, reasons, strict=True)
+        ],
+    }

@@ -7,8 +7,8 @@ so a test of the whole graph runs the very code that production runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 import polars as pl
@@ -19,6 +19,8 @@ from streams.runtime.clock import Clock
 from streams.state.protocols import S, States, StateTable
 from topology.model import Stage
 from topology.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[list[Message]], Awaitable[None]]
 Apply = Callable[[Sequence[Message]], None]
@@ -103,18 +105,34 @@ class Context(Protocol):
         """Put a message that cannot be used, as it came, into its dead-letter topic."""
 
 
-def keyed_records(context: Context, messages: Sequence[Message]) -> Iterator[tuple[str, Any]]:
-    """Key and record of each message of a broadcast topic; None for the record that is withdrawn.
+def broadcast_records(
+    context: Context, messages: Sequence[Message]
+) -> Iterator[tuple[Message, Any]]:
+    """Each message of a broadcast topic with its record; with None for one that is withdrawn.
 
-    What does not decode is left out: the stage that consumes the topic has it put aside.
+    What does not decode is passed over: the stage that consumes the topic has it dead-lettered.
     """
     for message in messages:
-        key = (message.key or b"").decode(errors="replace")
         if message.value is None:
-            yield key, None
+            yield message, None
             continue
-        with suppress(BadRecordError):
-            yield key, context.decode(message)
+        try:
+            yield message, context.decode(message)
+        except BadRecordError as error:
+            log.warning(
+                "%s: %s[%d]@%d is passed over: %s",
+                context.stage.name,
+                message.topic,
+                message.partition,
+                message.offset,
+                error,
+            )
+
+
+def keyed_records(context: Context, messages: Sequence[Message]) -> Iterator[tuple[str, Any]]:
+    """What `broadcast_records` gives, by the key of the message."""
+    for message, record in broadcast_records(context, messages):
+        yield message.key_text, record
 
 
 async def decode_partitions(

@@ -1,17 +1,25 @@
-"""serve_mongo: keeps MongoDB in step with the log by idempotent batched upserts.
+"""Keeps MongoDB in step with the log by idempotent batched upserts.
+
+In: every topic that MongoDB shows; RECORDS and DAYS say which collection it becomes, the handlers
+of their own what is more than that. Out: documents.
 
 Every write says the whole of what it is about, so that records may come again. Documents merged
 from several source partitions are read back once a batch, unless this process wrote them lately
 itself. Where all records of a document come through one Kafka partition (`engagement_windows`), it
 has one writer. Days and rolling windows have one for each worker, since their parts come by source
-partition: `day_documents` and `sinks.rolling` say how these agree. `sinks.expiry` says how what is
-old leaves.
+partition: `core.day_documents` and `mongo.rolling` say how these agree. `mongo.expiry` says how
+what is old leaves.
+
+Bad input: a message without a record or rows is dead-lettered. While the server is away, handlers
+wait; what it has lost is written again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -22,9 +30,16 @@ from streams.serving.core import day_documents, documents
 from streams.serving.core.day_documents import DayPart, day_id
 from streams.serving.core.documents import Document
 from streams.serving.mongo.document_cache import DocumentCache
-from streams.serving.mongo.expiry import Expiry
+from streams.serving.mongo.expiry import DATED, Expiry
 from streams.serving.mongo.mongo import MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
+
+RECOMMENDATIONS, MODEL_METRICS = "recommendations", "model-metrics"
+ENGAGEMENT_WINDOWS, ROLLING_WINDOWS = "engagement-windows", "rolling-windows"
+EPISODE_DAYS, EPISODE_RETENTION = "episode-days", "episode-retention"
+EPISODE_METADATA, EPISODE_ANOMALIES = "episode-metadata", "episode-anomalies"
+TABLE_GENERATIONS, TABLE_PROGRESS = "table-generations", "table-progress"
+TRENDING_EPISODES = "trending-episodes"
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
@@ -45,160 +60,186 @@ COUNTED_BY = "track_engagement"
 EXPIRE_EVERY_S = 60.0
 
 Days = Mapping[tuple[str, date], Mapping[str, DayPart]]
-DayChanges = Callable[[Mapping[str, Document], Days], dict[str, Document]]
+"""Episode and day -> the newest part of each source partition."""
+
+
+@dataclass(frozen=True)
+class RecordTable:
+    """A collection that has the newest record of each key of a topic; a tombstone removes it."""
+
+    topic: str
+    collection: str
+    to_document: Callable[[Any], Document]
+    max_batch: int = 512
+    linger_s: float = 0.0
+
+
+EPISODES = RecordTable(EPISODE_METADATA, "episodes", documents.episode_document)
+RECORDS = (
+    RecordTable(
+        RECOMMENDATIONS, "final_recommendations", documents.recommendation_document, max_batch=256
+    ),
+    RecordTable(MODEL_METRICS, "model_metrics", documents.metric_document),
+    RecordTable(
+        TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64
+    ),
+    RecordTable(EPISODE_ANOMALIES, "episode_anomalies", documents.anomaly_document),
+    RecordTable(TABLE_PROGRESS, "table_progress", documents.progress_document, linger_s=CONFLATE_S),
+)
+
+
+@dataclass(frozen=True)
+class DayTable:
+    """What a topic says of `episode_days`: the parts in its rows, and what they change."""
+
+    topic: str
+    parts: Callable[[pl.DataFrame], Days]
+    changes: Callable[[Mapping[str, Document], Days], dict[str, Document]]
+
+
+DAYS = (
+    DayTable(EPISODE_DAYS, day_documents.count_parts, day_documents.count_changes),
+    DayTable(EPISODE_RETENTION, day_documents.retention_parts, day_documents.retention_changes),
+)
 
 
 def register(context: Context) -> None:
-    """Declare one agent for each topic that MongoDB shows."""
-    sink = MongoSink(context.settings, context.stage)
-    windows = DocumentCache(sink, "engagement_windows", WINDOWS_REMEMBERED)
-    titles = DocumentCache(sink, "episodes", TITLES_REMEMBERED, ("title", "show_title"))
-    rolled = RollingWindows(sink, context.settings.event_partitions, titles.get)
-    expiry = Expiry(
-        sink,
-        context.clock,
-        COUNTED_BY,
-        context.settings.event_partitions,
-        context.settings.mongo_keep_days,
-    )
-    for forget in (windows.forget, rolled.forget, sink.forget_marks):
-        context.on_rebalance(forget)
+    """Declare the stage's handlers."""
+    MongoServer(context)
 
-    async def upsert(
-        messages: list[Message],
-        collection: str,
-        to_document: Callable[[Any], Document],
-        is_kept: Callable[[Document], bool] = lambda _: True,
-    ) -> list[Document]:
-        """Write the newest document of each key; a tombstone (key without value) removes it."""
-        removed = {_key(m): m.offset for m in messages if m.value is None and m.key}
-        kept = [m for m in messages if not (m.value is None and m.key)]
-        changed = documents.newest(
-            to_document(record)
-            for message, record in await decode_all(context, kept)
-            if message.offset > removed.get(_key(message), -1)
+
+class MongoServer:
+    """The stage's handlers on one context."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        settings = context.settings
+        self._sink = sink = MongoSink(settings, context.stage)
+        self._windows = DocumentCache(sink, "engagement_windows", WINDOWS_REMEMBERED)
+        self._titles = DocumentCache(
+            sink, EPISODES.collection, TITLES_REMEMBERED, ("title", "show_title")
         )
-        changed = list(filter(is_kept, changed))
-        gone = set(removed) - {document["_id"] for document in changed}
-        await sink.replace(collection, changed)
-        await sink.delete(collection, gone)
+        self._rolling = RollingWindows(sink, settings.event_partitions, self._titles.get)
+        self._expiry = Expiry(
+            sink, context.clock, COUNTED_BY, settings.event_partitions, settings.mongo_keep_days
+        )
+        for forget in (self._windows.forget, self._rolling.forget, sink.forget_marks):
+            context.on_rebalance(forget)
+        for table in RECORDS:
+            handler = partial(self._handle_records, table)
+            self._serve(table.topic, handler, table.max_batch, table.linger_s)
+        for days in DAYS:
+            self._serve(days.topic, partial(self._handle_days, days), linger_s=CONFLATE_S)
+        self._serve(EPISODE_METADATA, self._handle_episode_metadata, EPISODES.max_batch)
+        self._serve(ENGAGEMENT_WINDOWS, self._handle_engagement_windows)
+        self._serve(ROLLING_WINDOWS, self._handle_rolling_windows)
+        self._serve(TRENDING_EPISODES, self._handle_trending_episodes, max_batch=512)
+        context.timer(ROLLING_EVERY_S)(self._write_rolling_windows)
+        context.timer(EXPIRE_EVERY_S)(self._expire)
+
+    def _serve(
+        self, topic: str, handler: Handler, max_batch: int = 64, linger_s: float = 0.0
+    ) -> None:
+        """Let messages be acknowledged once the server has on its disk what was made of them."""
+
+        async def marked(messages: list[Message]) -> None:
+            await handler(messages)
+            await self._sink.mark(messages)
+
+        self._context.agent(
+            topic, max_batch=max_batch, linger_s=linger_s, confirm=self._sink.confirm
+        )(marked)
+
+    # -- records -------------------------------------------------------------------------------
+
+    async def _handle_records(self, table: RecordTable, messages: list[Message]) -> None:
+        await self._upsert(table, messages)
+
+    async def _handle_episode_metadata(self, messages: list[Message]) -> None:
+        changed = await self._upsert(EPISODES, messages)
+        keys = {message.key_text for message in messages}
+        self._titles.forget({document["_id"] for document in changed} | keys)
+        self._rolling.forget_shows(document["show_id"] for document in changed)
+
+    async def _upsert(self, table: RecordTable, messages: list[Message]) -> list[Document]:
+        """Write the newest document of each key, and remove those whose newest is a tombstone."""
+        tombstones = [m for m in messages if m.value is None and m.key]
+        removed = {message.key_text: message.offset for message in tombstones}
+        records = [m for m in messages if not (m.value is None and m.key)]
+        changed = documents.newest(
+            table.to_document(record)
+            for message, record in await decode_all(self._context, records)
+            if message.offset > removed.get(message.key_text, -1)
+        )
+        if (field := DATED.get(table.collection)) is not None:
+            before = await self._expiry.before()
+            changed = [document for document in changed if document[field] >= before]
+        await self._sink.replace(table.collection, changed)
+        gone = removed.keys() - {document["_id"] for document in changed}
+        await self._sink.delete(table.collection, gone)
         return changed
 
-    def serve(
-        topic: str, max_batch: int = 64, linger_s: float = 0.0
-    ) -> Callable[[Handler], Handler]:
-        """An agent whose messages are acknowledged once the server has them on its disk."""
-
-        def decorate(handler: Handler) -> Handler:
-            async def marked(messages: list[Message]) -> None:
-                await handler(messages)
-                await sink.mark(messages)
-
-            return context.agent(
-                topic, max_batch=max_batch, linger_s=linger_s, confirm=sink.confirm
-            )(marked)
-
-        return decorate
-
-    @serve("recommendations", max_batch=256)
-    async def handle_recommendations(messages: list[Message]) -> None:
-        await upsert(messages, "final_recommendations", documents.recommendation_document)
-
-    @serve("episode-metadata", max_batch=512)
-    async def handle_episode_metadata(messages: list[Message]) -> None:
-        changed = await upsert(messages, "episodes", documents.episode_document)
-        titles.forget({document["_id"] for document in changed} | set(map(_key, messages)))
-        rolled.forget_shows(document["show_id"] for document in changed)
-
-    @serve("model-metrics", max_batch=512)
-    async def handle_model_metrics(messages: list[Message]) -> None:
-        await upsert(messages, "model_metrics", documents.metric_document)
-
-    @serve("table-generations")
-    async def handle_table_generations(messages: list[Message]) -> None:
-        await upsert(messages, "table_generations", documents.table_generation_document)
-
-    @serve("engagement-windows")
-    async def handle_engagement_windows(messages: list[Message]) -> None:
-        frames = [rows for _, rows in await decode_all(context, messages)]
-        if not frames:
-            return
-        kept = pl.concat(frames).filter(pl.col("bucket") >= await expiry.before())
-        rows = documents.newest_rows(kept)
-        # Years of imported history touch a document a minute: small writes leave the loop free.
-        for some in rows.iter_slices(DOCUMENTS_PER_WRITE):
-            stored = await windows.get(some["_id"].unique().to_list())
-            changed = documents.merge_windows(stored, some)
-            await sink.replace("engagement_windows", changed)
-            windows.put(changed)
-
-    @serve("rolling-windows")
-    async def handle_rolling_windows(messages: list[Message]) -> None:
-        good = await decode_all(context, messages)
-        await rolled.take({m.partition: RollingPart(m.offset, rows) for m, rows in good})
-
-    @context.timer(ROLLING_EVERY_S)
-    async def write_rolling_windows() -> None:
-        began = context.clock.monotonic()
-        await rolled.refresh()
-        took = context.clock.monotonic() - began
-        await context.clock.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
-
-    async def kept_days(frames: list[pl.DataFrame]) -> pl.DataFrame:
-        before = await expiry.before()
-        return pl.concat(frames).filter(pl.col("day") >= before.date())
-
-    async def upsert_days(told: Days, changes: DayChanges) -> None:
-        keys = list(told)
-        for start in range(0, len(keys), DOCUMENTS_PER_WRITE):
-            some = {key: told[key] for key in keys[start : start + DOCUMENTS_PER_WRITE]}
-            ids = [day_id(*key) for key in some]
-            while missing := changes(await sink.find("episode_days", ids), some):
-                await sink.set_fields("episode_days", missing)
-
-    @serve("episode-days", linger_s=CONFLATE_S)
-    async def handle_episode_days(messages: list[Message]) -> None:
-        frames = [rows for _, rows in await decode_all(context, messages)]
-        if frames:
-            told = day_documents.count_parts(await kept_days(frames))
-            await upsert_days(told, day_documents.count_changes)
-
-    @serve("episode-retention", linger_s=CONFLATE_S)
-    async def handle_episode_retention(messages: list[Message]) -> None:
-        frames = [rows for _, rows in await decode_all(context, messages)]
-        if frames:
-            told = day_documents.retention_parts(await kept_days(frames))
-            await upsert_days(told, day_documents.retention_changes)
-
-    @serve("episode-anomalies", max_batch=512)
-    async def handle_episode_anomalies(messages: list[Message]) -> None:
-        before = await expiry.before()
-        await upsert(
-            messages,
-            "episode_anomalies",
-            documents.anomaly_document,
-            lambda anomaly: anomaly["at"] >= before,
-        )
-
-    @context.timer(EXPIRE_EVERY_S)
-    async def expire() -> None:
-        await expiry.refresh()
-
-    @serve("table-progress", max_batch=512, linger_s=CONFLATE_S)
-    async def handle_table_progress(messages: list[Message]) -> None:
-        await upsert(messages, "table_progress", documents.progress_document)
-
-    @serve("trending-episodes", max_batch=512)
-    async def handle_trending_episodes(messages: list[Message]) -> None:
-        records = [record for _, record in await decode_all(context, messages)]
-        stored = await sink.find("trending_episodes", {record["scope"] for record in records})
+    async def _handle_trending_episodes(self, messages: list[Message]) -> None:
+        records = [record for _, record in await decode_all(self._context, messages)]
+        scopes = {record["scope"] for record in records}
+        stored = await self._sink.find("trending_episodes", scopes)
         merged = documents.merge_trending(stored, records)
         ids = {place["episode_id"] for document in merged for place in document["episodes"]}
-        known = await titles.get(ids)
-        await sink.replace(
-            "trending_episodes", [documents.with_titles(document, known) for document in merged]
-        )
+        titles = await self._titles.get(ids)
+        titled = [documents.with_titles(document, titles) for document in merged]
+        await self._sink.replace("trending_episodes", titled)
+
+    # -- windows -------------------------------------------------------------------------------
+
+    async def _handle_engagement_windows(self, messages: list[Message]) -> None:
+        if (told := await self._rows(messages, "bucket")) is None:
+            return
+        rows = documents.newest_rows(told)
+        # Years of imported history touch a document a minute: small writes leave the loop free.
+        for some in rows.iter_slices(DOCUMENTS_PER_WRITE):
+            stored = await self._windows.get(some["_id"].unique().to_list())
+            changed = documents.merge_windows(stored, some)
+            await self._sink.replace("engagement_windows", changed)
+            self._windows.put(changed)
+
+    async def _handle_rolling_windows(self, messages: list[Message]) -> None:
+        told = await decode_all(self._context, messages)
+        await self._rolling.put({m.partition: RollingPart(m.offset, rows) for m, rows in told})
+
+    async def _write_rolling_windows(self) -> None:
+        clock = self._context.clock
+        began = clock.monotonic()
+        await self._rolling.refresh()
+        took = clock.monotonic() - began
+        await clock.sleep(min(took / ROLLING_SHARE - took, LONGEST_REST_S))
+
+    # -- days ----------------------------------------------------------------------------------
+
+    async def _handle_days(self, table: DayTable, messages: list[Message]) -> None:
+        if (rows := await self._rows(messages, "day")) is None:
+            return
+        told = table.parts(rows)
+        for keys in _slices(list(told), DOCUMENTS_PER_WRITE):
+            some = {key: told[key] for key in keys}
+            ids = [day_id(*key) for key in keys]
+            while missing := table.changes(await self._sink.find("episode_days", ids), some):
+                await self._sink.set_fields("episode_days", missing)
+
+    # -- what is old ---------------------------------------------------------------------------
+
+    async def _expire(self) -> None:
+        await self._expiry.refresh()
+
+    async def _rows(self, messages: list[Message], dated: str) -> pl.DataFrame | None:
+        """The rows of messages that have not expired, by their column ``dated``; None if no
+        message has any."""
+        frames: list[pl.DataFrame]
+        frames = [rows for _, rows in await decode_all(self._context, messages)]
+        if not frames:
+            return None
+        before = pl.lit(await self._expiry.before()).cast(frames[0].schema[dated])
+        return pl.concat(frames).filter(pl.col(dated) >= before)
 
 
-def _key(message: Message) -> str:
-    return message.key.decode(errors="replace") if message.key else ""
+def _slices(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

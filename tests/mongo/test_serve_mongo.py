@@ -200,7 +200,7 @@ async def test_workers_that_own_some_partitions_each_write_all_of_them(
 
     async def serve(partition: int, offset: int, listeners: int) -> None:
         rows = rolling_rows(partition, listeners, "episode:a")
-        await workers[partition].take({partition: RollingPart(offset, rows)})
+        await workers[partition].put({partition: RollingPart(offset, rows)})
         await sink.mark([Message("rolling-windows", partition, offset, None, b"")])
 
     await serve(0, 4, 10)
@@ -219,10 +219,10 @@ async def test_unchanged_rolling_windows_are_not_written_again(
 ) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     windows = RollingWindows(sink, 2, no_titles)
-    await windows.take({0: RollingPart(1, rolling_rows(0, 5, "episode:a"))})
+    await windows.put({0: RollingPart(1, rolling_rows(0, 5, "episode:a"))})
     await windows.refresh()
     database["rolling_windows"].delete_many({})
-    await windows.take({0: RollingPart(2, rolling_rows(0, 5, "episode:a", "show:s"))})
+    await windows.put({0: RollingPart(2, rolling_rows(0, 5, "episode:a", "show:s"))})
     await windows.refresh()
     assert [document["_id"] for document in database["rolling_windows"].find()] == ["show|15"]
 

@@ -49,7 +49,7 @@ class RollingWindows:
         self._written: dict[str, Document] = {}
         self._changed = False
 
-    async def take(self, told: Mapping[int, RollingPart]) -> None:
+    async def put(self, told: Mapping[int, RollingPart]) -> None:
         """Leave the newest parts of own partitions for all workers; repeats change nothing."""
         await self._load(partition for partition in told if partition not in self._parts)
         newer = self._newer(told)
@@ -60,7 +60,7 @@ class RollingWindows:
                 for partition, part in newer.items()
             ],
         )
-        self._know(newer)
+        self._note(newer)
 
     async def refresh(self) -> None:
         """Write the documents that the parts left since have changed."""
@@ -92,7 +92,7 @@ class RollingWindows:
 
     async def _load(self, partitions: Iterable[int]) -> None:
         stored = await self._sink.find(PARTS, [str(partition) for partition in partitions])
-        self._know(
+        self._note(
             {
                 int(document["_id"]): RollingPart(document["offset"], unpack(document["rows"]))
                 for document in stored.values()
@@ -106,7 +106,7 @@ class RollingWindows:
             if part.offset > self._parts.get(partition, _NOTHING).offset
         }
 
-    def _know(self, parts: Mapping[int, RollingPart]) -> None:
+    def _note(self, parts: Mapping[int, RollingPart]) -> None:
         if newer := self._newer(parts):
             self._parts.update(newer)
             self._changed = True

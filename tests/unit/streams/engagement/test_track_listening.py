@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.engagement import track_listening
-from streams.engagement.track_listening import messages_of
+from streams.engagement.track_listening import session_messages
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,7 +27,7 @@ def _small_messages() -> Iterator[Any]:
 def test_the_sessions_of_one_offset_are_in_one_message(rows_of_offset: list[int]) -> None:
     offsets = [offset for offset, rows in enumerate(rows_of_offset) for _ in range(rows)]
     sessions = pl.DataFrame({"offset": offsets}, schema={"offset": pl.Int64})
-    messages = [message["offset"].to_list() for message in messages_of(sessions)]
+    messages = [message["offset"].to_list() for message in session_messages(sessions)]
     assert [offset for message in messages for offset in message] == offsets
     for before, after in pairwise(messages):
         assert before[-1] < after[0]

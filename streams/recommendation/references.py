@@ -1,0 +1,120 @@
+"""What `recommend` knows of the broadcast topics: episodes, factors, embeddings, trends, weights.
+
+Every worker reads all of them, from their first record. One that does not decode is passed over:
+the stage that consumes the topic has it dead-lettered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from streams.engagement.core.trending import is_of_a_language, merge_scopes
+from streams.kafka.message import Message
+from streams.recommendation.core.items import Items
+from streams.recommendation.core.scoring import ScoreParts, mean_weights
+from streams.runtime.context import Context, broadcast_records
+
+EPISODE_METADATA, ITEM_FACTORS = "episode-metadata", "item-factors"
+MODEL_GENERATIONS, EPISODE_EMBEDDINGS = "model-generations", "episode-embeddings"
+TRENDING_EPISODES, BLEND_WEIGHTS = "trending-episodes", "blend-weights"
+
+log = logging.getLogger(__name__)
+
+CONTENT = "content"
+"""What stands for a model generation while there are embeddings and no factors yet."""
+
+
+class References:
+    """The newest of what the broadcast topics say."""
+
+    def __init__(self, context: Context):
+        self.items = Items()
+        self.weights: ScoreParts = mean_weights([])
+        self._context = context
+        self._rankings: dict[str, dict[int, dict[str, Any]]] = {}
+        self._blends: dict[int, dict[str, Any]] = {}
+        self._content_ms: int | None = None
+        for topic, handler in (
+            (EPISODE_METADATA, self._handle_episode_metadata),
+            (ITEM_FACTORS, self._handle_item_factors),
+            (MODEL_GENERATIONS, self._handle_model_generations),
+            (EPISODE_EMBEDDINGS, self._handle_episode_embeddings),
+            (TRENDING_EPISODES, self._handle_trending_episodes),
+            (BLEND_WEIGHTS, self._handle_blend_weights),
+        ):
+            context.broadcast(topic, handler)
+
+    @property
+    def basis(self) -> str:
+        """What lists are made with now: a model generation, `CONTENT`, or nothing yet."""
+        if self.items.factors:
+            return self.items.factors.generation
+        return CONTENT if self._content_ms is not None else ""
+
+    @property
+    def basis_ms(self) -> int:
+        """The log's time, ms since 1970, at which the basis became what it is."""
+        return self.items.factors.announced_ms if self.items.factors else self._content_ms or 0
+
+    def _handle_episode_metadata(self, messages: Sequence[Message]) -> None:
+        for message, episode in broadcast_records(self._context, messages):
+            if episode is not None:
+                self.items.put_episode(episode)
+            elif message.key is not None:
+                self.items.drop_episode(message.key_text)
+
+    def _handle_item_factors(self, messages: Sequence[Message]) -> None:
+        for _, factors in broadcast_records(self._context, messages):
+            if factors is not None:
+                self.items.put_factors(factors)
+        self._activate()
+
+    def _handle_model_generations(self, messages: Sequence[Message]) -> None:
+        for message, generation in broadcast_records(self._context, messages):
+            if generation is not None:
+                self.items.announce(generation, message.timestamp_ms)
+        self._activate()
+
+    def _activate(self) -> None:
+        """Take over a model generation once its record and all of its factors are here."""
+        if self.items.activate() and self.items.factors:
+            log.info("generation %s is active", self.items.factors.generation)
+
+    def _handle_episode_embeddings(self, messages: Sequence[Message]) -> None:
+        for message, embedding in broadcast_records(self._context, messages):
+            if embedding is not None:
+                self.items.put_embedding(embedding)
+                self._note_content(message)
+            elif message.key is not None:
+                self.items.drop_embedding(message.key_text)
+
+    def _note_content(self, message: Message) -> None:
+        # Content is worth new lists for everybody once it covers half of the episodes.
+        embeddings = self.items.embeddings
+        covered = embeddings is not None and embeddings.count * 2 >= len(self.items.episodes)
+        if covered and self._content_ms is None:
+            self._content_ms = message.timestamp_ms
+
+    def _handle_trending_episodes(self, messages: Sequence[Message]) -> None:
+        # The key begins with the scope; there may be hundreds that nobody asks for here.
+        wanted = [message for message in messages if not is_of_a_language(message.key_text)]
+        changed = set()
+        for _, ranking in broadcast_records(self._context, wanted):
+            if ranking is not None:
+                of_scope = self._rankings.setdefault(ranking["scope"], {})
+                of_scope[ranking["source_partition"]] = ranking
+                changed.add(ranking["scope"])
+        if changed:
+            self.items.set_trending({scope: self._merged(scope) for scope in changed})
+
+    def _merged(self, scope: str) -> list[tuple[str, float]]:
+        places = merge_scopes(self._rankings[scope].values())
+        return [(place["episode_id"], place["score"]) for place in places]
+
+    def _handle_blend_weights(self, messages: Sequence[Message]) -> None:
+        for _, weights in broadcast_records(self._context, messages):
+            if weights is not None:
+                self._blends[weights["source_partition"]] = weights
+        self.weights = mean_weights(self._blends.values())
