@@ -86,7 +86,7 @@ class TranscriptEmbedder:
     def restore(self, messages: Iterable[Message]) -> None:
         """Take over what the topics `RESTORED_FROM` say, in the order of the log."""
         for message in messages:
-            key = (message.key or b"").decode(errors="replace")
+            key = message.key_text
             record: dict[str, Any] | None = None
             try:
                 if message.value is not None:

@@ -88,13 +88,13 @@ class Listeners:
         """Learn from records of the broadcast topics; what does not decode is passed over."""
         for message in messages:
             if message.topic == "recommendations":
-                user_id = (message.key or b"").decode(errors="replace")
+                user_id = message.key_text
                 # decoded when it is shown: most lists are replaced before that
                 if user_id in self._heard and message.value is not None:
                     self._lists[user_id] = message.value
                 continue
             if message.topic == "episode-metadata" and message.value is None:
-                self._catalogue.withdraw((message.key or b"").decode(errors="replace"))
+                self._catalogue.withdraw(message.key_text)
                 continue
             try:
                 record = self._decode(message.topic, message.value)

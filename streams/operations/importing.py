@@ -184,7 +184,7 @@ def live_keys(settings: Settings, topic: str) -> set[str]:
 
     def apply(messages: list[LogMessage]) -> None:
         for message in messages:
-            key = (message.key or b"").decode(errors="replace")
+            key = message.key_text
             (keys.discard if message.value is None else keys.add)(key)
 
     try:

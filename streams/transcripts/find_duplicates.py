@@ -75,7 +75,7 @@ class FindDuplicates:
         for message in messages:
             if message.value is not None and message.offset not in found:
                 continue  # it is a dead letter now
-            episode_id = (message.key or b"").decode(errors="replace")
+            episode_id = message.key_text
             at, fingerprint = self._published_ms.get(episode_id), found.get(message.offset, b"")
             arrivals.append(Arrival(episode_id, message.offset, at, fingerprint))
         return arrivals

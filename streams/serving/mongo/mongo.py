@@ -17,6 +17,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from streams.kafka.message import Message
+from streams.serving.core.documents import Document
 from topology.graph import UndeclaredError
 from topology.model import Stage
 from topology.settings import Settings
@@ -24,7 +25,6 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 SERVER_SELECTION_TIMEOUT_MS = 2_000
 LONGEST_PAUSE_S = 10.0
