@@ -26,7 +26,7 @@ from streams.cli.local.broker import running_broker
 from streams.cli.local.instance import variables
 from streams.cli.local.ports import free_ports
 from streams.demo.demo_catalogue import FIRST_FEED_ID, build_catalogue
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 from topology.graph import build_graph, is_on
 from topology.settings import LOOPBACK, Settings
 
@@ -130,7 +130,7 @@ def last_of(cluster: Cluster, topic: str, processes: Processes, expected: int) -
     schema = GRAPH.topics[topic].schema
     codec = RecordCodec(topic, str(schema), cluster.registry)
     first_seen_ms: dict[bytes | None, int] = {}
-    reader = TopicReader(cluster.bootstrap, [topic])
+    reader = LogTail(cluster.bootstrap, [topic])
     try:
 
         def complete() -> bool:

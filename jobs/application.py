@@ -91,7 +91,7 @@ def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Even
                 for subject in declared_subjects(graph):
                     registry.id_of(subject)
                 return True
-        except (KafkaException, KeyError, RequestException, TimeoutError):
+        except (KafkaException, KeyError, RequestException):
             log.debug("waiting for the topology to be applied", exc_info=True)
         stopping.wait(0.5)
     return False

@@ -31,7 +31,7 @@ from jobs.output import Output
 from jobs.subject_output import SubjectOutput
 from schemas.codec import BadRecordError
 from schemas.vectors import read_vector, vector_bytes
-from streams.kafka.clients import read_all
+from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from topology.graph import check_reads
 from topology.model import Graph

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import TopicPartition
-
 from schemas.codec import BadRecordError
-from streams.kafka.clients import producer, reader, to_message
+from streams.kafka.clients import DeliveryError, producer, to_message
+from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from topology.graph import check_writes, dead_letter_name
@@ -21,10 +20,6 @@ log = logging.getLogger(__name__)
 DELIVERY_TIMEOUT_S = 60.0
 
 Headers = list[tuple[str, str | bytes | None]]
-
-
-class DeliveryError(RuntimeError):
-    """The broker did not take a record; the stage must not go on as if it had."""
 
 
 class Output:
@@ -47,24 +42,20 @@ class Output:
 
     def dead_letters(self, places: Iterable[tuple[str, int, int, str]]) -> None:
         """Copy messages (topic, partition, offset, what is wrong) to their dead-letter topics."""
-        consumer = reader(self._settings.kafka_bootstrap_servers)
-        try:
+        with LogReader(self._settings.kafka_bootstrap_servers) as logs:
             for topic, partition, offset, error in places:
                 dead = dead_letter_name(topic)
                 check_writes(self._stage, dead)
-                consumer.assign([TopicPartition(topic, partition, offset)])
-                records = consumer.consume(1, timeout=DELIVERY_TIMEOUT_S)
-                if not records or records[0].error() or records[0].offset() != offset:
+                found = [one for (one,) in logs.span(topic, partition, offset, offset + 1)]
+                if not found:
                     raise DeliveryError(f"{topic}/{partition}@{offset} could not be read again")
-                message = to_message(records[0])
+                message = to_message(found[0])
                 why = error_headers(
                     topic, partition, offset, self._stage.name, BadRecordError(error)
                 )
                 headers = dead_letter_headers(message.headers, why)
                 log.warning("%s/%d@%d is unusable: %s", topic, partition, offset, error)
                 self._produce(dead, message.value, message.key, [*headers])
-        finally:
-            consumer.close()
         self.flush()
 
     def _produce(

@@ -30,7 +30,7 @@ from jobs.core.interactions import Interactions, from_totals, time_split, traina
 from jobs.output import Output
 from jobs.write_delta import table_path
 from schemas.vectors import vector_bytes
-from streams.kafka.clients import read_all
+from streams.kafka.log_reader import read_all
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
 from topology.settings import Settings

@@ -18,7 +18,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from live_path.events import Events, Generator
 
 from streams.cli.local.ports import free_ports
-from streams.kafka.clients import end_offsets, producer, reader
+from streams.kafka.clients import producer, reader
+from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import apply_topology
 from topology.graph import app_id, build_graph
@@ -118,11 +119,8 @@ class Cluster:
                 time.sleep(0.5)
 
     def ends(self, topic: str) -> dict[int, int]:
-        consumer = reader(self.bootstrap)
-        try:
-            return end_offsets(consumer, topic)
-        finally:
-            consumer.close()
+        with LogReader(self.bootstrap) as logs:
+            return logs.ends(topic)
 
     def committed(self, stage: str, topic: str) -> dict[int, int]:
         """How far the group of a stage has acknowledged a topic, by partition."""

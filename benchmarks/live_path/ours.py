@@ -21,7 +21,7 @@ from live_path.cluster import (
 
 from schemas import columnar
 from schemas.codec import RecordCodec
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 
 TRACKERS = ("track_engagement", "track_listening")
 WINDOWS, DAILY, PROGRESS = "engagement-windows", "user-episode-daily", "table-progress"
@@ -32,7 +32,7 @@ class Progress:
     """How far each stage says that its tables have got."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._reader = TopicReader(cluster.bootstrap, [PROGRESS])
+        self._reader = LogTail(cluster.bootstrap, [PROGRESS])
         self._codec = RecordCodec(PROGRESS, "table_progress", cluster.registry)
         self._offsets: dict[tuple[str, int], int] = {}
         self.late = 0
@@ -137,7 +137,7 @@ def _rows(cluster: Cluster, topic: str, schema: str) -> pl.DataFrame:
     def keep(messages: list[Any]) -> None:
         frames.extend(columnar.from_message(m.value, schema).select(names) for m in messages)
 
-    whole = TopicReader(cluster.bootstrap, [topic])
+    whole = LogTail(cluster.bootstrap, [topic])
     whole.read_to_end(keep)
     whole.close()
     return pl.concat(frames)
@@ -146,7 +146,7 @@ def _rows(cluster: Cluster, topic: str, schema: str) -> pl.DataFrame:
 def _times(cluster: Cluster, topic: str) -> tuple[int, int]:
     """The log's time of the first and the last message of a topic, milliseconds."""
     times: list[int] = []
-    whole = TopicReader(cluster.bootstrap, [topic])
+    whole = LogTail(cluster.bootstrap, [topic])
     whole.read_to_end(lambda messages: times.extend(m.timestamp_ms for m in messages))
     whole.close()
     return min(times), max(times)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
-
+from streams.kafka.log_reader import LogReader
 from topology.model import Graph
 from topology.settings import Settings
 
@@ -36,7 +35,10 @@ class HostStatus:
 
 
 def source_hosts(settings: Settings, graph: Graph) -> list[HostStatus]:
-    """What every worker last said of each host. Raises KafkaException without a broker."""
+    """What every worker last said of each host.
+
+    Raises KafkaException without a broker.
+    """
     from schemas.codec import RecordCodec
     from streams.kafka.registry import open_registry
 
@@ -75,31 +77,11 @@ def _time(at: datetime | None, now: datetime) -> str:
 
 def _since(bootstrap_servers: str, topic: str, at: float) -> list[bytes]:
     """The values that a topic of one partition got since ``at``; none if there is no such topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "podstream-status",
-            "enable.auto.commit": False,
-            "log_level": 0,
-        }
-    )
-    try:
-        if topic not in consumer.list_topics(timeout=_TIMEOUT_S).topics:
+    with LogReader(bootstrap_servers, _TIMEOUT_S, log_level=0) as logs:
+        try:
+            logs.partitions(topic)
+        except KeyError:
             return []
-        asked = [TopicPartition(topic, 0, int(at * 1000))]
-        (start,) = consumer.offsets_for_times(asked, timeout=_TIMEOUT_S)
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_TIMEOUT_S)
-        if start.offset < 0 or start.offset >= end:
-            return []
-        consumer.assign([start])
-        values: list[bytes] = []
-        until = time.monotonic() + _TIMEOUT_S
-        position = start.offset
-        while position < end and time.monotonic() < until:
-            for message in consumer.consume(min(end - position, 1000), timeout=0.5):
-                if message.error() is None:
-                    position = (message.offset() or 0) + 1
-                    values += [value] if (value := message.value()) is not None else []
-        return values
-    finally:
-        consumer.close()
+        start, end = logs.offset_since(topic, 0, int(at * 1000)), logs.bounds(topic, 0)[1]
+        found = [one.value() for records in logs.span(topic, 0, start, end) for one in records]
+    return [value for value in found if value is not None]

@@ -12,11 +12,13 @@ from typing import Any
 
 import psutil
 import pyarrow.fs
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
+from streams.kafka.clients import reader
+from streams.kafka.log_reader import LogReader
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -169,7 +171,7 @@ class LogView:
         ]
         if not partitions:
             return {}
-        consumer = self._consumer(group)
+        consumer = reader(self._servers, group, log_level=0)
         committed: Offsets = {}
         try:
             for one in consumer.committed(partitions, timeout=_TIMEOUT_S):
@@ -178,17 +180,6 @@ class LogView:
         finally:
             consumer.close()
         return committed
-
-    def _consumer(self, group: str) -> Consumer:
-        """A consumer that joins no group and commits nothing."""
-        return Consumer(
-            {
-                "bootstrap.servers": self._servers,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "log_level": 0,
-            }
-        )
 
     def lag(self, topics: Iterable[str], done: Offsets) -> int:
         """Records of the topics beyond ``done``; a partition nothing was done of counts whole."""
@@ -206,16 +197,11 @@ class LogView:
 
     def last_value(self, topic: str) -> bytes | None:
         """The newest record's value of a topic with one partition; None if it has no record."""
-        end = self.end.get(topic, {}).get(0, 0)
-        if end <= self.first.get(topic, {}).get(0, 0):
+        if topic not in self.end:
             return None
-        consumer = self._consumer("podstream-status")
-        try:
-            consumer.assign([TopicPartition(topic, 0, end - 1)])
-            message = consumer.poll(_TIMEOUT_S)
-            return message.value() if message is not None and message.error() is None else None
-        finally:
-            consumer.close()
+        with LogReader(self._servers, _TIMEOUT_S, log_level=0) as logs:
+            record = logs.last(topic, 0)
+            return record.value() if record is not None else None
 
 
 def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int]:

@@ -35,7 +35,8 @@ from streams.demo.core.simulation import (
 )
 from streams.demo.core.taste import Catalogue, name_rng
 from streams.engagement.core.trending import merge_scopes
-from streams.kafka.clients import BackgroundReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire

@@ -14,9 +14,6 @@ import logging
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -25,56 +22,33 @@ from confluent_kafka import Message as KafkaMessage
 
 from schemas import columnar
 from schemas.codec import BadRecordError
-from streams.events.batch_progress import POLL_RECORDS, TIMEOUT_S, Record, Topics, resume, to_chunk
-from streams.events.core.batching import Batch, Checked, Chunk, PartitionBatcher, check
+from streams.events.batch_progress import KafkaEventLogs, to_chunk
+from streams.events.core.batching import Batch
 from streams.events.core.events import EventDecoder
+from streams.events.core.sequencing import EventTopics, Refusal, Sequencer, resume
 from streams.kafka import clients as kafka
-from streams.kafka.message import Message
+from streams.kafka.clients import DeliveryError
+from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import dead_letter_headers, error_headers
-from streams.runtime.context import Context
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
 from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
 
+TIMEOUT_S = 60.0
 FEWEST_RECORDS = 200
 BRISK_S, SLOW_S = 0.02, 0.045
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
 
 
-class DeliveryError(RuntimeError):
-    """The broker did not take a record: the process ends, its successor goes on from the log."""
+def register(context: Any) -> None:
+    """The same work as a handler of the in-memory runner, to which the context belongs."""
+    from streams.events import batch_in_memory
 
-
-def register(context: Context) -> None:
-    """The same work as a handler: for runs of the whole graph in memory, without restarts."""
-    (source,), (target,) = context.stage.consumes, context.stage.produces
-    decoder = EventDecoder(source, context.registry)
-    batchers: dict[int, PartitionBatcher] = {}
-
-    @context.agent(source, max_batch=POLL_RECORDS)
-    async def batch(messages: list[Message]) -> None:
-        by_partition: dict[int, list[Message]] = {}
-        for message in messages:
-            by_partition.setdefault(message.partition, []).append(message)
-        for partition, group in by_partition.items():
-            if partition not in batchers:
-                batchers[partition] = PartitionBatcher(
-                    partition, group[0].offset, context.settings.dedup_window, decoder
-                )
-            made = batchers[partition].batch(
-                Chunk(
-                    [message.offset for message in group],
-                    [message.timestamp_ms for message in group],
-                    [message.value for message in group],
-                )
-            )
-            for place, error in made.refused.items():
-                await context.dead_letter(group[place], error)
-            await context.send(target, made.events, partition=partition, headers=made.headers())
+    batch_in_memory.register(context)
 
 
 class BatchEvents:
@@ -83,18 +57,15 @@ class BatchEvents:
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
         self._dead = dead_letter_name(self._source)
-        self._topics = Topics(self._source, self._target, self._dead)
+        self._topics = EventTopics(self._source, self._target, self._dead)
         self._stage = stage.name
         self._settings = settings
         self._schema = str(graph.topics[self._target].schema)
         self._decoder = decoder
-        self._batchers: dict[int, PartitionBatcher] = {}
-        self._dead_before: dict[int, set[int]] = {}
+        self._sequencer: Sequencer[Record] = Sequencer(decoder, to_chunk)
         self._delivered: dict[int, int] = {}
         self._committed_at = self._reported_at = time.monotonic()
         self._failure: KafkaError | None = None
-        self.counts: Counter[str] = Counter()
-        """Events read, batched, refused and repeated since the start."""
         self._producer: Producer = kafka.producer(
             settings.kafka_bootstrap_servers,
             **{
@@ -145,34 +116,15 @@ class BatchEvents:
             self._consumer.close()
 
     def _take(self, records: list[Record]) -> None:
-        errors = list(map(KafkaMessage.error, records))
-        if errors.count(None) < len(errors):
-            raise KafkaException(next(error for error in errors if error is not None))
-        pieces: list[Piece] = []
-        for partition, group in _by_partition(records).items():
-            if (batcher := self._batchers.get(partition)) is not None:
-                pieces += _pieces(batcher, group)
-        for piece, checked in zip(
-            pieces, check([piece.chunk for piece in pieces], self._decoder), strict=True
-        ):
-            self._batch(piece, checked)
-
-    def _batch(self, piece: Piece, checked: Checked) -> None:
-        batch = piece.batcher.pack(piece.chunk, checked)
-        for place, error in batch.refused.items():
-            record = piece.records[place]
-            if record.offset() not in self._dead_before[batch.partition]:
-                self._dead_letter(record, error)
-        if batch.refused:
-            # What is refused is on record before the batch that accounts for it.
-            self._settle()
-        self._send(batch)
-        self.counts.update(
-            read=len(piece.chunk),
-            batched=batch.events.height,
-            refused=len(batch.refused),
-            repeated=batch.repeats,
-        )
+        if error := next(filter(None, map(KafkaMessage.error, records)), None):
+            raise KafkaException(error)
+        for step in self._sequencer.steps(_by_partition(records)):
+            if isinstance(step, Refusal):
+                self._dead_letter(step.record, step.error)
+            elif isinstance(step, Batch):
+                self._send(step)
+            else:
+                self._settle()
 
     def _send(self, batch: Batch) -> None:
         def delivered(error: KafkaError | None, _: Record) -> None:
@@ -238,7 +190,7 @@ class BatchEvents:
         offsets = [
             TopicPartition(self._source, partition, offset)
             for partition, offset in self._delivered.items()
-            if partition in self._batchers
+            if self._sequencer.owns(partition)
         ]
         self._delivered.clear()
         if not offsets:
@@ -252,7 +204,7 @@ class BatchEvents:
             log.warning("offsets were not committed: %s", error)
 
     def _report(self) -> None:
-        log.info("events so far: %s", dict(self.counts))
+        log.info("events so far: %s", dict(self._sequencer.counts))
 
     # -- partitions come and go --------------------------------------------------------------
 
@@ -260,17 +212,14 @@ class BatchEvents:
         # Whatever an earlier owner in this process sent is in the log before the log is asked.
         self._settle()
         places = []
-        for partition in sorted(part.partition for part in partitions):
-            batcher, refused = resume(
-                self._settings.kafka_bootstrap_servers,
-                self._topics,
-                partition,
-                self._settings.dedup_window,
-                self._decoder,
-            )
-            self._batchers[partition], self._dead_before[partition] = batcher, refused
-            places.append(TopicPartition(self._source, partition, batcher.next_offset))
-            log.info("%s[%d] goes on at %d", self._source, partition, batcher.next_offset)
+        with KafkaEventLogs(self._settings.kafka_bootstrap_servers) as logs:
+            for partition in sorted(part.partition for part in partitions):
+                found = resume(
+                    logs, self._topics, partition, self._settings.dedup_window, self._decoder
+                )
+                self._sequencer.own(found)
+                places.append(TopicPartition(self._source, partition, found.next_offset))
+                log.info("%s[%d] goes on at %d", self._source, partition, found.next_offset)
         consumer.incremental_assign(places)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -280,8 +229,7 @@ class BatchEvents:
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for part in partitions:
-            self._batchers.pop(part.partition, None)
-            self._dead_before.pop(part.partition, None)
+            self._sequencer.disown(part.partition)
         consumer.incremental_unassign(partitions)
 
 
@@ -291,29 +239,10 @@ def _adapted(limit: int, read: int, seconds: float) -> int:
     So events wait for a fuller batch as long as the linger time only where few come.
     """
     if read == limit and seconds < BRISK_S:
-        return min(limit * 2, POLL_RECORDS)
+        return min(limit * 2, SPAN_RECORDS)
     if read < limit or seconds > SLOW_S:
         return max(limit // 2, FEWEST_RECORDS)
     return limit
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Records of one partition that make one batch."""
-
-    batcher: PartitionBatcher
-    records: list[Record]
-    chunk: Chunk
-
-
-def _pieces(batcher: PartitionBatcher, records: list[Record]) -> Iterator[Piece]:
-    if records[0].offset() < batcher.next_offset:
-        records = [record for record in records if record.offset() >= batcher.next_offset]
-    start = 0
-    for chunk in to_chunk(records).cut():
-        end = start + len(chunk)
-        yield Piece(batcher, records[start:end], chunk)
-        start = end
 
 
 def _by_partition(records: list[Record]) -> dict[int, list[Record]]:
@@ -337,7 +266,7 @@ def main() -> None:
     # Every poll makes 20,000 objects that die young and refer to nothing: not a case for the
     # collector of cycles, which would look through all of them again and again.
     gc.freeze()
-    gc.set_threshold(20 * POLL_RECORDS)
+    gc.set_threshold(20 * SPAN_RECORDS)
     stage = graph.stages["batch_events"]
     decoder = EventDecoder(stage.consumes[0], open_registry(settings))
     BatchEvents(stage, settings, graph, decoder).run(stop)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from schemas.codec import RecordCodec
 from streams.kafka import letters as dead_letters
-from streams.kafka.clients import read_all
 from streams.kafka.letters import Letter, Range
+from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from topology.settings import Settings

@@ -8,7 +8,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from schemas.registry import SCHEMAS_TOPIC, RestRegistry, TopicRegistry
-from streams.kafka.clients import TopicReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from topology.settings import Settings
 
@@ -16,17 +17,17 @@ TIMEOUT_S = 30.0
 
 
 class KafkaSchemaLog:
-    """`SchemaLog` on a broker. KafkaException and TimeoutError where it does not answer."""
+    """`SchemaLog` on a broker. KafkaException where it gives or takes no record."""
 
     def __init__(self, bootstrap_servers: str):
         self._servers = bootstrap_servers
-        self._reader: TopicReader | None = None
+        self._reader: LogTail | None = None
 
     def read_on(self) -> list[tuple[bytes | None, bytes | None]]:
         """Key and value of each record since the last call; none if there is no such topic."""
         if self._reader is None:
             try:
-                self._reader = TopicReader(self._servers, [SCHEMAS_TOPIC])
+                self._reader = LogTail(self._servers, [SCHEMAS_TOPIC])
             except KeyError:
                 return []
         found: list[Message] = []

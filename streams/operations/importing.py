@@ -19,7 +19,8 @@ from confluent_kafka import KafkaError, Message
 from schemas import files
 from schemas.codec import BadRecordError
 from streams.ingest.core.subscriptions import OpmlError, subscriptions_of_opml
-from streams.kafka.clients import producer, read_all
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire

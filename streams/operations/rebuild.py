@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka import Message as KafkaMessage
+from confluent_kafka import TopicPartition
 
 from streams.engagement.core.engagement import Engagement
-from streams.events.core.batching import Chunk, PartitionBatcher, accounted_to
+from streams.events.batch_progress import to_chunk
+from streams.events.core.batching import PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import end_offsets, producer, read_all, reader, to_message
+from streams.kafka.clients import producer, reader
+from streams.kafka.log_reader import LogReader, Record, read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
@@ -37,7 +38,6 @@ LIVE = "live"
 EVENTS, BATCHES = "user-events", "user-event-batches"
 WINDOWS, DAILY, GENERATIONS = "engagement-windows", "user-episode-daily", "table-generations"
 SERVED = "engagement_windows"
-POLL_RECORDS = 20_000
 STALL_S = 60.0
 TIMEOUT_S = 60.0
 
@@ -87,11 +87,11 @@ class Rebuilder:
         self._graph = build_graph(settings.event_partitions)
         self._registry = open_registry(settings)
         self._wire = Wire(self._graph, self._registry)
-        self._consumer = reader(settings.kafka_bootstrap_servers)
+        self._logs = LogReader(settings.kafka_bootstrap_servers)
         self._served = WindowGenerations(settings, self._graph.collections[SERVED])
 
     def close(self) -> None:
-        self._consumer.close()
+        self._logs.close()
         self._served.close()
 
     def run(self) -> Outcome:
@@ -131,25 +131,24 @@ class Rebuilder:
 
         Returns once they hold every event that was in the log when it was called.
         """
-        wanted = end_offsets(self._consumer, EVENTS)
+        wanted = self._logs.ends(EVENTS)
         self._wait_for(
             "batch_events",
             lambda: sum(max(0, wanted[p] - 1 - at) for p, at in self._batched().items()),
             f"events of {EVENTS}",
         )
-        cuts, ends = self._batched(), end_offsets(self._consumer, BATCHES)
+        cuts, ends = self._batched(), self._logs.ends(BATCHES)
         self._wait_for_group("track_engagement", BATCHES, ends)
         self._wait_for_group("track_listening", BATCHES, ends)
-        self._wait_for_group("serve_mongo", WINDOWS, end_offsets(self._consumer, WINDOWS))
+        self._wait_for_group("serve_mongo", WINDOWS, self._logs.ends(WINDOWS))
         return cuts
 
     def _batched(self) -> dict[int, int]:
         """Source partition -> last offset that its batches account for; -1 if there are none."""
         cuts = {}
-        for partition, end in end_offsets(self._consumer, BATCHES).items():
-            cuts[partition] = -1
-            for (tail,) in self._span(BATCHES, partition, max(0, end - 1), end):
-                cuts[partition] = accounted_to(to_message(tail).headers) - 1
+        for partition in self._logs.partitions(BATCHES):
+            last = self._logs.last(BATCHES, partition)
+            cuts[partition] = accounted_to(last.headers() or ()) - 1 if last is not None else -1
         return cuts
 
     def _wait_for_group(self, stage: str, topic: str, ends: dict[int, int]) -> None:
@@ -184,8 +183,8 @@ class Rebuilder:
         daily = rebuild.LiveDaily()
         self._read(DAILY, lambda message: daily.apply(self._wire.decode(DAILY, message.value)))
         lows = [
-            self._consumer.get_watermark_offsets(TopicPartition(WINDOWS, p), timeout=TIMEOUT_S)[0]
-            for p in range(self._graph.topics[WINDOWS].partitions)
+            self._logs.bounds(WINDOWS, partition)[0]
+            for partition in range(self._graph.topics[WINDOWS].partitions)
         ]
         windows = self._window_parts() if max(lows) == 0 else None
         documents = self._served.documents()
@@ -227,49 +226,21 @@ class Rebuilder:
             state = Engagement(self._settings.allowed_lateness_s * 1000)
             replay = Replay(batcher, state, cuts[partition], last)
             for records in self._records(EVENTS, partition, last):
-                replay.feed(
-                    Chunk(
-                        [_offset(record) for record in records],
-                        [record.timestamp()[1] for record in records],
-                        [record.value() for record in records],
-                    )
-                )
+                replay.feed(to_chunk(records))
                 done += len(records)
                 self._progress(done, total)
             replays.append(replay)
         return Rebuilt.of(replays), replays
 
-    def _records(self, topic: str, partition: int, last: int) -> Iterator[list[KafkaMessage]]:
+    def _records(self, topic: str, partition: int, last: int) -> Iterator[list[Record]]:
         """The records of a partition from its first to ``last``; RebuildError if some are gone."""
-        place = TopicPartition(topic, partition)
-        low, _ = self._consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
-        if low > 0 and last >= 0:
+        first, _ = self._logs.bounds(topic, partition)
+        if first > 0 and last >= 0:
             raise RebuildError(
-                f"{topic}[{partition}] begins at offset {low}: what was before it is gone, and a "
+                f"{topic}[{partition}] begins at offset {first}: what was before it is gone, and a "
                 f"rebuild would lose it."
             )
-        yield from self._span(topic, partition, 0, last + 1)
-
-    def _span(
-        self, topic: str, partition: int, start: int, end: int
-    ) -> Iterator[list[KafkaMessage]]:
-        """The records from offset ``start`` to before ``end``, many at a time."""
-        self._consumer.assign([TopicPartition(topic, partition, start)])
-        position, deadline = start, time.monotonic() + TIMEOUT_S
-        while position < end:
-            records = self._consumer.consume(POLL_RECORDS, timeout=0.5)
-            for record in records:
-                if record.error() is not None:
-                    raise KafkaException(record.error())
-            if records:
-                position, deadline = _offset(records[-1]) + 1, time.monotonic() + TIMEOUT_S
-                yield [record for record in records if _offset(record) < end]
-            elif time.monotonic() > deadline:
-                raise RebuildError(
-                    f"{topic}[{partition}] gave nothing after offset {position} for "
-                    f"{TIMEOUT_S:.0f} s."
-                )
-        self._consumer.unassign()
+        yield from self._logs.span(topic, partition, 0, last + 1)
 
     def _compare(
         self, rebuilt: Rebuilt, served: pl.DataFrame, moving: pl.DataFrame, live: Live
@@ -347,10 +318,6 @@ def _reach(cuts: dict[int, int], live: Live) -> dict[int, int]:
     for partition, offset in live.daily.reached.items():
         reach[partition] = max(reach[partition], offset)
     return reach
-
-
-def _offset(record: KafkaMessage) -> int:
-    return int(record.offset() or 0)
 
 
 def _each(apply: Callable[[Message], None], messages: Sequence[Message]) -> None:

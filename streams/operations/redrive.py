@@ -22,6 +22,7 @@ from streams.kafka import clients as kafka
 from streams.kafka import letters as dead_letters
 from streams.kafka.dead_letters import PROGRESS, Progress, read_letters
 from streams.kafka.letters import Letter, Range
+from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from topology.graph import dead_letter_name
 from topology.model import Topic
@@ -127,7 +128,7 @@ class Redriver:
                 if (place := (message.partition, message.key)) in wanted:
                     newest[place] = message.offset
 
-        kafka.read_all(self._servers, [self._source.name], apply)
+        read_all(self._servers, [self._source.name], apply)
         return dead_letters.replaced(letters, newest)
 
     def run(
@@ -141,7 +142,7 @@ class Redriver:
             plan = self.plan(where, limit, check)
             sending = _Sending(self._servers, self._source, self._progress, plan, check)
             if plan.letters:
-                kafka.read_all(self._servers, [self._dead], sending.take)
+                read_all(self._servers, [self._dead], sending.take)
             sending.finish()
         return plan, sending.outcome
 

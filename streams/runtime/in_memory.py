@@ -156,7 +156,7 @@ class MemoryContext(StageContext):
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ):
         super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
-        self._log = log
+        self.log = log
         self._tables = tables
         self.handlers: dict[str, tuple[Handler, int]] = {}
         self.timers: list[Callable[[], Awaitable[None]]] = []
@@ -204,7 +204,7 @@ class MemoryContext(StageContext):
         return states
 
     def _state_log(self, topic: str) -> MemoryStateLog:
-        return MemoryStateLog(self._log, topic)
+        return MemoryStateLog(self.log, topic)
 
     async def restore(self) -> None:
         """Restore the states from what was logged."""
@@ -225,7 +225,7 @@ class MemoryContext(StageContext):
         partition: int | None,
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
-        self._log.append(topic, value, key=key, partition=partition, headers=tuple(headers))
+        self.log.append(topic, value, key=key, partition=partition, headers=tuple(headers))
 
 
 class MemoryRuntime:

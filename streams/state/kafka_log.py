@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from streams.kafka.clients import producer, reader, to_message
+from streams.kafka.clients import producer, to_message
+from streams.kafka.log_reader import LogReader
 from streams.state.log import Headers, StateFold
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -102,7 +98,7 @@ class KafkaStateLog:
         self.name = topic
         self._bootstrap = bootstrap_servers
         self._appender = appender
-        self._reader: Consumer | None = None
+        self._reader: LogReader | None = None
         # One thread: a consumer is assigned one partition at a time.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=topic)
 
@@ -129,40 +125,19 @@ class KafkaStateLog:
 
     # -- in the thread ---------------------------------------------------------------------------
 
-    def _consumer(self) -> Consumer:
+    def _reading(self) -> LogReader:
         if self._reader is None:
-            self._reader = reader(self._bootstrap)
+            self._reader = LogReader(self._bootstrap, TIMEOUT_S)
         return self._reader
 
-    @retry(
-        retry=retry_if_exception_type(KafkaException),
-        stop=stop_after_delay(TIMEOUT_S),
-        wait=wait_fixed(0.1),
-        reraise=True,
-    )
     def _bounds(self, partition: int) -> tuple[int, int]:
-        place = TopicPartition(self.name, partition)
-        return self._consumer().get_watermark_offsets(place, timeout=TIMEOUT_S)
+        return self._reading().bounds(self.name, partition)
 
     def _replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
         start, end = self._bounds(partition)
-        consumer = self._consumer()
-        consumer.assign([TopicPartition(self.name, partition, start)])
-        try:
-            position, heard = start, time.monotonic()
-            while position < end:
-                # It waits for all that it is asked for.
-                for record in consumer.consume(min(_RECORDS_AT_ONCE, end - position), timeout=1.0):
-                    if record.error() is not None:
-                        log.warning("reading %s[%d]: %s", self.name, partition, record.error())
-                        continue
-                    message = to_message(record)
-                    into.apply(message)
-                    position, heard = message.offset + 1, time.monotonic()
-                if time.monotonic() - heard > TIMEOUT_S:
-                    raise TimeoutError(f"{self.name}[{partition}] cannot be read beyond {position}")
-        finally:
-            consumer.unassign()
+        for records in self._reading().span(self.name, partition, start, end, _RECORDS_AT_ONCE):
+            for record in records:
+                into.apply(to_message(record))
         return start, end
 
     def _truncate(self, partition: int, offset: int) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 
 from schemas.codec import RecordCodec, subject_of, unframe
 from streams.cli.local.broker import running_broker
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
 from topology.graph import build_graph, declared_subjects
@@ -64,7 +64,7 @@ def test_applying_again_is_quick_and_changes_nothing(settings: Settings) -> None
 def test_schemas_are_registered_as_confluents_registry_keeps_them(settings: Settings) -> None:
     graph = build_graph(settings.event_partitions)
     records = []
-    reader = TopicReader(settings.kafka_bootstrap_servers, ["_schemas"])
+    reader = LogTail(settings.kafka_bootstrap_servers, ["_schemas"])
     reader.read_to_end(records.extend)
     reader.close()
     keys = [json.loads(record.key) for record in records]

@@ -19,7 +19,8 @@ from schemas import columnar
 from schemas.codec import RecordCodec, frame
 from streams.cli.local.broker import running_broker
 from streams.events.core.batching import FIRST_OFFSET, LAST_OFFSET
-from streams.kafka.clients import TopicReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import ERROR_PREFIX
@@ -71,7 +72,7 @@ class Log:
     """What is in topics so far."""
 
     def __init__(self, settings: Settings, *topics: str) -> None:
-        self._reader = TopicReader(settings.kafka_bootstrap_servers, topics)
+        self._reader = LogTail(settings.kafka_bootstrap_servers, topics)
         self.messages: dict[str, list[Message]] = {topic: [] for topic in topics}
 
     def read(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from streams.cli.local.ports import free_ports
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.broker.workers import ROOT, instance
@@ -104,7 +104,7 @@ def announced(settings: Settings) -> Counter[str]:
     """How often each feed's episode is in the log."""
     registry = topic_registry(settings.kafka_bootstrap_servers)
     wire = Wire(build_graph(settings.event_partitions), registry)
-    reader = TopicReader(settings.kafka_bootstrap_servers, ["episode-ids"])
+    reader = LogTail(settings.kafka_bootstrap_servers, ["episode-ids"])
     messages: list[Any] = []
     reader.read_to_end(messages.extend)
     reader.close()

@@ -18,7 +18,8 @@ from aiohttp import web
 from schemas.codec import RecordCodec
 from streams.cli.hosts import source_hosts
 from streams.cli.local.ports import free_ports
-from streams.kafka.clients import producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from tests.broker.workers import ROOT, instance
 from tests.served import answering, served
@@ -124,23 +125,11 @@ def test_a_retry_outlives_a_kill_and_two_workers_share_the_rate(tmp_path: Path) 
 
 
 def _values(settings: Settings, topic: str) -> list[bytes]:
-    from confluent_kafka import TopicPartition
-
-    consumer = reader(settings.kafka_bootstrap_servers)
     values = []
-    try:
-        for partition in range(2):
-            place = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(place, timeout=10)
-            consumer.assign([place])
-            position = 0
-            while position < end:
-                message = consumer.poll(5)
-                if message is not None and message.error() is None:
-                    position = message.offset() + 1
-                    values.append(message.value())
-    finally:
-        consumer.close()
+    with LogReader(settings.kafka_bootstrap_servers) as logs:
+        for partition, end in logs.ends(topic).items():
+            for records in logs.span(topic, partition, 0, end):
+                values += [record.value() for record in records]
     return values
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streams.cli.main import build_app
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.importing import RECBOLE_WHEEL
@@ -45,7 +45,7 @@ def records(topic: str) -> list[tuple[str, dict[str, Any]]]:
     """Keys and records of everything in a topic, which the tests of a session share."""
     registry = topic_registry(get_settings().kafka_bootstrap_servers)
     wire = Wire(get_graph(), registry)
-    reader = TopicReader(get_settings().kafka_bootstrap_servers, [topic])
+    reader = LogTail(get_settings().kafka_bootstrap_servers, [topic])
     messages: list[Any] = []
     reader.read_to_end(messages.extend)
     reader.close()

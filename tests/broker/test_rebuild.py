@@ -23,7 +23,8 @@ import pytest
 from schemas.codec import RecordCodec
 from streams.cli.local.instance import environment as instance_environment
 from streams.cli.local.ports import free_ports
-from streams.kafka.clients import TopicReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
@@ -144,7 +145,7 @@ def late(settings: Settings) -> Counter[str]:
     registry = topic_registry(settings.kafka_bootstrap_servers)
     wire = Wire(build_graph(settings.event_partitions), registry)
     frames: list[pl.DataFrame] = []
-    reader = TopicReader(settings.kafka_bootstrap_servers, ["late-events"])
+    reader = LogTail(settings.kafka_bootstrap_servers, ["late-events"])
     reader.read_to_end(
         lambda records: frames.extend(wire.decode(r.topic, r.value) for r in records)
     )
@@ -195,7 +196,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     registry = topic_registry(settings.kafka_bootstrap_servers)
     codec = RecordCodec("table-generations", "table_generation", registry)
     records = []
-    reader = TopicReader(settings.kafka_bootstrap_servers, ["table-generations"])
+    reader = LogTail(settings.kafka_bootstrap_servers, ["table-generations"])
     reader.read_to_end(records.extend)
     reader.close()
     (pointer,) = [codec.decode(record.value) for record in records]

@@ -18,9 +18,10 @@ import pytest
 from schemas.codec import RecordCodec
 from streams.cli.commands.dead_letters import summary
 from streams.cli.local.instance import environment as instance_environment
-from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.clients import producer
 from streams.kafka.dead_letters import Progress, read_letters
 from streams.kafka.letters import REDRIVEN
+from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers
@@ -121,7 +122,7 @@ class Desk:
 
     def records(self, topic: str) -> list[Message]:
         found: list[Message] = []
-        topic_reader = TopicReader(self._servers, [topic])
+        topic_reader = LogTail(self._servers, [topic])
         topic_reader.read_to_end(found.extend)
         topic_reader.close()
         return found
@@ -317,15 +318,15 @@ def test_a_kill_in_the_middle_loses_no_letter(
         headers = list(dead_letter_headers([], why))
         writer.produce("episode-anomalies.dlq", str(one).encode(), f"k{one}", headers=headers)  # type: ignore[arg-type]
     writer.flush()
-    consumer = reader(settings.kafka_bootstrap_servers)
+    logs = LogReader(settings.kafka_bootstrap_servers)
     running = subprocess.Popen(
         [*PODSTREAM, "redrive", "episode-anomalies"], env=environment, cwd=ROOT
     )
     sent = 3 * SENT_AT_ONCE
-    _until(lambda: end_offsets(consumer, "episode-anomalies")[0] > sent, every_s=0.01)
+    _until(lambda: logs.ends("episode-anomalies")[0] > sent, every_s=0.01)
     running.kill()
     assert running.wait() == -9
-    consumer.close()
+    logs.close()
     left = desk.state("episode-anomalies")["waiting"]
     assert 0 < left < number
     assert f"redriven {left} of {left}" in desk.podstream("redrive", "episode-anomalies")

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from streams.cli.local.broker import running_broker
 from streams.cli.local.ports import free_ports
-from streams.kafka.clients import end_offsets, producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from tests.paths import ROOT
 from topology.apply import apply_topology
@@ -67,8 +68,5 @@ def write_garbage(settings: Settings, each: int = 1) -> None:
 
 def records(settings: Settings, topic: str) -> int:
     """How many records a topic has got."""
-    consumer = reader(settings.kafka_bootstrap_servers)
-    try:
-        return sum(end_offsets(consumer, topic).values())
-    finally:
-        consumer.close()
+    with LogReader(settings.kafka_bootstrap_servers) as logs:
+        return sum(logs.ends(topic).values())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from streams.demo.misbehaviour import Plan
-from streams.kafka.clients import TopicReader, end_offsets, reader
+from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
@@ -54,23 +54,23 @@ class Log:
         self._bootstrap = settings.kafka_bootstrap_servers
         self._registry = topic_registry(self._bootstrap)
         self._wire = Wire(GRAPH, self._registry)
-        self._reader = reader(self._bootstrap)
+        self._logs = LogReader(self._bootstrap)
 
     def outcome(self) -> Outcome:
         return outcome(GRAPH, self._messages, self._wire.decode)
 
     def _messages(self, topic: str) -> list[Message]:
         found: list[Message] = []
-        reading = TopicReader(self._bootstrap, [topic])
+        reading = LogTail(self._bootstrap, [topic])
         reading.read_to_end(found.extend)
         reading.close()
         return sorted(found, key=lambda message: (message.partition, message.offset))
 
     def close(self) -> None:
-        self._reader.close()
+        self._logs.close()
 
     def size(self, *topics: str) -> int:
-        return sum(sum(end_offsets(self._reader, topic).values()) for topic in topics)
+        return sum(sum(self._logs.ends(topic).values()) for topic in topics)
 
 
 def wait(done: Callable[[], bool], processes: Processes, patience_s: float) -> None:

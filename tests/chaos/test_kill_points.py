@@ -25,7 +25,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
-from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
@@ -147,7 +148,7 @@ class Killer(threading.Thread):
         self, settings: Settings, points: Sequence[KillPoint], start: Any, end: Any
     ) -> None:
         super().__init__(daemon=True)
-        self._reader = reader(settings.kafka_bootstrap_servers)
+        self._logs = LogReader(settings.kafka_bootstrap_servers)
         self._points = points
         self._start_process, self._end_process = start, end
         self.failure: BaseException | None = None
@@ -179,7 +180,7 @@ class Killer(threading.Thread):
         self.story.append(f"{life:.1f} s (looking at {point.topic})")
 
     def _records(self, topic: str) -> int:
-        return sum(end_offsets(self._reader, topic).values())
+        return sum(self._logs.ends(topic).values())
 
 
 def kill_points(chance: random.Random, topics: Sequence[str], most: int) -> list[KillPoint]:
@@ -200,7 +201,7 @@ class Log:
     def messages(self, topic: str) -> list[Message]:
         """Everything in a topic, partition by partition."""
         found: list[Message] = []
-        reading = TopicReader(self._bootstrap, [topic])
+        reading = LogTail(self._bootstrap, [topic])
         reading.read_to_end(found.extend)
         reading.close()
         return sorted(found, key=lambda message: (message.partition, message.offset))
@@ -345,11 +346,11 @@ def wait_until_settled(
         assert time.monotonic() < deadline, f"not there: {wanted - reached}"
         processes.check()
         time.sleep(0.5)
-    watcher = reader(settings.kafka_bootstrap_servers)
+    watcher = LogReader(settings.kafka_bootstrap_servers)
     before, since = None, time.monotonic()
     while time.monotonic() - since < SETTLED_S:
         assert time.monotonic() < deadline, "the outputs do not come to rest"
-        now = {topic: end_offsets(watcher, topic) for topic in outputs}
+        now = {topic: watcher.ends(topic) for topic in outputs}
         if now != before:
             before, since = now, time.monotonic()
         time.sleep(0.5)

@@ -14,7 +14,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
-from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
@@ -105,7 +106,7 @@ class Tables:
 
     def _outputs(self, topic: str) -> list[tuple[int, list[dict[str, Any]]]]:
         found: list[Message] = []
-        reading = TopicReader(self._bootstrap, [topic])
+        reading = LogTail(self._bootstrap, [topic])
         reading.read_to_end(found.extend)
         reading.close()
         found.sort(key=lambda message: (message.partition, message.offset))
@@ -135,7 +136,7 @@ class Watcher:
         graph = build_graph(PARTITIONS)
         self._groups = [app_id(graph.stages[stage]) for stage in STAGES]
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
-        self._reader = reader(settings.kafka_bootstrap_servers)
+        self._logs = LogReader(settings.kafka_bootstrap_servers)
         self._logs = [
             changelog_topic(graph.stages[stage], table).name
             for stage in STAGES
@@ -172,7 +173,7 @@ class Watcher:
         return {
             (topic, partition): end
             for topic in self._logs
-            for partition, end in end_offsets(self._reader, topic).items()
+            for partition, end in self._logs.ends(topic).items()
         }
 
 

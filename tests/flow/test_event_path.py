@@ -73,6 +73,7 @@ def test_garbage_is_put_aside_and_everything_read_is_somewhere(runtime: MemoryRu
     write(runtime, log[:25])
     runtime.log.append("user-events", b"garbage", key="u1", headers=(("trace", b"7"),))
     write(runtime, log[25:])
+    runtime.run()
     runtime.log.append("user-event-batches", b"no batch", partition=0)
     runtime.run()
     (dead,) = runtime.log.records("user-events.dlq")

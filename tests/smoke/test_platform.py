@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from schemas import columnar
-from streams.kafka.clients import TopicReader, end_offsets, producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogReader, LogTail
 from tests.paths import ROOT
 from tests.smoke.instance import Instance, wait_until
 
@@ -122,11 +123,8 @@ def test_a_killed_process_comes_back_and_work_goes_on(platform: Instance, name: 
 
 def _events_written(platform: Instance) -> dict[int, int]:
     """How many events each partition has."""
-    consumer = reader(platform.settings.kafka_bootstrap_servers)
-    try:
-        return end_offsets(consumer, "user-events")
-    finally:
-        consumer.close()
+    with LogReader(platform.settings.kafka_bootstrap_servers) as logs:
+        return logs.ends("user-events")
 
 
 def _counted_up_to(platform: Instance, partition: int) -> int:
@@ -169,7 +167,7 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
     def late() -> dict[str, int]:
         """History that was imported into the running instance is too old for the windows."""
         frames = [pl.DataFrame(schema=columnar.columns("user_event"))]
-        reading = TopicReader(platform.settings.kafka_bootstrap_servers, ["late-events"])
+        reading = LogTail(platform.settings.kafka_bootstrap_servers, ["late-events"])
         reading.read_to_end(
             lambda messages: frames.extend(
                 columnar.from_message(message.value, "user_event") for message in messages

@@ -18,7 +18,8 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs.write_delta import table_path
-from streams.kafka.clients import TopicReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.model import Graph
@@ -130,7 +131,7 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
         process = start()
         wait_for(lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, 120)
         wait_for(lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, 60)
-        reader = TopicReader(settings.kafka_bootstrap_servers, ["episode-embeddings"])
+        reader = LogTail(settings.kafka_bootstrap_servers, ["episode-embeddings"])
         embedded: list[Any] = []
 
         def has_embedding() -> bool:

@@ -13,8 +13,9 @@ from pyspark.sql import SparkSession
 
 from jobs import embed_transcripts
 from jobs.kafka_source import failed_to_report
-from jobs.output import DeliveryError, Output
-from streams.kafka.clients import TopicReader, producer
+from jobs.output import Output
+from streams.kafka.clients import DeliveryError, producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
@@ -52,7 +53,7 @@ def test_what_follows_from_a_transcript_outlives_a_kill_and_goes_with_it(
                     value = message.value
                     newest[message.topic][key] = value and wire.decode(message.topic, value)
 
-        reader = TopicReader(settings.kafka_bootstrap_servers, TOPICS)
+        reader = LogTail(settings.kafka_bootstrap_servers, TOPICS)
         reader.read_to_end(apply)
         reader.close()
         return {

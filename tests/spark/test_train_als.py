@@ -15,7 +15,7 @@ from jobs.core.evaluation import factors
 from jobs.core.interactions import Interactions, from_totals
 from jobs.train_als import Trainer, fit
 from jobs.write_delta import table_path
-from streams.kafka.clients import TopicReader
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.recommendation.core.foldin import fold_in, gram
@@ -98,7 +98,7 @@ def test_a_generation_is_published_once_and_not_again_without_news(
 
     wire = Wire(graph, open_registry(small))
     topics = ["item-factors", "model-generations", "model-metrics"]
-    reader = TopicReader(small.kafka_bootstrap_servers, topics)
+    reader = LogTail(small.kafka_bootstrap_servers, topics)
     found: dict[str, list[Any]] = {topic: [] for topic in topics}
 
     def apply(messages: list[Any]) -> None:

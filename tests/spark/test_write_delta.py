@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs import write_delta
 from jobs.core.facts import FACTS
 from jobs.write_delta import TableWriter, table_path
-from streams.kafka.clients import TopicReader, producer
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.transcripts.core.analysis.record import analyse
@@ -388,7 +389,7 @@ def test_records_garbage_and_tombstones(spark: Any, tables: Any, graph: Any, wir
         assert len(history) == 2
         assert history["items"][0][0]["content"] == 0.2
         assert rows(settings, "model_metrics")["value"].to_list() == [1.5]
-    reader = TopicReader(settings.kafka_bootstrap_servers, [dead_letter_name("episode-metadata")])
+    reader = LogTail(settings.kafka_bootstrap_servers, [dead_letter_name("episode-metadata")])
     dead: list[Any] = []
     reader.read_to_end(dead.extend)
     reader.close()

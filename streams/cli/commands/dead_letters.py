@@ -152,7 +152,7 @@ def _sentences() -> Iterator[None]:
 
     try:
         yield
-    except (RedriveError, KeyError, TimeoutError) as error:
+    except (RedriveError, KeyError) as error:
         typer.echo(error.args[0], err=True)
         raise typer.Exit(1) from None
     except KafkaException as error:

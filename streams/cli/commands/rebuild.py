@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from streams.kafka.log_reader import SilentLogError
     from streams.operations.rebuild import Outcome
 
 
@@ -56,7 +57,7 @@ def rebuild(
         )
         try:
             outcome = rebuilder.run()
-        except RebuildError as error:
+        except (RebuildError, SilentLogError) as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from None
         finally:

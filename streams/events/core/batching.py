@@ -1,4 +1,4 @@
-"""From a partition's messages to its batches: repeats dropped, cut, accounted for by offset."""
+"""From a partition's messages to its batches: checked, without repeats, accounted for by offset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_OFFSET = "last_offset"
 
 MAX_ROWS = 20_000
 MAX_PAYLOAD_BYTES = 4 * 1_048_576
-"""Where a batch is cut: an Arrow row takes up to 250 bytes more than its payload, so that a
+"""Most that a batch holds: an Arrow row takes up to 250 bytes more than its payload, so that a
 batch of this size stays below 10 MB, and its topic takes 16."""
 
 _TYPED = [
@@ -47,7 +47,7 @@ class Chunk:
         """Bytes of all values."""
         return sum(map(len, filter(None, self.values)))
 
-    def cut(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_PAYLOAD_BYTES) -> list[Chunk]:
+    def pieces(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_PAYLOAD_BYTES) -> list[Chunk]:
         """The same messages in pieces, each within both limits or of one message."""
         if 0 < len(self) <= max_rows and self.bytes <= max_bytes:
             return [self]
@@ -55,13 +55,14 @@ class Chunk:
         for place, value in enumerate(self.values):
             size += len(value or b"")
             if place > start and (place - start >= max_rows or size > max_bytes):
-                pieces.append(self._slice(start, place))
+                pieces.append(self.slice(start, place))
                 start, size = place, len(value or b"")
         if len(self) > start:
-            pieces.append(self._slice(start, len(self)))
+            pieces.append(self.slice(start, len(self)))
         return pieces
 
-    def _slice(self, start: int, end: int) -> Chunk:
+    def slice(self, start: int, end: int) -> Chunk:
+        """The messages from place ``start`` up to but without ``end``."""
         return Chunk(self.offsets[start:end], self.log_ms[start:end], self.values[start:end])
 
 
@@ -97,7 +98,7 @@ class PartitionBatcher:
 
     def warm(self, chunk: Chunk) -> None:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
-        for piece in chunk.cut():
+        for piece in chunk.pieces():
             (checked,) = check([piece], self._decoder)
             self._note(checked)
 

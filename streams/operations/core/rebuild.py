@@ -119,7 +119,7 @@ class Replay:
 
     def feed(self, chunk: Chunk) -> None:
         """The messages that follow, in any number."""
-        for piece in chunk.cut():
+        for piece in chunk.pieces():
             made = self.batcher.batch(piece)
             self.refused += len(made.refused)
             self.repeats += made.repeats

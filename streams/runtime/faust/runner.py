@@ -20,7 +20,8 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import EventT
 
 from schemas.codec import Registry
-from streams.kafka.clients import BackgroundReader, end_process
+from streams.kafka.clients import end_process
+from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
 from streams.runtime.base import StageContext

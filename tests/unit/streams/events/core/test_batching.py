@@ -146,7 +146,7 @@ def test_cutting_keeps_every_message_within_limits(
     sizes: list[int], max_rows: int, max_bytes: int
 ) -> None:
     values = [bytes(size) for size in sizes]
-    pieces = Chunk(range(len(sizes)), [0] * len(sizes), values).cut(max_rows, max_bytes)
+    pieces = Chunk(range(len(sizes)), [0] * len(sizes), values).pieces(max_rows, max_bytes)
     assert [value for piece in pieces for value in piece.values] == values
     assert [offset for piece in pieces for offset in piece.offsets] == list(range(len(sizes)))
     for piece in pieces:

@@ -1,0 +1,76 @@
+"""`batch_events` on the in-memory runner: the same sequencing, restarts included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from streams.events.core.batching import Batch, Chunk
+from streams.events.core.events import EventDecoder
+from streams.events.core.sequencing import EventTopics, Refusal, Sequencer, resume
+from streams.kafka.log_reader import SPAN_RECORDS
+from streams.kafka.message import Message
+from streams.runtime.in_memory import MemoryContext, MemoryLog
+from topology.graph import dead_letter_name
+
+
+def to_chunk(messages: Sequence[Message]) -> Chunk:
+    """The messages of one partition, in their order, column by column."""
+    return Chunk(
+        [message.offset for message in messages],
+        [message.timestamp_ms for message in messages],
+        [message.value for message in messages],
+    )
+
+
+class MemoryEventLogs:
+    """`EventLogs` on a MemoryLog."""
+
+    def __init__(self, log: MemoryLog):
+        self._log = log
+        self.bounds = log.bounds
+
+    def offset_since(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """The first offset whose record has this log time or a later one; the end if none has."""
+        first, end = self.bounds(topic, partition)
+        later = (
+            message.offset
+            for message in self._log.read(topic, partition, first, end - first)
+            if message.timestamp_ms >= timestamp_ms
+        )
+        return next(later, end)
+
+    def messages(self, topic: str, partition: int, start: int, end: int) -> Iterator[list[Message]]:
+        """The records from ``start`` up to but without ``end``, many at a time."""
+        if start < end:
+            yield self._log.read(topic, partition, start, end - start)
+
+    def chunks(self, topic: str, partition: int, start: int, end: int) -> Iterator[Chunk]:
+        """The same, column by column."""
+        return map(to_chunk, self.messages(topic, partition, start, end))
+
+
+def register(context: MemoryContext) -> None:
+    """The stage as a handler. Its one owner has every partition, from the first record of each."""
+    (source,), (target,) = context.stage.consumes, context.stage.produces
+    topics = EventTopics(source, target, dead_letter_name(source))
+    logs = MemoryEventLogs(context.log)
+    decoder = EventDecoder(source, context.registry)
+    sequencer = Sequencer(decoder, to_chunk)
+
+    @context.agent(source, max_batch=SPAN_RECORDS)
+    async def handle_user_events(messages: list[Message]) -> None:
+        groups: dict[int, list[Message]] = {}
+        for message in messages:
+            groups.setdefault(message.partition, []).append(message)
+        for partition in groups:
+            if not sequencer.owns(partition):
+                window = context.settings.dedup_window
+                sequencer.own(resume(logs, topics, partition, window, decoder))
+        for step in sequencer.steps(groups):
+            if isinstance(step, Refusal):
+                await context.dead_letter(step.record, step.error)
+            elif isinstance(step, Batch):
+                headers = step.headers()
+                await context.send(target, step.events, partition=step.partition, headers=headers)
+            else:
+                await context.flush()

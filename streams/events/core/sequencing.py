@@ -1,0 +1,192 @@
+"""What `batch_events` does in which order, without a log: the same against a broker and in memory.
+
+Every batch says in its headers which source offsets it accounts for, so the last one of a
+partition says where to go on. The window of event ids before that offset is read again from the
+source, and what was refused after it from the dead letters. Then, for each partition: what is
+refused is on record before the batch that accounts for it, and batches follow one another without
+a gap. A kill at any moment loses nothing, and what is sent twice carries the same source offsets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from schemas.codec import BadRecordError
+from streams.events.core.batching import Batch, Chunk, PartitionBatcher, accounted_to, check
+from streams.events.core.events import EventDecoder
+from streams.kafka.message import Message
+from streams.kafka.wire import ERROR_PREFIX
+
+R = TypeVar("R")
+
+CLOCK_SKEW_MS = 60_000
+"""How far the clocks of two processes may differ that own a partition one after the other."""
+
+
+class LogMismatchError(RuntimeError):
+    """The batches account for events that the source does not have."""
+
+
+@dataclass(frozen=True)
+class EventTopics:
+    """The source of the events, the batches of them, and the refused ones."""
+
+    source: str
+    target: str
+    dead: str
+
+
+class EventLogs(Protocol):
+    """The logs of these topics, as one process reads them when it gets a partition."""
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """The offset of the first record that is left, and the one after the last."""
+
+    def offset_since(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """The first offset whose record has this log time or a later one; the end if none has."""
+
+    def messages(self, topic: str, partition: int, start: int, end: int) -> Iterator[list[Message]]:
+        """The records from ``start`` up to but without ``end``, many at a time."""
+
+    def chunks(self, topic: str, partition: int, start: int, end: int) -> Iterator[Chunk]:
+        """The same, column by column."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a partition goes on."""
+
+    batcher: PartitionBatcher
+    refused: frozenset[int]
+    """Source offsets that were refused, but that no batch accounts for: a kill came in between."""
+
+    @property
+    def next_offset(self) -> int:
+        """First source offset that no batch accounts for."""
+        return self.batcher.next_offset
+
+
+def resume(
+    logs: EventLogs, topics: EventTopics, partition: int, window: int, decoder: EventDecoder
+) -> Resumption:
+    """Where the partition's last batch ended, with the ``window`` of event ids before it.
+
+    LogMismatchError if the source ends before that, and the errors of ``logs``.
+    """
+    first, end = logs.bounds(topics.source, partition)
+    next_offset, written_ms = _last_batch(logs, topics.target, partition)
+    next_offset = max(next_offset, first)
+    if next_offset > end:
+        raise LogMismatchError(
+            f"{topics.target}[{partition}] accounts for {topics.source} up to offset "
+            f"{next_offset - 1}, which ends at {end}: was the topic made anew?"
+        )
+    refused = _refused_since(logs, topics.dead, written_ms - CLOCK_SKEW_MS, partition)
+    batcher = PartitionBatcher(partition, next_offset, window, decoder)
+    for chunk in logs.chunks(
+        topics.source, partition, max(first, next_offset - window), next_offset
+    ):
+        batcher.warm(chunk)
+    return Resumption(batcher, frozenset(one for one in refused if one >= next_offset))
+
+
+def _last_batch(logs: EventLogs, topic: str, partition: int) -> tuple[int, int]:
+    """First source offset that no batch accounts for, and when the last batch was written."""
+    first, end = logs.bounds(topic, partition)
+    for messages in logs.messages(topic, partition, max(first, end - 1), end):
+        return accounted_to(messages[-1].headers), messages[-1].timestamp_ms
+    return 0, 0
+
+
+def _refused_since(logs: EventLogs, topic: str, since_ms: int, partition: int) -> Iterator[int]:
+    """Offsets of a source partition that were refused since a log time."""
+    start, (_, end) = logs.offset_since(topic, 0, max(0, since_ms)), logs.bounds(topic, 0)
+    for messages in logs.messages(topic, 0, start, end):
+        for message in messages:
+            if message.header(f"{ERROR_PREFIX}partition") == str(partition).encode():
+                yield int(message.header(f"{ERROR_PREFIX}offset") or b"-1")
+
+
+@dataclass(frozen=True)
+class Refusal(Generic[R]):
+    """A record to be put aside, as it came."""
+
+    record: R
+    error: BadRecordError
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Everything so far is to be in the log before anything that follows is sent."""
+
+
+class Sequencer(Generic[R]):
+    """The partitions of one owner, and the steps that their records take.
+
+    ``columns`` gives the chunk of records of one partition, in their order.
+    """
+
+    def __init__(self, decoder: EventDecoder, columns: Callable[[Sequence[R]], Chunk]):
+        self._decoder = decoder
+        self._columns = columns
+        self._partitions: dict[int, Resumption] = {}
+        self.counts: Counter[str] = Counter()
+        """Events read, batched, refused and repeated since the start."""
+
+    def own(self, resumption: Resumption) -> None:
+        """Take the records of a partition from now on."""
+        self._partitions[resumption.batcher.partition] = resumption
+
+    def disown(self, partition: int) -> None:
+        """Pass over the records of a partition from now on."""
+        self._partitions.pop(partition, None)
+
+    def owns(self, partition: int) -> bool:
+        """Whether the records of a partition are taken."""
+        return partition in self._partitions
+
+    def steps(self, records: Mapping[int, Sequence[R]]) -> Iterator[Refusal[R] | Flush | Batch]:
+        """What is to be done, one after another, with the next records of each partition.
+
+        Records that are accounted for already, and those of partitions that are not owned, are
+        passed over.
+        """
+        pieces = [
+            piece
+            for partition, group in records.items()
+            for piece in self._pieces(partition, group)
+        ]
+        checks = check([chunk for _, _, chunk in pieces], self._decoder)
+        for (owned, group, chunk), checked in zip(pieces, checks, strict=True):
+            batch = owned.batcher.pack(chunk, checked)
+            for place, error in batch.refused.items():
+                if chunk.offsets[place] not in owned.refused:
+                    yield Refusal(group[place], error)
+            if batch.refused:
+                yield Flush()
+            yield batch
+            self.counts.update(
+                read=len(chunk),
+                batched=batch.events.height,
+                refused=len(batch.refused),
+                repeated=batch.repeats,
+            )
+
+    def _pieces(
+        self, partition: int, records: Sequence[R]
+    ) -> Iterator[tuple[Resumption, Sequence[R], Chunk]]:
+        """The records of each batch, with their columns."""
+        if (owned := self._partitions.get(partition)) is None or not records:
+            return
+        chunk, start = self._columns(records), 0
+        if chunk.offsets[0] < owned.next_offset:
+            start = bisect_left(chunk.offsets, owned.next_offset)
+            chunk = chunk.slice(start, len(chunk))
+        for piece in chunk.pieces():
+            end = start + len(piece)
+            yield owned, records[start:end], piece
+            start = end
