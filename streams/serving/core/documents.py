@@ -60,8 +60,7 @@ def table_generation_document(record: TopicRecord) -> Document:
 
 def anomaly_document(record: TopicRecord) -> Document:
     """`episode_anomalies`: an episode's unusual five minutes."""
-    at = record["at"].replace(tzinfo=None).isoformat(timespec="minutes")
-    return {"_id": f"{record['episode_id']}|{at}Z", **record}
+    return {"_id": minute_id(record["episode_id"], record["at"]), **record}
 
 
 def progress_document(record: TopicRecord) -> Document:
@@ -74,9 +73,9 @@ def newest(documents: Iterable[Document]) -> list[Document]:
     return list({document["_id"]: document for document in documents}.values())
 
 
-def window_id(episode_id: str, bucket: datetime) -> str:
+def minute_id(episode_id: str, at: datetime) -> str:
     """The ``_id`` of an episode's UTC minute, such as ``pi:1|2026-01-31T12:05Z``."""
-    return f"{episode_id}|{bucket.replace(tzinfo=None).isoformat(timespec='minutes')}Z"
+    return f"{episode_id}|{at.replace(tzinfo=None).isoformat(timespec='minutes')}Z"
 
 
 def newest_rows(rows: pl.DataFrame) -> pl.DataFrame:

@@ -68,7 +68,7 @@ def test_a_recommendation_document_has_exactly_the_public_fields() -> None:
 
 def test_ids_of_windows_agree_between_rows_and_the_function() -> None:
     row = documents.newest_rows(window_rows(("a", 1, 0, 1, 1)))
-    assert row["_id"].to_list() == [documents.window_id("a", MINUTE + timedelta(minutes=1))]
+    assert row["_id"].to_list() == [documents.minute_id("a", MINUTE + timedelta(minutes=1))]
     assert row["_id"].to_list() == ["a|2026-01-31T12:06Z"]
 
 
