@@ -125,6 +125,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        """The addresses of a name. Raises RefusedError if one of them may not be reached."""
         found = await self._resolver.resolve(host, port, family)
         for result in found:
             if f"{host}:{port}" in self._allowed:
@@ -134,6 +135,7 @@ class GuardedResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
+        """Give back what resolving holds; its threads stay, for all of the process."""
         await self._resolver.close()
 
 

@@ -71,6 +71,7 @@ class WhisperTranscriber:
         )
 
     def transcribe(self, path: Path, language: str, max_s: float) -> Transcription:
+        """The words of a file; the language is found out unless the model knows the one given."""
         audio = read_audio(path, max_s)
         spoken = language.partition("-")[0].lower()
         known = spoken if spoken in self._model.supported_languages else None

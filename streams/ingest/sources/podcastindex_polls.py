@@ -45,13 +45,16 @@ class Index(Protocol):
 
     async def trending(
         self, limit: int, languages: Sequence[str] = (), categories: Sequence[str] = ()
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[dict[str, Any]]:
+        """Feeds, the most trending first."""
 
     async def episodes_of(
         self, feed_ids: Sequence[str], limit: int, since: int | None = None
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[dict[str, Any]]:
+        """Episodes of up to 200 feeds, newest first; from ``since`` (Unix seconds) on, if given."""
 
-    async def recent(self, since: int | None = None) -> tuple[list[dict[str, Any]], int | None]: ...
+    async def recent(self, since: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
+        """What came in lately, the newest first, and the ``since`` to go on with."""
 
 
 async def poll_index(
