@@ -1,8 +1,9 @@
-"""A clock for stages whose servers are real: it stands still until a test moves it."""
+"""Clocks that a test moves, for stages whose servers are real."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 from streams.runtime.clock import ManualClock
 
@@ -39,3 +40,26 @@ class StandingClock:
             self._clock.move(seconds)
         else:
             loop.call_soon_threadsafe(self._clock.move, seconds)
+
+
+class SkippingClock:
+    """The system's time and what a test has skipped of it: for servers that are slow in earnest.
+
+    Time limits of requests are real; what is due later is due as soon as the time is skipped.
+    """
+
+    def __init__(self) -> None:
+        self._skipped_s = 0.0
+
+    def now(self) -> float:
+        return time.time() + self._skipped_s
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._skipped_s
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def skip(self, seconds: float) -> None:
+        """Leave out so much time; nobody who sleeps wakes earlier."""
+        self._skipped_s += seconds

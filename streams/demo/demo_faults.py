@@ -31,11 +31,12 @@ WAIT_UNTIL = web.RequestKey("wait_until", float)
 @dataclass(frozen=True)
 class Pace:
     """Seconds: how long a ``slow`` answer takes, a ``stalled`` one that nobody should wait for,
-    and what `Retry-After` says (whole)."""
+    and what `Retry-After` says (whole); ``clock()`` is the time that it counts from."""
 
     slow_s: float = 2.0
     stall_s: float = 40.0
     retry_after_s: int = 2
+    clock: Callable[[], float] = time.time
 
 
 Fault = Callable[[web.Request, web.Response, Pace], Awaitable[web.StreamResponse]]
@@ -49,12 +50,12 @@ def _error(status: int) -> Fault:
 
 
 async def _busy_seconds(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
-    request[WAIT_UNTIL] = time.time() + pace.retry_after_s
+    request[WAIT_UNTIL] = pace.clock() + pace.retry_after_s
     return web.Response(status=429, headers={"Retry-After": str(pace.retry_after_s)})
 
 
 async def _busy_date(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
-    until = math.floor(time.time()) + pace.retry_after_s
+    until = math.floor(pace.clock()) + pace.retry_after_s
     request[WAIT_UNTIL] = float(until)
     return web.Response(status=429, headers={"Retry-After": formatdate(until, usegmt=True)})
 

@@ -64,7 +64,7 @@ class DemoIndex:
         misbehaviour: Misbehaviour | None = None,
     ) -> None:
         self._publisher = Publisher(catalogue, started_at, trickle_s, clock)
-        self._requests = RequestLog()
+        self._requests = RequestLog(clock)
         self._misbehaviour = misbehaviour
 
     def visible(self) -> list[DemoEpisode]:

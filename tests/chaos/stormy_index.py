@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
@@ -49,14 +49,20 @@ MOST_ATTEMPTS = ATTEMPTS * (1 + len(RETRY_S))
 class StormyIndex:
     """Serves until the end of the block; without a plan it behaves. New episodes never come."""
 
-    def __init__(self, plan: Plan | None, shows: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan | None,
+        shows: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         catalogue = catalogue_of(shows)
         self._shows = list(catalogue.shows)
         self._index = DemoIndex(
             catalogue,
             STARTED_AT,
             trickle_s=1e6,
-            misbehaviour=Misbehaviour(plan, PACE) if plan else None,
+            clock=clock,
+            misbehaviour=Misbehaviour(plan, replace(PACE, clock=clock)) if plan else None,
         )
         self._serving = served(self._index.app())
         self.host = ""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import Any
 
 import pytest
 
 from streams.demo.misbehaviour import Plan
 from streams.kafka.message import Message
-from streams.runtime.clock import SystemClock
 from streams.runtime.in_memory import MemoryRuntime
 from tests.chaos.stormy_index import (
     TELLING,
@@ -23,6 +21,7 @@ from tests.chaos.stormy_index import (
     outcome,
     waits,
 )
+from tests.clocks import SkippingClock
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -43,8 +42,15 @@ class Killed(BaseException):
 class Flow:
     """Ingestion on the in-memory log; ``kills`` ends the process before so many more appends."""
 
-    def __init__(self, settings: dict[str, Any], seed: int | None = None, kills: int = 0) -> None:
-        self._runtime = MemoryRuntime(GRAPH, Settings(**settings), clock=SystemClock())
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        clock: SkippingClock,
+        seed: int | None = None,
+        kills: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._runtime = MemoryRuntime(GRAPH, Settings(**settings), clock=clock)
         self._chance = random.Random(seed)
         self._kills_left = kills
         self.kills = 0
@@ -79,20 +85,20 @@ class Flow:
                 len(self._runtime.log.records(topic)) for topic in GRAPH.topics.keys() - TELLING
             )
             if size == before and not waits(self._runtime):
-                # What waits for its time, such as the next discovery, gets some.
                 quiet += 1
-                time.sleep(0.25)
             else:
                 quiet = 0
-                time.sleep(0.02)
+            # What waits for its time, such as the next discovery, gets some.
+            self._clock.skip(0.25)
             before = size
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
 
 
 def test_every_episode_of_the_api_ends_as_one_thing() -> None:
     poisoned = newest_ids(3)
-    with StormyIndex(Plan(1, 0.3, poisoned=poisoned)) as index:
-        found = Flow(index.settings).run()
+    clock = SkippingClock()
+    with StormyIndex(Plan(1, 0.3, poisoned=poisoned), clock=clock.now) as index:
+        found = Flow(index.settings, clock).run()
         counts = index.counts()
         ids = index.episode_ids
     assert len(ids) > 200
@@ -115,8 +121,9 @@ def test_every_episode_of_the_api_ends_as_one_thing() -> None:
 
 def test_every_episode_of_the_feeds_ends_as_one_thing() -> None:
     shows = 20
-    with StormyIndex(Plan(2, 0.3), shows) as index:
-        found = Flow(index.feed_settings).run()
+    clock = SkippingClock()
+    with StormyIndex(Plan(2, 0.3), shows, clock.now) as index:
+        found = Flow(index.feed_settings, clock).run()
         counts = index.counts()
         ids = index.feed_episode_ids
     assert len(ids) > 100
@@ -133,8 +140,9 @@ def test_kills_change_nothing() -> None:
     plan = Plan(seed, 0.3, in_a_row=1, misleading=False, poisoned=poisoned)
     outcomes, flows = [], []
     for kills in (0, 6):
-        with StormyIndex(plan, shows) as index:
-            flow = Flow(index.settings, seed, kills)
+        clock = SkippingClock()
+        with StormyIndex(plan, shows, clock.now) as index:
+            flow = Flow(index.settings, clock, seed, kills)
             found = flow.run()
             assert index.counts()["early"] == {}
             check_counts(index.counts(), found, lives=1 + flow.kills)
