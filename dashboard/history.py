@@ -48,8 +48,7 @@ def open_history(delta_root: str, names: Iterable[str]) -> History:
     for name in names:
         if name not in allowed:
             raise UndeclaredError(
-                f"The dashboard reads Delta table {name!r}, which topology/stages.py does not "
-                f"give it."
+                f"The dashboard reads Delta table {name!r}, which topology/stages does not give it."
             )
         try:
             table = DeltaTable(table_uri(delta_root, name))

@@ -88,7 +88,7 @@ def collection(database: Database[dict[str, Any]], name: str) -> Collection[dict
     graph = get_graph()
     if name not in graph.stages["dashboard"].reads or name not in graph.collections:
         raise UndeclaredError(
-            f"The dashboard reads collection {name!r}, which topology/stages.py does not give it."
+            f"The dashboard reads collection {name!r}, which topology/stages does not give it."
         )
     return database[name]
 

@@ -143,7 +143,7 @@ def check_edges(stage: Stage) -> None:
     if set(stage.consumes) != set(FACTS) or set(stage.writes) != tables:
         raise UndeclaredError(
             f"Stage {stage.name} turns {sorted(FACTS)} into {sorted(tables)}: "
-            "topology/stages.py says otherwise."
+            "topology/stages says otherwise."
         )
 
 

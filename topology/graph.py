@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from schemas.codec import subject_of
-from topology.model import Graph, Stage, Table, Topic
+from topology.model import Graph, RawTopic, Stage, Table, Topic, resolved
 from topology.settings import Settings, get_settings
-from topology.stages import declare_stages
+from topology.stages import STAGES
 from topology.stores import COLLECTIONS, DELTA_TABLES
-from topology.topics import declare_topics
+from topology.topics import TOPICS
 
 APP_PREFIX = "podstream"
 
@@ -24,8 +25,13 @@ class UndeclaredError(RuntimeError):
 
 def build_graph(event_partitions: int) -> Graph:
     """The graph for a number of event partitions, with every derived topic in it."""
-    stages = {stage.name: stage for stage in declare_stages(event_partitions)}
-    topics = {topic.name: topic for topic in declare_topics(event_partitions)}
+    stages = {
+        stage.name: replace(
+            stage, tables=tuple(resolved(table, event_partitions) for table in stage.tables)
+        )
+        for stage in STAGES
+    }
+    topics = {topic.name: resolved(topic, event_partitions) for topic in TOPICS}
     consumed = {name for stage in stages.values() for name in stage.consumes}
     for name in sorted(consumed):
         dead = dead_letter_topic(topics[name])
@@ -63,11 +69,10 @@ def dead_letter_name(topic: str) -> str:
 
 def dead_letter_topic(topic: Topic) -> Topic:
     """Where the records of ``topic`` go that no stage can use: original bytes, key and headers."""
-    return Topic(
+    return RawTopic(
         dead_letter_name(topic.name),
         f"Records of `{topic.name}` that could not be used, with the reason in the headers.",
         key="as in the source",
-        format="raw",
         partitions=1,
         max_message_bytes=max(topic.max_message_bytes, 1_048_588) + 65_536,
     )
@@ -87,11 +92,10 @@ def changelog_name(stage: Stage, table: str) -> str:
 
 def changelog_topic(stage: Stage, table: Table) -> Topic:
     """The topic behind a table: compacted if it is keyed, cut by its stage if it is a log."""
-    return Topic(
+    return RawTopic(
         changelog_name(stage, table.name),
         f"State of `{stage.name}`: {table.doc}",
         key=table.key,
-        format="raw",
         partitions=table.partitions,
         cleanup="compact" if table.form == "keyed" else "delete",
         max_message_bytes=table.max_message_bytes,
@@ -103,7 +107,7 @@ def check_reads(stage: Stage, topic: str) -> None:
     """Raise UndeclaredError unless ``stage`` may read ``topic``."""
     if topic not in stage.consumes + stage.broadcast:
         raise UndeclaredError(
-            f"Stage {stage.name} reads topic {topic!r}, which topology/stages.py does not give it: "
+            f"Stage {stage.name} reads topic {topic!r}, which topology/stages does not give it: "
             f"add it to `consumes` or `broadcast` of the stage."
         )
 
@@ -113,7 +117,7 @@ def check_writes(stage: Stage, topic: str) -> None:
     own_dead = {dead_letter_name(name) for name in stage.consumes}
     if topic not in stage.produces and topic not in own_dead:
         raise UndeclaredError(
-            f"Stage {stage.name} writes topic {topic!r}, which topology/stages.py does not give "
+            f"Stage {stage.name} writes topic {topic!r}, which topology/stages does not give "
             f"it: add it to `produces` of the stage."
         )
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Literal, TypeVar
 
 FOREVER = -1
-"""Retention of a topic that is never cut: the log is the source of truth."""
+"""Retention of a topic that is never truncated: the log is the source of truth."""
+
+MEGABYTE = 1_048_576
+
+
+class Partitions(IntEnum):
+    """Numbers of partitions that a deployment chooses: resolved when the graph is built."""
+
+    EVENT_PATH = 0
+
+
+EVENT_PATH = Partitions.EVENT_PATH
+"""As many partitions as the event path has (`EVENT_PARTITIONS`)."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +30,9 @@ class Topic:
     what a value is: ``avro`` (Confluent framing, one record), ``arrow`` (an Arrow IPC stream, many
     rows), ``json`` or ``raw`` bytes. ``key`` says in words what the key is and how the partition is
     chosen. ``append_time`` makes the broker stamp records, which gives the log a clock of its own.
-    A log that is cut frees its disk by whole segments of ``segment_bytes``.
+    A log that is truncated frees its disk by whole segments of ``segment_bytes``.
+
+    A declared topic is one of the subclasses, which tell mypy what a value of it is.
     """
 
     name: str
@@ -44,6 +59,27 @@ class Topic:
         if self.segment_bytes is not None:
             settings["segment.bytes"] = str(self.segment_bytes)
         return settings
+
+
+@dataclass(frozen=True)
+class AvroTopic(Topic):
+    """A topic whose values are records: a dict each, or None for a tombstone."""
+
+    format: Literal["avro"] = "avro"
+
+
+@dataclass(frozen=True)
+class ArrowTopic(Topic):
+    """A topic whose values are rows of one schema: a polars DataFrame each."""
+
+    format: Literal["arrow"] = "arrow"
+
+
+@dataclass(frozen=True)
+class RawTopic(Topic):
+    """A topic whose values are bytes as they came."""
+
+    format: Literal["raw"] = "raw"
 
 
 @dataclass(frozen=True)
@@ -156,6 +192,52 @@ class Stage:
     generation: int = 1
     reaches: tuple[Outside, ...] = ()
     switch: str = ""
+
+
+def declare_stage(
+    name: str,
+    doc: str,
+    *,
+    runner: Runner,
+    entry_point: str,
+    worker: str,
+    consumes: tuple[Topic, ...] = (),
+    broadcast: tuple[Topic, ...] = (),
+    produces: tuple[Topic, ...] = (),
+    tables: tuple[Table, ...] = (),
+    reads: tuple[str, ...] = (),
+    writes: tuple[str, ...] = (),
+    demo_only: bool = False,
+    generation: int = 1,
+    reaches: tuple[Outside, ...] = (),
+    switch: str = "",
+) -> Stage:
+    """A stage whose edges are the topics themselves, so that no name is spelt twice."""
+    return Stage(
+        name,
+        doc,
+        runner=runner,
+        entry_point=entry_point,
+        worker=worker,
+        consumes=tuple(topic.name for topic in consumes),
+        broadcast=tuple(topic.name for topic in broadcast),
+        produces=tuple(topic.name for topic in produces),
+        tables=tables,
+        reads=reads,
+        writes=writes,
+        demo_only=demo_only,
+        generation=generation,
+        reaches=reaches,
+        switch=switch,
+    )
+
+
+P = TypeVar("P", bound="Topic | Table")
+
+
+def resolved(part: P, event_partitions: int) -> P:
+    """A topic or table with the partitions it has where the event path has so many."""
+    return replace(part, partitions=event_partitions) if part.partitions is EVENT_PATH else part
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ from schemas import columnar, files
 from topology.graph import dead_letter_name
 from topology.model import Graph, Stage
 from topology.settings import Settings
+from topology.topics import operations
+from topology.topics.events import USER_EVENTS
+from topology.topics.ingest import FEEDS
 
-PUBLIC_INPUTS = frozenset({"feeds", "user-events"})
+PUBLIC_INPUTS = frozenset({FEEDS.name, USER_EVENTS.name})
 """Topics that the world writes to; a stage may do so as well."""
 
-OPERATOR_TOPICS = frozenset({"table-generations", "redrive-progress", "_schemas"})
+OPERATOR_TOPICS = frozenset(topic.name for topic in operations.TOPICS)
 """Topics that `podstream rebuild`, `podstream dlq` and `podstream topology apply` write."""
 
 DELTA, MONGO = "Delta table", "collection"

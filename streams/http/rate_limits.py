@@ -24,7 +24,7 @@ from streams.runtime.clock import Clock, SystemClock
 from topology.graph import is_on
 from topology.model import Outside
 from topology.settings import Settings
-from topology.stages import declare_stages
+from topology.stages import STAGES
 
 PATIENCE_S = 5.0
 """Longest wait that a host asks for and that a request sits out; beyond it, it fails at once."""
@@ -296,6 +296,6 @@ def limits(settings: Settings) -> Callable[[URL], Limit | None]:
 
 def users(settings: Settings) -> dict[Outside, int]:
     """How many stages of the deployment ask hosts of each kind."""
-    running = [s for s in declare_stages(settings.event_partitions) if is_on(s, settings)]
+    running = [s for s in STAGES if is_on(s, settings)]
     kinds: tuple[Outside, ...] = ("index", "web")
     return {kind: sum(kind in stage.reaches for stage in running) for kind in kinds}

@@ -54,7 +54,7 @@ class StageContext(Context):
         table = next((table for table in self.stage.tables if table.name == name), None)
         if table is None or table.form != form:
             raise UndeclaredError(
-                f"Stage {self.stage.name} opens table {name!r} ({form}), which topology/stages.py "
+                f"Stage {self.stage.name} opens table {name!r} ({form}), which topology/stages "
                 f"does not give it: add it to `tables` of the stage."
             )
         return table

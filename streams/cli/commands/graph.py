@@ -38,15 +38,15 @@ def module_exists(entry_point: str) -> bool:
 def validate() -> None:
     """Check the declared graph; exit 1 with a sentence for each problem."""
     from topology.graph import get_graph
-    from topology.stages import declare_stages
+    from topology.stages import STAGES
     from topology.stores import COLLECTIONS, DELTA_TABLES
-    from topology.topics import declare_topics
+    from topology.topics import TOPICS
     from topology.validate import duplicates
     from topology.validate import validate as check
 
     problems = [
-        *duplicates("stage", (stage.name for stage in declare_stages(1))),
-        *duplicates("topic", (topic.name for topic in declare_topics(1))),
+        *duplicates("stage", (stage.name for stage in STAGES)),
+        *duplicates("topic", (topic.name for topic in TOPICS)),
         *duplicates("collection", (collection.name for collection in COLLECTIONS)),
         *duplicates("Delta table", (table.name for table in DELTA_TABLES)),
         *check(get_graph(), module_exists=module_exists),

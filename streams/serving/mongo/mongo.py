@@ -182,7 +182,7 @@ class MongoSink:
     def _collection(self, name: str) -> Any:
         if name not in self._stage.writes:
             raise UndeclaredError(
-                f"Stage {self._stage.name} writes collection {name!r}, which topology/stages.py "
+                f"Stage {self._stage.name} writes collection {name!r}, which topology/stages "
                 f"does not give it: add it to `writes` of the stage."
             )
         return self._database[name]

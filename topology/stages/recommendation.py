@@ -1,0 +1,84 @@
+"""From facts to models, and from events to lists."""
+
+from __future__ import annotations
+
+from topology.model import declare_stage
+from topology.tables import BLEND, LISTENERS
+from topology.topics.analysis import EPISODE_ANALYSIS
+from topology.topics.engagement import TRENDING_EPISODES
+from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.recommendation import (
+    BLEND_WEIGHTS,
+    ITEM_FACTORS,
+    MODEL_GENERATIONS,
+    MODEL_METRICS,
+    RECOMMENDATIONS,
+)
+from topology.topics.similarity import (
+    EPISODE_EMBEDDINGS,
+    EPISODE_NEIGHBOURS,
+    EPISODE_SUBJECTS,
+    SUBJECTS,
+)
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS
+
+EMBED_TRANSCRIPTS = declare_stage(
+    "embed_transcripts",
+    "Embeds transcripts, finds the nearest episodes and groups all of them by topic.",
+    runner="spark",
+    entry_point="jobs.embed_transcripts",
+    worker="spark",
+    consumes=(EPISODE_TRANSCRIPTS,),
+    broadcast=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_ANALYSIS, SUBJECTS),
+    produces=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_SUBJECTS, SUBJECTS),
+)
+
+TRAIN_ALS = declare_stage(
+    "train_als",
+    "Retrains implicit ALS, evaluates it on a time split and publishes a generation.",
+    runner="spark",
+    entry_point="jobs.train_als",
+    worker="spark",
+    broadcast=(MODEL_GENERATIONS,),
+    produces=(ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS),
+    reads=("user_vs_episode_daily",),
+)
+
+RECOMMEND = declare_stage(
+    "recommend",
+    "Folds each listener in, scores by factors, content and trend, blends and explains.",
+    runner="faust",
+    entry_point="streams.recommendation.recommend",
+    worker="recommend",
+    consumes=(USER_EVENT_BATCHES,),
+    broadcast=(
+        EPISODE_METADATA,
+        ITEM_FACTORS,
+        MODEL_GENERATIONS,
+        EPISODE_EMBEDDINGS,
+        TRENDING_EPISODES,
+        BLEND_WEIGHTS,
+    ),
+    produces=(RECOMMENDATIONS,),
+    tables=(LISTENERS,),
+)
+
+LEARN_BLEND = declare_stage(
+    "learn_blend",
+    "Learns online which signal earns plays; reports prequential metrics and drift.",
+    runner="faust",
+    entry_point="streams.recommendation.learn_blend",
+    worker="learn",
+    consumes=(USER_EVENT_BATCHES,),
+    broadcast=(RECOMMENDATIONS,),
+    produces=(BLEND_WEIGHTS, MODEL_METRICS),
+    tables=(BLEND,),
+)
+
+STAGES = (
+    EMBED_TRANSCRIPTS,
+    TRAIN_ALS,
+    RECOMMEND,
+    LEARN_BLEND,
+)

@@ -1,0 +1,91 @@
+"""From the log to what people look at."""
+
+from __future__ import annotations
+
+from topology.model import declare_stage
+from topology.topics.engagement import (
+    ENGAGEMENT_WINDOWS,
+    EPISODE_ANOMALIES,
+    EPISODE_DAYS,
+    EPISODE_RETENTION,
+    ROLLING_WINDOWS,
+    TABLE_PROGRESS,
+    TRENDING_EPISODES,
+)
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.operations import TABLE_GENERATIONS
+from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
+
+SERVE_MONGO = declare_stage(
+    "serve_mongo",
+    "Keeps MongoDB in step with the log by idempotent batched upserts.",
+    runner="faust",
+    entry_point="streams.serving.serve_mongo",
+    worker="serve",
+    consumes=(
+        RECOMMENDATIONS,
+        ENGAGEMENT_WINDOWS,
+        ROLLING_WINDOWS,
+        EPISODE_DAYS,
+        EPISODE_RETENTION,
+        EPISODE_ANOMALIES,
+        TABLE_PROGRESS,
+        TRENDING_EPISODES,
+        EPISODE_METADATA,
+        MODEL_METRICS,
+        TABLE_GENERATIONS,
+    ),
+    writes=(
+        "final_recommendations",
+        "engagement_windows",
+        "rolling_windows",
+        "rolling_window_parts",
+        "episode_days",
+        "episode_anomalies",
+        "table_progress",
+        "trending_episodes",
+        "episodes",
+        "model_metrics",
+        "serving_progress",
+        "document_expiry",
+        "table_generations",
+    ),
+)
+
+DASHBOARD = declare_stage(
+    "dashboard",
+    "Shows live windows, recommendations, models and history.",
+    runner="streamlit",
+    entry_point="dashboard/app.py",
+    worker="dashboard",
+    reads=(
+        "final_recommendations",
+        "engagement_windows",
+        "rolling_windows",
+        "episode_days",
+        "episode_anomalies",
+        "table_progress",
+        "trending_episodes",
+        "episodes",
+        "model_metrics",
+        "table_generations",
+        "user_events",
+        "user_vs_episode_daily",
+        "engagement_minutes",
+        "episode_daily",
+        "episode_retention",
+        "audience_daily",
+        "listening_sessions",
+        "recommendations_history",
+        "transcripts",
+        "episode_analysis",
+        "episode_duplicates",
+        "episode_topics",
+        "topics",
+    ),
+)
+
+STAGES = (
+    SERVE_MONGO,
+    DASHBOARD,
+)

@@ -1,0 +1,39 @@
+"""Topics that operators and the schema registry write."""
+
+from __future__ import annotations
+
+from topology.model import MEGABYTE, AvroTopic, RawTopic, Topic
+
+TABLE_GENERATIONS = AvroTopic(
+    "table-generations",
+    "Which generation of the live tables is the current one.",
+    key="table",
+    schema="table_generation",
+    partitions=1,
+    cleanup="compact",
+)
+
+REDRIVE_PROGRESS = AvroTopic(
+    "redrive-progress",
+    "Which dead letters `podstream dlq redrive` has sent back; the newest record "
+    "of a topic counts.",
+    key="topic",
+    schema="redrive_progress",
+    partitions=1,
+    cleanup="compact",
+    max_message_bytes=8 * MEGABYTE,
+)
+
+SCHEMAS = RawTopic(
+    "_schemas",
+    "Schemas and their ids, in the record format of Confluent's registry.",
+    key="registry record key (JSON)",
+    partitions=1,
+    cleanup="compact",
+)
+
+TOPICS: tuple[Topic, ...] = (
+    TABLE_GENERATIONS,
+    REDRIVE_PROGRESS,
+    SCHEMAS,
+)

@@ -1,0 +1,56 @@
+"""Topics of models, what they are worth, and the lists they make."""
+
+from __future__ import annotations
+
+from topology.model import EVENT_PATH, AvroTopic, Topic
+
+ITEM_FACTORS = AvroTopic(
+    "item-factors",
+    "Item vectors of every ALS generation; the newest one counts.",
+    key="episode_id",
+    schema="item_factors",
+    partitions=2,
+    cleanup="compact",
+)
+
+MODEL_GENERATIONS = AvroTopic(
+    "model-generations",
+    "One record a finished training, written after all its item factors.",
+    key="generation",
+    schema="model_generation",
+    partitions=1,
+)
+
+MODEL_METRICS = AvroTopic(
+    "model-metrics",
+    "Offline and prequential figures of every model.",
+    key="model|generation|metric",
+    schema="model_metric",
+    partitions=1,
+)
+
+BLEND_WEIGHTS = AvroTopic(
+    "blend-weights",
+    "How much each signal earns plays, learned per source partition; a reader averages.",
+    key="source partition",
+    schema="blend_weights",
+    partitions=1,
+    cleanup="compact",
+)
+
+RECOMMENDATIONS = AvroTopic(
+    "recommendations",
+    "The current list of each listener, best first, with reasons.",
+    key="user_id; partition = the source partition of the listener's events",
+    schema="recommendation",
+    partitions=EVENT_PATH,
+    cleanup="compact",
+)
+
+TOPICS: tuple[Topic, ...] = (
+    ITEM_FACTORS,
+    MODEL_GENERATIONS,
+    MODEL_METRICS,
+    BLEND_WEIGHTS,
+    RECOMMENDATIONS,
+)
