@@ -6,9 +6,10 @@ episode heard within a day. Which bins are over when is told in `streams.engagem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,22 +28,17 @@ from streams.engagement.core.window_rows import (
     SOURCES,
     SourceCounts,
     WindowMessage,
-    forget_unused,
-    local,
     minute_of,
-    portable,
     source_of,
     window_rows,
 )
+from streams.engagement.core.window_state import WindowState, by_source
 from streams.state.hash_table import ColumnarHashTable
-from streams.state.interner import StringInterner
-from streams.state.packing import pack, unpack
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("plays",)
-_SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS, "sums": MINUTE_BITS, "histories": 0}
 _FIGURES = {"bins": np.int32, "last_heard": np.int32, "level": np.float64, "error": np.float64}
-_CLOCK, _SOURCES, _LOGGED = "clock", "sources", "logged"
+_SOURCES, _LOGGED = "sources", "logged"
 _BIN_MASK = (1 << MINUTE_BITS) - 1
 
 
@@ -61,29 +57,32 @@ class Anomaly:
         return _EPOCH + timedelta(minutes=self.bin_number * BIN_MINUTES)
 
 
-class AnomalyState:
-    """A function of one partition's rows up to the offset ``applied``.
+class AnomalyState(WindowState):
+    """The search for anomalies in one partition; ``partitions``: how many source ones there are.
 
-    ``partitions``: how many source partitions there are.
+    ``closed``: every bin before this one has been judged, or left out. ``first``: the first bin
+    that was not over when anything was told first; 0 before that.
     """
 
+    FIGURES = ("applied", "closed", "first")
+    SHIFTS: ClassVar = {"parts": MINUTE_BITS + SOURCE_BITS, "sums": MINUTE_BITS, "histories": 0}
+
     def __init__(self, partitions: int) -> None:
-        self.applied = -1
+        super().__init__()
         self._partitions = partitions
-        self._names = StringInterner()
-        self._closed = 0  # every bin before this one has been judged, or left out
-        self._first = 0  # the first bin that was not over when anything was told first; 0: nothing
+        self.closed = 0
+        self.first = 0
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
         self._settled = self._done  # the first bin whose parts have not been added up, by source
         self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
         self._parts = SourceCounts(_COUNTS)
         self._sums = ColumnarHashTable({"plays": np.int64})
-        self._figures = ColumnarHashTable(_FIGURES)
+        self._learned = ColumnarHashTable(_FIGURES)
         self._histories: dict[int, History] | None = {}
 
     def __len__(self) -> int:
         """How many episodes have a history."""
-        return len(self._figures)
+        return len(self._learned)
 
     # -- folding -------------------------------------------------------------------------------
 
@@ -92,13 +91,16 @@ class AnomalyState:
         found: list[Anomaly] = []
         waiting: list[WindowMessage] = []
         for message in [message for message in messages if message.offset > self.applied]:
-            waiting.append(message)
+            self.applied = message.offset
+            # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
+            if self.first or message.watermarks:
+                waiting.append(message)
             done = self._done_by(message)
             if not (done > self._done).any():
                 continue
             further = done.max() > self._done.max()
-            self._done, self._first = done, self._first or int(done.max())
-            if further or self._end() > self._closed:
+            self._done, self.first = done, self.first or int(done.max())
+            if further or self._end() > self.closed:
                 self._add(waiting)
                 waiting = []
                 self._settle()
@@ -118,30 +120,26 @@ class AnomalyState:
         """The first bin that a source partition that counts may still change."""
         done = self._done[: self._partitions]
         oldest = int(done.max()) - IDLE_BINS
-        counts = np.where(done > 0, done >= oldest, self._first >= oldest)
+        counts = np.where(done > 0, done >= oldest, self.first >= oldest)
         return int(done[counts].min())
 
     def _add(self, messages: Sequence[WindowMessage]) -> None:
         if not messages:
             return
-        self.applied = messages[-1].offset
-        # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
-        if not (self._first or any(message.watermarks for message in messages)):
-            return
         rows = window_rows(messages, _COUNTS)
         bins = rows.minutes // BIN_MINUTES
-        fresh = (bins >= self._closed) & (bins >= self._settled[rows.sources])
+        fresh = (bins >= self.closed) & (bins >= self._settled[rows.sources])
         self._logged = np.union1d(self._logged, bins[fresh])
         rows = rows.take(fresh & (rows.counts["plays"] > 0))
-        self._parts.replace(rows.keys(self._names), rows)
+        self._parts.replace(rows.keys(self.names), rows)
 
     def _settle(self) -> None:
         """Add up what cannot change any more, so that waiting for others costs little."""
         sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
-        gone = (bins < self._settled[sources]) | (bins < self._closed)
+        gone = (bins < self._settled[sources]) | (bins < self.closed)
         over = (bins < self._done[sources]) & ~gone
         self._settled = self._done
-        codes = self._parts.keys[over] >> _SHIFTS["parts"]
+        codes = self._parts.keys[over] >> self.SHIFTS["parts"]
         slots = self._sums.upsert(codes << MINUTE_BITS | bins[over])
         np.add.at(self._sums["plays"], slots, self._parts["plays"][over])
         self._sums.touch(slots)
@@ -153,7 +151,7 @@ class AnomalyState:
     def _drop_settled(self) -> None:
         """Drop the parts that have been added up, and those of bins judged without them."""
         sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
-        self._parts.drop((bins < self._settled[sources]) | (bins < self._closed))
+        self._parts.drop((bins < self._settled[sources]) | (bins < self.closed))
 
     def _close(self, end: int) -> list[Anomaly]:
         """Judge the bins before ``end``, as far as there are any events."""
@@ -161,14 +159,14 @@ class AnomalyState:
         if not over.size:
             return []
         found: list[Anomaly] = []
-        following = self._closed
+        following = self.closed
         for logged in over.tolist():
             if logged - following <= LONGEST_GAP_BINS:
                 for silent in range(following, logged):
                     found += self._learn(silent, {})
             found += self._learn(logged, self._plays(logged))
             following = logged + 1
-        self._closed = following
+        self.closed = following
         self._note()
         self._drop_old()
         return found
@@ -180,104 +178,73 @@ class AnomalyState:
         return dict(zip(codes.tolist(), self._sums["plays"][chosen].tolist(), strict=True))
 
     def _learn(self, number: int, plays: Mapping[int, int]) -> list[Anomaly]:
-        histories, found = self._known(), []
+        histories, found = self._episode_histories(), []
         for code in [c for c, h in histories.items() if h.last_heard < number - DAY_BINS]:
             del histories[code]
         for code, history in histories.items():
             count = plays.get(code, 0)
             if (surprise := history.score_one(count)) is not None:
-                found.append(Anomaly(self._names[code], number, count, surprise))
+                found.append(Anomaly(self.names[code], number, count, surprise))
             history.learn_one(number, count)
         for code in plays.keys() - histories.keys():
             histories[code] = History()
             histories[code].learn_one(number, plays[code])
         return sorted(found, key=lambda anomaly: anomaly.episode_id)
 
-    def _known(self) -> dict[int, History]:
+    def _episode_histories(self) -> dict[int, History]:
         """The histories by episode, made of their figures after a restore."""
         if self._histories is None:
-            columns = (self._figures[name].tolist() for name in _FIGURES)
+            columns = (self._learned[name].tolist() for name in _FIGURES)
             restored = map(History.restored, *columns)
-            self._histories = dict(zip(self._figures.keys.tolist(), restored, strict=True))
+            self._histories = dict(zip(self._learned.keys.tolist(), restored, strict=True))
         return self._histories
 
     def _note(self) -> None:
         """Write down the figures of all histories."""
-        histories = self._known()
-        slots = self._figures.upsert(np.fromiter(histories, np.int64, len(histories)))
+        histories = self._episode_histories()
+        slots = self._learned.upsert(np.fromiter(histories, np.int64, len(histories)))
         for name in _FIGURES:
-            self._figures[name][slots] = [getattr(each, name) for each in histories.values()]
-        self._figures.touch(slots)
+            self._learned[name][slots] = [getattr(each, name) for each in histories.values()]
+        self._learned.touch(slots)
 
     def _drop_old(self) -> None:
         """Drop what the clocks say is over."""
-        self._logged = self._logged[self._logged >= self._closed]
-        self._sums.drop(self._sums.keys & _BIN_MASK < self._closed)
+        self._logged = self._logged[self._logged >= self.closed]
+        self._sums.drop(self._sums.keys & _BIN_MASK < self.closed)
         # As they were forgotten when the last bin was judged.
-        self._figures.drop(self._figures["last_heard"] < self._closed - 1 - DAY_BINS)
+        self._learned.drop(self._learned["last_heard"] < self.closed - 1 - DAY_BINS)
 
     # -- in and out ----------------------------------------------------------------------------
 
-    def changes(self) -> bytes:
-        """Every row that has changed since the last call, and the clocks."""
-        rows = {name: table.to_arrow(table.changed()) for name, table in self._tables.items()}
-        self._forget_changes()
-        return self._packed(rows)
+    def _tables(self) -> dict[str, ColumnarHashTable]:
+        return {"parts": self._parts, "sums": self._sums, "histories": self._learned}
 
-    def snapshot(self) -> list[bytes]:
-        """All of it; forgets what has changed, and the numbers not in use."""
-        self._drop_settled()
-        numbers = forget_unused(self._names, self._tables, _SHIFTS)
-        if numbers is not None and self._histories is not None:
-            self._histories = {int(numbers[code]): h for code, h in self._histories.items()}
-        self._forget_changes()
-        return [self._packed({name: table.to_arrow() for name, table in self._tables.items()})]
+    def _whole(self, changes_only: bool) -> dict[str, pa.RecordBatch]:
+        columns = {"done": self._done, "settled": self._settled}
+        return {
+            _SOURCES: by_source(columns, np.flatnonzero(self._done)),
+            _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
+        }
 
-    def load_changes(self, value: bytes) -> None:
-        """Take over what `changes` gave; what is older than this state is in it already."""
-        batches = unpack(value)
-        clock, sources = batches.pop(_CLOCK).to_pylist()[0], batches.pop(_SOURCES)
-        logged = batches.pop(_LOGGED).column(_LOGGED).to_numpy()
-        if clock["applied"] <= self.applied:
-            return
-        self.applied, self._closed, self._first = (
-            clock[name] for name in ("applied", "closed", "first")
-        )
-        known, *bounds = (column.to_numpy() for column in sources.columns)
+    def _load_whole(self, batches: Mapping[str, pa.RecordBatch]) -> None:
+        known, *bounds = (column.to_numpy() for column in batches[_SOURCES].columns)
         self._done, self._settled = np.zeros((2, SOURCES), np.int64)
         self._done[known], self._settled[known] = bounds
-        self._logged = logged.copy()
-        for name, rows in local(batches, _SHIFTS, self._names).items():
-            self._tables[name].load(rows)
+        self._logged = batches[_LOGGED].column(_LOGGED).to_numpy().copy()
+
+    def _load(self, batches: Mapping[str, pa.RecordBatch]) -> None:
+        super()._load(batches)
         self._histories = None
+        # Changes do not tell which rows went.
         self._drop_old()
         self._drop_settled()
 
-    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
-        """Become what `snapshot` gave."""
-        for piece in pieces:
-            self.load_changes(piece)
+    def snapshot(self) -> Iterator[bytes]:
+        self._drop_settled()
+        return super().snapshot()
 
-    @property
-    def _tables(self) -> dict[str, ColumnarHashTable]:
-        return {"parts": self._parts, "sums": self._sums, "histories": self._figures}
-
-    def _forget_changes(self) -> None:
-        for table in self._tables.values():
-            table.forget_changes()
-
-    def _packed(self, rows: Mapping[str, pa.RecordBatch]) -> bytes:
-        clock = {"applied": self.applied, "closed": self._closed, "first": self._first}
-        known = np.flatnonzero(self._done)
-        clocks = {
-            _CLOCK: pa.RecordBatch.from_pylist([clock]),
-            _SOURCES: pa.RecordBatch.from_pydict(
-                {
-                    "source": known,
-                    "done": self._done[known],
-                    "settled": self._settled[known],
-                }
-            ),
-            _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
-        }
-        return pack({**clocks, **portable(rows, _SHIFTS, self._names)})
+    def _renumber(self, numbers: Mapping[str, np.ndarray]) -> None:
+        super()._renumber(numbers)
+        if self._histories is not None:
+            new = numbers["episodes"]
+            self._histories = {int(new[code]): h for code, h in self._histories.items()}

@@ -9,6 +9,8 @@ active, not by how many events there were.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from schemas.metrics import EVENT_COUNTS
@@ -16,7 +18,7 @@ from schemas.units import DAY_MS, MINUTE_MS
 from streams.engagement.core.audience import FORGOTTEN_MS, PAIR_COLUMNS, hear
 from streams.events.core.event_rows import KINDS, EventRows, late
 from streams.state.arrays import spread
-from streams.state.columnar import FEWEST_PRUNED, ColumnarState
+from streams.state.columnar import ColumnarState
 from streams.state.hash_table import ColumnarHashTable
 from streams.state.interner import StringInterner
 
@@ -75,8 +77,6 @@ class Engagement(ColumnarState):
         self.heard = ColumnarHashTable({"cover": ("u8", (COVERED_MINUTES // 64,))})
         self.active = np.zeros(0, bool)
         self.restored = False
-        self.renumbered = 0
-        """How often names got new numbers."""
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -232,30 +232,25 @@ class Engagement(ColumnarState):
         self.restored = True
         self.active = np.ones(len(self.episodes), bool)
 
-    def _prune(self) -> None:
-        """Forget names that nothing refers to, if they are the most: numbers are given anew."""
-        user_of_heard = self.heard.keys >> _USER_SHIFT
-        episode_of_heard = (self.heard.keys >> _EPISODE_SHIFT) & _EPISODE_MASK
-        used_users = np.zeros(len(self.users), bool)
-        used_users[self.pairs.keys >> _LOW] = used_users[user_of_heard] = True
-        used_episodes = np.zeros(len(self.episodes), bool)
-        used_episodes[self.pairs.keys & _LOW_MASK] = used_episodes[episode_of_heard] = True
+    def _used(self) -> dict[str, np.ndarray]:
+        users, episodes = np.zeros(len(self.users), bool), np.zeros(len(self.episodes), bool)
+        users[pair_users(self.pairs)] = users[self.heard_users()] = True
+        episodes[pair_episodes(self.pairs)] = episodes[self.heard_keys()[0]] = True
         for table in (self.minutes, self.hours, self.days):
-            used_episodes[episode_of(table)] = True
-        used = int(used_users.sum() + used_episodes.sum())
-        if 2 * used + FEWEST_PRUNED > len(self.users) + len(self.episodes):
-            return
-        users, episodes = self.users.keep(used_users), self.episodes.keep(used_episodes)
-        self.renumbered += 1
+            episodes[episode_of(table)] = True
+        return {"users": users, "episodes": episodes}
+
+    def _renumber(self, numbers: Mapping[str, np.ndarray]) -> None:
+        users, episodes = numbers["users"], numbers["episodes"]
         self.active = np.ones(len(self.episodes), bool)
         for table in (self.minutes, self.hours, self.days):
             table.rekey((episodes[episode_of(table)] << _LOW) | time_of(table))
-        keys = self.pairs.keys
-        self.pairs.rekey((users[keys >> _LOW] << _LOW) | episodes[keys & _LOW_MASK])
-        days = self.heard.keys & _DAY_MASK
+        pair_keys = (users[pair_users(self.pairs)] << _LOW) | episodes[pair_episodes(self.pairs)]
+        self.pairs.rekey(pair_keys)
+        heard_episodes, days = self.heard_keys()
         self.heard.rekey(
-            (users[user_of_heard] << _USER_SHIFT)
-            | (episodes[episode_of_heard] << _EPISODE_SHIFT)
+            (users[self.heard_users()] << _USER_SHIFT)
+            | (episodes[heard_episodes] << _EPISODE_SHIFT)
             | days
         )
 

@@ -6,6 +6,7 @@ batches. It holds the listeners of the last hours and days, not everybody who ev
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from schemas import columnar
 from streams.engagement.core.sessions import SUMS, ClosedSessions, Sessions
 from streams.engagement.core.streaks import Streaks
 from streams.events.core.event_rows import KINDS, EventRows, late
-from streams.state.columnar import FEWEST_PRUNED, ColumnarState
+from streams.state.columnar import ColumnarState
 from streams.state.hash_table import ColumnarHashTable
 from streams.state.interner import StringInterner
 
@@ -120,16 +121,18 @@ class Listening(ColumnarState):
         super().load_changes(value)
         self._restored = True
 
-    def _prune(self) -> None:
-        """Forget listeners that nothing refers to, if they are the most: numbers are given anew."""
+    def snapshot(self) -> Iterator[bytes]:
         self.sessions.drop_gone()
+        return super().snapshot()
+
+    def _used(self) -> dict[str, np.ndarray]:
         used = np.zeros(len(self.users), bool)
         used[self.sessions.users()] = used[self.streaks.users()] = True
-        if 2 * int(used.sum()) + FEWEST_PRUNED > len(used):
-            return
-        numbers = self.users.keep(used)
-        self.sessions.renumber(numbers)
-        self.streaks.renumber(numbers)
+        return {"users": used}
+
+    def _renumber(self, numbers: Mapping[str, np.ndarray]) -> None:
+        self.sessions.renumber(numbers["users"])
+        self.streaks.renumber(numbers["users"])
 
 
 _NO_SESSIONS = pl.DataFrame(schema=columnar.columns("listening_session"))

@@ -138,10 +138,10 @@ class Board:
     more than TOLD_AT_ONCE are told at a time, those that have waited longest; those of a category
     and a language at once after the others.
 
-    A ranking that is out there stays until another one replaces it, so `TrendingState.told` has
-    the scopes of all of them, for the time after a restart. It is saved with the next rows only.
-    What was told since the last ones can be told from the state as it was restored, which is why
-    a board wants to see it before rows are added.
+    A ranking that is published stays until another one replaces it, so `TrendingState.published`
+    has the scopes of all of them, for the time after a restart. It is saved with the next rows
+    only. What was published since the last ones can be told from the state as it was restored,
+    which is why a board wants to see it before rows are added.
     """
 
     def __init__(self, scopes: TrendingScopes, restored: TrendingState):
@@ -152,7 +152,7 @@ class Board:
         self._looked: tuple[int, int] | None = None
         self._members: Members | None = None
         self._members_of: tuple[int, int, int] | None = None
-        restored.told |= {scopes.names[scope] for scope in self._rankings()}
+        restored.published |= {scopes.names[scope] for scope in self._rankings()}
 
     def changes(self) -> list[tuple[str, list[TrendingPlace]]]:
         """Scopes whose ranking is another one now; an empty one has lost its last place."""
@@ -163,13 +163,14 @@ class Board:
         self._looked = now
         rankings = self._rankings()
         ranked = {self._scopes.names[scope] for scope in rankings}
-        emptied = sorted(state.told - ranked)
+        emptied = sorted(state.published - ranked)
         self._told = {scope: told for scope, told in self._told.items() if scope in rankings}
         due = self._due(rankings)
         for scope in due:
             self._told.pop(scope, None)
             self._told[scope] = rankings[scope].tobytes()
-        state.told = frozenset(state.told & ranked | {self._scopes.names[scope] for scope in due})
+        named = {self._scopes.names[scope] for scope in due}
+        state.published = frozenset(state.published & ranked | named)
         return [
             *((scope, []) for scope in emptied),
             *((self._scopes.names[scope], _places(rankings[scope], state.names)) for scope in due),
@@ -206,7 +207,7 @@ class Board:
 
     def _members_now(self) -> Members:
         state = self.state
-        now = (len(state.names), state.numbering, self._scopes.version)
+        now = (len(state.names), state.renumbered, self._scopes.version)
         if self._members is None or now != self._members_of:
             self._members = self._scopes.members(state.names.all())
             self._members_of = now

@@ -13,8 +13,9 @@ on rows below the bound are repeats, and are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +26,12 @@ from streams.engagement.core.window_rows import (
     SOURCES,
     SourceCounts,
     WindowMessage,
-    forget_unused,
-    local,
     minute_of,
-    portable,
     source_of,
     window_rows,
 )
+from streams.engagement.core.window_state import WindowState, by_source
 from streams.state.hash_table import Array, ColumnarHashTable
-from streams.state.interner import StringInterner
-from streams.state.packing import pack, unpack
 
 HALF_LIFE_MINUTES = 30
 HORIZON_MINUTES = 6 * 60
@@ -48,13 +45,9 @@ a little after it has changed."""
 SETTLE_MS = 10_000
 """Time of the log between two changes of the bounds."""
 
-PIECE_ROWS = 100_000
-"""Rows in a piece of a snapshot: 3 MB."""
-
 _COUNTS = ("plays", "new_listeners")
-_SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS, "minutes": MINUTE_BITS, "hours": MINUTE_BITS}
 _LOW = (1 << MINUTE_BITS) - 1
-_CLOCK, _SOURCES, _TOLD = "clock", "sources", "told"
+_SOURCES, _TOLD = "sources", "told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +64,27 @@ class Totals:
     """float64: new listeners an hour in the 23 hours before it."""
 
 
-class TrendingState:
-    """A function of one partition's rows up to the offset ``applied``."""
+class TrendingState(WindowState):
+    """New listeners of one partition's episodes; ``bounds_ms``: the log's time of the bounds."""
+
+    FIGURES = ("applied", "bounds_ms")
+    SHIFTS: ClassVar = {
+        "parts": MINUTE_BITS + SOURCE_BITS,
+        "minutes": MINUTE_BITS,
+        "hours": MINUTE_BITS,
+    }
 
     def __init__(self, allowed_lateness_s: int):
-        self.applied = -1
-        self.names = StringInterner()
-        self.numbering = 0
-        """Counts how often episodes have been given other numbers."""
-        self.told: frozenset[str] = frozenset()
+        super().__init__()
+        self.published: frozenset[str] = frozenset()
         """The scopes published: each needs a tombstone, a ranking of nothing, once it is empty."""
+        self._published_saved = self.published
         self._hold = -(-allowed_lateness_s // 60) + SLACK_MINUTES
         self._parts = SourceCounts(_COUNTS)
         self._minutes = ColumnarHashTable(dict.fromkeys(_COUNTS, np.int32))
         self._hours = ColumnarHashTable({"new_listeners": np.int32})
         self._bounds = np.zeros((3, SOURCES), np.int64)
-        self._bounds_ms = 0
-        self._told_saved = self.told
+        self.bounds_ms = 0
 
     @property
     def at(self) -> int:
@@ -97,7 +94,7 @@ class TrendingState:
     @property
     def nbytes(self) -> int:
         """Memory held by the tables, in bytes."""
-        return sum(table.nbytes for table in self._tables.values())
+        return sum(table.nbytes for table in self._tables().values())
 
     # -- folding -------------------------------------------------------------------------------
 
@@ -106,7 +103,7 @@ class TrendingState:
         waiting: list[WindowMessage] = []
         new = [message for message in messages if message.offset > self.applied]
         for message in new:
-            if message.log_ms >= self._bounds_ms + SETTLE_MS:
+            if message.log_ms >= self.bounds_ms + SETTLE_MS:
                 self._add(waiting)
                 self._settle(message.log_ms)
                 waiting = []
@@ -142,7 +139,7 @@ class TrendingState:
     def _settle(self, log_ms: int) -> None:
         self._floor[:] = self._settled
         self._settled[:] = np.maximum(self._newest - self._hold, 0)
-        self._bounds_ms = log_ms
+        self.bounds_ms = log_ms
         gone = self._settled_parts()
         # Dropping costs as much as all rows: a little at a time is not worth it.
         if 4 * gone.sum() > len(gone):
@@ -194,41 +191,6 @@ class TrendingState:
             usual=(day - total(overlap, new)) / USUAL_HOURS,
         )
 
-    # -- in and out ----------------------------------------------------------------------------
-
-    def changes(self) -> bytes:
-        """Every row that has changed since the last call, and the clocks."""
-        rows = {name: table.to_arrow(table.changed()) for name, table in self._tables.items()}
-        told = {} if self.told == self._told_saved else self._told()
-        self._forget_changes()
-        return pack({**self._clocks(), **told, **portable(rows, _SHIFTS, self.names)})
-
-    def snapshot(self) -> list[bytes]:
-        """All of it, the clocks first; forgets what has changed, and the numbers not in use."""
-        self._drop_old()
-        self._parts.drop(self._settled_parts())
-        if forget_unused(self.names, self._tables, _SHIFTS) is not None:
-            self.numbering += 1
-        self._forget_changes()
-        pieces = [pack({**self._clocks(), **self._told()})]
-        for name, table in self._tables.items():
-            for first in range(0, len(table), PIECE_ROWS):
-                slots = np.arange(first, min(first + PIECE_ROWS, len(table)))
-                rows = {name: table.to_arrow(slots)}
-                pieces.append(pack(portable(rows, _SHIFTS, self.names)))
-        return pieces
-
-    def load_changes(self, value: bytes) -> None:
-        """Take over what `changes` gave; what is older than this state is in it already."""
-        batches = unpack(value)
-        if _applied(batches) > self.applied:
-            self._load(batches)
-
-    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
-        """Become what `snapshot` gave."""
-        for piece in pieces:
-            self._load(unpack(piece))
-
     @property
     def _newest(self) -> Array:
         """The newest minute of each source partition."""
@@ -247,40 +209,30 @@ class TrendingState:
         floor: Array = self._bounds[2]
         return floor
 
-    @property
+    # -- in and out ----------------------------------------------------------------------------
+
     def _tables(self) -> dict[str, ColumnarHashTable]:
         return {"parts": self._parts, "minutes": self._minutes, "hours": self._hours}
 
-    def _forget_changes(self) -> None:
-        for table in self._tables.values():
-            table.forget_changes()
-        self._told_saved = self.told
+    def _whole(self, changes_only: bool) -> dict[str, pa.RecordBatch]:
+        columns = dict(zip("nsf", self._bounds, strict=True))
+        batches = {_SOURCES: by_source(columns, np.flatnonzero(self._newest))}
+        if not changes_only or self.published != self._published_saved:
+            scopes = pa.array(sorted(self.published), "string")
+            batches[_TOLD] = pa.RecordBatch.from_pydict({_TOLD: scopes})
+        return batches
 
-    def _told(self) -> dict[str, pa.RecordBatch]:
-        return {_TOLD: pa.RecordBatch.from_pydict({_TOLD: pa.array(sorted(self.told), "string")})}
+    def _load_whole(self, batches: Mapping[str, pa.RecordBatch]) -> None:
+        known, *bounds = (column.to_numpy() for column in batches[_SOURCES].columns)
+        self._bounds[:, known] = bounds
+        if (told := batches.get(_TOLD)) is not None:
+            self.published = self._published_saved = frozenset(told.column(_TOLD).to_pylist())
 
-    def _clocks(self) -> dict[str, pa.RecordBatch]:
-        known = np.flatnonzero(self._newest)
-        sources = {"source": known, **dict(zip("nsf", self._bounds[:, known], strict=True))}
-        return {
-            _CLOCK: pa.RecordBatch.from_pydict(
-                {"applied": [self.applied], "bounds_ms": [self._bounds_ms]}
-            ),
-            _SOURCES: pa.RecordBatch.from_pydict(sources),
-        }
+    def forget_changes(self) -> None:
+        super().forget_changes()
+        self._published_saved = self.published
 
-    def _load(self, batches: dict[str, pa.RecordBatch]) -> None:
-        if (clock := batches.pop(_CLOCK, None)) is not None:
-            self.applied = clock.column("applied")[0].as_py()
-            self._bounds_ms = clock.column("bounds_ms")[0].as_py()
-            known, *bounds = (column.to_numpy() for column in batches.pop(_SOURCES).columns)
-            self._bounds[:, known] = bounds
-        if (told := batches.pop(_TOLD, None)) is not None:
-            self.told = self._told_saved = frozenset(told.column(_TOLD).to_pylist())
-        if batches:
-            for name, rows in local(batches, _SHIFTS, self.names).items():
-                self._tables[name].load(rows)
-
-
-def _applied(batches: dict[str, pa.RecordBatch]) -> int:
-    return int(batches[_CLOCK].column("applied")[0].as_py())
+    def snapshot(self) -> Iterator[bytes]:
+        self._drop_old()
+        self._parts.drop(self._settled_parts())
+        return super().snapshot()

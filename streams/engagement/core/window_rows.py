@@ -5,9 +5,6 @@ again after restarts, and those of different source partitions in any order; of 
 key, the one with the highest offset counts. Keys pack an episode's number, the minute and the
 source partition into 64 bits, in this order, so that shifting a key right leaves the key of what
 it adds up to.
-
-Numbers of episodes mean something to one process only: what is written to a log carries the
-episodes' names (`portable`, `local`).
 """
 
 from __future__ import annotations
@@ -17,10 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from schemas.units import MINUTE_MS
-from streams.state.hash_table import KEY, Array, ColumnarHashTable
+from streams.state.hash_table import Array, ColumnarHashTable
 from streams.state.interner import StringInterner
 
 SOURCE_BITS, MINUTE_BITS = 12, 26
@@ -28,7 +24,6 @@ SOURCE_BITS, MINUTE_BITS = 12, 26
 
 SOURCES = 1 << SOURCE_BITS
 _MINUTES = 1 << MINUTE_BITS
-_NAMES = "names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,62 +137,3 @@ class SourceCounts(ColumnarHashTable):
             self[name][slots] = now
         self.touch(slots)
         return keys[newest], grown
-
-
-def portable(
-    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: StringInterner
-) -> dict[str, pa.RecordBatch]:
-    """Tables whose episodes are numbered from 0, beside the names of these episodes.
-
-    ``shifts`` says for each table how many bits of its keys lie below the episode's number.
-    """
-    keys = {name: rows.column(KEY).to_numpy() for name, rows in tables.items()}
-    used = np.zeros(len(names), bool)
-    for name in tables:
-        used[keys[name] >> shifts[name]] = True
-    numbers = np.cumsum(used) - 1
-    renumbered = {
-        name: _with_keys(rows, _renumbered(keys[name], shifts[name], numbers))
-        for name, rows in tables.items()
-    }
-    told = pa.array(names.of(np.flatnonzero(used)), pa.string())
-    return {_NAMES: pa.RecordBatch.from_arrays([told], [_NAMES]), **renumbered}
-
-
-def local(
-    tables: Mapping[str, pa.RecordBatch], shifts: Mapping[str, int], names: StringInterner
-) -> dict[str, pa.RecordBatch]:
-    """The tables that `portable` was given, with the numbers that ``names`` has."""
-    numbers = names.codes(tables[_NAMES].column(_NAMES).to_pylist())
-    return {
-        name: _with_keys(rows, _renumbered(rows.column(KEY).to_numpy(), shifts[name], numbers))
-        for name, rows in tables.items()
-        if name != _NAMES
-    }
-
-
-def forget_unused(
-    names: StringInterner, tables: Mapping[str, ColumnarHashTable], shifts: Mapping[str, int]
-) -> Array | None:
-    """Give the numbers of episodes that are in no table to others, once these are the most.
-
-    Gives the new number of each old one; None if all is as before.
-    """
-    used = np.zeros(len(names), bool)
-    for name, table in tables.items():
-        used[table.keys >> shifts[name]] = True
-    if 2 * used.sum() >= len(used):
-        return None
-    numbers = names.keep(used)
-    for name, table in tables.items():
-        table.rekey(_renumbered(table.keys, shifts[name], numbers))
-    return numbers
-
-
-def _renumbered(keys: Array, shift: int, numbers: Array) -> Array:
-    renumbered: Array = numbers[keys >> shift] << shift | keys & ((1 << shift) - 1)
-    return renumbered
-
-
-def _with_keys(rows: pa.RecordBatch, keys: Array) -> pa.RecordBatch:
-    return rows.set_column(rows.schema.get_field_index(KEY), KEY, pa.array(keys))

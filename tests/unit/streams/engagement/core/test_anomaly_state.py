@@ -93,7 +93,7 @@ def test_a_lag_of_up_to_a_day_is_no_silence() -> None:
     assert len(state._parts) == 0
     behind = [(("pi:1", m, 1, m, 100), m + BIN_MINUTES - 1) for m in ahead]
     assert state.fold([message(10**6 + m, row, closed={1: m}) for row, m in behind]) == []
-    assert state._closed == START // BIN_MINUTES + ahead.stop // BIN_MINUTES
+    assert state.closed == START // BIN_MINUTES + ahead.stop // BIN_MINUTES
 
 
 def test_a_source_partition_in_which_nothing_happens_is_waited_for_for_a_day() -> None:
@@ -103,9 +103,9 @@ def test_a_source_partition_in_which_nothing_happens_is_waited_for_for_a_day() -
         steady(state, range(quiet_from), sources=2 if told else 1)
         waited_for = quiet_from if told else 0
         steady(state, range(quiet_from, waited_for + day, BIN_MINUTES), 1, "pi:2")
-        assert state._closed == (START + quiet_from) // BIN_MINUTES if told else not state._closed
+        assert state.closed == (START + quiet_from) // BIN_MINUTES if told else not state.closed
         found = steady(state, range(waited_for + day, waited_for + day + 60), 1, "pi:2")
-        assert state._closed == (START + waited_for + day) // BIN_MINUTES + 60 // BIN_MINUTES
+        assert state.closed == (START + waited_for + day) // BIN_MINUTES + 60 // BIN_MINUTES
         assert ("fall", quiet_from // BIN_MINUTES) in directions(found)
         # It comes back, and counts.
         back = waited_for + day + 60
@@ -154,10 +154,10 @@ def test_who_is_silent_for_a_day_is_forgotten() -> None:
     for minute in range(60, 26 * 60, 4):
         steady(state, range(minute, minute + 1), 1, f"pi:{minute // 60}")
     assert len(state) <= 25
-    state.snapshot()
-    assert len(state._names) <= 2 * len(state) + 2
+    pieces = list(state.snapshot())
+    assert len(state.names) <= 2 * len(state) + 2
     copy = AnomalyState(1)
-    copy.load_snapshot(state.snapshot())
+    copy.load_snapshot(pieces)
     assert len(copy) == len(state)
     # However many days are judged at once: it is as new.
     state = AnomalyState(1)
@@ -167,8 +167,8 @@ def test_who_is_silent_for_a_day_is_forgotten() -> None:
     ]
     rows = [(episode, 60 + minute, 0, 60 + minute, 1) for minute, episode in heard]
     state.fold([message(10_000, *rows, closed={0: 3000})])
-    (code,) = state._names.codes(pl.Series(["pi:1"]))
-    assert state._known()[code].bins < 2 * DAY_BINS
+    (code,) = state.names.codes(pl.Series(["pi:1"]))
+    assert state._episode_histories()[code].bins < 2 * DAY_BINS
 
 
 # -- any order, any cut ----------------------------------------------------------------------------
@@ -256,9 +256,10 @@ def test_order_and_cuts_and_restores_change_nothing(seed: int, cut: int) -> None
         again += state.fold(messages[max(0, start - 2) : start + cut])
         follower.load_changes(state.changes())
         if chance.random() < 0.2:
-            copy = AnomalyState(SOURCES)
-            copy.load_snapshot(state.snapshot())
-            state = copy
+            pieces = list(state.snapshot())
+            state, follower = AnomalyState(SOURCES), AnomalyState(SOURCES)
+            state.load_snapshot(pieces)
+            follower.load_snapshot(pieces)
         elif chance.random() < 0.2:
             state, follower = follower, state
     assert again == found

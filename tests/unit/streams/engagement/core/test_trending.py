@@ -157,7 +157,7 @@ def test_a_ranking_that_was_told_is_taken_back_after_a_restart() -> None:
 
     restored = TrendingState(900)
     restored.load_changes(saved)
-    assert restored.told == {ALL, "category:News"}
+    assert restored.published == {ALL, "category:News"}
     board = Board(scopes, restored)
     state_of({"pi:3": 1}, restored, at=AT + 7 * 60)
     told = board.changes()

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from streams.engagement.core.trending_state import (
     HALF_LIFE_MINUTES,
     HORIZON_MINUTES,
-    PIECE_ROWS,
     SETTLE_MS,
     SLACK_MINUTES,
     TrendingState,
 )
 from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
+from streams.state.columnar import PIECE_ROWS
 
 AT = 29_453_760 + 17
 """17 minutes past midnight UTC."""
@@ -120,23 +120,27 @@ def test_cuts_repeats_and_restores_change_nothing(
         state.fold(logged[max(0, start - 1) : start + cut])
         follower.load_changes(state.changes())
         if chance.random() < 0.3:
-            copy = TrendingState(LATENESS_S)
-            copy.load_snapshot(state.snapshot())
-            assert figures(copy) == figures(state)
-            state = copy
+            before, pieces = figures(state), list(state.snapshot())
+            state, follower = TrendingState(LATENESS_S), TrendingState(LATENESS_S)
+            state.load_snapshot(pieces)
+            follower.load_snapshot(pieces)
+            assert figures(state) == before
     assert figures(state) == figures(follower) == figures(whole)
     assert state.applied == follower.applied == len(logged) - 1
     assert state.at == follower.at == max(minute for _, minute in cells)
 
 
-def test_older_changes_are_in_it_already() -> None:
-    state, behind = TrendingState(LATENESS_S), TrendingState(LATENESS_S)
-    state.fold([message(0, [("pi:1", AT, 0, 0, 1, 1)])])
-    older = state.changes()
-    state.fold([message(1, [("pi:1", AT, 0, 1, 2, 2)])])
-    behind.load_changes(state.changes())
-    behind.load_changes(older)
-    assert figures(behind) == figures(state) == {"pi:1": (2.0, 2, 2, 0.0)}
+def test_changes_go_over_a_state_that_has_some_of_them() -> None:
+    """Two workers folded the same log in batches of their own; both have written."""
+    rows = [[(f"pi:{n % 2}", AT, 0, n, n, n), ("pi:9", AT, 1, n, n, 1)] for n in range(1, 7)]
+    log = [message(offset, some) for offset, some in enumerate(rows)]
+    first, second, restored = (TrendingState(LATENESS_S) for _ in range(3))
+    first.fold(log[:3])
+    second.fold(log)
+    restored.load_changes(first.changes())
+    restored.load_changes(second.changes())
+    assert figures(restored) == figures(second)
+    assert restored.names.all() == second.names.all() == ["pi:1", "pi:9", "pi:0"]
 
 
 def test_an_old_row_that_is_told_again_is_not_counted_again() -> None:
@@ -178,7 +182,10 @@ def test_memory_is_bounded_by_time_not_by_rows() -> None:
             counts[episode, at] = [2, 2]
         if minute % 600 == 598:
             copy.load_changes(state.changes())
-            sizes.append(sum(map(len, state.snapshot())))
+            assert figures(state) == figures(copy) == expected(counts)
+            pieces, copy = list(state.snapshot()), TrendingState(LATENESS_S)
+            sizes.append(sum(map(len, pieces)))
+            copy.load_snapshot(pieces)
             assert figures(state) == figures(copy) == expected(counts)
     assert sizes[3] < 1.1 * sizes[2]
     assert len(state.names) <= 2 * 3 * 26  # those of 26 hours at most, and as many forgotten ones
@@ -189,9 +196,10 @@ def test_a_snapshot_comes_in_pieces() -> None:
     state, copy = TrendingState(LATENESS_S), TrendingState(LATENESS_S)
     rows = [(f"pi:{n}", AT, 0, 0, 1, n) for n in range(PIECE_ROWS + 5)]
     state.fold([message(0, rows)])
-    pieces = state.snapshot()
-    # The clocks; the rows, the minutes and all hours but the one of the episode without any.
-    assert len(pieces) == 1 + 3 * 2
+    pieces = list(state.snapshot())
+    # The figures; the names, the rows, the minutes, and all hours but that of the episode without
+    # any.
+    assert len(pieces) == 1 + 4 * 2
     copy.load_snapshot(pieces)
     assert figures(copy) == figures(state)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +13,7 @@ from streams.engagement.core.window_rows import (
     SOURCES,
     SourceCounts,
     WindowMessage,
-    forget_unused,
-    local,
     minute_of,
-    portable,
     source_of,
     window_rows,
 )
@@ -30,7 +24,7 @@ COUNTS = ("plays",)
 SHIFTS = {"parts": MINUTE_BITS + SOURCE_BITS}
 
 
-def message(*rows: tuple[Any, ...], log_ms: int = 0, offset: int = 0) -> WindowMessage:
+def message(*rows: tuple, log_ms: int = 0, offset: int = 0) -> WindowMessage:
     """Rows of episode, minute, source partition, offset, plays."""
     frame = pl.DataFrame(
         list(rows),
@@ -47,7 +41,7 @@ def message(*rows: tuple[Any, ...], log_ms: int = 0, offset: int = 0) -> WindowM
     return WindowMessage(offset, log_ms, frame.with_columns(bucket))
 
 
-def held(parts: SourceCounts, names: StringInterner) -> dict[tuple[Any, ...], int]:
+def held(parts: SourceCounts, names: StringInterner) -> dict[tuple, int]:
     episodes = names.of(parts.keys >> SHIFTS["parts"])
     keys = zip(
         episodes, minute_of(parts.keys).tolist(), source_of(parts.keys).tolist(), strict=True
@@ -65,9 +59,7 @@ rows = st.builds(
 
 
 @given(st.lists(rows, min_size=1, max_size=30), st.integers(1, 8))
-def test_the_highest_offset_counts_in_any_order_and_cut(
-    log: list[tuple[Any, ...]], size: int
-) -> None:
+def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: int) -> None:
     parts, names, grown = SourceCounts(COUNTS), StringInterner(), 0
     for start in range(0, len(log), size):
         read = window_rows([message(*log[start : start + size])], COUNTS)
@@ -109,28 +101,3 @@ def test_what_no_key_can_hold_is_left_out() -> None:
 def test_a_fast_clock_does_not_tell_the_time() -> None:
     told = message(("a", MINUTE, 0, 0, 1), ("a", MINUTE + 9, 0, 0, 1), log_ms=MINUTE * MINUTE_MS)
     assert window_rows([told], COUNTS).ahead.tolist() == [False, True]
-
-
-def test_numbers_stay_at_home_and_are_used_again() -> None:
-    parts, names = SourceCounts(COUNTS), StringInterner()
-    names.codes([f"gone:{n}" for n in range(9)])
-    read = window_rows([message(("pi:1", MINUTE, 0, 1, 7), ("pi:2", MINUTE, 1, 1, 8))], COUNTS)
-    parts.replace(read.keys(names), read)
-    before = held(parts, names)
-
-    carried = portable({"parts": parts.to_arrow()}, SHIFTS, names)
-    assert carried["names"].column("names").to_pylist() == ["pi:1", "pi:2"]
-    others = StringInterner()
-    others.codes(["pi:7", "pi:2"])
-    copy = SourceCounts(COUNTS)
-    copy.load(local(carried, SHIFTS, others)["parts"])
-    assert held(copy, others) == before
-
-    numbers = forget_unused(names, {"parts": parts}, SHIFTS)
-    assert numbers is not None
-    assert numbers[9:].tolist() == [0, 1]
-    assert names.all() == ["pi:1", "pi:2"]
-    assert held(parts, names) == before
-    assert parts.find(read.keys(names)).tolist() == [0, 1]
-    assert forget_unused(names, {"parts": parts}, SHIFTS) is None
-    assert np.array_equal(parts["seen"], [2, 2])
