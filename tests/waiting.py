@@ -31,3 +31,23 @@ def wait_until(
         if time.monotonic() >= deadline:
             pytest.fail(f"not within {timeout_s:.0f} s: {what}")
         time.sleep(every_s)
+
+
+def wait_for_rest(
+    look: Callable[[], object],
+    quiet_s: float,
+    timeout_s: float,
+    what: str,
+    *,
+    check: Callable[[], object] = lambda: None,
+) -> None:
+    """Return once ``look`` has given the same for so many seconds; fail as `wait_until` does."""
+    seen, since = look(), time.monotonic()
+
+    def rested() -> bool:
+        nonlocal seen, since
+        if (now := look()) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since >= quiet_s
+
+    wait_until(rested, timeout_s, what, every_s=0.2, check=check)

@@ -1,7 +1,8 @@
 """A Faust worker whose flow stops, as at a rebalance, while its consumer waits for records.
 
 Usage: ``python pausing_worker.py FOLDER WEB_PORT``, the environment as a worker's. It makes a
-file ``stopped`` in the folder when its flow has stopped and goes on once there is ``go-on``.
+file ``stopped`` in the folder when its flow has stopped, ``fetched`` when the fetch that had begun
+has ended, and goes on once there is ``go-on``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ async def stop_and_go_on() -> None:
 
 
 class _Waiting:
-    """Tells when a fetch has begun."""
+    """Tells when a fetch has begun, and makes a file when one has ended after that."""
 
     def __init__(self, getmany: Any) -> None:  # type: ignore[no-untyped-def]
         self._getmany = getmany
@@ -41,7 +42,9 @@ class _Waiting:
 
     async def getmany(self, **kwargs: Any) -> Any:  # type: ignore[no-untyped-def]
         self.begun.set()
-        return await self._getmany(**kwargs)
+        fetched = await self._getmany(**kwargs)
+        (folder / "fetched").touch()
+        return fetched
 
 
 sys.argv[1:] = ["worker", "--web-port", port, "-l", "info"]

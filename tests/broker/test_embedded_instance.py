@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from tests.waiting import wait_until
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
@@ -91,13 +91,12 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
     assert f"export KAFKA_BOOTSTRAP_SERVERS={addresses['KAFKA_BOOTSTRAP_SERVERS']}\n" in exported
 
     os.kill(before["mongo"]["pid"], signal.SIGTERM)  # a clean end nobody asked for
-    deadline = time.monotonic() + 60
-    while True:
+
+    def started_again() -> bool:
         mongo = _processes(podstream)["mongo"] if _answers(addresses["MONGODB_URI"]) else before
-        if mongo.get("state") == "RUNNING" and mongo["pid"] != before["mongo"]["pid"]:
-            break
-        assert time.monotonic() < deadline, "mongo was not started again"
-        time.sleep(0.2)
+        return mongo.get("state") == "RUNNING" and mongo["pid"] != before["mongo"]["pid"]
+
+    wait_until(started_again, 60, "a new start of mongo")
 
     stopped = podstream("down")
     assert stopped.returncode == 0, stopped.stderr

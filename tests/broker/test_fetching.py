@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from tests.broker.workers import ROOT, instance
 from tests.served import answering, served
+from tests.waiting import wait_until
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -134,8 +134,4 @@ def _values(settings: Settings, topic: str) -> list[bytes]:
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.5)
+    wait_until(condition, 90, what)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.broker.workers import DEAD, instance, records, start, write_garbage
+from tests.broker.workers import DEAD, alive, instance, records, start, write_garbage
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -24,21 +24,14 @@ def test_first_records_that_come_while_the_flow_is_stopped_are_handled(tmp_path:
             _wait(worker, (tmp_path / "stopped").exists)
             write_garbage(settings, 3)
             # the fetch that had begun gets them, and has to throw them away
-            time.sleep(2)
+            _wait(worker, (tmp_path / "fetched").exists)
             (tmp_path / "go-on").touch()
             write_garbage(settings, 2)
             _wait(worker, lambda: records(settings, DEAD) >= 5 * settings.event_partitions)
-        except TimeoutError:
-            pytest.fail(f"{records(settings, DEAD)} of 10 records\n{log.read_text()[-3000:]}")
         finally:
             worker.kill()
             worker.wait()
 
 
 def _wait(worker: subprocess.Popen[Any], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert worker.poll() is None
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.1)
+    wait_until(condition, 60, "what the worker does", check=lambda: alive(worker))

@@ -28,8 +28,9 @@ from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
-from tests.broker.workers import instance
+from tests.broker.workers import instance, records
 from tests.paths import ROOT
+from tests.waiting import wait_until
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -168,7 +169,8 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     )
     try:
         with listeners.writing():
-            time.sleep(1.0)
+            before = records(settings, "user-events")
+            wait_until(lambda: records(settings, "user-events") > before, 30, "events that flow")
             outcome = rebuilder.run()
     finally:
         rebuilder.close()
@@ -187,20 +189,17 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
         return {name: number + tardy[name] for name, number in served(settings).items()}
 
     wanted = {name: listeners.expected[name] for name in served(settings)}
-    deadline = time.monotonic() + 30
-    while found() != wanted and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert found() == wanted
+    wait_until(lambda: found() == wanted, 30, "everything that was written, once")
     assert late(settings)["plays"] > 0
 
     registry = topic_registry(settings.kafka_bootstrap_servers)
     codec = RecordCodec("table-generations", "table_generation", registry)
-    records = []
+    pointers = []
     reader = LogTail(settings.kafka_bootstrap_servers, ["table-generations"])
-    reader.read_to_end(records.extend)
+    reader.read_to_end(pointers.extend)
     reader.close()
-    (pointer,) = [codec.decode(record.value) for record in records]
-    assert (records[0].key, pointer["table"], pointer["generation"]) == (b"live", LIVE, 2)
+    (pointer,) = [codec.decode(record.value) for record in pointers]
+    assert (pointers[0].key, pointer["table"], pointer["generation"]) == (b"live", LIVE, 2)
     assert {place["source_partition"] for place in pointer["offsets"]} == {0, 1}
     assert outcome.beside == "engagement_windows_g1"
 

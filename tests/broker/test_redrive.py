@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from streams.kafka.wire import Wire, dead_letter_headers, error_headers
 from streams.operations.redrive import SENT_AT_ONCE, Redriver
 from tests.broker.workers import instance
 from tests.paths import ROOT
+from tests.waiting import wait_until
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -203,9 +203,9 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
             command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            _until(lambda: desk.state("user-events")["count"] == 2)
+            wait_until(lambda: desk.state("user-events")["count"] == 2, 60, "the dead event")
             assert "redriven 2 of 2" in desk.podstream("redrive", "user-events")
-            _until(lambda: desk.state("user-events")["count"] == 3)
+            wait_until(lambda: desk.state("user-events")["count"] == 3, 60, "that it dies again")
         finally:
             batching.kill()
             batching.wait()
@@ -223,13 +223,6 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
     assert "1 of them had been redriven before and died again" in said
     last = desk.records("user-events")[-1]
     assert (last.value, dict(last.headers)) == (b"garbage", {REDRIVEN: b"2"})
-
-
-def _until(true: Callable[[], bool], every_s: float = 0.2, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < deadline:
-        time.sleep(every_s)
-    assert true()
 
 
 def test_an_old_record_does_not_undo_a_newer_one(desk: Desk) -> None:
@@ -323,7 +316,12 @@ def test_a_kill_in_the_middle_loses_no_letter(
         [*PODSTREAM, "redrive", "episode-anomalies"], env=environment, cwd=ROOT
     )
     sent = 3 * SENT_AT_ONCE
-    _until(lambda: logs.ends("episode-anomalies")[0] > sent, every_s=0.01)
+    wait_until(
+        lambda: logs.ends("episode-anomalies")[0] > sent,
+        60,
+        "some letters that were sent",
+        every_s=0.01,
+    )
     running.kill()
     assert running.wait() == -9
     logs.close()

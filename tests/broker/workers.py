@@ -57,6 +57,11 @@ def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> sub
     )
 
 
+def alive(process: subprocess.Popen) -> None:
+    """AssertionError if a process has ended."""
+    assert process.poll() is None, f"the process ended with {process.returncode}"
+
+
 def write_garbage(settings: Settings, each: int = 1) -> None:
     """What a stage puts aside at once, so many records a partition."""
     writer = producer(settings.kafka_bootstrap_servers)

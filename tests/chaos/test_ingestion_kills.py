@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +27,7 @@ from tests.chaos.stormy_index import (
     outcome,
     waits,
 )
+from tests.waiting import wait_for_rest, wait_until
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -74,11 +74,7 @@ class Log:
 
 
 def wait(done: Callable[[], bool], processes: Processes, patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    while not done():
-        processes.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(done, patience_s, "what the workers do", every_s=0.01, check=processes.check)
 
 
 def ended(found: Outcome, ids: set[str]) -> bool:
@@ -93,14 +89,16 @@ def undisturbed() -> Outcome:
         flow = MemoryRuntime(GRAPH, Settings(**index.settings), clock=SystemClock())
         for stage in STAGES:
             flow.start(stage)
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
+
+        def found() -> Outcome:
+            return outcome(GRAPH, flow.log.records, flow.log.wire.decode)
+
+        def calm() -> bool:
             flow.run()
-            found = outcome(GRAPH, flow.log.records, flow.log.wire.decode)
-            if ended(found, index.episode_ids) and not waits(flow):
-                return found.at("the.index", index.host)
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return ended(found(), index.episode_ids) and not waits(flow)
+
+        wait_until(calm, PATIENCE_S, "an end of every episode", every_s=0.05)
+        return found().at("the.index", index.host)
 
 
 def test_killed_workers_leave_what_an_undisturbed_one_does(settings: Settings) -> None:
@@ -144,11 +142,10 @@ def finished(log: Log, processes: Processes, ids: set[str]) -> None:
     topics = written - TELLING
 
     wait(lambda: ended(log.outcome(), ids), processes, PATIENCE_S)
-    deadline = time.monotonic() + PATIENCE_S
-    size, since = log.size(*topics), time.monotonic()
-    while time.monotonic() - since < QUIET_S:
-        processes.check()
-        assert time.monotonic() < deadline, "the outputs do not come to rest"
-        time.sleep(0.2)
-        if (now := log.size(*topics)) != size:
-            size, since = now, time.monotonic()
+    wait_for_rest(
+        lambda: log.size(*topics),
+        QUIET_S,
+        PATIENCE_S,
+        "outputs that come to rest",
+        check=processes.check,
+    )

@@ -35,7 +35,7 @@ from tests.drawing import drawn
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event
 from tests.oracle.log import Entry
-from tests.waiting import wait_until
+from tests.waiting import wait_for_rest, wait_until
 from topology.graph import app_id, build_graph, changelog_topic, dead_letter_name
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -333,27 +333,30 @@ def wait_until_settled(
     settings: Settings, processes: Processes, log: Log, at: datetime, outputs: Sequence[str]
 ) -> None:
     """Return when the tables have the last events, and nothing more is written for a while."""
-    deadline = time.monotonic() + PATIENCE_S
     wanted = {(stage, p) for stage in TRACKERS[:2] for p in range(PARTITIONS)}
-    while True:
-        reached = {
+
+    def reached() -> set[tuple[str, int]]:
+        return {
             (record["stage"], record["source_partition"])
             for _, record in log.outputs("table-progress")
             if record["watermark"] >= at
         }
-        if reached >= wanted:
-            break
-        assert time.monotonic() < deadline, f"not there: {wanted - reached}"
-        processes.check()
-        time.sleep(0.5)
+
+    wait_until(
+        lambda: reached() >= wanted,
+        PATIENCE_S,
+        "the last events in the tables",
+        every_s=0.5,
+        check=processes.check,
+    )
     watcher = LogReader(settings.kafka_bootstrap_servers)
-    before, since = None, time.monotonic()
-    while time.monotonic() - since < SETTLED_S:
-        assert time.monotonic() < deadline, "the outputs do not come to rest"
-        now = {topic: watcher.ends(topic) for topic in outputs}
-        if now != before:
-            before, since = now, time.monotonic()
-        time.sleep(0.5)
+    wait_for_rest(
+        lambda: {topic: watcher.ends(topic) for topic in outputs},
+        SETTLED_S,
+        PATIENCE_S,
+        "outputs that come to rest",
+        check=processes.check,
+    )
     watcher.close()
 
 

@@ -21,6 +21,7 @@ from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.chaos.processes import Processes
 from tests.oracle import readers
+from tests.waiting import wait_until
 from topology.graph import app_id, build_graph, changelog_topic
 from topology.settings import Settings
 
@@ -145,11 +146,12 @@ class Watcher:
 
     def wait_for_shares(self, processes: Processes, shares: list[int], patience_s: float) -> None:
         """Until the workers of each stage own so many partitions each."""
-        deadline = time.monotonic() + patience_s
-        while (now := [self._shares(group) for group in self._groups]) != [shares] * len(STAGES):
-            processes.check()
-            assert time.monotonic() < deadline, now
-            time.sleep(0.2)
+        wait_until(
+            lambda: [self._shares(group) for group in self._groups] == [shares] * len(STAGES),
+            patience_s,
+            f"shares of {shares}",
+            check=processes.check,
+        )
 
     def _shares(self, group: str) -> list[int]:
         described = self._admin.describe_consumer_groups([group])[group].result(30)
@@ -163,10 +165,13 @@ class Watcher:
         started = time.monotonic()
         time.sleep(1.0)
         before = self._written()
-        while any(self._written()[place] <= end for place, end in before.items()):
-            processes.check()
-            assert time.monotonic() - started < patience_s, (before, self._written())
-            time.sleep(0.05)
+        wait_until(
+            lambda: all(self._written()[place] > end for place, end in before.items()),
+            patience_s,
+            f"states that are saved after {before}",
+            every_s=0.05,
+            check=processes.check,
+        )
         return time.monotonic() - started
 
     def _written(self) -> dict[tuple[str, int], int]:
@@ -212,13 +217,14 @@ def test_workers_come_and_go_without_a_loss_or_a_double(
     watcher.longest_wait(processes, 60)
 
     load.stop()
-    deadline = time.monotonic() + 60
-    while sum(day["heard_ms"] for day in tables.days().values()) < sum(
-        day["heard_ms"] for day in load.days.values()
-    ):
-        processes.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    written = sum(day["heard_ms"] for day in load.days.values())
+    wait_until(
+        lambda: sum(day["heard_ms"] for day in tables.days().values()) >= written,
+        60,
+        "all that was heard",
+        every_s=0.5,
+        check=processes.check,
+    )
     for name in ("batcher", "two", "four"):
         assert processes.end(name, signal.SIGTERM) == 0
     print(

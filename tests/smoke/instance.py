@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pymongo import MongoClient
 
+from tests import waiting
 from topology.settings import Settings, instance_file
 
 
@@ -65,10 +64,5 @@ class Instance:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """Return the first true value of ``condition``; fail with ``what`` after ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not come within {timeout_s:.0f} s")
+    """`waiting.wait_until` with longer pauses: a look at the platform costs it half a core."""
+    return waiting.wait_until(condition, timeout_s, what, every_s=0.5)

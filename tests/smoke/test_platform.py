@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +67,21 @@ def test_every_podstream_command_of_the_readme_works(
     (tmp_path / "feeds.opml").write_text(opml)
     binary = Path(os.environ.get("VIRTUAL_ENV", ROOT / ".venv")) / "bin"
 
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def succeeds() -> bool:
+        done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=tmp_path,
             env={**platform.environment, "PATH": f"{binary}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=240,
+            check=False,
         )
+        print(done.stdout, done.stderr)
+        return done.returncode == 0
 
-    done = run()
-    deadline = time.monotonic() + 30  # a person types more slowly than a script
-    while done.returncode and time.monotonic() < deadline:
-        time.sleep(1)
-        done = run()
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    # A person types more slowly than a script.
+    wait_until(succeeds, 30, f"success of {command}")
 
 
 def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from tests.waiting import wait_until
 from topology.model import Graph
 from topology.settings import Settings
 
@@ -71,11 +71,10 @@ def messages(wire: Wire, number: int) -> list[tuple[str, int, bytes]]:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
+    def alive() -> None:
         assert process.poll() is None, f"the application ended with {process.returncode}"
-        assert time.monotonic() < deadline, "the application has not got there in time"
-        time.sleep(0.02)
+
+    wait_until(condition, seconds, "what the application does", every_s=0.02, check=alive)
 
 
 @pytest.mark.timeout(280)
