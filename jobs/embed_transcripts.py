@@ -36,11 +36,18 @@ from streams.kafka.message import Message
 from topology.graph import check_reads
 from topology.model import Graph
 from topology.settings import Settings
+from topology.topics.analysis import EPISODE_ANALYSIS
+from topology.topics.similarity import EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, SUBJECTS
 
 log = logging.getLogger(__name__)
 
 STAGE = "embed_transcripts"
-RESTORED_FROM = ("episode-embeddings", "episode-neighbours", "episode-analysis", "topics")
+RESTORED_FROM = (
+    EPISODE_EMBEDDINGS.name,
+    EPISODE_NEIGHBOURS.name,
+    EPISODE_ANALYSIS.name,
+    SUBJECTS.name,
+)
 _MESSAGES_A_BATCH = 256
 _TRANSCRIPTS_AT_ONCE = 16
 _LISTS_AT_ONCE = 64
@@ -94,11 +101,11 @@ class TranscriptEmbedder:
             except BadRecordError as error:
                 log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
                 continue
-            if message.topic == "topics":
+            if message.topic == SUBJECTS.name:
                 self._subjects.restore(key, record)
-            elif message.topic == "episode-neighbours":
+            elif message.topic == EPISODE_NEIGHBOURS.name:
                 self._neighbours.restore(key, record)
-            elif message.topic == "episode-analysis":
+            elif message.topic == EPISODE_ANALYSIS.name:
                 self._subjects.restore_phrases(key, record)
             else:
                 self._restore_vector(key, record)
@@ -161,7 +168,7 @@ class TranscriptEmbedder:
             self._subjects.withdraw(episode_id)
         self._output.flush()
         for episode_id in sorted(episode_ids):
-            self._output.send("episode-embeddings", None, episode_id)
+            self._output.send(EPISODE_EMBEDDINGS.name, None, episode_id)
         self._output.flush()
         self._embedded -= episode_ids
         log.info("withdrew %d episodes", len(episode_ids))
@@ -194,7 +201,7 @@ class TranscriptEmbedder:
             records.append(record)
         self._send_neighbours([spoken.episode_id for spoken in new])
         for record in records:
-            self._output.send("episode-embeddings", record, str(record["episode_id"]))
+            self._output.send(EPISODE_EMBEDDINGS.name, record, str(record["episode_id"]))
         self._output.flush()
         self._embedded |= {spoken.episode_id for spoken in new}
         log.info("embedded %d transcripts, %d stretches", len(new), len(vectors))

@@ -10,6 +10,7 @@ from typing import Any
 from jobs.core.neighbours import nearest
 from jobs.core.vector_index import VectorIndex
 from jobs.output import Output
+from topology.topics.similarity import EPISODE_NEIGHBOURS
 
 NEIGHBOURS = 20
 
@@ -54,10 +55,10 @@ class NeighbourOutput:
                 "model": self._model,
                 "neighbours": [{"episode_id": other, "score": score} for other, score in near],
             }
-            self._output.send("episode-neighbours", record, episode_id)
+            self._output.send(EPISODE_NEIGHBOURS.name, record, episode_id)
             self._put(episode_id, [other for other, _ in near])
 
     def withdraw(self, episode_id: str) -> None:
         """The episode has no neighbours any more."""
         self._named.pop(episode_id, None)
-        self._output.send("episode-neighbours", None, episode_id)
+        self._output.send(EPISODE_NEIGHBOURS.name, None, episode_id)

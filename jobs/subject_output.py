@@ -17,6 +17,7 @@ from jobs.core.subjects import Phrases, Subject, Subjects
 from jobs.output import Output
 from schemas.vectors import read_vector, vector_bytes
 from streams.transcripts.core.analysis.keywords import keyphrases
+from topology.topics.similarity import EPISODE_SUBJECTS, SUBJECTS
 
 _PHRASES = 8
 """Keyphrases of an episode that labels are made of."""
@@ -66,7 +67,7 @@ class SubjectOutput:
         """The episode belongs to no subject any more."""
         self._phrases.pop(episode_id, None)
         self._sent.pop(episode_id, None)
-        self._output.send("episode-topics", None, episode_id)
+        self._output.send(EPISODE_SUBJECTS.name, None, episode_id)
 
     def send(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Group anew if there are enough new ones; send what has changed."""
@@ -80,7 +81,7 @@ class SubjectOutput:
             phrases = [self._phrases.get(episode_id, ()) for episode_id in ids]
             gone = self._subjects.regroup(vectors, phrases)
             for subject_id in sorted(gone):
-                self._output.send("topics", None, subject_id)
+                self._output.send(SUBJECTS.name, None, subject_id)
                 self._sizes.pop(subject_id, None)
             # If they stayed beside their successors, both would be centroids of the next grouping.
             self._output.flush()
@@ -89,7 +90,9 @@ class SubjectOutput:
         ):
             if self._sent.get(episode_id) != subject_id:
                 record = {"episode_id": episode_id, "topic_id": subject_id, "score": score}
-                self._output.send("episode-topics", {**record, "model": self._model}, episode_id)
+                self._output.send(
+                    EPISODE_SUBJECTS.name, {**record, "model": self._model}, episode_id
+                )
                 self._sent[episode_id] = subject_id
         for subject in self._subjects.all():
             if regrouped or self._sizes.get(subject.subject_id) != subject.size:
@@ -103,5 +106,5 @@ class SubjectOutput:
             "centroid": vector_bytes(subject.centroid),
             "model": self._model,
         }
-        self._output.send("topics", record, subject.subject_id)
+        self._output.send(SUBJECTS.name, record, subject.subject_id)
         self._sizes[subject.subject_id] = subject.size

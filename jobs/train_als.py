@@ -34,6 +34,7 @@ from streams.kafka.log_reader import read_all
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
 from topology.settings import Settings
+from topology.topics.recommendation import ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Trainer:
 
     def _read_seen(self) -> dict[int, int]:
         """The offsets that the newest generation has seen, by source partition."""
-        topic = "model-generations"
+        topic = MODEL_GENERATIONS.name
         check_reads(self._stage, topic)
         newest: dict[str, Any] = {"generation": "", "offsets": []}
 
@@ -207,7 +208,7 @@ class Trainer:
                 "generation": generation.name,
                 "vector": vector_bytes(vector),
             }
-            self._output.send("item-factors", record, str(episode_id))
+            self._output.send(ITEM_FACTORS.name, record, str(episode_id))
         for model, figures in generation.metrics.items():
             for metric, value in figures.items():
                 record = {
@@ -218,7 +219,7 @@ class Trainer:
                     "at": generation.trained_at,
                 }
                 key = f"{model}|{generation.name}|{metric}"
-                self._output.send("model-metrics", record, key)
+                self._output.send(MODEL_METRICS.name, record, key)
         self._output.flush()
         record = {
             "generation": generation.name,
@@ -238,7 +239,7 @@ class Trainer:
             "train_seconds": generation.train_seconds,
             "metrics": generation.metrics.get(MODEL, {}),
         }
-        self._output.send("model-generations", record, generation.name)
+        self._output.send(MODEL_GENERATIONS.name, record, generation.name)
         self._output.flush()
         log.info(
             "generation %s: %d pairs, %d items, %.1f s, %s",

@@ -10,6 +10,21 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from topology.topics.analysis import EPISODE_ANALYSIS, EPISODE_DUPLICATES
+from topology.topics.engagement import (
+    AUDIENCE_DAYS,
+    ENGAGEMENT_HISTORY,
+    EPISODE_DAYS,
+    EPISODE_RETENTION,
+    LISTENING_SESSIONS,
+    USER_EPISODE_DAILY,
+)
+from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.recommendation import MODEL_METRICS
+from topology.topics.similarity import EPISODE_SUBJECTS, SUBJECTS
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -120,25 +135,27 @@ def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
 
 FACTS: dict[str, Facts] = {
-    "episode-metadata": Facts("episodes", "upsert", record_rows),
-    "episode-transcripts": Facts("transcripts", "upsert", transcript_rows),
-    "episode-analysis": Facts("episode_analysis", "upsert", record_rows),
-    "episode-duplicates": Facts("episode_duplicates", "upsert", record_rows, keyed_by="episode_id"),
-    "episode-topics": Facts("episode_topics", "upsert", record_rows, keyed_by="episode_id"),
-    "topics": Facts("topics", "upsert", record_rows, keyed_by="topic_id"),
-    "user-event-batches": Facts(
+    EPISODE_METADATA.name: Facts("episodes", "upsert", record_rows),
+    EPISODE_TRANSCRIPTS.name: Facts("transcripts", "upsert", transcript_rows),
+    EPISODE_ANALYSIS.name: Facts("episode_analysis", "upsert", record_rows),
+    EPISODE_DUPLICATES.name: Facts(
+        "episode_duplicates", "upsert", record_rows, keyed_by="episode_id"
+    ),
+    EPISODE_SUBJECTS.name: Facts("episode_topics", "upsert", record_rows, keyed_by="episode_id"),
+    SUBJECTS.name: Facts("topics", "upsert", record_rows, keyed_by="topic_id"),
+    USER_EVENT_BATCHES.name: Facts(
         "user_events", "append", event_rows, ("source_partition", "source_offset")
     ),
-    "user-episode-daily": Facts(
+    USER_EPISODE_DAILY.name: Facts(
         "user_vs_episode_daily", "fold", daily_rows, ("source_partition", "applied_offset")
     ),
-    "engagement-history": Facts(
+    ENGAGEMENT_HISTORY.name: Facts(
         "engagement_minutes", "append", minute_rows, ("source_partition", "bucket"), pace="settled"
     ),
-    "episode-days": Facts("episode_daily", "insert", final_rows, pace="settled"),
-    "episode-retention": Facts("episode_retention", "insert", final_rows, pace="settled"),
-    "audience-days": Facts("audience_daily", "insert", audience_rows, pace="settled"),
-    "listening-sessions": Facts(
+    EPISODE_DAYS.name: Facts("episode_daily", "insert", final_rows, pace="settled"),
+    EPISODE_RETENTION.name: Facts("episode_retention", "insert", final_rows, pace="settled"),
+    AUDIENCE_DAYS.name: Facts("audience_daily", "insert", audience_rows, pace="settled"),
+    LISTENING_SESSIONS.name: Facts(
         "listening_sessions",
         "append",
         session_rows,
@@ -151,7 +168,7 @@ FACTS: dict[str, Facts] = {
         recommendation_rows,
         ("source_partition", "source_offset"),
     ),
-    "model-metrics": Facts(
+    MODEL_METRICS.name: Facts(
         "model_metrics", "append", metric_rows, ("source_partition", "source_offset")
     ),
 }

@@ -22,6 +22,8 @@ from streams.kafka.log_reader import LogReader
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
+from topology.topics.events import USER_EVENTS
+from topology.topics.recommendation import MODEL_GENERATIONS
 
 Offsets = dict[str, dict[int, int]]
 """topic -> partition -> offset of the next record to read."""
@@ -225,16 +227,16 @@ def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:
     from schemas.codec import RecordCodec
     from streams.kafka.registry import open_registry
 
-    topic = next((name for name in stage.produces if name == "model-generations"), None)
+    topic = next((name for name in stage.produces if name == MODEL_GENERATIONS.name), None)
     value = log.last_value(topic) if topic else None
     done: Offsets = {}
     if topic and value is not None:
         schema = log.graph.topics[topic].schema
         record = RecordCodec(topic, str(schema), open_registry(settings)).decode(value)
-        done["user-events"] = {
+        done[USER_EVENTS.name] = {
             seen["source_partition"]: seen["offset"] + 1 for seen in record["offsets"]
         }
-    return log.lag(["user-events"], done)
+    return log.lag([USER_EVENTS.name], done)
 
 
 def checkpoints(root: str) -> dict[str, Offsets]:

@@ -43,6 +43,8 @@ from streams.kafka.wire import Wire
 from topology.graph import check_reads, check_writes, get_graph
 from topology.model import Graph
 from topology.settings import Settings, get_settings
+from topology.topics.engagement import TRENDING_EPISODES
+from topology.topics.ingest import EPISODE_METADATA
 
 STAGE = "simulate_listeners"
 LISTENERS, RATE, SEED = 200, 40.0, 1
@@ -94,14 +96,14 @@ class Listeners:
                 if user_id in self._heard and message.value is not None:
                     self._lists[user_id] = message.value
                 continue
-            if message.topic == "episode-metadata" and message.value is None:
+            if message.topic == EPISODE_METADATA.name and message.value is None:
                 self._catalogue.withdraw(message.key_text)
                 continue
             try:
                 record = self._decode(message.topic, message.value)
             except BadRecordError:
                 continue
-            if message.topic == "trending-episodes":
+            if message.topic == TRENDING_EPISODES.name:
                 if record["scope"] == "all":
                     self._trending[record["source_partition"]] = record
             else:

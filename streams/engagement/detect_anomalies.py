@@ -20,9 +20,8 @@ from streams.engagement.core.watermark import HEADER, read_watermarks
 from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions
-
-ENGAGEMENT_WINDOWS, EPISODE_ANOMALIES = "engagement-windows", "episode-anomalies"
-ANOMALY_MODELS = "anomaly_models"
+from topology.tables import ANOMALY_MODELS
+from topology.topics.engagement import ENGAGEMENT_WINDOWS, EPISODE_ANOMALIES
 
 LINGER_S = 0.5
 MAX_BATCH = 128

@@ -19,10 +19,9 @@ from streams.engagement.core.trending_state import TrendingState
 from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
-
-ENGAGEMENT_WINDOWS, TRENDING_EPISODES = "engagement-windows", "trending-episodes"
-EPISODE_METADATA = "episode-metadata"
-TRENDING = "trending"
+from topology.tables import TRENDING
+from topology.topics.engagement import ENGAGEMENT_WINDOWS, TRENDING_EPISODES
+from topology.topics.ingest import EPISODE_METADATA
 
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 0.5

@@ -38,13 +38,20 @@ from streams.engagement.core.windows import (
 from streams.events.core.event_rows import READ, EventRows, event_rows_each
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
-
-USER_EVENT_BATCHES, EPISODE_METADATA = "user-event-batches", "episode-metadata"
-ENGAGEMENT_WINDOWS, ENGAGEMENT_HISTORY = "engagement-windows", "engagement-history"
-ROLLING_WINDOWS, EPISODE_DAYS = "rolling-windows", "episode-days"
-EPISODE_RETENTION, AUDIENCE_DAYS = "episode-retention", "audience-days"
-LATE_EVENTS, TABLE_PROGRESS = "late-events", "table-progress"
-ENGAGEMENT_STATE = "engagement_state"
+from topology.model import ArrowTopic
+from topology.tables import ENGAGEMENT_STATE
+from topology.topics.engagement import (
+    AUDIENCE_DAYS,
+    ENGAGEMENT_HISTORY,
+    ENGAGEMENT_WINDOWS,
+    EPISODE_DAYS,
+    EPISODE_RETENTION,
+    LATE_EVENTS,
+    ROLLING_WINDOWS,
+    TABLE_PROGRESS,
+)
+from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.ingest import EPISODE_METADATA
 
 LINGER_S = 0.01
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
@@ -59,6 +66,9 @@ source partitions in turn and rests between them: with more to publish, it publi
 _MESSAGE_ROWS = 50_000
 _AUDIENCE_ROWS = 5_000
 """Fewer, because each has a sketch of up to 2 KB."""
+
+TopicRows = tuple[ArrowTopic, pl.DataFrame]
+"""A topic, and the rows of one message to it."""
 
 
 def register(context: Context) -> None:
@@ -177,7 +187,7 @@ class EngagementTracker:
 
     def _finished_days(
         self, partition: int, state: Engagement, days: np.ndarray
-    ) -> list[tuple[str, pl.DataFrame]]:
+    ) -> list[TopicRows]:
         audience = audience_rows(state, partition, days, self._scopes_of(partition, state))
         messages = _day_messages(state, partition, days, final=True)
         return messages + [(AUDIENCE_DAYS, r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
@@ -223,14 +233,14 @@ class EngagementTracker:
                 state.forget_active()
                 await self._send_days(partition, messages)
 
-    async def _send_days(self, partition: int, messages: list[tuple[str, pl.DataFrame]]) -> None:
+    async def _send_days(self, partition: int, messages: list[TopicRows]) -> None:
         for topic, rows in messages:
             await self._context.send(topic, rows, partition=partition)
 
 
 def _day_messages(
     state: Engagement, partition: int, days: np.ndarray, *, final: bool
-) -> list[tuple[str, pl.DataFrame]]:
+) -> list[TopicRows]:
     """Topic and rows of every message, made at once: the state may change between two sends."""
     frames = [(EPISODE_DAYS, day_rows(state, partition, days, final))]
     frames += [(EPISODE_RETENTION, r) for r in retention_rows(state, partition, days, final)]

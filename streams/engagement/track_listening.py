@@ -25,11 +25,14 @@ from streams.engagement.core.progress import progress_record
 from streams.events.core.event_rows import READ, event_rows_each
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions
-
-USER_EVENT_BATCHES, USER_EPISODE_DAILY = "user-event-batches", "user-episode-daily"
-LISTENING_SESSIONS, LISTENING_STREAKS = "listening-sessions", "listening-streaks"
-TABLE_PROGRESS = "table-progress"
-LISTENING_STATE = "listening_state"
+from topology.tables import LISTENING_STATE
+from topology.topics.engagement import (
+    LISTENING_SESSIONS,
+    LISTENING_STREAKS,
+    TABLE_PROGRESS,
+    USER_EPISODE_DAILY,
+)
+from topology.topics.events import USER_EVENT_BATCHES
 
 LINGER_S = 0.5
 """Nobody waits for daily amounts: fewer, larger pieces leave the time to the windows."""

@@ -11,6 +11,7 @@ from streams.kafka.log_reader import SPAN_RECORDS
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryContext, MemoryLog
 from topology.graph import dead_letter_name
+from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
 
 
 def to_chunk(messages: Sequence[Message]) -> Chunk:
@@ -51,13 +52,13 @@ class MemoryEventLogs:
 
 def register(context: MemoryContext) -> None:
     """The stage as a handler. Its one owner has every partition, from the first record of each."""
-    (source,), (target,) = context.stage.consumes, context.stage.produces
-    topics = EventTopics(source, target, dead_letter_name(source))
+    source = USER_EVENTS.name
+    topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source))
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)
     sequencer = Sequencer(decoder, to_chunk)
 
-    @context.agent(source, max_batch=SPAN_RECORDS)
+    @context.agent(USER_EVENTS, max_batch=SPAN_RECORDS)
     async def handle_user_events(messages: list[Message]) -> None:
         groups: dict[int, list[Message]] = {}
         for message in messages:
@@ -71,6 +72,8 @@ def register(context: MemoryContext) -> None:
                 await context.dead_letter(step.record, step.error)
             elif isinstance(step, Batch):
                 headers = step.headers()
-                await context.send(target, step.events, partition=step.partition, headers=headers)
+                await context.send(
+                    USER_EVENT_BATCHES, step.events, partition=step.partition, headers=headers
+                )
             else:
                 await context.flush()

@@ -9,6 +9,7 @@ from pathlib import Path
 from streams.http.rate_limits import HostRateLimiter
 from streams.runtime.context import Context
 from topology.settings import Settings
+from topology.topics.hosts import SOURCE_HOSTS
 
 REPORT_EVERY_S = 5.0
 
@@ -27,7 +28,7 @@ def report_hosts(context: Context) -> None:
     @context.timer(REPORT_EVERY_S)
     async def tell_hosts() -> None:
         for record in rate_limiter.report(worker):
-            await context.send("source-hosts", record, key=f"{worker}|{record['host']}")
+            await context.send(SOURCE_HOSTS, record, key=f"{worker}|{record['host']}")
 
 
 def worker_name(settings: Settings) -> str:

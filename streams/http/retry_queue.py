@@ -7,6 +7,7 @@ import heapq
 from streams.http.retries import NEVER_MS, due_ms
 from streams.runtime.context import Context
 from streams.runtime.keyed import EntryKey, set_entry
+from topology.model import Table
 
 
 class RetryQueue:
@@ -16,7 +17,7 @@ class RetryQueue:
     it side by side: what `pop_due` has given stays in the table until it is replaced.
     """
 
-    def __init__(self, context: Context, table: str) -> None:
+    def __init__(self, context: Context, table: Table) -> None:
         self._table = context.table(table)
         self._heap: list[tuple[int, EntryKey]] = []
         self._due: dict[EntryKey, int] = {}

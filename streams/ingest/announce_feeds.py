@@ -15,6 +15,7 @@ from streams.ingest.core.episodes import web_address
 from streams.ingest.core.subscriptions import changes_of_settings
 from streams.kafka.message import Message
 from streams.runtime.context import Context, keyed_records
+from topology.topics.ingest import FEEDS
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ TICK_S = 60.0
 def register(context: Context) -> None:
     """Read what is subscribed to already, and then announce once, at the start."""
     stage = AnnounceFeeds(context)
-    context.broadcast("feeds", stage.handle_feeds)
+    context.broadcast(FEEDS, stage.handle_feeds)
     context.timer(TICK_S)(stage.announce)
 
 
@@ -56,5 +57,5 @@ class AnnounceFeeds:
         urls = filter(web_address, settings.rss_feeds)
         index = bool(settings.podcastindex_key.get_secret_value())
         for url, record in changes_of_settings(self._known, urls, index).items():
-            await self._context.send("feeds", record, key=url)
+            await self._context.send(FEEDS, record, key=url)
             log.info("%s is %s", url, "followed" if record else "no longer followed")

@@ -37,6 +37,8 @@ from streams.kafka.message import Message
 from streams.runtime.clock import Clock
 from streams.runtime.context import Context
 from streams.state.protocols import StateTable
+from topology.tables import CURSORS
+from topology.topics.ingest import EPISODE_IDS, EPISODE_METADATA, FEEDS
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def register(context: Context) -> None:
     """Take subscriptions as they come, and every second poll the feeds that are due."""
     report_hosts(context)
     stage = DiscoverEpisodes(context)
-    context.agent("feeds")(stage.handle_feeds)
+    context.agent(FEEDS)(stage.handle_feeds)
     for source in stage.sources.values():
         # One timer each: an index that is slow or down delays no feed.
         context.timer(TICK_S)(partial(stage.poll_due, source))
@@ -61,9 +63,9 @@ class DiscoverEpisodes:
         self._clock = context.clock
         self.sources = configured_sources(context.settings, context.clock)
         """By name."""
-        self._subscriptions = RecordCodec("feeds", "feed_subscription", context.registry)
-        self._episodes = RecordCodec("episode-metadata", "episode", context.registry)
-        self._schedule = FeedSchedule(context.table("cursors"), self._source_of, context.clock)
+        self._subscriptions = RecordCodec(FEEDS.name, "feed_subscription", context.registry)
+        self._episodes = RecordCodec(EPISODE_METADATA.name, "episode", context.registry)
+        self._schedule = FeedSchedule(context.table(CURSORS), self._source_of, context.clock)
         context.on_rebalance(self._schedule.forget)
         self._polls = {
             source.name: PollScheduler(partial(self.poll, source), source.close, context.clock)
@@ -156,7 +158,7 @@ class DiscoverEpisodes:
             record: Mapping[str, Any] | None = ref.get("record")
             encoded = self._episodes.encode(dict(record)) if record is not None else None
             value = ref | {"record": encoded}
-            await self._context.send("episode-ids", value, key=ref["episode_id"])
+            await self._context.send(EPISODE_IDS, value, key=ref["episode_id"])
         if refs:
             await self._context.flush()
             kinds = Counter("withdrawn" if r.get("withdrawn") else r["found_by"] for r in refs)

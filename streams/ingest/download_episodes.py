@@ -33,6 +33,8 @@ from streams.ingest.sources.configured import configured_sources
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
 from streams.runtime.keyed import EntryKey, set_entry
+from topology.tables import DOWNLOAD_RETRIES, DOWNLOADS
+from topology.topics.ingest import EPISODE_CANDIDATES, EPISODE_IDS, EPISODE_METADATA
 
 REFS_TAKEN = 500
 REFS_AT_ONCE = 20
@@ -51,7 +53,7 @@ def register(context: Context) -> None:
     """Take refs as they come, and later those that wait for their source."""
     report_hosts(context)
     stage = DownloadEpisodes(context)
-    context.agent("episode-ids", max_batch=REFS_TAKEN)(stage.handle_episode_ids)
+    context.agent(EPISODE_IDS, max_batch=REFS_TAKEN)(stage.handle_episode_ids)
     context.timer(RETRY_EVERY_S)(stage.retry)
 
 
@@ -121,9 +123,9 @@ class DownloadEpisodes:
         self._clock = context.clock
         self._intervals_s = context.settings.fetch_retry_s
         self._first, self._again = EpisodeFetcher(context), EpisodeFetcher(context)
-        self._codec = RecordCodec("episode-metadata", "episode", context.registry)
-        self._known_episodes = context.table("downloads")
-        self._queue = RetryQueue(context, "download_retries")
+        self._codec = RecordCodec(EPISODE_METADATA.name, "episode", context.registry)
+        self._known_episodes = context.table(DOWNLOADS)
+        self._queue = RetryQueue(context, DOWNLOAD_RETRIES)
         self._settling = asyncio.Lock()
 
     async def handle_episode_ids(self, messages: list[Message]) -> None:
@@ -216,7 +218,7 @@ class DownloadEpisodes:
             "source": task.ref["source"],
             "record": framed,
         }
-        await self._context.send("episode-candidates", candidate, key=identity)
+        await self._context.send(EPISODE_CANDIDATES, candidate, key=identity)
 
     def _known(self, key: EntryKey) -> KnownEpisode:
         return KnownEpisode.decode(self._known_episodes.get(*key))
@@ -264,7 +266,7 @@ class DownloadEpisodes:
         """The task of an entry that waited."""
         record = decode_entry(_SCHEMA, value)
         message = Message(
-            topic="episode-ids",
+            topic=EPISODE_IDS.name,
             partition=partition,
             offset=record["offset"],
             key=record["key"],

@@ -17,6 +17,8 @@ from streams.ingest.core.identity import Copies, EpisodeRecord
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
 from streams.runtime.keyed import EntryKey
+from topology.tables import COPIES
+from topology.topics.ingest import EPISODE_CANDIDATES, EPISODE_METADATA
 
 CANDIDATES_AT_ONCE = 64
 
@@ -33,9 +35,7 @@ class Candidate(NamedTuple):
 def register(context: Context) -> None:
     """Fold candidates as they come into the episodes they belong to."""
     stage = UniteEpisodes(context)
-    context.agent("episode-candidates", max_batch=CANDIDATES_AT_ONCE)(
-        stage.handle_episode_candidates
-    )
+    context.agent(EPISODE_CANDIDATES, max_batch=CANDIDATES_AT_ONCE)(stage.handle_episode_candidates)
 
 
 class UniteEpisodes:
@@ -43,8 +43,8 @@ class UniteEpisodes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._codec = RecordCodec("episode-metadata", "episode", context.registry)
-        self._copies = context.table("copies")
+        self._codec = RecordCodec(EPISODE_METADATA.name, "episode", context.registry)
+        self._copies = context.table(COPIES)
 
     async def handle_episode_candidates(self, messages: list[Message]) -> None:
         """Merge the candidates of each episode, and publish those in which something changed."""
@@ -57,7 +57,7 @@ class UniteEpisodes:
                 self._copies.put(*key, identity.encode(after, self._codec.encode))
             record = identity.published(after)
             if again or record != identity.published(before):
-                await self._context.send("episode-metadata", record, key=after.episode_id)
+                await self._context.send(EPISODE_METADATA, record, key=after.episode_id)
 
     async def _by_identity(self, messages: list[Message]) -> dict[EntryKey, list[Candidate]]:
         """Candidates by partition and identity, in the order of the log."""

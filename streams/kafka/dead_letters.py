@@ -12,8 +12,7 @@ from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from topology.settings import Settings
-
-PROGRESS = "redrive-progress"
+from topology.topics.operations import REDRIVE_PROGRESS
 
 
 class Progress:
@@ -25,7 +24,9 @@ class Progress:
 
     def __init__(self, settings: Settings):
         self._servers = settings.kafka_bootstrap_servers
-        self._codec = RecordCodec(PROGRESS, "redrive_progress", open_registry(settings))
+        self._codec = RecordCodec(
+            REDRIVE_PROGRESS.name, "redrive_progress", open_registry(settings)
+        )
 
     def read(self) -> dict[str, list[Range]]:
         """Dead-letter topic -> offsets of the letters that are settled."""
@@ -36,7 +37,7 @@ class Progress:
                 record = self._codec.decode(message.value)
                 found[record["topic"]] = [(one["first"], one["last"]) for one in record["done"]]
 
-        read_all(self._servers, [PROGRESS], apply)
+        read_all(self._servers, [REDRIVE_PROGRESS.name], apply)
         return found
 
     def encode(self, topic: str, done: Sequence[Range]) -> bytes:

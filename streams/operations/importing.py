@@ -30,9 +30,9 @@ from streams.operations.core.records import key_of, record_of
 from streams.operations.tabular import FileError, parse_json_object, read_rows
 from topology.model import Graph, Topic
 from topology.settings import Settings
-
-EVENTS, FEEDS = "user-events", "feeds"
-EPISODES, TRANSCRIPTS = "episode-metadata", "episode-transcripts"
+from topology.topics.events import USER_EVENTS
+from topology.topics.ingest import EPISODE_METADATA, FEEDS
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
 FLUSH_S = 60.0
 RECBOLE = "recbole==1.2.1"
@@ -81,15 +81,15 @@ class Sender:
         )
         self.report = Report()
 
-    def send(self, topic: str, record: dict[str, Any], key: str) -> None:
+    def send(self, topic: Topic, record: dict[str, Any], key: str) -> None:
         """Send one record. BadRecordError if it does not fit the schema of the topic."""
         try:
-            value = self._wire.encode(topic, record)
+            value = self._wire.encode(topic.name, record)
         except KeyError as error:  # the registry has no such subject, and says what to do
             raise ImportFailedError(str(error.args[0])) from error
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._count)
+                self._producer.produce(topic.name, value, key, on_delivery=self._count)
                 return
             except BufferError:
                 self._producer.poll(0.1)
@@ -124,7 +124,7 @@ def import_events(
             sender.report.refused += 1
             refuse(line, reason)
         for event in events:
-            sender.send(EVENTS, event, event["user_id"])
+            sender.send(USER_EVENTS, event, event["user_id"])
         sender.poll()
     return sender.close()
 
@@ -151,9 +151,9 @@ def import_episodes(
 def _send_episode(
     sender: Sender, episode: dict[str, Any], transcript: dict[str, Any] | None
 ) -> None:
-    sender.send(EPISODES, episode, episode["episode_id"])
+    sender.send(EPISODE_METADATA, episode, episode["episode_id"])
     if transcript is not None:
-        sender.send(TRANSCRIPTS, transcript, transcript["episode_id"])
+        sender.send(EPISODE_TRANSCRIPTS, transcript, transcript["episode_id"])
 
 
 def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) -> Report:
@@ -166,7 +166,7 @@ def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) ->
         feeds, refused = subscriptions_of_opml(path.read_bytes())
     except OpmlError as error:
         raise FileError(f"{path.name}: {error}") from error
-    followed = live_keys(settings, FEEDS)
+    followed = live_keys(settings, FEEDS.name)
     sender = Sender(settings, graph)
     for number, reason in refused:
         sender.report.refused += 1
@@ -204,7 +204,7 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
         _send_episode(sender, *movielens.episode_of_film(film))
     events = movielens.events_of_ratings(ratings)
     for number, event in enumerate(events, 1):
-        sender.send(EVENTS, event, event["user_id"])
+        sender.send(USER_EVENTS, event, event["user_id"])
         if number % 5_000 == 0:
             sender.poll()
             advance(number / len(events))
@@ -266,7 +266,7 @@ def produce_lines(
             if value is None:
                 continue
             record = record_of(value, schema)
-            sender.send(topic.name, record, key_of(record, fields))
+            sender.send(topic, record, key_of(record, fields))
         except ValueError as error:
             sender.report.refused += 1
             refuse(number, str(error))

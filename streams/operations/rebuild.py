@@ -31,12 +31,13 @@ from streams.serving.core.documents import Document
 from streams.serving.mongo.generations import WindowGenerations, window_documents
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
+from topology.topics.engagement import ENGAGEMENT_WINDOWS, USER_EPISODE_DAILY
+from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
+from topology.topics.operations import TABLE_GENERATIONS
 
 LIVE = "live"
 """Name under which the generation of the live tables is published."""
 
-EVENTS, BATCHES = "user-events", "user-event-batches"
-WINDOWS, DAILY, GENERATIONS = "engagement-windows", "user-episode-daily", "table-generations"
 SERVED = "engagement_windows"
 STALL_S = 60.0
 TIMEOUT_S = 60.0
@@ -131,23 +132,25 @@ class Rebuilder:
 
         Returns once they hold every event that was in the log when it was called.
         """
-        wanted = self._logs.ends(EVENTS)
+        wanted = self._logs.ends(USER_EVENTS.name)
         self._wait_for(
             "batch_events",
             lambda: sum(max(0, wanted[p] - 1 - at) for p, at in self._batched().items()),
-            f"events of {EVENTS}",
+            f"events of {USER_EVENTS.name}",
         )
-        cuts, ends = self._batched(), self._logs.ends(BATCHES)
-        self._wait_for_group("track_engagement", BATCHES, ends)
-        self._wait_for_group("track_listening", BATCHES, ends)
-        self._wait_for_group("serve_mongo", WINDOWS, self._logs.ends(WINDOWS))
+        cuts, ends = self._batched(), self._logs.ends(USER_EVENT_BATCHES.name)
+        self._wait_for_group("track_engagement", USER_EVENT_BATCHES.name, ends)
+        self._wait_for_group("track_listening", USER_EVENT_BATCHES.name, ends)
+        self._wait_for_group(
+            "serve_mongo", ENGAGEMENT_WINDOWS.name, self._logs.ends(ENGAGEMENT_WINDOWS.name)
+        )
         return cuts
 
     def _batched(self) -> dict[int, int]:
         """Source partition -> last offset that its batches account for; -1 if there are none."""
         cuts = {}
-        for partition in self._logs.partitions(BATCHES):
-            last = self._logs.last(BATCHES, partition)
+        for partition in self._logs.partitions(USER_EVENT_BATCHES.name):
+            last = self._logs.last(USER_EVENT_BATCHES.name, partition)
             cuts[partition] = accounted_to(last.headers() or ()) - 1 if last is not None else -1
         return cuts
 
@@ -181,10 +184,13 @@ class Rebuilder:
 
     def _read_live(self) -> Live:
         daily = rebuild.LiveDaily()
-        self._read(DAILY, lambda message: daily.apply(self._wire.decode(DAILY, message.value)))
+        self._read(
+            USER_EPISODE_DAILY.name,
+            lambda message: daily.apply(self._wire.decode(USER_EPISODE_DAILY.name, message.value)),
+        )
         lows = [
-            self._logs.bounds(WINDOWS, partition)[0]
-            for partition in range(self._graph.topics[WINDOWS].partitions)
+            self._logs.bounds(ENGAGEMENT_WINDOWS.name, partition)[0]
+            for partition in range(self._graph.topics[ENGAGEMENT_WINDOWS.name].partitions)
         ]
         windows = self._window_parts() if max(lows) == 0 else None
         documents = self._served.documents()
@@ -195,7 +201,10 @@ class Rebuilder:
 
     def _window_parts(self) -> pl.DataFrame:
         newest = rebuild.newest_sum()
-        self._read(WINDOWS, lambda message: newest.put(self._wire.decode(WINDOWS, message.value)))
+        self._read(
+            ENGAGEMENT_WINDOWS.name,
+            lambda message: newest.put(self._wire.decode(ENGAGEMENT_WINDOWS.name, message.value)),
+        )
         return newest.total()
 
     def _read(self, topic: str, apply: Callable[[Message], None]) -> None:
@@ -207,25 +216,25 @@ class Rebuilder:
         found = [1]
 
         def apply(message: Message) -> None:
-            record = self._wire.decode(GENERATIONS, message.value)
+            record = self._wire.decode(TABLE_GENERATIONS.name, message.value)
             if record["table"] == LIVE:
                 found.append(record["generation"])
 
-        self._read(GENERATIONS, apply)
+        self._read(TABLE_GENERATIONS.name, apply)
         return found[-1]
 
     # -- the new side --------------------------------------------------------------------------
 
     def _replay(self, cuts: dict[int, int], until: dict[int, int]) -> tuple[Rebuilt, list[Replay]]:
         """Fold every event of the log up to ``until`` anew, partition after partition."""
-        decoder = EventDecoder(EVENTS, self._registry)
+        decoder = EventDecoder(USER_EVENTS.name, self._registry)
         total, done = sum(offset + 1 for offset in until.values()), 0
         replays = []
         for partition, last in until.items():
             batcher = PartitionBatcher(partition, 0, self._settings.dedup_window, decoder)
             state = Engagement(self._settings.allowed_lateness_s * 1000)
             replay = Replay(batcher, state, cuts[partition], last)
-            for records in self._records(EVENTS, partition, last):
+            for records in self._records(USER_EVENTS.name, partition, last):
                 replay.feed(to_chunk(records))
                 done += len(records)
                 self._progress(done, total)
@@ -250,14 +259,17 @@ class Rebuilder:
             parts, changing = rebuilt.parts_at(live.window_parts)
             comparisons.append(
                 rebuild.compare(
-                    WINDOWS,
+                    ENGAGEMENT_WINDOWS.name,
                     rebuild.windows(parts),
                     rebuild.without(rebuild.windows(live.window_parts), changing),
                     rebuild.WINDOW_KEY,
                 )
             )
         else:
-            self._say(f"{WINDOWS} begins after its retention: compared as MongoDB serves it only")
+            self._say(
+                f"{ENGAGEMENT_WINDOWS.name} begins after its retention: compared as MongoDB "
+                "serves it only"
+            )
         comparisons.append(
             rebuild.compare(
                 f"MongoDB {SERVED}",
@@ -268,7 +280,7 @@ class Rebuilder:
         )
         comparisons.append(
             rebuild.compare(
-                DAILY,
+                USER_EPISODE_DAILY.name,
                 rebuilt.daily_at(live.daily.reached),
                 live.daily.rows(),
                 rebuild.DAILY_KEY,
@@ -284,10 +296,10 @@ class Rebuilder:
         writer = producer(self._settings.kafka_bootstrap_servers)
         failed: list[Any] = []
         writer.produce(
-            GENERATIONS,
+            TABLE_GENERATIONS.name,
             key=LIVE.encode(),
             value=self._wire.encode(
-                GENERATIONS,
+                TABLE_GENERATIONS.name,
                 {
                     "table": LIVE,
                     "generation": generation,

@@ -20,13 +20,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.kafka import clients as kafka
 from streams.kafka import letters as dead_letters
-from streams.kafka.dead_letters import PROGRESS, Progress, read_letters
+from streams.kafka.dead_letters import Progress, read_letters
 from streams.kafka.letters import Letter, Range
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from topology.graph import dead_letter_name
 from topology.model import Topic
 from topology.settings import Settings
+from topology.topics.operations import REDRIVE_PROGRESS
 
 GROUP = "podstream-dlq-redrive"
 SENT_AT_ONCE = 200
@@ -245,7 +246,7 @@ class _Sending:
             return
         failed: list[KafkaError] = []
         self._producer.produce(
-            PROGRESS,
+            REDRIVE_PROGRESS.name,
             self._progress.encode(self._dead, self._done),
             self._dead,
             on_delivery=lambda error, _: failed.append(error) if error else None,

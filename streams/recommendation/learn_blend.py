@@ -23,10 +23,9 @@ from streams.recommendation.core.scoring import ScoreParts
 from streams.runtime.context import Context, broadcast_records, decode_all
 from streams.state.protocols import StateTable
 from streams.state.recent import RecentValues
-
-USER_EVENT_BATCHES, RECOMMENDATIONS = "user-event-batches", "recommendations"
-BLEND_WEIGHTS, MODEL_METRICS = "blend-weights", "model-metrics"
-BLEND = "blend"
+from topology.tables import BLEND
+from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.recommendation import BLEND_WEIGHTS, MODEL_METRICS, RECOMMENDATIONS
 
 PUBLISH_EVERY_S = 2.0
 LINGER_S = 1.0

@@ -27,9 +27,9 @@ from streams.recommendation.core.scoring import Ranked, profile, recommend
 from streams.recommendation.references import References
 from streams.runtime.context import Context, decode_all
 from streams.state.protocols import StateTable
-
-USER_EVENT_BATCHES, RECOMMENDATIONS = "user-event-batches", "recommendations"
-LISTENERS = "listeners"
+from topology.tables import LISTENERS
+from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.recommendation import RECOMMENDATIONS
 
 SLICE = 32
 """Listeners scored at once, between which the event loop gets its turn."""

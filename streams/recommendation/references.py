@@ -15,10 +15,10 @@ from streams.kafka.message import Message
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.scoring import ScoreParts, mean_weights
 from streams.runtime.context import Context, broadcast_records
-
-EPISODE_METADATA, ITEM_FACTORS = "episode-metadata", "item-factors"
-MODEL_GENERATIONS, EPISODE_EMBEDDINGS = "model-generations", "episode-embeddings"
-TRENDING_EPISODES, BLEND_WEIGHTS = "trending-episodes", "blend-weights"
+from topology.topics.engagement import TRENDING_EPISODES
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.recommendation import BLEND_WEIGHTS, ITEM_FACTORS, MODEL_GENERATIONS
+from topology.topics.similarity import EPISODE_EMBEDDINGS
 
 log = logging.getLogger(__name__)
 

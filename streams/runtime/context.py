@@ -7,37 +7,65 @@ so a test of the whole graph runs the very code that production runs.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, overload
 
 import polars as pl
 
 from schemas.codec import BadRecordError, Registry
 from streams.kafka.message import Message
+from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from streams.runtime.clock import Clock
-from streams.state.protocols import S, States, StateTable
-from topology.model import Stage
+from streams.state.log import S
+from streams.state.protocols import StateTable
+from streams.state.store import SNAPSHOT_BYTES, LogStates, StateLog
+from topology.graph import UndeclaredError, changelog_name, check_writes, dead_letter_name
+from topology.model import ArrowTopic, AvroTopic, RawTopic, Stage, Table, Topic
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
+
+DELIVERY_TIMEOUT_S = 60.0
 
 Handler = Callable[[list[Message]], Awaitable[None]]
 Apply = Callable[[Sequence[Message]], None]
 
 
-class Context(Protocol):
-    """One stage's hold on the outside world, checked against the topology."""
+class Context(ABC):
+    """One stage's hold on the outside world, checked against the topology.
 
-    stage: Stage
-    settings: Settings
-    registry: Registry
-    clock: Clock
-    """The only time that a stage knows."""
+    Topics and tables are named by their declarations (`topology.topics`, `topology.tables`);
+    UndeclaredError where the stage is not given one. What was sent is tracked until it is in the
+    log. ``clock`` is the only time that a stage knows.
+    """
 
+    def __init__(
+        self,
+        stage: Stage,
+        settings: Settings,
+        registry: Registry,
+        wire: Wire,
+        clock: Clock,
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ):
+        self.stage = stage
+        self.settings = settings
+        self.registry = registry
+        self.wire = wire
+        self.clock = clock
+        self._snapshot_bytes = snapshot_bytes
+        self._pending: set[asyncio.Future[Any]] = set()
+        self._states: list[LogStates[Any]] = []
+
+    # -- declaring ---------------------------------------------------------------------------
+
+    @abstractmethod
     def agent(
         self,
-        topic: str,
+        topic: Topic,
         *,
         max_batch: int = 64,
         linger_s: float = 0.0,
@@ -55,54 +83,175 @@ class Context(Protocol):
         acknowledged: whether an outside store still has what was written. It raises if not.
         """
 
+    @abstractmethod
     def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
         """Register a coroutine to run every ``seconds``; what it sends is delivered on return."""
 
-    def broadcast(self, topic: str, apply: Apply) -> None:
+    @abstractmethod
+    def broadcast(self, topic: Topic, apply: Apply) -> None:
         """Give every record of a broadcast topic, from the first one, to ``apply``.
 
         Handlers wait until the topic has been read to the end it had at the start.
         """
 
-    def table(self, name: str) -> StateTable:
-        """A table that the topology declares for this stage."""
-
-    def states(self, name: str, make: Callable[[int], S]) -> States[S]:
-        """The states in a table that the topology declares as a log; ``make(partition)`` is a
-        state of nothing."""
-
+    @abstractmethod
     def owned_fraction(self) -> float:
         """The part of the partitions of its first consumed topic that this worker owns, 0 to 1;
         1 for a stage that consumes nothing, which every worker runs whole."""
 
+    @abstractmethod
     def on_rebalance(self, callback: Callable[[], None]) -> None:
         """Call back when partitions come or go: drop what was cached from tables."""
 
+    # -- tables ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def table(self, table: Table) -> StateTable:
+        """A keyed table of the stage."""
+
+    def states(self, table: Table, make: Callable[[int], S]) -> LogStates[S]:
+        """The states in a table that is declared as a log; ``make(partition)`` is an empty one."""
+        self._declared(table, "log")
+        state_log = self._state_log(changelog_name(self.stage, table.name))
+        states = LogStates(state_log, make, self._track, self._snapshot_bytes)
+        self._states.append(states)
+        return states
+
+    @abstractmethod
+    def _state_log(self, topic: str) -> StateLog:
+        """The log of a table of states."""
+
+    def _declared(self, table: Table, form: Literal["keyed", "log"]) -> Table:
+        """The stage's table of this name and form, with the partitions of this deployment.
+
+        UndeclaredError if the stage has none.
+        """
+        own = next((own for own in self.stage.tables if own.name == table.name), None)
+        if own is None or own.form != form:
+            raise UndeclaredError(
+                f"Stage {self.stage.name} opens table {table.name!r} ({form}), which "
+                f"topology/stages does not give it: add it to `tables` of the stage."
+            )
+        return own
+
+    # -- sending -----------------------------------------------------------------------------
+
+    @overload
     async def send(
         self,
-        topic: str,
+        topic: AvroTopic,
+        value: dict[str, Any] | None,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: dict[str, bytes] | None = None,
+    ) -> None: ...
+
+    @overload
+    async def send(
+        self,
+        topic: ArrowTopic,
+        value: pl.DataFrame,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: dict[str, bytes] | None = None,
+    ) -> None: ...
+
+    @overload
+    async def send(
+        self,
+        topic: RawTopic,
+        value: bytes | None,
+        *,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+        headers: dict[str, bytes] | None = None,
+    ) -> None: ...
+
+    async def send(
+        self,
+        topic: Topic,
         value: bytes | dict[str, Any] | pl.DataFrame | None,
         *,
         key: str | bytes | None = None,
         partition: int | None = None,
         headers: dict[str, bytes] | None = None,
     ) -> None:
-        """Send to a produced topic: a dict for an Avro topic, a frame for an Arrow topic."""
+        """Send to a produced topic what its class says: a record, rows or bytes.
+
+        None is a tombstone. Without a partition the key chooses it, by murmur2 on a broker. Returns
+        once it is on its way; `flush` waits for its arrival.
+        """
+        check_writes(self.stage, topic.name)
+        value = self.wire.encode(topic.name, value)
+        pairs = list((headers or {}).items())
+        await self._send(topic.name, value, key_bytes(key), partition, pairs)
+
+    @abstractmethod
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        """Send bytes to a topic that was checked."""
+
+    def _track(self, delivery: Awaitable[Any]) -> None:
+        """Let acknowledging wait for a delivery."""
+        future = asyncio.ensure_future(delivery)
+        self._pending.add(future)
+        future.add_done_callback(self._settle)
+
+    def _settle(self, delivery: asyncio.Future[Any]) -> None:
+        """Forget a delivery that succeeded; a failed one stays for every handler to hear of."""
+        if not delivery.cancelled() and delivery.exception() is None:
+            self._pending.discard(delivery)
 
     async def flush(self) -> None:
-        """Return when everything sent and put so far is in the log.
+        """Return when everything sent and put so far is in the log; raise if anything could not be.
 
-        For a handler whose output must be there before the state that says so.
+        For a handler whose output must be there before the state that says so. Handlers of a stage
+        run side by side: each waits for what the others sent as well.
         """
+        if not self._pending:
+            return
+        done, late = await asyncio.wait(
+            self._pending, timeout=DELIVERY_TIMEOUT_S, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for delivery in done:
+            delivery.result()
+        if late:
+            raise TimeoutError(f"{len(late)} records were not delivered in {DELIVERY_TIMEOUT_S} s")
+
+    # -- messages ----------------------------------------------------------------------------
 
     def decode(self, message: Message, only: tuple[str, ...] | None = None) -> Any:
         """The record (dict) or rows (DataFrame) of a message; BadRecordError if it has none.
 
         Of rows, ``only`` these columns are read.
         """
+        return self.wire.decode(message.topic, message.value, only)
 
     async def dead_letter(self, message: Message, error: BaseException) -> None:
         """Put a message that cannot be used, as it came, into its dead-letter topic."""
+        log.warning(
+            "%s: %s[%d]@%d goes to the dead-letter topic: %s",
+            self.stage.name,
+            message.topic,
+            message.partition,
+            message.offset,
+            error,
+        )
+        errors = error_headers(
+            message.topic, message.partition, message.offset, self.stage.name, error
+        )
+        topic = dead_letter_name(message.topic)
+        check_writes(self.stage, topic)
+        headers = dead_letter_headers(message.headers, errors)
+        await self._send(topic, message.value, message.key, 0, headers)
 
 
 def broadcast_records(

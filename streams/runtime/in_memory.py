@@ -19,13 +19,12 @@ import polars as pl
 from schemas.registry import FixedRegistry
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire, key_bytes
-from streams.runtime.base import StageContext
 from streams.runtime.clock import Clock, ManualClock
-from streams.runtime.context import Apply, Handler
+from streams.runtime.context import Apply, Context, Handler
 from streams.state.log import Headers, S, StateFold
 from streams.state.store import SNAPSHOT_BYTES, LogStates
 from topology.graph import check_reads, declared_subjects
-from topology.model import Graph, Stage
+from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings
 
 
@@ -144,7 +143,7 @@ class MemoryTable:
         return set(range(self._partitions))
 
 
-class MemoryContext(StageContext):
+class MemoryContext(Context):
     """One stage in memory, owner of every partition."""
 
     def __init__(
@@ -164,13 +163,13 @@ class MemoryContext(StageContext):
 
     def agent(
         self,
-        topic: str,
+        topic: Topic,
         *,
         max_batch: int = 64,
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        check_reads(self.stage, topic)
+        check_reads(self.stage, topic.name)
 
         def decorate(handler: Handler) -> Handler:
             async def confirmed(messages: list[Message]) -> None:
@@ -178,7 +177,7 @@ class MemoryContext(StageContext):
                 if confirm is not None:
                     await confirm(messages)
 
-            self.handlers[topic] = (confirmed, max_batch)
+            self.handlers[topic.name] = (confirmed, max_batch)
             return handler
 
         return decorate
@@ -190,17 +189,17 @@ class MemoryContext(StageContext):
 
         return decorate
 
-    def broadcast(self, topic: str, apply: Apply) -> None:
-        check_reads(self.stage, topic)
-        self.broadcasts[topic] = apply
+    def broadcast(self, topic: Topic, apply: Apply) -> None:
+        check_reads(self.stage, topic.name)
+        self.broadcasts[topic.name] = apply
 
-    def table(self, name: str) -> MemoryTable:
-        declared = self.declared(name, "keyed")
-        return MemoryTable(self._tables.setdefault(name, {}), declared.partitions)
+    def table(self, table: Table) -> MemoryTable:
+        partitions = self._declared(table, "keyed").partitions
+        return MemoryTable(self._tables.setdefault(table.name, {}), partitions)
 
-    def states(self, name: str, make: Callable[[int], S]) -> LogStates[S]:
-        states = super().states(name, make)
-        states.assign(range(self.declared(name, "log").partitions))
+    def states(self, table: Table, make: Callable[[int], S]) -> LogStates[S]:
+        states = super().states(table, make)
+        states.assign(range(self._declared(table, "log").partitions))
         return states
 
     def _state_log(self, topic: str) -> MemoryStateLog:

@@ -33,13 +33,19 @@ from streams.serving.mongo.document_cache import DocumentCache
 from streams.serving.mongo.expiry import DATED, Expiry
 from streams.serving.mongo.mongo import MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
-
-RECOMMENDATIONS, MODEL_METRICS = "recommendations", "model-metrics"
-ENGAGEMENT_WINDOWS, ROLLING_WINDOWS = "engagement-windows", "rolling-windows"
-EPISODE_DAYS, EPISODE_RETENTION = "episode-days", "episode-retention"
-EPISODE_METADATA, EPISODE_ANOMALIES = "episode-metadata", "episode-anomalies"
-TABLE_GENERATIONS, TABLE_PROGRESS = "table-generations", "table-progress"
-TRENDING_EPISODES = "trending-episodes"
+from topology.model import ArrowTopic, AvroTopic, Topic
+from topology.topics.engagement import (
+    ENGAGEMENT_WINDOWS,
+    EPISODE_ANOMALIES,
+    EPISODE_DAYS,
+    EPISODE_RETENTION,
+    ROLLING_WINDOWS,
+    TABLE_PROGRESS,
+    TRENDING_EPISODES,
+)
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.operations import TABLE_GENERATIONS
+from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
@@ -67,7 +73,7 @@ Days = Mapping[tuple[str, date], Mapping[str, DayPart]]
 class RecordTable:
     """A collection that has the newest record of each key of a topic; a tombstone removes it."""
 
-    topic: str
+    topic: AvroTopic
     collection: str
     to_document: Callable[[Any], Document]
     max_batch: int = 512
@@ -92,7 +98,7 @@ RECORDS = (
 class DayTable:
     """What a topic says of `episode_days`: the parts in its rows, and what they change."""
 
-    topic: str
+    topic: ArrowTopic
     parts: Callable[[pl.DataFrame], Days]
     changes: Callable[[Mapping[str, Document], Days], dict[str, Document]]
 
@@ -138,7 +144,7 @@ class MongoServer:
         context.timer(EXPIRE_EVERY_S)(self._expire)
 
     def _serve(
-        self, topic: str, handler: Handler, max_batch: int = 64, linger_s: float = 0.0
+        self, topic: Topic, handler: Handler, max_batch: int = 64, linger_s: float = 0.0
     ) -> None:
         """Let messages be acknowledged once the server has on its disk what was made of them."""
 

@@ -12,6 +12,8 @@ from streams.kafka.message import Message
 from streams.runtime.context import Context
 from streams.runtime.keyed import newest_records
 from streams.transcripts.core.analysis.record import analyse
+from topology.topics.analysis import EPISODE_ANALYSIS
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
 TRANSCRIPTS_AT_ONCE = 32
 
@@ -19,7 +21,7 @@ TRANSCRIPTS_AT_ONCE = 32
 def register(context: Context) -> None:
     """Analyse each transcript; an episode without one has no analysis."""
     stage = AnalyseTranscripts(context)
-    context.agent("episode-transcripts", max_batch=TRANSCRIPTS_AT_ONCE)(
+    context.agent(EPISODE_TRANSCRIPTS, max_batch=TRANSCRIPTS_AT_ONCE)(
         stage.handle_episode_transcripts
     )
 
@@ -36,4 +38,4 @@ class AnalyseTranscripts:
         for (_, episode_id), _, transcript in newest.values():
             # In a thread: the event loop has fetches to attend to.
             found = await asyncio.to_thread(analyse, transcript) if transcript else None
-            await self._context.send("episode-analysis", found, key=episode_id)
+            await self._context.send(EPISODE_ANALYSIS, found, key=episode_id)

@@ -50,6 +50,9 @@ from streams.transcripts.core.versions import (
     digest_of_links,
 )
 from streams.transcripts.transcript_links import best_transcript, why_none
+from topology.tables import TRANSCRIPT_RETRIES, TRANSCRIPT_VERSIONS
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS, HEARD_TRANSCRIPTS
 
 EPISODES_AT_ONCE = 32
 HEARD_AT_ONCE = 8
@@ -72,8 +75,8 @@ def register(context: Context) -> None:
     """Fetch for each new or changed episode; imported ones bring their transcripts along."""
     report_hosts(context)
     stage = FetchTranscripts(context)
-    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
-    context.agent("heard-transcripts", max_batch=HEARD_AT_ONCE)(stage.handle_heard_transcripts)
+    context.agent(EPISODE_METADATA, max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
+    context.agent(HEARD_TRANSCRIPTS, max_batch=HEARD_AT_ONCE)(stage.handle_heard_transcripts)
     context.timer(RETRY_EVERY_S)(stage.retry)
 
 
@@ -121,8 +124,8 @@ class FetchTranscripts:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._clock = context.clock
-        self._queue = RetryQueue(context, "transcript_retries")
-        self._versions = context.table("transcript_versions")
+        self._queue = RetryQueue(context, TRANSCRIPT_RETRIES)
+        self._versions = context.table(TRANSCRIPT_VERSIONS)
         self._intervals_s = context.settings.fetch_retry_s
         self._backoff_s = context.settings.fetch_backoff_s
         self._limit_s = RETRY_TIMEOUTS * context.settings.fetch_timeout_s
@@ -273,7 +276,7 @@ class FetchTranscripts:
                 if result.tell:
                     key = result.attempt.key[1]
                     record = None if result.record is None else dict(result.record)
-                    await self._context.send("episode-transcripts", record, key=key)
+                    await self._context.send(EPISODE_TRANSCRIPTS, record, key=key)
             # Tables that are ahead of the topic would hide what was not told before a kill, and a
             # version that is ahead of the retries would hide what waits.
             await self._context.flush()

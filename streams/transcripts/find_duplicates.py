@@ -19,6 +19,9 @@ from streams.runtime.context import Context, decode_all, keyed_records
 from streams.runtime.keyed import set_entry
 from streams.state.recent import RecentValues
 from streams.transcripts.core.analysis.duplicates import Arrival, Entry, Fingerprints, take
+from topology.tables import FINGERPRINTS
+from topology.topics.analysis import EPISODE_ANALYSIS, EPISODE_DUPLICATES
+from topology.topics.ingest import EPISODE_METADATA
 
 ANALYSES_AT_ONCE = 256
 TIMES_REMEMBERED = 200_000
@@ -29,8 +32,8 @@ about 40 MB. That of an older one is taken for unknown."""
 def register(context: Context) -> None:
     """Compare each new fingerprint with all others; say what has changed for whom."""
     stage = FindDuplicates(context)
-    context.broadcast("episode-metadata", stage.handle_episode_metadata)
-    context.agent("episode-analysis", max_batch=ANALYSES_AT_ONCE)(stage.handle_episode_analysis)
+    context.broadcast(EPISODE_METADATA, stage.handle_episode_metadata)
+    context.agent(EPISODE_ANALYSIS, max_batch=ANALYSES_AT_ONCE)(stage.handle_episode_analysis)
 
 
 class FindDuplicates:
@@ -38,7 +41,7 @@ class FindDuplicates:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._table = context.table("fingerprints")
+        self._table = context.table(FINGERPRINTS)
         self._published_ms: RecentValues[str, int] = RecentValues(TIMES_REMEMBERED)
         self._known: dict[int, Fingerprints] = {}
         context.on_rebalance(self._known.clear)
@@ -60,7 +63,7 @@ class FindDuplicates:
         # Comparing a batch with everything takes seconds; the event loop goes on meanwhile.
         changed, reports = await asyncio.to_thread(take, fingerprints, arrivals)
         for episode_id, report in reports.items():
-            await self._context.send("episode-duplicates", report, key=episode_id)
+            await self._context.send(EPISODE_DUPLICATES, report, key=episode_id)
         # The state must not say that a fingerprint is known before its duplicates are.
         await self._context.flush()
         for episode_id, entry in changed.items():

@@ -47,6 +47,9 @@ from streams.transcripts.core.transcripts import (
 from streams.transcripts.core.versions import OFFSET_HEADER
 from streams.transcripts.downloads import Caps, download, forget
 from topology.settings import Settings
+from topology.tables import AUDIO_QUEUE
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.transcripts import HEARD_TRANSCRIPTS
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def register(context: Context, transcriber: Transcriber | None = None) -> None:
         context,
         transcriber or WhisperTranscriber(settings.transcribe_model, settings.transcribe_threads),
     )
-    context.agent("episode-metadata", max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
+    context.agent(EPISODE_METADATA, max_batch=EPISODES_AT_ONCE)(stage.handle_episode_metadata)
     context.timer(LOOK_EVERY_S)(stage.work)
 
 
@@ -77,7 +80,7 @@ class TranscribeAudio:
         self._context = context
         self._clock = context.clock
         self._transcriber = TranscriberThread(transcriber, context.clock)
-        self._queue = RetryQueue(context, "audio_queue")
+        self._queue = RetryQueue(context, AUDIO_QUEUE)
         self._folder = audio_folder(context.settings)
 
     async def handle_episode_metadata(self, messages: list[Message]) -> None:
@@ -131,7 +134,7 @@ class TranscribeAudio:
         )
         record = with_attempt(outcome.record, attempt, due)
         headers = {OFFSET_HEADER: str(current["offset"]).encode()}
-        await self._context.send("heard-transcripts", record, key=key[1], headers=headers)
+        await self._context.send(HEARD_TRANSCRIPTS, record, key=key[1], headers=headers)
         await self._context.flush()
         current = self._task(key, task["url"])
         if current is None:

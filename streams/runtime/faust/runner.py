@@ -24,15 +24,14 @@ from streams.kafka.clients import end_process
 from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
-from streams.runtime.base import StageContext
 from streams.runtime.clock import SystemClock
-from streams.runtime.context import Apply, Handler
+from streams.runtime.context import Apply, Context, Handler
 from streams.runtime.faust.consumer import SkippedError
 from streams.runtime.inbox import Inbox
 from streams.runtime.watchdog import Place, watch_fetching
 from streams.state.kafka_log import Appender, KafkaStateLog
 from topology.graph import changelog_name, check_reads
-from topology.model import Graph, Stage
+from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class FaustTable:
         }
 
 
-class FaustContext(StageContext):
+class FaustContext(Context):
     """One stage on its own Faust app."""
 
     def __init__(
@@ -124,19 +123,19 @@ class FaustContext(StageContext):
 
     def agent(
         self,
-        topic: str,
+        topic: Topic,
         *,
         max_batch: int = 64,
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        check_reads(self.stage, topic)
+        check_reads(self.stage, topic.name)
 
         def decorate(handler: Handler) -> Handler:
             inbox: Inbox[tuple[Any, EventT[Any]]] = Inbox(max_batch)
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
-            gapless = self._gapless(topic)
+            gapless = self._gapless(topic.name)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -159,7 +158,9 @@ class FaustContext(StageContext):
                         waiting = partial(self._confirm_later, confirm, messages, taken, in_order)
                         self.app.add_future(self._guarded(waiting)())
 
-            self.app.agent(self._channel(topic), name=f"{self.stage.name}.{topic}")(receive)
+            self.app.agent(self._channel(topic.name), name=f"{self.stage.name}.{topic.name}")(
+                receive
+            )
             self.app.task(self._guarded(process))
             return handler
 
@@ -192,16 +193,16 @@ class FaustContext(StageContext):
 
         return decorate
 
-    def broadcast(self, topic: str, apply: Apply) -> None:
-        check_reads(self.stage, topic)
-        self._broadcasts[topic] = apply
+    def broadcast(self, topic: Topic, apply: Apply) -> None:
+        check_reads(self.stage, topic.name)
+        self._broadcasts[topic.name] = apply
 
-    def table(self, name: str) -> FaustTable:
-        declared = self.declared(name, "keyed")
-        changelog = self._raw_topic(changelog_name(self.stage, name), declared.partitions)
-        table = OwnedTable(
+    def table(self, table: Table) -> FaustTable:
+        declared = self._declared(table, "keyed")
+        changelog = self._raw_topic(changelog_name(self.stage, table.name), declared.partitions)
+        owned = OwnedTable(
             self.app,
-            name=name,
+            name=table.name,
             default=None,
             partitions=declared.partitions,
             changelog_topic=changelog,
@@ -209,10 +210,10 @@ class FaustContext(StageContext):
             value_type=bytes,
             help=declared.doc,
         )
-        table.track = self._track
-        self.app.tables.add(table)
+        owned.track = self._track
+        self.app.tables.add(owned)
         # The partitions of a table are those of the topic that its stage consumes first.
-        return FaustTable(self.app, table, self.stage.consumes[0])
+        return FaustTable(self.app, owned, self.stage.consumes[0])
 
     def _state_log(self, topic: str) -> KafkaStateLog:
         servers = self.settings.kafka_bootstrap_servers

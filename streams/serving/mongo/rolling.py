@@ -18,8 +18,8 @@ import polars as pl
 from streams.serving.core.documents import Document
 from streams.serving.core.rolling_documents import add_up, pack, rolling_documents, unpack
 from streams.serving.mongo.mongo import MongoSink
+from topology.topics.engagement import ROLLING_WINDOWS
 
-TOPIC = "rolling-windows"
 PARTS, WINDOWS, EPISODES = "rolling_window_parts", "rolling_windows", "episodes"
 
 Titles = Callable[[Collection[str]], Awaitable[Mapping[str, Document]]]
@@ -64,7 +64,7 @@ class RollingWindows:
 
     async def refresh(self) -> None:
         """Write the documents that the parts left since have changed."""
-        marks = await self._sink.progress(TOPIC, self._partitions)
+        marks = await self._sink.progress(ROLLING_WINDOWS.name, self._partitions)
         await self._load(
             partition
             for partition, offset in marks.items()

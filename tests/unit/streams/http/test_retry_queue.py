@@ -14,6 +14,7 @@ from streams.runtime.in_memory import MemoryContext, MemoryRuntime, MemoryTable
 from streams.transcripts.core.retries import decode_retry, encode_retry, retry_record
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import TRANSCRIPT_RETRIES
 
 NOW = 1_790_000_000.0
 
@@ -26,7 +27,7 @@ def entry(due_s: int) -> bytes:
 def made() -> tuple[RetryQueue, dict[tuple[int, bytes], bytes], MemoryContext]:
     flow = MemoryRuntime(build_graph(2), Settings())
     context = flow.start("fetch_transcripts")
-    queue = RetryQueue(context, "transcript_retries")
+    queue = RetryQueue(context, TRANSCRIPT_RETRIES)
     return queue, flow.tables["fetch_transcripts"]["transcript_retries"], context
 
 

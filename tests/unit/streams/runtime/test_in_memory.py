@@ -8,6 +8,7 @@ import pytest
 from streams.runtime.in_memory import MemoryLog, MemoryRuntime
 from topology.graph import UndeclaredError, build_graph, check_reads, check_writes
 from topology.settings import Settings
+from topology.tables import ENGAGEMENT_STATE, LISTENERS
 
 
 @pytest.fixture
@@ -25,10 +26,10 @@ def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition() -> 
 def test_a_crash_keeps_tables_and_brings_messages_again(settings: Any) -> None:
     graph = build_graph(1)
     runtime = MemoryRuntime(graph, settings)
-    table = runtime.start("recommend").table("listeners")
+    table = runtime.start("recommend").table(LISTENERS)
     table.put(0, b"anna", b"state")
     runtime.crash("recommend")
-    assert runtime.start("recommend").table("listeners").get(0, b"anna") == b"state"
+    assert runtime.start("recommend").table(LISTENERS).get(0, b"anna") == b"state"
 
 
 def test_a_stage_may_only_touch_what_it_declares() -> None:
@@ -44,8 +45,8 @@ def test_a_stage_may_only_touch_what_it_declares() -> None:
 
 def test_an_undeclared_table_is_refused_at_start(settings: Any) -> None:
     context = MemoryRuntime(build_graph(1), settings).start("recommend")
-    with pytest.raises(UndeclaredError, match="opens table 'engagement'"):
-        context.table("engagement")
+    with pytest.raises(UndeclaredError, match="opens table 'engagement_state'"):
+        context.table(ENGAGEMENT_STATE)
     make: Any = None
     with pytest.raises(UndeclaredError, match=r"opens table 'listeners' \(log\)"):
-        context.states("listeners", make)
+        context.states(LISTENERS, make)
