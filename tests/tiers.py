@@ -1,7 +1,8 @@
 """Run the test tiers, those that wait for servers side by side: `python -m tests.tiers`.
 
 The pure tiers come first, on every core; if one of their tests fails, nothing else starts. Then
-come the tiers with servers, as many at once as there are cores, and at last the whole platform.
+come the tiers with servers, as many at once as there are cores, and at last what needs the machine
+for itself: the storm and the whole platform.
 The commit draws the seed of generated examples and what is taken of the long tests: a commit that
 is tested again is tested alike. `--all` takes everything.
 """
@@ -35,6 +36,12 @@ class Tier:
     workers: int = 1
 
 
+STORM = "flow/test_ingestion_storm.py"
+FLOW = tuple(
+    f"flow/{file.name}"
+    for file in sorted((ROOT / "tests/flow").glob("test_*.py"))
+    if f"flow/{file.name}" != STORM
+)
 PURE = (
     # One more than there are cores: some of the tests wait for a server on this machine.
     Tier("pure", ("unit", "flow", "oracle", "quality", "docs"), CORES + 1),
@@ -47,11 +54,12 @@ SERVERS = (  # the longest first
     Tier("browser", ("browser",)),
     Tier("mongo", ("mongo",)),
 )
-PLATFORM = (
+ALONE = (  # what has time limits of its own, which a busy machine would exceed
+    Tier("storm", (STORM,)),
     Tier("smoke", ("smoke/test_platform.py",)),
     Tier("movielens", ("smoke/test_movielens.py",)),
 )
-PHASES = ((PURE, 1), (SERVERS, CORES), (PLATFORM, 1))
+PHASES = ((PURE, 1), (SERVERS, CORES), (ALONE, 1))
 """Tiers of a phase, and how many of them run at once."""
 
 

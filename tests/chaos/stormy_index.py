@@ -26,14 +26,16 @@ from topology.model import Graph, Stage
 from topology.settings import Settings
 
 STARTED_AT = time.time()
-PACE = Pace(slow_s=0.05, stall_s=1.0, retry_after_s=1)
+PACE = Pace(slow_s=0.05, stall_s=2.5, retry_after_s=1)
 RETRY_S = (0.1, 0.3, 0.6, 1.2, 2.4)
 
 TELLING = {"source-hosts"}
 """Topics that say something all the time, whether or not there is something new."""
 
 FAST: dict[str, Any] = {
-    "fetch_timeout_s": 0.6,  # shorter than a stalled answer, longer than a slow one
+    # Shorter than a stalled answer, longer than a slow one also where the machine is busy: an
+    # answer that is given up although it is on its way is asked for twice.
+    "fetch_timeout_s": 1.5,
     "fetch_backoff_s": 0.02,
     "fetch_max_bytes": 2_000_000,
     "fetch_rest_s": 0.001,
