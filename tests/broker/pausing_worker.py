@@ -36,11 +36,11 @@ async def stop_and_go_on() -> None:
 class _Waiting:
     """Tells when a fetch has begun, and makes a file when one has ended after that."""
 
-    def __init__(self, getmany: Any) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, getmany: Any) -> None:
         self._getmany = getmany
         self.begun = asyncio.Event()
 
-    async def getmany(self, **kwargs: Any) -> Any:  # type: ignore[no-untyped-def]
+    async def getmany(self, **kwargs: Any) -> Any:
         self.begun.set()
         fetched = await self._getmany(**kwargs)
         (folder / "fetched").touch()

@@ -20,7 +20,10 @@ from streams.cli.local.ports import free_ports
 from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
-from tests.broker.workers import ROOT, instance
+from tests.broker.workers import (
+    instance,
+)
+from tests.paths import ROOT
 from topology.graph import build_graph
 from topology.settings import Settings
 

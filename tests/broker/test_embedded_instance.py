@@ -51,7 +51,8 @@ def podstream(environment: dict[str, str]) -> Iterator[Command]:
 def _status(podstream: Command) -> dict[str, Any]:
     shown = podstream("status", "--json")
     assert shown.returncode == 0, shown.stderr
-    return json.loads(shown.stdout)
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
 
 
 def _processes(podstream: Command) -> dict[str, dict[str, Any]]:

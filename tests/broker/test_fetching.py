@@ -20,7 +20,10 @@ from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
-from tests.broker.workers import ROOT, instance
+from tests.broker.workers import (
+    instance,
+)
+from tests.paths import ROOT
 from tests.served import answering, served
 from tests.waiting import wait_until
 from topology.graph import build_graph

@@ -372,7 +372,8 @@ def empty_dashboard(
     mongo_uri: str, start_dashboard: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     url, _ = start_dashboard(mongo_uri, "dashboard_empty", tmp_path_factory.mktemp("no-delta"))
-    return url
+    found: str = url
+    return found
 
 
 def test_mongodb_away_is_said_in_a_sentence(

@@ -108,7 +108,10 @@ class StormyIndex:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """`requests`, `good`, `early` by path and query, and `faults` by name."""
-        return requests.get(f"http://{self.host}/demo/requests", timeout=10).json()
+        found: dict[str, dict[str, int]] = requests.get(
+            f"http://{self.host}/demo/requests", timeout=10
+        ).json()
+        return found
 
 
 def catalogue_of(shows: int | None) -> Catalogue:

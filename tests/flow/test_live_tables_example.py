@@ -65,7 +65,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def newest(log: Any, topic: str, *key: str) -> pl.DataFrame:
     """The newest row of each key and source partition."""
     rows = pl.concat(log.decoded(topic)).sort("offset")
-    return rows.unique([*key, "source_partition"], keep="last", maintain_order=True)
+    found: pl.DataFrame = rows.unique([*key, "source_partition"], keep="last", maintain_order=True)
+    return found
 
 
 def test_the_day(log: Any) -> None:

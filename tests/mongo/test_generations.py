@@ -40,7 +40,7 @@ def database(mongo_uri: str) -> Iterator[Any]:
 
 @pytest.fixture
 def generations(mongo_uri: str, database: Any) -> Iterator[WindowGenerations]:
-    settings = Settings(mongodb_uri=mongo_uri, mongodb_database="generations")  # type: ignore[arg-type]
+    settings = Settings(mongodb_uri=mongo_uri, mongodb_database="generations")
     opened = WindowGenerations(settings, DECLARED)
     yield opened
     opened.close()

@@ -48,7 +48,8 @@ class Instance:
     def status(self) -> dict[str, Any]:
         done = self.run("status", "--json")
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
 
     def process(self, name: str) -> dict[str, Any]:
         return next(p for p in self.status()["processes"] if p["name"] == name)
@@ -56,7 +57,8 @@ class Instance:
     def rows(self, kind: str, store: str) -> int:
         """Rows of a `delta` table or a `mongodb` collection."""
         stores = self.status()["stores"]
-        return next(s["rows"] for s in stores if (s["kind"], s["name"]) == (kind, store))
+        found: int = next(s["rows"] for s in stores if (s["kind"], s["name"]) == (kind, store))
+        return found
 
     def mongo(self) -> Any:
         uri = self.settings.mongodb_uri.get_secret_value()

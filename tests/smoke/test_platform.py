@@ -92,7 +92,8 @@ def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Insta
 
     def dead() -> int:
         letters = {d["topic"]: d["count"] for d in platform.status()["dead_letters"]}
-        return letters.get("user-events.dlq", 0)
+        found: int = letters.get("user-events.dlq", 0)
+        return found
 
     wait_until(dead, 60, "the dead letter")
     shown = platform.run("dlq", "show", "user-events.dlq")
@@ -108,7 +109,8 @@ def test_a_killed_process_comes_back_and_work_goes_on(platform: Instance, name: 
 
     def back() -> bool:
         now = platform.process(name)
-        return now["state"] == "RUNNING" and now["pid"] != pid
+        found: bool = now["state"] == "RUNNING" and now["pid"] != pid
+        return found
 
     wait_until(back, 90, f"{name} after kill -9")
     written = _events_written(platform)

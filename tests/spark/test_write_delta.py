@@ -155,7 +155,7 @@ def test_topics_and_duplicates_of_episodes_are_the_newest(
         "topics": [{**group, "label": label} for label in ("bread", "bread, yeast")],
     }
     writer = TableWriter(tables, graph, list(told))
-    places = [
+    places: list[Any] = [
         (topic, 0, n, wire.encode(topic, record))
         for topic, records in told.items()
         for n, record in enumerate(records)

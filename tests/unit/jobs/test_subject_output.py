@@ -30,7 +30,8 @@ def vectors(*counts: int) -> np.ndarray:
     dice = np.random.default_rng(4)
     rows = np.repeat(np.eye(len(counts), 16), counts, axis=0)
     rows = rows + dice.normal(scale=0.05, size=rows.shape)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    found: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return found
 
 
 def ids(count: int) -> list[str]:

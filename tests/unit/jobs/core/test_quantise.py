@@ -44,7 +44,8 @@ def run(model: ModelProto, x: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return session.run(None, {"x": x})[0]
+    found: np.ndarray = session.run(None, {"x": x})[0]
+    return found
 
 
 @pytest.mark.parametrize("columns", [100, 384])

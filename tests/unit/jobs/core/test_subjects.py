@@ -16,7 +16,10 @@ def around(theme: int, count: int, seed: int = 0) -> np.ndarray:
     centre = np.zeros(32)
     centre[theme] = 1
     vectors = centre + dice.normal(scale=0.08, size=(count, 32))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    found: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(
+        np.float32
+    )
+    return found
 
 
 def catalogue(*sizes: int, seed: int = 0) -> tuple[np.ndarray, list[list[tuple[str, int]]]]:

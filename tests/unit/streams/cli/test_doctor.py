@@ -23,7 +23,7 @@ def free_base(podstream_home: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_a_healthy_machine_needs_nothing(free_base: int) -> None:
-    findings = examine(Settings(_env_file=None))  # type: ignore[call-arg]
+    findings = examine(Settings(_env_file=None))
     assert not [finding for finding in findings if finding.level == "error"]
     assert CliRunner().invoke(build_app(), ["doctor"]).exit_code == 0
 
@@ -33,7 +33,7 @@ def test_missing_java_and_taken_ports_end_in_exit_code_1(
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings(_env_file=None)
     with socket.socket() as server:
         server.bind((LOOPBACK, free_base))
         server.listen()

@@ -33,7 +33,8 @@ async def ask(client: TestClient[Any, Any], route: str, **query: object) -> dict
     params = {name: str(value) for name, value in query.items()}
     response = await client.get(f"/api/1.0/{route}", params=params, headers=headers())
     assert response.status == 200
-    return await response.json()
+    found: dict[str, Any] = await response.json()
+    return found
 
 
 def test_the_catalogue_is_large_varied_and_the_same_each_time() -> None:

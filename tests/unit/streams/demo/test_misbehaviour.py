@@ -25,7 +25,10 @@ from streams.demo.demo_faults import (
 )
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.demo.misbehaviour import Misbehaviour, Plan
-from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
+from streams.http.fetcher import (
+    GuardedFetcher,
+)
+from streams.http.guard import FetchError, RefusedError, UnavailableError
 from streams.ingest.core.episodes import episode_from_podcastindex
 from streams.ingest.core.feeds import FeedError, parse_feed
 from streams.ingest.sources.base import SourceError, UnavailableSourceError

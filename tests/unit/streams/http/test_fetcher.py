@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from streams.http.fetcher import FetchError, GuardedFetcher, RefusedError, UnavailableError
-from streams.http.guard import GuardedResolver, is_public_address
+from streams.http.fetcher import (
+    GuardedFetcher,
+)
+from streams.http.guard import (
+    FetchError,
+    GuardedResolver,
+    RefusedError,
+    UnavailableError,
+    is_public_address,
+)
 from streams.http.resolver import RESOLVER_THREADS
 
 LIMIT = 100_000

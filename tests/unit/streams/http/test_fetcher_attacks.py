@@ -15,13 +15,15 @@ import pytest
 from yarl import URL
 
 from streams.http.fetcher import (
+    GuardedFetcher,
+)
+from streams.http.guard import (
     FetchError,
     GoneError,
-    GuardedFetcher,
     RefusedError,
     UnavailableError,
+    is_public_address,
 )
-from streams.http.guard import is_public_address
 from streams.http.media import FEED, TRANSCRIPT
 from streams.http.rate_limits import HostRateLimiter
 from streams.http.resolver import RESOLVER_THREADS

@@ -386,7 +386,8 @@ def test_a_restart_asks_an_index_for_less(clock: StandingClock) -> None:
     @web.middleware
     async def note(request: web.Request, handler: Any) -> web.StreamResponse:
         asked.append(request.path_qs.removeprefix("/api/1.0/"))
-        return await handler(request)
+        found: web.StreamResponse = await handler(request)
+        return found
 
     app.middlewares.append(note)
     with served(app) as name:

@@ -236,7 +236,7 @@ def test_a_withdrawal_while_a_retry_is_under_way_is_not_overtaken(
 
     async def both() -> None:
         index.goes_on.clear()
-        retrying = asyncio.create_task(flow.context.timers[-1]())
+        retrying: asyncio.Task[Any] = asyncio.create_task(flow.context.timers[-1]())
         await asyncio.to_thread(index.held.wait, 20)
         flow.refer(one, withdrawn=True)
         await handler(flow.log.records("episode-ids")[-1:])
@@ -341,7 +341,7 @@ def test_records_that_are_there_do_not_wait_for_those_to_be_fetched(index: Index
     assert len(messages) == 61 <= limit
 
     async def at_once() -> None:
-        handling = asyncio.create_task(handler(messages))
+        handling: asyncio.Task[Any] = asyncio.create_task(handler(messages))
         await asyncio.to_thread(index.held.wait, 20)
         assert [key for key, _ in flow.candidates()] == ["rss:1"]
         index.goes_on.set()

@@ -60,7 +60,7 @@ def put(flow: MemoryRuntime, *transcripts: dict[str, Any]) -> None:
 
 def newest(flow: MemoryRuntime, topic: str) -> dict[str, dict[str, Any]]:
     """What a compacted topic holds in the end."""
-    found = {}
+    found: dict[Any, Any] = {}
     for message in flow.log.records(topic):
         key = message.key.decode()
         found.pop(key, None)
@@ -107,7 +107,7 @@ def test_a_reupload_is_told_to_both_and_withdrawn_from_both(flow: MemoryRuntime)
     assert found["pi:early"]["similar"][0]["episode_id"] == "pi:late"
     put(flow, transcript("pi:early", said(3)))
     flow.run()
-    alone = {"duplicate_of": None, "similar": []}
+    alone: dict[Any, Any] = {"duplicate_of": None, "similar": []}
     assert newest(flow, "episode-duplicates") == {
         name: {"episode_id": name, **alone} for name in ("pi:early", "pi:late")
     }
@@ -133,7 +133,7 @@ def test_the_event_loop_goes_on_while_a_batch_is_compared(flow: MemoryRuntime) -
         turns = 0
         # Loading the fingerprints is the first call's, not each batch's.
         await handler(batch[:1])
-        working = asyncio.create_task(handler(batch[1:]))
+        working: asyncio.Task[Any] = asyncio.create_task(handler(batch[1:]))
         while not working.done():
             turns += 1
             await asyncio.to_thread(int)  # as others do that share the loop and its threads

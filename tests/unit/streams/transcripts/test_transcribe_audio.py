@@ -412,7 +412,7 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
         queue, _ = flow.runtime._contexts["transcribe_audio"].handlers["episode-metadata"]
         work = flow.runtime._contexts["transcribe_audio"].timers[-1]
         await queue(flow.runtime.log.records("episode-metadata"))
-        working = asyncio.create_task(work())
+        working: asyncio.Task[Any] = asyncio.create_task(work())
         await asyncio.to_thread(hearing.wait, 20)
         flow.publish(transcripts=listed)
         await queue(flow.runtime.log.records("episode-metadata")[1:])
@@ -682,7 +682,7 @@ def test_an_edit_of_other_things_does_not_throw_away_what_is_being_heard(make: M
     queue, _ = context.handlers["episode-metadata"]
 
     async def edited_meanwhile() -> None:
-        working = asyncio.create_task(context.timers[-1]())
+        working: asyncio.Task[Any] = asyncio.create_task(context.timers[-1]())
         await asyncio.to_thread(hearing.wait, 20)
         flow.publish(title="edited")
         await queue(flow.runtime.log.records("episode-metadata")[-1:])

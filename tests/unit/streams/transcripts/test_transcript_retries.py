@@ -199,7 +199,7 @@ def test_an_edit_while_a_retry_is_under_way_is_not_overtaken(host: Host) -> None
     async def both() -> None:
         host.link("/old.vtt", ok)
         host.kept_back.add("/old.vtt")
-        retrying = asyncio.create_task(retry())
+        retrying: asyncio.Task[Any] = asyncio.create_task(retry())
         await asyncio.to_thread(host.held.wait, 20)
         publish(flow, host.link("/new.vtt", ok))
         message = flow.log.records("episode-metadata")[-1]
@@ -371,7 +371,9 @@ def test_the_batch_does_not_wait_for_a_slow_host_and_the_timer_goes_on_with_it(
 
     async def one_batch() -> None:
         telling = Telling(flow, monkeypatch)
-        handling = asyncio.create_task(handler(flow.log.records("episode-metadata")))
+        handling: asyncio.Task[Any] = asyncio.create_task(
+            handler(flow.log.records("episode-metadata"))
+        )
         await telling.told["fast"].wait()
         host.clock.move(FIRST_TRIES_S)
         await handling
@@ -401,7 +403,7 @@ def test_what_is_done_is_told_before_the_batch_is(
 
     async def first_told() -> list[str]:
         telling = Telling(flow, monkeypatch)
-        handling = asyncio.create_task(handler(messages))
+        handling: asyncio.Task[Any] = asyncio.create_task(handler(messages))
         await telling.told["pi:5"].wait()
         told_first = [*newest(flow)]
         host.goes_on.set()
@@ -435,7 +437,7 @@ def test_a_slow_host_has_its_part_of_the_retries_and_no_more(
 
         async def retried() -> list[str]:
             telling = Telling(flow, monkeypatch)
-            retrying = asyncio.create_task(retry())
+            retrying: asyncio.Task[Any] = asyncio.create_task(retry())
             for number in range(10):
                 await telling.told[f"fast:{number}"].wait()
             assert {key[:4] for key in telling.keys} == {"fast"}
@@ -460,7 +462,7 @@ def test_an_attempt_of_the_timer_ends_and_counts(
     retry = flow.start("fetch_transcripts").timers[-1]
 
     async def too_slow() -> None:
-        retrying = asyncio.create_task(retry())
+        retrying: asyncio.Task[Any] = asyncio.create_task(retry())
         await asyncio.to_thread(host.held.wait, 20)
         host.clock.move(3)
         await retrying
@@ -478,7 +480,7 @@ def test_a_cancelled_retry_leaves_nothing_under_way(host: Host) -> None:
     retry = flow.start("fetch_transcripts").timers[-1]
 
     async def stopped() -> set[asyncio.Task[Any]]:
-        retrying = asyncio.create_task(retry())
+        retrying: asyncio.Task[Any] = asyncio.create_task(retry())
         await asyncio.to_thread(host.held.wait, 20)
         retrying.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -32,7 +32,7 @@ def settings(podstream_home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         spelled = (field.alias or name).upper()
         if spelled != "PODSTREAM_HOME":
             monkeypatch.delenv(spelled, raising=False)
-    return Settings(_env_file=None)  # type: ignore[call-arg]
+    return Settings(_env_file=None)
 
 
 def _quiet() -> Console:
@@ -96,7 +96,7 @@ def test_taken_ports_are_named(settings: Settings) -> None:
         port = server.getsockname()[1]
         os.environ["PODSTREAM_PORT_BASE"] = str(port)
         try:
-            taken = Settings(_env_file=None)  # type: ignore[call-arg]
+            taken = Settings(_env_file=None)
         finally:
             del os.environ["PODSTREAM_PORT_BASE"]
         with pytest.raises(InstanceError, match=rf"{port} \(broker\).*--ports auto"):

@@ -25,7 +25,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI", "PODSTREAM_PORT_BASE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PODSTREAM_HOME", str(tmp_path))
-    return Settings(_env_file=None)  # type: ignore[call-arg]
+    return Settings(_env_file=None)
 
 
 GRAPH = build_graph(4)
@@ -75,7 +75,7 @@ def test_addresses_of_others_are_not_served_by_us(
 ) -> None:
     assert embedded_services(settings) == [BROKER, MONGO]
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka.example:9092")
-    elsewhere = Settings(_env_file=None)  # type: ignore[call-arg]
+    elsewhere = Settings(_env_file=None)
     assert embedded_services(elsewhere) == [MONGO]
     assert BROKER not in {program.name for program in derive_programs(elsewhere, GRAPH, True)}
     assert elsewhere.port("kafka") not in ports_needed(elsewhere, GRAPH, True)

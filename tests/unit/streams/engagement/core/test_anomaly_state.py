@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.units import MINUTE_MS
 from streams.engagement.core.anomalies import (
     BIN_MINUTES,
     DAY_BINS,
@@ -19,7 +20,9 @@ from streams.engagement.core.anomalies import (
     WARM_UP_BINS,
 )
 from streams.engagement.core.anomaly_state import Anomaly, AnomalyState
-from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
+from streams.engagement.core.window_rows import (
+    WindowMessage,
+)
 
 START = 29_453_760
 SCHEMA = {

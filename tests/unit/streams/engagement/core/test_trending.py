@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from schemas.units import MINUTE_MS
 from streams.engagement.core import trending
 from streams.engagement.core.trending import (
     ALL,
@@ -20,7 +21,9 @@ from streams.engagement.core.trending import (
     merge_scopes,
 )
 from streams.engagement.core.trending_state import HALF_LIFE_MINUTES, TrendingState
-from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
+from streams.engagement.core.window_rows import (
+    WindowMessage,
+)
 
 AT = 29_453_760
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.units import MINUTE_MS
 from streams.engagement.core.window_rows import (
     MINUTE_BITS,
-    MINUTE_MS,
     SOURCE_BITS,
     SOURCES,
     SourceCounts,
@@ -65,7 +67,7 @@ def test_the_highest_offset_counts_in_any_order_and_cut(log: list[tuple], size: 
         read = window_rows([message(*log[start : start + size])], COUNTS)
         _, more = parts.replace(read.keys(names), read)
         grown += int(more["plays"].sum())
-    newest = {}
+    newest: dict[Any, Any] = {}
     for *key, _offset, plays in log:
         newest[tuple(key)] = max(plays, newest.get(tuple(key), 0))
     assert held(parts, names) == newest

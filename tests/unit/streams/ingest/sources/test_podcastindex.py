@@ -169,7 +169,7 @@ async def test_an_index_that_turns_us_away_says_nothing_of_an_episode(
     ]
     async with serving(app) as url:
         source = PodcastIndexSource(PodcastIndexClient(url, "key", "hush", backoff_s=0.001))
-        found = {}
+        found: dict[Any, Any] = {}
         for ref in refs:
             found |= await source.fetch([ref])
         await source.close()

@@ -21,7 +21,8 @@ AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def event(**change: Any) -> dict[str, Any]:
-    return record_of({**EVENT, **change}, files.load("user_event"))
+    found: dict[str, Any] = record_of({**EVENT, **change}, files.load("user_event"))
+    return found
 
 
 def test_an_event_is_read_with_its_defaults_and_survives_the_wire() -> None:
