@@ -5,28 +5,37 @@ from __future__ import annotations
 import codecs
 import re
 
+from streams.text.notes import Notes
+
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([A-Za-z0-9_-]{1,40})", re.I)
 _NOT_CHARSETS = ("idna", "punycode", "raw-unicode-escape", "unicode-escape")
 
 
-def decode(body: bytes, charset: str | None = None) -> str:
+def decode(body: bytes, charset: str | None = None, notes: Notes | None = None) -> str:
     """Bytes as text by byte order mark, else UTF-8, else the charset announced, else Windows-1252.
 
     UTF-8 with a few broken bytes stays UTF-8. Latin-1 is read as Windows-1252, as browsers do.
+    ``notes`` is told which charset was overruled or guessed, and that bytes were broken.
     """
+    notes = Notes() if notes is None else notes
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", "replace").lstrip("\ufeff")
     if charset is None and (meta := _META_CHARSET.search(body[:1024])):
         charset = meta.group(1).decode()
     for encoding in (_wide_encoding(body), "utf-8", _codec(charset)):
         try:
-            return body.decode(encoding).lstrip("\ufeff")
+            text = body.decode(encoding).lstrip("\ufeff")
         except (UnicodeError, LookupError, ValueError):
             continue
+        if charset and encoding == "utf-8" != _codec(charset) and not body.isascii():
+            notes.add(f"announced as {charset[:40]}, but it is UTF-8")
+        return text
     text = body.decode("utf-8", "replace").lstrip("\ufeff")
     beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
     if text.count("\ufffd") * 4 <= beyond_ascii:
+        notes.add("bytes that are no UTF-8 replaced")
         return text
+    notes.add("charset not known: read as Windows-1252")
     try:
         return body.decode("cp1252")
     except UnicodeError:

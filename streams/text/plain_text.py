@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from streams.text.markup import tokens
@@ -14,6 +15,26 @@ _BLOCK_END = re.compile(
     r"</?(?:p|div|li|ul|ol|h[1-6]|tr|blockquote)\b[^>]{0,1000}>|<br\s{0,9}/?>", re.I
 )
 _MARKUP = re.compile(r"<[a-zA-Z/!]|&[a-zA-Z#]")
+_CDATA = re.compile(r"<!\[CDATA\[")
+# What begins like a tag of no name that HTML has, and never ends: a sign for less.
+_UNCLOSED = re.compile(
+    r"<(?!/?(?:a|abbr|acronym|address|article|aside|audio|b|big|blockquote|body|br|button|center|cite"
+    r"|code|dd|del|details|div|dl|dt|em|embed|figcaption|figure|font|footer|form|h[1-6]|head|header"
+    r"|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|noscript|object|ol|p|pre"
+    r"|q|s|samp|script|section|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody"
+    r"|td|template|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr)(?![\w-])|[!?])"
+    r"(?=[/\w][^<>]*+\Z)",
+    re.I,
+)
+_SCRIPT = re.compile(r"<(script|style)(?:\s[^<>]*+)?>[^<]*+</\1\s*+>", re.I)
+_BREAKS = ("br", "wbr", "hr")
+_PARTING = ("p", "div", "br", "hr", "li", "h1", "h2", "h3", "h4", "h5", "h6")
+_TAG = re.compile(
+    r"<(?P<close>/?)(?P<name>abbr|a|big|b|br|center|cite|code|del|div|em|font|hr|h[1-6]|ins|i|kbd|li"
+    r"|mark|p|pre|q|small|span|strike|strong|sub|sup|s|tt|ul|ol|u|wbr)(?:\s[^<>]*+)?/?>"
+    r"|<(?P<picture>img)\s[^<>]*+>",
+    re.I,
+)
 _BLANKS = re.compile(r"[^\S\n]+")
 _EMPTY_LINES = re.compile(r"\s*\n\s*")
 
@@ -28,8 +49,43 @@ def clean(value: object) -> str:
 
 
 def one_line(value: object) -> str:
-    """Text on one line: markup and entities gone, blanks collapsed, at most 2,000 characters."""
-    return " ".join(plain_text(value).split())[:MAX_SHORT]
+    """Text on one line: formatting and entities gone, blanks collapsed, at most 2,000 characters.
+
+    Formatting is what comes in pairs of tags (`<b>...</b>`) and breaks. Any other word in angle
+    brackets is one that was written: titles tell of `<dialog>`, and are no HTML.
+    """
+    text = without_cdata(clean(value)[: 10 * MAX_DESCRIPTION])
+    if "<" in text:
+        text = _without_formatting(text)
+    return " ".join(clean(html.unescape(without_cdata(text))).split())[:MAX_SHORT]
+
+
+def without_cdata(text: str) -> str:
+    """A text without the marks of CDATA that were escaped with it, and became part of it."""
+    return _CDATA.sub("", text).replace("]]>", "") if _CDATA.search(text) else text
+
+
+def _without_formatting(text: str) -> str:
+    """A text without scripts, pairs of formatting tags, pictures and breaks; other tags stay."""
+    text = _SCRIPT.sub("", text)
+    opened: dict[str, list[int]] = {}
+    gone: set[int] = set()
+    tags = list(_TAG.finditer(text))
+    for place, tag in enumerate(tags):
+        name = (tag["name"] or "").lower()
+        if tag["picture"] or name in _BREAKS:
+            gone.add(place)
+        elif not tag["close"]:
+            opened.setdefault(name, []).append(place)
+        elif opened.get(name):
+            gone |= {place, opened[name].pop()}
+    parts, at = [], 0
+    for place in sorted(gone):
+        tag = tags[place]
+        blank = " " if (tag["name"] or "").lower() in _PARTING else ""
+        parts += [text[at : tag.start()], blank]
+        at = tag.end()
+    return "".join((*parts, text[at:]))
 
 
 def identifier(value: object) -> str:
@@ -44,10 +100,12 @@ def short_name(value: object) -> str:
 
 def plain_text(value: object) -> str:
     """HTML as the text a reader sees, one line a block; text without markup stays as it is."""
-    text = clean(value)
+    text = without_cdata(clean(value))
+    text = _UNCLOSED.sub("&lt;", text)
     if _MARKUP.search(text):
         # Cut first: what is thrown away afterwards need not be parsed.
         marked = _BLOCK_END.sub(r"\n\g<0>", text[: 10 * MAX_DESCRIPTION])
         text = clean("".join(what for kind, what in tokens(marked) if kind == "text"))
+        text = without_cdata(text)
     text = _EMPTY_LINES.sub("\n", _BLANKS.sub(" ", text)).strip()
     return text[:MAX_DESCRIPTION]

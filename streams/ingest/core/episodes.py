@@ -1,4 +1,4 @@
-"""Turns what a source says about an episode into the record of `schemas/episode.v3.avsc`."""
+"""Turns what a source says about an episode into the record of `schemas/episode.v4.avsc`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from streams.text.addresses import lasting_address
+from streams.text.notes import Notes
 from streams.text.plain_text import clean, identifier, one_line, plain_text, short_name
 
 PODCASTINDEX = "podcastindex"
@@ -26,6 +28,11 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 EPISODE_TYPES = ("full", "trailer", "bonus")
 
+_NO_AUDIO = ("image", "text", "font", "document", "executable", "model")
+_NO_AUDIO_TYPE = re.compile(
+    r"application/(?:pdf|epub\+zip|json|xml|x?html|xhtml\+xml|zip|msword|x-shockwave-flash|javascript)"
+)
+_NO_AUDIO_SUFFIX = re.compile(r"\.(?:jpe?g|png|gif|webp|svg|avif|bmp|pdf|epub|html?|txt)\Z", re.I)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
 
 
@@ -70,6 +77,7 @@ def episode_from_podcastindex(
         "chapters_url": web_address(item.get("chaptersUrl")),
         "chapters_type": "",
         "feed_guid": feed_guid(item.get("podcastGuid") or feed.get("podcastGuid")),
+        "notes": [],
     }
 
 
@@ -80,7 +88,8 @@ def episode_from_rss(
 
     Raises EpisodeError without a guid.
     """
-    guid = identifier(entry.get("guid"))
+    # Private feeds sign the addresses they have for ids, too.
+    guid = lasting_address(identifier(entry.get("guid")))
     if not guid:
         raise EpisodeError("the entry has no guid")
     show_title = one_line(feed.get("title"))
@@ -110,6 +119,7 @@ def episode_from_rss(
         "chapters_url": chapters["url"],
         "chapters_type": chapters["type"],
         "feed_guid": feed_guid(feed.get("feed_guid")),
+        "notes": Notes((*feed.get("notes", ()), *entry.get("notes", ()))).listed(),
     }
 
 
@@ -267,10 +277,20 @@ def _audio_address(enclosures: object) -> str:
     ranked: list[tuple[int, str]] = []
     for entry in enclosures if isinstance(enclosures, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
-            kind = clean(entry.get("mime_type")).strip().lower().partition("/")[0]
-            if kind not in ("image", "text"):
+            mime = clean(entry.get("mime_type")).strip().lower()
+            if not is_other_than_audio(mime, url):
+                kind = mime.partition("/")[0]
                 ranked.append(({"audio": 0, "video": 1}.get(kind, 2), url))
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else ""
+
+
+def is_other_than_audio(mime: object, url: str) -> bool:
+    """Whether a file is no audio or video, by its type or, without one, by its address."""
+    kind = clean(mime).strip().lower()
+    if not kind or kind.endswith("/octet-stream"):
+        return bool(_NO_AUDIO_SUFFIX.search(url.partition("?")[0].partition("#")[0]))
+    major = kind.partition("/")[0]
+    return major in _NO_AUDIO or bool(_NO_AUDIO_TYPE.match(kind))
 
 
 def _whole(value: object) -> int | None:

@@ -17,14 +17,22 @@ from xml.parsers import expat
 
 import podcastparser
 
-from streams.ingest.core.dates import published_time
-from streams.ingest.core.episodes import MAX_ADDRESS, MAX_NAMES, MAX_PERSONS, episode_type, ordinal
+from streams.ingest.core.dates import read_date
+from streams.ingest.core.episodes import (
+    MAX_ADDRESS,
+    MAX_NAMES,
+    MAX_PERSONS,
+    episode_type,
+    is_other_than_audio,
+    ordinal,
+)
 from streams.ingest.core.xml_declarations import DeclarationError, Declarations
-from streams.ingest.core.xml_mending import mended_xml
-from streams.text.plain_text import MAX_DESCRIPTION, MAX_NAME, MAX_SHORT
+from streams.ingest.core.xml_mending import declared_otherwise, mended_xml
+from streams.ingest.core.xml_namespaces import Namespace
+from streams.text.addresses import lasting_address
+from streams.text.notes import Notes
+from streams.text.plain_text import MAX_DESCRIPTION, MAX_NAME, MAX_SHORT, without_cdata
 
-# podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
-podcastparser.Namespace.NAMESPACES["https://podcastindex.org/namespace/1.0"] = "podcast"
 # A stranger's misspelt dates and prefixes are no events of ours.
 logging.getLogger("podcastparser").setLevel(logging.CRITICAL)
 
@@ -48,25 +56,30 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     Entries without a date come last, in the feed's order. An entry's `transcripts` are a list of
     ``{"url", "type", "language"}``, its `chapters_link` is ``{"url", "type"}``; `persons`, its own
     and the feed's, are ``{"name", "role", "href", "img"}``; its `guid` is as published or, without
-    one, the address of its audio or page. Addresses are completed with ``url``.
+    one, the address of its audio or page. Addresses are completed with ``url``. `notes`, the
+    feed's and each entry's, say what was dropped, guessed or mended.
 
-    Raises FeedError; a body that breaks the rules of XML in one of the usual ways is mended first,
-    unless it declares entities of its own.
+    What follows the end of the feed is passed over. Raises FeedError; a body that breaks the rules
+    of XML in one of the usual ways is mended first, unless it declares entities of its own.
     """
     try:
-        return _parsed(url, body, max_episodes)
+        return _parsed(url, body, max_episodes, Notes())
     except FeedError:
         if _DECLARES.search(body) or b"\0" in body[:100]:
             raise
-        mended = mended_xml(body)
+        notes = Notes()
+        mended = mended_xml(body, notes)
         with suppress(FeedError):
-            return _parsed(url, mended, max_episodes)
+            return _parsed(url, mended, max_episodes, notes)
         raise
 
 
-def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
-    handler = _Handler(url, max_episodes)
-    parser = expat.ParserCreate()
+def _parsed(url: str, body: bytes, max_episodes: int, notes: Notes) -> dict[str, Any]:
+    handler = _Handler(url, max_episodes, notes)
+    declared = declared_otherwise(body)
+    if declared:
+        notes.add(f"declared as {declared}, but it is UTF-8")
+    parser = expat.ParserCreate("utf-8" if declared else None)
     parser.buffer_text = True
     declarations = Declarations()
     parser.EntityDeclHandler = declarations.check_entity
@@ -82,11 +95,15 @@ def _parsed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     except DeclarationError as error:
         raise FeedError(str(error)) from error
     except expat.ExpatError as error:
-        raise FeedError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        if not handler.ended:
+            raise FeedError(f"line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        notes.add(f"line {error.lineno}: what follows the end of the feed was passed over")
     except Exception as error:
         # An encoding that expat cannot read is a ValueError or LookupError, and there may be more.
         raise FeedError(f"{type(error).__name__}: {error}"[:300]) from error
-    return {**handler.data, "episodes": handler.newest()}
+    if handler.root == _RDF and not handler.episodes:
+        raise FeedError(f"it begins with <!{_RDF}>, and lists nothing")
+    return {**handler.data, "episodes": handler.newest(), "notes": notes.listed()}
 
 
 def _joined(base: str, address: str | None) -> str:
@@ -141,10 +158,40 @@ class _AtomLink(podcastparser.Target):
 
 
 class _Enclosure(podcastparser.Target):
+    """A file of an episode. `medium` (Media RSS) says what it is where its type does not."""
+
     def start(self, handler: _Handler, attrs: Any) -> None:
-        if url := _joined(handler.base, attrs.get("url")):
+        if url := _joined(handler.base, attrs.get("url") or attrs.get("rdf:resource")):
             size = podcastparser.parse_length(attrs.get("length") or attrs.get("fileSize"))
-            handler.add_enclosure(url, size, attrs.get("type"))
+            kind, medium = attrs.get("type"), (attrs.get("medium") or "").strip().lower()
+            if medium and (not kind or kind.strip().lower() in _TELLS_NOTHING):
+                kind = f"{medium}/*"
+            handler.add_enclosure(url, size, kind)
+
+
+class _RdfItem(podcastparser.EpisodeItem):
+    """An item of RSS 1.0, whose id is in an attribute."""
+
+    def start(self, handler: _Handler, attrs: Any) -> None:
+        super().start(handler, attrs)
+        handler.set_episode_attr("guid", (attrs.get("rdf:about") or "").strip())
+
+
+class _Published(podcastparser.Target):
+    """A date of an episode; that of the lowest ``rank`` that can be read counts."""
+
+    WANT_TEXT = True
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def end(self, handler: _Handler, text: str) -> None:
+        entry, read = handler.episodes[-1], read_date(text)
+        seen = entry.get("_dated") or (_NO_RANK, "")
+        if (self._rank if read.seconds else _NO_RANK - 1) < seen[0]:
+            entry["published"] = read.seconds
+            entry["_dated"] = (self._rank if read.seconds else _NO_RANK - 1, read.note)
 
 
 class _Transcript(podcastparser.Target):
@@ -208,8 +255,15 @@ def _number(text: str) -> int | str:
     return ordinal(text) or ""
 
 
-_ITEM, _ENTRY = "rss/channel/item", "atom:feed/atom:entry"
-_PUBLISHED = podcastparser.EpisodeAttr("published", published_time)
+_ITEM, _ENTRY, _RDF = "rss/channel/item", "atom:feed/atom:entry", "rdf:RDF"
+_TELLS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/unknown")
+_NO_RANK = 99
+_DATES = {
+    **{"pubDate": 0, "pubdate": 0, "atom:published": 1, "atom:issued": 2, "dc:date": 3},
+    **{"dcterms:issued": 4, "dcterms:created": 5, "dcterms:modified": 6, "atom:created": 7},
+    **{"atom:updated": 8, "atom:modified": 9},
+}
+"""Elements that hold the date of an episode, by their rank."""
 _CONTENT = podcastparser.EpisodeAttr("_content", _text)
 _DESCRIPTION = podcastparser.EpisodeAttr("_description", _text)
 _SUMMARY = podcastparser.EpisodeAttr("_summary", _text)
@@ -228,6 +282,18 @@ _OF_PODCASTS: dict[str, Any] = {
     }.items()
 }
 """What the podcast namespace adds, to RSS and Atom alike."""
+
+_OF_ITUNES: dict[str, Any] = {
+    path.replace(_ITEM, _ENTRY).replace("rss/channel", "atom:feed"): target
+    for path, target in podcastparser.MAPPING.items()
+    if path.startswith("rss/channel/") and "itunes:" in path
+    if path.rpartition(":")[2] not in ("season", "episode", "episodeType", "summary")
+} | {
+    f"{_ENTRY}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
+    f"{_ENTRY}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
+    f"{_ENTRY}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
+}
+"""What Apple's namespace adds to Atom, as it does to RSS."""
 
 MAPPING: dict[str, Any] = {
     **podcastparser.MAPPING,
@@ -255,12 +321,23 @@ MAPPING: dict[str, Any] = {
     f"{_ITEM}/media:description": _SUMMARY,
     f"{_ENTRY}/atom:summary": _SUMMARY,
     f"{_ENTRY}/media:group/media:description": _SUMMARY,
-    f"{_ITEM}/pubDate": _PUBLISHED,
-    f"{_ENTRY}/atom:published": _PUBLISHED,
-    f"{_ENTRY}/atom:updated": podcastparser.EpisodeAttr(
-        "published", published_time, overwrite=False
-    ),
+    f"{_ENTRY}/media:content": _Enclosure(),
+    f"{_ENTRY}/media:group/media:content": _Enclosure(),
+    f"{_ITEM}/enc:enclosure": _Enclosure(),
+    **{
+        f"{entry}/{name}": _Published(rank)
+        for entry in (_ITEM, _ENTRY)
+        for name, rank in _DATES.items()
+    },
+    **_OF_ITUNES,
 }
+MAPPING |= {
+    # RSS 1.0 has its items beside the channel.
+    path.replace(_ITEM, f"{_RDF}/item").replace("rss/channel", f"{_RDF}/channel"): target
+    for path, target in MAPPING.items()
+    if path.startswith("rss/channel/")
+} | {f"{_RDF}/item": _RdfItem()}
+_ROOTS = {path.partition("/")[0] for path in MAPPING}
 _DEEPEST = 1 + max(path.count("/") for path in MAPPING)
 
 
@@ -270,10 +347,13 @@ class _Handler(podcastparser.PodcastHandler):
     namespace: Any
     text: Any
 
-    def __init__(self, url: str, max_episodes: int) -> None:
+    def __init__(self, url: str, max_episodes: int, notes: Notes) -> None:
         super().__init__(url, max_episodes)
         self.data["title"] = ""
+        self.notes = notes
         self.depth = 0
+        self.root = ""
+        self.ended = False
         self.person: dict[str, Any] = {}
 
     def set_podcast_attr(self, key: str, value: Any) -> None:
@@ -298,11 +378,13 @@ class _Handler(podcastparser.PodcastHandler):
         self.depth += 1
         if self.depth > _DEEPEST:
             return
-        self.namespace = podcastparser.Namespace(attrs, self.namespace)
+        self.namespace = Namespace(attrs, self.namespace)
         # A default namespace that nobody knows is a dialect of RSS.
         name = self.namespace.map(name).removeprefix("None:")
-        if not self.path_stack and name not in podcastparser.VALID_ROOTS:
-            raise FeedError(f"it begins with <{name[:60]}>")
+        if not self.path_stack:
+            if name not in _ROOTS:
+                raise FeedError(f"it begins with <{name[:60]}>")
+            self.root = name
         self.path_stack.append(name)
         target = MAPPING.get("/".join(self.path_stack))
         if target is not None:
@@ -318,18 +400,19 @@ class _Handler(podcastparser.PodcastHandler):
             return
         target = MAPPING.get("/".join(self.path_stack))
         if target is not None:
-            text = "".join(self.text or ())
+            text = without_cdata("".join(self.text or ()))
             self.text = None
             self._try(lambda: target.end(self, text))
         self.namespace = self.namespace.parent
         self.path_stack.pop()
+        self.ended = not self.path_stack
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
         except Exception as error:
             # podcastparser lets many kinds of error out, and the tag was written by a stranger.
-            logging.getLogger(__name__).debug("a tag left out: %s: %s", type(error).__name__, error)
+            self.notes.add(f"an element left out: {type(error).__name__}: {error}")
 
     def validate_episode(self) -> None:
         entry = self.episodes[-1]
@@ -339,9 +422,21 @@ class _Handler(podcastparser.PodcastHandler):
         if not entry["link"] and permalink:
             entry["link"] = entry.get("guid", "")
         if not entry.get("guid"):
-            audio = (enclosure["url"] for enclosure in entry["enclosures"])
-            entry["guid"] = next(audio, entry["link"])
+            # What expires would make it another episode on every poll.
+            files = [lasting_address(enclosure["url"]) for enclosure in audio_of(entry)]
+            entry["guid"] = next(iter(files), entry["link"])
+            if entry["guid"]:
+                entry["_notes"] = ("no guid: the address stands for it",)
+        entry["notes"] = Notes((entry.pop("_dated", (0, ""))[1], *entry.pop("_notes", ()))).listed()
         if not entry["guid"]:
+            self.notes.add("an entry left out: it has neither guid nor address")
             self.episodes.pop()
         elif len(self.episodes) > 1_000 + 2 * self.max_episodes:
             self.episodes[:] = self.newest()
+
+
+def audio_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The enclosures that may be audio; all of them where none is."""
+    listed: list[dict[str, Any]] = entry["enclosures"]
+    audio = [e for e in listed if not is_other_than_audio(e["mime_type"], e["url"])]
+    return audio or ([] if entry["link"] else listed)

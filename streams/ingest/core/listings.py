@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from streams.text.addresses import lasting_address
+
 DIGEST_BYTES = 8
 MISSED_LISTINGS = 3
 """Listings in a row, each other than the one before, after which an item stays away."""
@@ -53,9 +55,25 @@ def item_of(record: Mapping[str, Any]) -> Item:
 
 
 def digest_of(record: Mapping[str, Any]) -> bytes:
-    """8 bytes that change with whatever changes in a record."""
-    text = json.dumps(record, sort_keys=True, default=datetime.isoformat)
+    """8 bytes that change with whatever changes in a record.
+
+    What expires in its addresses does not count, nor what was noted while it was read: that is
+    about the reader as much as about the feed.
+    """
+    lasting = _lasting({name: value for name, value in record.items() if name != "notes"})
+    text = json.dumps(lasting, sort_keys=True, default=datetime.isoformat)
     return hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]
+
+
+def _lasting(value: Any) -> Any:
+    """A value with every address in it as `lasting_address` has it."""
+    if isinstance(value, str):
+        return lasting_address(value)
+    if isinstance(value, list):
+        return [_lasting(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _lasting(part) for name, part in value.items()}
+    return value
 
 
 def new_and_edited(known: Listing, listed: Listing) -> tuple[set[str], set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.parsers import expat
@@ -10,7 +11,15 @@ import listparser
 
 from streams.ingest.core.episodes import PODCASTINDEX, RSS, web_address
 from streams.ingest.core.xml_mending import mended_xml
+from streams.text.notes import Notes
 from streams.text.plain_text import one_line
+
+_SECURE_SCHEMES = ("feeds", "itpcs", "pcasts", "podcasts", "itms-pcasts", "itms-podcasts")
+_FEED_SCHEMES = (
+    *("feed", "itpc", "pcast", "podcast", "rss", "itms-pcast", "itms-podcast"),
+    *_SECURE_SCHEMES,
+)
+_INNER = re.compile(r"/{0,3}(https?)(?::|%3a)?/{1,3}", re.I)
 
 Subscription = dict[str, Any]
 """A `feed_subscription` record."""
@@ -70,19 +79,37 @@ def changes_of_settings(
     return changes
 
 
-def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[tuple[int, str]]]:
+def feed_address(value: str) -> str:
+    """The address of a feed as http or https; empty if it is none.
+
+    Buttons for subscribing write schemes of their own, with the address behind them or in them:
+    `feed://host/`, `feed:https://host/`, `itpc://host/`.
+    """
+    text = value.strip()
+    scheme, colon, rest = text.partition(":")
+    plain = scheme.lower()
+    if colon and plain in _FEED_SCHEMES:
+        # `feed://https//host/` is what becomes of it where a colon was lost on the way.
+        inner = _INNER.match(rest)
+        secure = inner[1].lower() == "https" if inner else plain in _SECURE_SCHEMES
+        place = rest[inner.end() :] if inner else rest
+        text = f"{'https' if secure else 'http'}://{place.lstrip('/')}"
+    return web_address(text)
+
+
+def subscriptions_of_opml(
+    body: bytes, notes: Notes | None = None
+) -> tuple[list[Subscription], list[tuple[int, str]]]:
     """The feeds of an OPML file, each once, nested outlines too; and which are none, and why.
 
     Those that are none come with their place among the addresses, 1 being the first.
 
     Other lists that the file links to are not read. OpmlError if the file is no OPML, or broken
-    beyond what publishers usually get wrong (ampersands, encodings).
+    beyond what publishers usually get wrong (ampersands, encodings, what follows the end); one cut
+    short is refused, or half a list would seem whole. ``notes`` is told what was mended.
     """
-    mended = mended_xml(body)
-    try:
-        expat.ParserCreate().Parse(mended, True)
-    except expat.ExpatError as error:
-        raise OpmlError(f"no XML: {error}") from error
+    notes = Notes() if notes is None else notes
+    mended = _well_formed(mended_xml(body, notes), notes)
     found = listparser.parse(mended)
     if not found["version"].startswith("opml"):
         raise OpmlError("no OPML: it does not begin with <opml>")
@@ -90,7 +117,7 @@ def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[tuple[i
     refused: list[tuple[int, str]] = []
     seen: set[str] = set()
     for number, entry in enumerate(found["feeds"], 1):
-        if url := web_address(entry["url"]):
+        if url := feed_address(entry["url"]):
             if url in seen:  # written with blanks around it, the same address looks like another
                 continue
             seen.add(url)
@@ -98,3 +125,30 @@ def subscriptions_of_opml(body: bytes) -> tuple[list[Subscription], list[tuple[i
         else:
             refused.append((number, f"{entry['url'][:200]!r} is no address of a feed"))
     return feeds, refused
+
+
+def _well_formed(mended: bytes, notes: Notes) -> bytes:
+    """The XML up to its end. OpmlError if it has none."""
+    parser = expat.ParserCreate()
+    depth = 0
+    ended = 0
+
+    def start(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+
+    def end(*_: object) -> None:
+        nonlocal depth, ended
+        depth -= 1
+        if not depth:
+            ended = mended.find(b">", parser.CurrentByteIndex) + 1
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    try:
+        parser.Parse(mended, True)
+    except expat.ExpatError as error:
+        if ended:
+            notes.add("what follows the end of the list was passed over")
+            return mended[:ended]
+        raise OpmlError(f"no XML: {error}") from error
+    return mended

@@ -7,43 +7,80 @@ import html
 import re
 from html.entities import html5
 
+from streams.text.notes import Notes
+
 OF_XML = frozenset(("amp", "lt", "gt", "quot", "apos"))
 """The entities that XML knows."""
 
 _DECLARED = re.compile(rb"\s{0,100}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w.-]{1,40})")
 _XML_DECLARATION = re.compile(r"\A<\?xml[^>]{0,1000}\?>")
+_BEGINS = re.compile(r"<\?xml\s|<(?:rss|feed|opml|rdf:RDF|[a-z]{1,10}:feed)[\s>]")
+_LOOKED_AT = 20_000
+"""Characters in which a document must have begun: warnings of a server are shorter."""
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _REFERENCE = re.compile(r"&(?:(#x?[0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]{1,31});)?")
+_BARE_ANGLE = re.compile(r"<(?=[^A-Za-z_:/!?\x80-\U0010ffff])")
+_ATTRIBUTE = r"[\s]++[^\s=<>\"'/]++\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
+_TAG = re.compile(rf"<[^\s=<>\"'/!?]++(?:{_ATTRIBUTE}){{2,}}+")
+_ONE_ATTRIBUTE = re.compile(r"\s++([^\s=<>\"'/]++)\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')")
 # Those that expat leaves alone; the rest of Python's codecs is not for strangers to choose from.
 _WIDE_CODECS = re.compile(r"big5|cp932|cp949|euc_jp|euc_kr|gb18030|gb2312|gbk|iso2022_jp|shift_jis")
 
 
-def mended_xml(body: bytes) -> bytes:
+def mended_xml(body: bytes, notes: Notes | None = None) -> bytes:
     """A feed without what XML forbids and publishers write all the same, as UTF-8.
 
-    That is: bytes of another encoding, blanks before the declaration, control characters, names of
-    HTML entities, and ampersands that begin no entity.
+    That is: bytes of another encoding, anything before the declaration, control characters, names
+    of HTML entities, ampersands that begin no entity, angle brackets that begin no tag, and
+    attributes that an element has twice, of which the first counts. ``notes`` is told which.
     """
-    text = _NO_XML.sub("", _decoded(body))
-    text = _XML_DECLARATION.sub("", text[max(text.find("<"), 0) :])
+    notes = Notes() if notes is None else notes
+    decoded = _decoded(body, notes)
+    text = _NO_XML.sub("", decoded)
+    if text != decoded:
+        notes.add("control characters left out")
+    begins = _BEGINS.search(text[:_LOOKED_AT])
+    start = begins.start() if begins else max(text.find("<"), 0)
+    if text[:start].strip("\ufeff \t\r\n"):
+        notes.add(f"{start} characters before the beginning of the document left out")
+    text = _XML_DECLARATION.sub("", text[start:])
     first, *sections = text.split("<![CDATA[")
-    parts = [_REFERENCE.sub(_mended_reference, first)]
+    parts = [_mended_markup(first, notes)]
     for section in sections:
         inside, end, outside = section.partition("]]>")
-        parts += ["<![CDATA[", inside, end, _REFERENCE.sub(_mended_reference, outside)]
+        parts += ["<![CDATA[", inside, end, _mended_markup(outside, notes)]
     return "".join(parts).encode("utf-8", "replace")
 
 
-def _decoded(body: bytes) -> str:
+def declared_otherwise(body: bytes) -> str:
+    """The encoding that a document declares though its bytes, beyond ASCII, are UTF-8; or ''."""
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:100]:
+        return ""
+    declared = _DECLARED.match(body.removeprefix(codecs.BOM_UTF8))
+    name = declared[1].decode() if declared else ""
+    if name.lower() in ("", "utf-8", "utf8") or body.isascii():
+        return ""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return ""
+    return name
+
+
+def _decoded(body: bytes, notes: Notes) -> str:
     if body.startswith(codecs.BOM_UTF8):
         body = body[3:]
-    if declared := _DECLARED.match(body):
+    if (declared := _DECLARED.match(body)) and not declared_otherwise(body):
         try:
             codec = codecs.lookup(declared[1].decode()).name
         except LookupError:
             codec = ""
         if _WIDE_CODECS.fullmatch(codec):
             return body.decode(codec, "replace")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        notes.add("bytes that are no UTF-8 read as Windows-1252")
     # Hosts paste lines of Windows-1252 into UTF-8: the lines that are UTF-8 stay so.
     return "\n".join(map(_decoded_line, body.split(b"\n")))
 
@@ -53,6 +90,31 @@ def _decoded_line(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("cp1252", "replace")
+
+
+def _mended_markup(text: str, notes: Notes) -> str:
+    mended = _REFERENCE.sub(_mended_reference, text)
+    if mended != text:
+        notes.add("ampersands that begin no entity of XML mended")
+    single = _TAG.sub(lambda tag: _without_repeats(tag, notes), mended)
+    whole = _BARE_ANGLE.sub("&lt;", single)
+    if whole != single:
+        notes.add("angle brackets that begin no tag mended")
+    return whole
+
+
+def _without_repeats(tag: re.Match[str], notes: Notes) -> str:
+    """A start tag with the first of attributes that have one name; what follows them is kept."""
+    names: set[str] = set()
+
+    def once(attribute: re.Match[str]) -> str:
+        if attribute[1] in names:
+            notes.add(f"attribute {attribute[1][:60]} twice: the first counts")
+            return ""
+        names.add(attribute[1])
+        return attribute[0]
+
+    return _ONE_ATTRIBUTE.sub(once, tag[0])
 
 
 def _mended_reference(found: re.Match[str]) -> str:

@@ -11,20 +11,38 @@ import re
 
 import webvtt
 
+from streams.text.notes import Notes
 from streams.transcripts.core.segments import Segment, clock_ms, segment, unroll
 
-_TIME = r"-?[0-9]{1,4}:[0-9]{1,2}[0-9.,:;]{0,14}"
+# Below a minute some hosts write the seconds alone; with a fraction, or what was said counts.
+_TIME = (
+    r"-?(?:[0-9]{1,4}[:\uff1a][0-9]{1,2}[0-9.,:;\uff0c\uff1a\uff0e]{0,14}"
+    r"|[0-9]{1,6}[.,\uff0c\uff0e][0-9]{1,9})"
+)
+_WIDE_SIGNS = str.maketrans("\uff0c\uff1a\uff0e", ",:.")
 _ARROW = r"[ \t]{0,9}-{1,3}(?:>|&gt;)[ \t]{0,9}"
-_TIMING = re.compile(rf"(?:\A|[\r\n])[ \t]{{0,9}}({_TIME}){_ARROW}({_TIME})?")
-_TORN = re.compile(r"\s{0,9}[0-9]{1,4}:[0-9:.,]{0,12}[\s-]{0,9}")
+_WHOLE = r"[0-9]{1,6}"
+_TIMING = re.compile(
+    rf"(?:\A|[\r\n])[ \t]{{0,9}}"
+    rf"(?:({_TIME}){_ARROW}({_TIME}|{_WHOLE})?|({_WHOLE}){_ARROW}({_TIME}))"
+)
+_TORN = re.compile(
+    r"\s{0,9}(?:[0-9]{1,4}:[0-9:.,]{0,12}[\s-]{0,9}|[0-9]{1,6}[.,]?[0-9]{0,9}\s{0,9}-{1,2}\s{0,9})"
+)
+_NUMBER = re.compile(r"-?\d+(?:\.\d{1,3})?")
 _LINE_END = re.compile(r"\r{0,9}\n|\r")
 
 _VOICE = re.compile(r"<v(?:\.[^\s>]{0,80})?\s{1,9}([^>]{1,200})>", re.I)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}(?:>|\Z)|<[0-9][0-9:.]{0,20}>|\{\\[^{}]{0,100}\}")
 _CAPITAL = r"[A-ZÀ-ÖØ-Þ\u0386-\u03ab\u0400-\u042f]"
 _NAME = rf"(?:{_CAPITAL}[\w.'\u2019-]{{0,30}}|[0-9]{{1,3}})"
-_NAMES = rf"{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}}"
-_SPEAKER = re.compile(rf"(?:\[|>>\s?)?({_NAMES})\]?:\s+(?=\S)")
+_NUMBERED = r"[Ss](?:peaker|PEAKER)[ _-]?[0-9]{1,3}"
+_NAMES = rf"(?:{_NUMBERED}|{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}})"
+# In brackets a number of a speaker needs no colon; any other word there may be a sound.
+_SPEAKER = re.compile(
+    rf"(?:(?:\[|>>\s?)?({_NAMES})\]?:\s+|\(({_NAMES})\):\s+"
+    rf"|[\[(]({_NUMBERED})[\])]\s+)(?=\S)"
+)
 # Words that stand before a colon, as a name does, but speak for nobody.
 _NOBODY = frozenset(
     """
@@ -47,27 +65,56 @@ def look_for_cues(text: str) -> str:
     return found.group() if found else ""
 
 
-def read_vtt(text: str) -> list[Segment]:
-    """The segments of WebVTT, with or without its header; speakers from voice tags."""
+def read_vtt(text: str, notes: Notes | None = None) -> list[Segment]:
+    """The segments of WebVTT, with or without its header; speakers from voice tags.
+
+    Where no two neighbouring cues repeat a voice, it was named when it changed: it goes on until
+    the next one. Without any voice tag, names are looked for as in SubRip. ``notes`` is told what
+    was left out or taken for granted.
+    """
+    notes = Notes() if notes is None else notes
     lines, _ = _mended(text.strip(), numbered=False)
     if not lines[0].startswith("WEBVTT"):
         lines = ["WEBVTT", "", *lines]
-    segments = []
-    for caption in webvtt.WebVTT.from_buffer(lines).captions:
-        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
-        for speaker, words in _voices(caption.raw_text):
-            segments.append(segment(start, end, speaker, words))
-    return unroll([said for said in segments if said.text])
+    captions = webvtt.WebVTT.from_buffer(lines).captions
+    _count_lost(lines, captions, notes)
+    said = [(caption, voices) for caption in captions if (voices := _voices(caption.raw_text))]
+    if not any(voice for _, voices in said for voice, _ in voices):
+        return _named_in_words(captions, notes)
+    holds = not _repeats_a_voice([voices for _, voices in said])
+    segments, held = [], ""
+    for caption, voices in said:
+        for voice, words in voices:
+            speaker = voice or (held if holds else "")
+            if speaker and not voice and words.strip():
+                notes.add("a voice that is not repeated goes on until the next one")
+            held = speaker or held
+            segments.append(segment(*_span(caption), speaker, words))
+    return unroll([one for one in segments if one.text])
 
 
-def read_srt(text: str) -> list[Segment]:
+def _repeats_a_voice(cues: list[list[tuple[str, str]]]) -> bool:
+    """Whether somewhere a cue begins with the voice that the cue before it ended with."""
+    spoken = [[voice for voice, words in cue if voice or words.strip()] for cue in cues]
+    pairs = zip(filter(None, spoken), list(filter(None, spoken))[1:], strict=False)
+    return any(before[-1] == after[0] != "" for before, after in pairs)
+
+
+def read_srt(text: str, notes: Notes | None = None) -> list[Segment]:
     """The segments of SubRip captions; a speaker is named once and goes on until the next.
 
     Words before a colon are names only where the first cue has one, or several are named.
+    ``notes`` is told what was left out.
     """
+    notes = Notes() if notes is None else notes
     lines, first = _mended(text.strip(), numbered=True)
     # An empty cue at the end keeps the reader from calling a short file malformed.
     captions = webvtt.WebVTT.from_buffer([*lines[first:], "", ""], format="srt").captions
+    _count_lost(lines, captions, notes)
+    return _named_in_words(captions, notes)
+
+
+def _named_in_words(captions: list[webvtt.Caption], notes: Notes) -> list[Segment]:
     spoken = [
         (caption, voice, said.strip(), _name_before(said.strip()))
         for caption in captions
@@ -78,19 +125,31 @@ def read_srt(text: str) -> list[Segment]:
     named = bool(names and names[0]) or len({*names} - {""}) > 1
     segments, speaker = [], ""
     for caption, voice, words, name in spoken:
-        start, end = caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
         if voice:
             speaker = voice
         elif named and name:
             speaker, words = name, _SPEAKER.sub("", words, count=1)
-        segments.append(segment(start, end, speaker, words))
+            notes.add("speakers from words before a colon or in brackets")
+        segments.append(segment(*_span(caption), speaker, words))
     return unroll([said for said in segments if said.text])
+
+
+def _span(caption: webvtt.Caption) -> tuple[int, int]:
+    return caption.start_time.in_milliseconds(), caption.end_time.in_milliseconds()
+
+
+def _count_lost(lines: list[str], captions: list[webvtt.Caption], notes: Notes) -> None:
+    """Note the cues without words, or of which the reader made nothing."""
+    timed = sum(" --> " in line for line in lines)
+    lost = timed - sum(bool(_cue_text(caption.raw_text).strip()) for caption in captions)
+    if lost > 0:
+        notes.add(f"{lost} of {timed} cues without words left out")
 
 
 def _name_before(words: str) -> str:
     """The name that a line begins with, if any: no number, and no `Note` or `Chapter 3`."""
     found = _SPEAKER.match(words)
-    name = found.group(1) if found else ""
+    name = next(filter(None, found.groups()), "") if found else ""
     word = name.rstrip("0123456789 ")
     return name if word and word.lower() not in _NOBODY else ""
 
@@ -114,7 +173,8 @@ def _mended(text: str, numbered: bool) -> tuple[list[str], int]:
         first = first or len(lines)
         if numbered:
             lines.append(str(cues))
-        lines.append(f"{_time(timing.group(1))} --> {_time(timing.group(2) or '0:00')}")
+        start, end = timing[1] or timing[3], timing[2] or timing[4] or "0:00"
+        lines.append(f"{_time(start)} --> {_time(end)}")
     if len(lines) > 1 and _TORN.fullmatch(lines[-1]) and _is_number(lines[-2]):
         lines.pop()
         _drop_number(lines, cues)
@@ -133,14 +193,24 @@ def _drop_number(lines: list[str], cues: int) -> None:
 
 
 def _is_number(line: str) -> bool:
-    return len(line) < 20 and line.strip().isdecimal()
+    """Whether a line numbers a cue; some tools count from below zero, or in halves."""
+    return len(line) < 20 and bool(_NUMBER.fullmatch(line.strip()))
 
 
 def _time(text: str) -> str:
     """A time as both formats have it; before the start is at the start."""
-    found = None if text.startswith("-") else clock_ms(text)
+    plain = text.translate(_WIDE_SIGNS)
+    found = None
+    if not plain.startswith("-"):
+        found = clock_ms(plain) if ":" in plain else _seconds_ms(plain)
     seconds, ms = divmod(found or 0, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
+
+
+def _seconds_ms(text: str) -> int:
+    """Seconds without minutes, such as `0.860` or `7`, in milliseconds."""
+    whole, _, fraction = text.replace(",", ".").partition(".")
+    return int(whole) * 1000 + int(fraction.ljust(3, "0")[:3])
 
 
 def _voices(raw: str) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.text.markup import tokens
+from streams.text.notes import Notes
 from streams.text.plain_text import one_line
 from streams.transcripts.core.segments import Segment, TranscriptError, clock_ms, segment
 
@@ -16,7 +17,7 @@ _DEEPEST = 64
 _APART = _LABELLED.union(_HEADINGS, _BLOCKS)
 
 
-def read_html(text: str) -> list[Segment]:
+def read_html(text: str, notes: Notes | None = None) -> list[Segment]:
     """The segments of a page: one a paragraph, or one for the page where most is in none.
 
     Speaker and time stand in front of their paragraph, around it or in it. Raises TranscriptError
@@ -28,6 +29,8 @@ def read_html(text: str) -> list[Segment]:
     page.end()
     whole = "".join(page.whole)
     if 2 * page.labelled < len(whole.strip()):
+        if page.segments and notes is not None:
+            notes.add("most of the page is in no paragraph: speakers and times left out")
         return [segment(None, None, "", whole)]
     return page.segments
 

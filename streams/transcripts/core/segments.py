@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from streams.text.plain_text import clean, one_line
 
 _MERGED_CHARS = 240
+_LONGEST_CHARS = 2 * _MERGED_CHARS
+"""Languages that part no words have no blank to end a segment at."""
 _OVERLAP_WORDS = 60
+_CLOSING = re.compile(r"[,.;:!?%)\]}\u2026\u201d\u2019\u3001\u3002\uff0c\uff1f\uff01]{1,3}")
 _CLOCK = re.compile(r"(?:([0-9]{1,4}):)?([0-9]{1,4}):([0-9]{1,2})(?:[.,:;]([0-9]{1,9}))?")
 
 
@@ -46,24 +49,30 @@ def clock_ms(text: str) -> int | None:
     return whole * 1000 + int((fraction or "0").ljust(3, "0")[:3])
 
 
-def merge_words(segments: Sequence[Segment]) -> list[Segment]:
-    """Segments of a word or two joined into sentences, which is what a segment means elsewhere."""
+def merge_words(segments: Sequence[Segment], apart: Sequence[bool] = ()) -> list[Segment]:
+    """Segments of a word or two joined into sentences, which is what a segment means elsewhere.
+
+    ``apart`` says of each segment whether a blank parts it from the one before; where that is not
+    known, all but signs that close a word are parted.
+    """
     words = sum(len(segment.text.split()) for segment in segments)
     if words > 3 * len(segments):
         return list(segments)
     merged: list[Segment] = []
-    for segment in segments:
+    for place, segment in enumerate(segments):
         last = merged[-1] if merged else None
+        parted = apart[place] if apart else not _CLOSING.fullmatch(segment.text)
         if (
             last is None
             or last.speaker != segment.speaker
-            or last.text.endswith((".", "?", "!"))
-            or len(last.text) > _MERGED_CHARS
+            or (parted and (last.text.endswith((".", "?", "!")) or len(last.text) > _MERGED_CHARS))
+            or len(last.text) > _LONGEST_CHARS
         ):
             merged.append(segment)
         else:
             end = segment.end_ms if segment.end_ms is not None else segment.start_ms
-            merged[-1] = Segment(last.start_ms, end, last.speaker, f"{last.text} {segment.text}")
+            text = f"{last.text}{' ' if parted else ''}{segment.text}"
+            merged[-1] = Segment(last.start_ms, end, last.speaker, text)
     return merged
 
 

@@ -1,4 +1,4 @@
-"""Reads the five transcript formats of the podcast namespace into `schemas/transcript.v2.avsc`.
+"""Reads the five transcript formats of the podcast namespace into `schemas/transcript.v3.avsc`.
 
 Publishers get the formats wrong in every way, so that reading is lenient and never raises: what
 cannot be read becomes a record that says why.
@@ -6,6 +6,7 @@ cannot be read becomes a record that says why.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from streams.http.charsets import decode
 from streams.ingest.core.episodes import IMPORT
+from streams.text.notes import Notes
 from streams.text.plain_text import clean, one_line
 from streams.transcripts.core.captions import look_for_cues, read_srt, read_vtt
 from streams.transcripts.core.html_transcripts import read_html
@@ -66,6 +68,7 @@ _HTML_START = re.compile(
     re.I,
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
+_ANY_TAG = re.compile(r"<[a-zA-Z/!]")
 _LOOKED_AT = 20_000
 
 
@@ -116,7 +119,8 @@ def transcript_record(
     the link's address, else its own, else what the text is found to be in.
     """
     try:
-        name, segments, text = parse_transcript(body, link["type"], link["url"], charset)
+        notes = Notes()
+        name, segments, text = parse_transcript(body, link["type"], link["url"], charset, notes)
     except TranscriptError as error:
         return no_transcript(episode, "failed", str(error), link["url"])
     except Exception as error:
@@ -135,6 +139,7 @@ def transcript_record(
         "text": text,
         "segments": [_segment_record(segment) for segment in segments] if timed else [],
         "reason": "",
+        "notes": notes.listed(),
         **_NOT_TRIED,
     }
 
@@ -159,6 +164,7 @@ def no_transcript(
         "text": "",
         "segments": [],
         "reason": clean(reason)[:500],
+        "notes": [],
         **_NOT_TRIED,
     }
 
@@ -193,6 +199,7 @@ def heard_record(
         "text": text,
         "segments": [_segment_record(segment) for segment in segments],
         "reason": "",
+        "notes": [],
         **_NOT_TRIED,
     }
 
@@ -206,17 +213,19 @@ def with_attempt(record: Mapping[str, Any], attempt: int, retry_at: float | None
 
 
 def parse_transcript(
-    body: bytes, mime: str, url: str, charset: str | None = None
+    body: bytes, mime: str, url: str, charset: str | None = None, notes: Notes | None = None
 ) -> tuple[str, list[Segment], str]:
     """(format, segments, text) of a body. Raises TranscriptError where there is no transcript.
 
     What the body looks like wins over what its address and type say, except that a web page
-    where captions were announced is an error page, not a transcript.
+    where captions were announced is an error page, not a transcript. ``notes`` is told what was
+    dropped, guessed or overruled.
     """
+    notes = Notes() if notes is None else notes
     if binary := _BINARY.match(body):
         raise TranscriptError(f"the body is not text but {binary.lastgroup}")
     # Some writers fill up their last block.
-    text = decode(body, charset).rstrip("\0")
+    text = decode(body, charset, notes).rstrip("\0")
     if not text.strip().strip("\ufeff\u200b"):
         raise TranscriptError("the body is empty")
     sample = text[:_LOOKED_AT]
@@ -229,6 +238,10 @@ def parse_transcript(
     if not seen and sample.lstrip().startswith("<?xml"):
         raise TranscriptError("an XML document in no format we read")
     name = seen or declared or "text"
+    if name == "html" and not seen and not _ANY_TAG.search(text):
+        name, text = "text", html.unescape(text)
+    if declared and name != declared:
+        notes.add(f"announced as {declared}, but it is {name}")
     if name in ("vtt", "srt") and seen != name:
         raise TranscriptError(f"announced as {name}, but it is none")
     if name == "text":
@@ -237,7 +250,7 @@ def parse_transcript(
         if not plain:
             raise TranscriptError("no words in text")
         return name, [], plain
-    segments = [s for s in _READERS[name](text) if s.text]
+    segments = [s for s in _READERS[name](text, notes) if s.text]
     if not segments:
         raise TranscriptError(f"no speech in {name}")
     return name, segments, running_text(segments)
@@ -262,26 +275,54 @@ def _look(text: str, declared: str) -> str:
     return ""
 
 
-def _read_json(text: str) -> list[Segment]:
-    """Segments as the podcast namespace has them, or as Whisper or Podlove write them."""
+def _read_json(text: str, notes: Notes) -> list[Segment]:
+    """Segments as the podcast namespace has them, or as Whisper, whisper.cpp or Podlove do.
+
+    Where segments are blanks, or begin or end with one, only those part the words.
+    """
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TranscriptError(f"not JSON: {error}"[:200]) from error
-    listed = parsed.get("segments") if isinstance(parsed, dict) else parsed
+    listed = parsed
+    if isinstance(parsed, dict):
+        listed = parsed.get("segments", parsed.get("transcription"))
     if not isinstance(listed, list):
         raise TranscriptError("JSON without segments")
     segments: list[Segment] = []
-    speaker = ""
+    apart: list[bool] = []
+    speaker, ended_apart, blanks, odd = "", True, 0, 0
     for entry in listed:
-        if not isinstance(entry, dict):
+        body = entry.get("body", entry.get("text")) if isinstance(entry, dict) else None
+        if not isinstance(body, str):
+            odd += 1
             continue
         speaker = _name(entry.get("speaker")) or speaker
-        start = _milliseconds(entry.get("startTime", entry.get("start")))
-        end = _milliseconds(entry.get("endTime", entry.get("end")))
-        body = entry.get("body", entry.get("text"))
-        segments.append(segment(start, end, speaker, body if isinstance(body, str) else ""))
-    return merge_words([segment for segment in segments if segment.text])
+        said = segment(*_span(entry), speaker, body)
+        blanks += body[:1].isspace() or body[-1:].isspace()
+        if not said.text:
+            ended_apart |= bool(body)
+            continue
+        segments.append(said)
+        apart.append(ended_apart or body[:1].isspace())
+        ended_apart = body[-1:].isspace()
+    if odd:
+        notes.add(f"{odd} of {len(listed)} segments without text left out")
+    return merge_words(segments, apart if 4 * blanks >= len(segments) else ())
+
+
+def _span(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Start and end of a segment in milliseconds, by the names that writers have for them."""
+    offsets, stamps = entry.get("offsets"), entry.get("timestamps")
+    if isinstance(offsets, dict):
+        start, end = offsets.get("from"), offsets.get("to")
+        if type(start) is type(end) is int and 0 <= start < MAX_MS and 0 <= end < MAX_MS:
+            return start, end
+    if isinstance(stamps, dict):
+        return _milliseconds(stamps.get("from")), _milliseconds(stamps.get("to"))
+    start = entry.get("startTime", entry.get("start"))
+    end = entry.get("endTime", entry.get("end"))
+    return _milliseconds(start), _milliseconds(end)
 
 
 def _name(speaker: object) -> str:

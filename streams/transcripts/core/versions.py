@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from streams.text.addresses import lasting_address
 from streams.transcripts.core.transcripts import to_be_heard
 
 OFFSET_HEADER = "episode_offset"
@@ -42,14 +43,15 @@ def digest_of(episode: Mapping[str, Any] | None) -> bytes:
 
 
 def digest_of_links(links: Iterable[Mapping[str, str]]) -> bytes:
-    """The digest of the transcripts that an episode, or its retry, lists."""
-    return _digest("links", *(link["url"] for link in links))
+    """The digest of the transcripts that an episode, or its retry, lists; what expires in their
+    addresses does not count."""
+    return _digest("links", *(lasting_address(link["url"]) for link in links))
 
 
 def digest_of_audio(url: str) -> bytes:
     """The digest of audio that is to be heard."""
     # The word that was used when the first digests were kept: another would transcribe all anew.
-    return _digest("sound", url)
+    return _digest("sound", lasting_address(url))
 
 
 def _digest(*parts: str) -> bytes:

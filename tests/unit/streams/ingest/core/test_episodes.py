@@ -106,6 +106,7 @@ def test_a_full_item_becomes_an_episode() -> None:
         "chapters_url": "https://example.com/1/chapters.json",
         "chapters_type": "",
         "feed_guid": "917393e3-1b1e-5cef-ace4-edaa54e1f810",
+        "notes": [],
     }
 
 

@@ -11,10 +11,12 @@ from schemas import files
 from streams.ingest.core.subscriptions import (
     OpmlError,
     changes_of_settings,
+    feed_address,
     problem_of,
     subscription,
     subscriptions_of_opml,
 )
+from streams.text.notes import Notes
 
 NESTED = """<?xml version="1.0" encoding="UTF-8"?>
 <opml version="2.0"><head><title>Mine</title></head><body>
@@ -125,3 +127,32 @@ def test_the_settings_say_what_they_add_and_end() -> None:
         "https://a.example/": None,
         "podcastindex": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    {
+        "feed://a.example/rss": "http://a.example/rss",
+        "feed:https://a.example/rss": "https://a.example/rss",
+        "feed://https//a.example/rss": "https://a.example/rss",
+        "FEED://http://a.example/rss?x=1": "http://a.example/rss?x=1",
+        "itpc://a.example/rss": "http://a.example/rss",
+        "pcast:a.example/rss": "http://a.example/rss",
+        "itms-pcasts://a.example/rss": "https://a.example/rss",
+        "podcast://a.example/rss": "http://a.example/rss",
+        "https://a.example/rss": "https://a.example/rss",
+        "ftp://a.example/rss": "",
+        "feed:": "",
+        "javascript:alert(1)": "",
+    }.items(),
+)
+def test_schemes_of_subscribe_buttons(written: str, address: str) -> None:
+    assert feed_address(written) == address
+
+
+def test_what_follows_the_end_of_a_list_is_passed_over() -> None:
+    notes = Notes()
+    assert subscriptions_of_opml(f"{OPML}<script>".encode(), notes) == subscriptions_of_opml(
+        OPML.encode()
+    )
+    assert notes.listed() == ["what follows the end of the list was passed over"]

@@ -2,7 +2,8 @@
 
 `tests/corpus/captions.json` says what is expected of each file in `tests/corpus/captions`: its
 ``mime`` and ``charset`` are what a server said, ``text`` is a part of the text, or all of it if
-``exact``, ``first`` and ``last`` are [start_ms, end_ms, speaker] of segments.
+``exact``, ``first`` and ``last`` are [start_ms, end_ms, speaker] of segments, ``notes`` what
+the record says of how it was read.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def test_what_publishers_serve_is_read_as_meant(name: str) -> None:
         assert record["text"] == expected["text"]
     segments = [(s["start_ms"], s["end_ms"], s["speaker"]) for s in record["segments"]]
     assert len(segments) == expected["segments"]
+    if "notes" in expected:
+        assert record["notes"] == expected["notes"]
     for name_of_end, index in (("first", 0), ("last", -1)):
         if name_of_end in expected:
             assert segments[index] == tuple(expected[name_of_end])

@@ -1,0 +1,68 @@
+"""Addresses without what expires: private feeds sign every address anew on every poll."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+_PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+(?![a-z])")
+# Part of the name of a parameter that is a signature, a token, or says until when it holds.
+_TELLING = re.compile(r"token|signature|hmac|expir", re.I)
+_TELLING_PARTS = {
+    *("sig", "lsig", "signed", "exp", "jwt", "auth", "nonce"),
+    *("hdnts", "hdnea", "hdntl", "gda"),
+}
+_TELLING_FAMILIES = ("x-amz-", "x-goog-")
+# These say nothing by themselves, but go with a signature: what it was made with, and for whom.
+_WITH_A_SIGNATURE = {
+    *("policy", "key-pair-id", "awsaccesskeyid", "googleaccessid", "accesskeyid", "ossaccesskeyid"),
+    *("keyname", "key_id", "key", "k", "hash", "md5", "sha1", "sha256", "digest", "h", "hs"),
+    *("t", "ts", "time", "timestamp", "e", "ttl", "start", "end", "from", "until", "issued"),
+    *("validfrom", "validto", "valid_from", "valid_to", "iat", "nbf", "acl", "l", "ip"),
+    *("uid", "user", "sv", "st", "se", "sr", "sp", "spr", "sip", "ss", "srt", "sdd"),
+    *("ske", "skoid", "sks", "skt", "sktid", "skv"),
+}
+# A digest, a key or a moment; a number of few digits or a name may be that of a file.
+_OPAQUE = re.compile(
+    r"[A-Za-z0-9+/_=~-]{8,}|[0-9]{10,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T%0-9A-Za-z:.-]*"
+)
+_OF_AZURE = re.compile(r"s(?!ha)[a-z]{1,4}")
+
+
+def lasting_address(url: str) -> str:
+    """An address without the parameters of its query that change though the file does not.
+
+    Those are tokens, signatures and moments of expiry by their names, and beside them what they
+    are usually made with, such as a key or a hash. Whatever else the query says names the file and
+    stays, byte for byte and in its order; so does an address without any of it.
+    """
+    before, mark, rest = url.partition("?")
+    if not mark or not before.lower().startswith(("http://", "https://")):
+        return url
+    query, hash_mark, fragment = rest.partition("#")
+    parts = query.split("&")
+    telling = [_is_telling(part) for part in parts]
+    if not any(telling):
+        return url
+    kept = [
+        part
+        for part, tells in zip(parts, telling, strict=True)
+        if not tells and not _goes_with_a_signature(part)
+    ]
+    return before + ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
+
+
+def _is_telling(part: str) -> bool:
+    name = unquote(part.partition("=")[0].removeprefix("amp;"))[:100]
+    if _TELLING.search(name) or name.lower().startswith(_TELLING_FAMILIES):
+        return True
+    return any(word.lower() in _TELLING_PARTS for word in _PART.findall(name))
+
+
+def _goes_with_a_signature(part: str) -> bool:
+    name, _, value = part.removeprefix("amp;").partition("=")
+    name = unquote(name)[:100].lower()
+    if name not in _WITH_A_SIGNATURE:
+        return False
+    # Azure's words are short, and their values as well.
+    return bool(_OF_AZURE.fullmatch(name) or _OPAQUE.fullmatch(unquote(value)))
