@@ -138,7 +138,7 @@ class Watcher:
         self._groups = [app_id(graph.stages[stage]) for stage in STAGES]
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
         self._logs = LogReader(settings.kafka_bootstrap_servers)
-        self._logs = [
+        self._state_topics = [
             changelog_topic(graph.stages[stage], table).name
             for stage in STAGES
             for table in graph.stages[stage].tables
@@ -177,7 +177,7 @@ class Watcher:
     def _written(self) -> dict[tuple[str, int], int]:
         return {
             (topic, partition): end
-            for topic in self._logs
+            for topic in self._state_topics
             for partition, end in self._logs.ends(topic).items()
         }
 

@@ -77,7 +77,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seco
     wait_until(condition, seconds, "what the application does", every_s=0.02, check=alive)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
     spark_settings: Settings, graph: Graph, tmp_path: Path
 ) -> None:
@@ -123,13 +123,13 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
     send(range(4))
     process = start()
     try:
-        wait_for(lambda: len(rows("user_vs_episode_daily")) > 0, process, 120)
+        wait_for(lambda: len(rows("user_vs_episode_daily")) > 0, process, 300)
         os.killpg(process.pid, signal.SIGKILL)  # its MERGE is committed, its checkpoint is not
         process.wait()
         send(range(2, MESSAGES))  # and the stages before it repeat themselves as well
         process = start()
-        wait_for(lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, 120)
-        wait_for(lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, 60)
+        wait_for(lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, 300)
+        wait_for(lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, 300)
         reader = LogTail(settings.kafka_bootstrap_servers, ["episode-embeddings"])
         embedded: list[Any] = []
 
@@ -137,7 +137,7 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
             reader.read_to_end(lambda found: embedded.extend(m for m in found if m.key == b"x:1"))
             return bool(embedded)
 
-        wait_for(has_embedding, process, 120)
+        wait_for(has_embedding, process, 300)
         reader.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
