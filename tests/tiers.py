@@ -44,7 +44,7 @@ FLOW = tuple(
 )
 PURE = (
     # One more than there are cores: some of the tests wait for a server on this machine.
-    Tier("pure", ("unit", "flow", "oracle", "quality", "docs"), CORES + 1),
+    Tier("pure", ("unit", *FLOW, "oracle", "quality", "docs"), CORES + 1),
 )
 SERVERS = (  # the longest first
     Tier("spark", ("spark",)),
