@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from topology.settings import LOOPBACK
 
@@ -21,12 +22,23 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different ports that were free a moment ago."""
+    """``count`` different ports that were free a moment ago, from 10,000 to 19,999.
+
+    Below the ephemeral range: a port of that may be given to any outgoing connection before a
+    server has bound it. Raises OSError where there are not so many.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+        found: list[int] = []
+        for port in random.sample(range(10_000, 20_000), 10_000):
+            if len(found) == count:
+                break
+            probe = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                found.append(port)
+    if len(found) < count:
+        raise OSError(f"There are no {count} free ports between 10000 and 19999.")
+    return found
 
 
 def free_range(length: int, low: int = 20_000, high: int = 32_000) -> int:
