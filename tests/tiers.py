@@ -36,15 +36,9 @@ class Tier:
     workers: int = 1
 
 
-STORM = "flow/test_ingestion_storm.py"
-FLOW = tuple(
-    f"flow/{file.name}"
-    for file in sorted((ROOT / "tests/flow").glob("test_*.py"))
-    if f"flow/{file.name}" != STORM
-)
 PURE = (
     # One more than there are cores: some of the tests wait for a server on this machine.
-    Tier("pure", ("unit", *FLOW, "oracle", "quality", "docs"), CORES + 1),
+    Tier("pure", ("unit", "flow", "oracle", "quality", "docs"), CORES + 1),
 )
 SERVERS = (  # the longest first
     Tier("spark", ("spark",)),
@@ -55,7 +49,7 @@ SERVERS = (  # the longest first
     Tier("mongo", ("mongo",)),
 )
 ALONE = (  # what has time limits of its own, which a busy machine would exceed
-    Tier("storm", (STORM,)),
+    Tier("storm", ("chaos/test_ingestion_storm.py",)),
     Tier("smoke", ("smoke/test_platform.py",)),
     Tier("movielens", ("smoke/test_movielens.py",)),
 )
