@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from schemas.codec import subject_of
-from topology.model import Graph, RawTopic, Stage, Table, Topic, resolved
+from topology.model import MEGABYTE, Graph, RawTopic, Stage, Table, Topic, resolved
 from topology.settings import Settings, get_settings
 from topology.stages import STAGES
 from topology.stores import COLLECTIONS, DELTA_TABLES
@@ -15,7 +15,7 @@ from topology.topics import TOPICS
 
 APP_PREFIX = "podstream"
 
-LOG_SEGMENT_BYTES = 64 * 1_048_576
+LOG_SEGMENT_BYTES = 64 * MEGABYTE
 """Small enough that cutting the log of a state frees disk soon."""
 
 

@@ -97,7 +97,7 @@ class Table:
     key: str
     value: str
     partitions: int
-    max_message_bytes: int = 16 * 1_048_576
+    max_message_bytes: int = 16 * MEGABYTE
     form: Literal["keyed", "log"] = "keyed"
 
 

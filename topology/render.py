@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from schemas import files
 from schemas.units import DAY_MS
 from topology.graph import build_graph, declared_subjects, workers
-from topology.model import Graph, Stage, Topic
+from topology.model import MEGABYTE, Graph, Stage, Topic
 from topology.settings import PORT_OFFSETS, Settings
 from topology.validate import DELTA, MONGO, store_of
 
@@ -175,7 +175,7 @@ def _topic_row(topic: Topic) -> tuple[str, ...]:
         kept = "for ever"
     else:
         kept = f"{topic.retention_ms // DAY_MS} days"
-    largest = f"{topic.max_message_bytes / 1_048_576:.0f} MiB"
+    largest = f"{topic.max_message_bytes / MEGABYTE:.0f} MiB"
     return (
         f"`{topic.name}`",
         topic.key,

@@ -1,9 +1,9 @@
-"""What a stage may ask of its state: keyed tables, and states that are kept in logs."""
+"""What a stage may ask of a keyed table, and what a state must give to be kept in a log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 
 class StateTable(Protocol):
@@ -43,22 +43,3 @@ class PartitionState(Protocol):
 
     def load_snapshot(self, pieces: Sequence[bytes]) -> None:
         """Become what `snapshot` gave; called on a new state only."""
-
-
-S = TypeVar("S", bound=PartitionState)
-
-
-class States(Protocol[S]):
-    """The states of the partitions that a worker owns, each kept in a log of its own."""
-
-    async def get(self, partition: int) -> S:
-        """The state, restored from its log if this worker has just got the partition."""
-
-    async def save(self, partition: int) -> None:
-        """Append what has changed to the log; `Context.flush` then waits for it.
-
-        Now and then the whole state is appended too, and the log truncated before it.
-        """
-
-    def owned(self) -> dict[int, S]:
-        """The restored states of the partitions owned now: what a timer may look at."""

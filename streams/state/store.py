@@ -63,7 +63,7 @@ class Held(Generic[S]):
 
 
 class LogStates(Generic[S]):
-    """`States` over a StateLog.
+    """The states of the partitions that a worker owns, each kept in a log of its own.
 
     One task handles the messages of a partition and calls `get` and `save`; any task may look at
     `owned`. A state stays with its handler from `get` to `save`, so a rebalance must wait for the
@@ -107,6 +107,7 @@ class LogStates(Generic[S]):
             await self.get(min(missing))
 
     def owned(self) -> dict[int, S]:
+        """The restored states of the partitions owned now: what a timer may look at."""
         return {
             partition: held.state
             for partition, held in sorted(self._held.items())
@@ -116,6 +117,7 @@ class LogStates(Generic[S]):
     # -- reading ---------------------------------------------------------------------------------
 
     async def get(self, partition: int) -> S:
+        """The state, restored from its log if this worker has just got the partition."""
         held = self._held.get(partition)
         if held is not None and held.verified == self._rebalances:
             return held.state
@@ -155,6 +157,10 @@ class LogStates(Generic[S]):
     # -- writing ---------------------------------------------------------------------------------
 
     async def save(self, partition: int) -> None:
+        """Append what has changed to the log; `Context.flush` then waits for it.
+
+        Now and then the whole state is appended too, and the log truncated before it.
+        """
         held = self._held.get(partition)
         if held is None:
             raise FencedError(f"{self._log.name}[{partition}] has left this worker")
