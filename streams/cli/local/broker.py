@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import time
 import uuid
@@ -16,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from jobs.spark_jars import classpath
+from streams.cli.local.child import running_child
 from streams.cli.local.ports import free_ports
 from topology.java import require_java
 from topology.settings import LOOPBACK
@@ -149,22 +149,10 @@ def running_broker(
     port, controller_port = port or free[0], controller_port or free[1]
     argv, environment = broker_command(home, port, controller_port)
     log_file = home / "logs" / "broker.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            argv, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    with running_child(argv, environment, log_file, STOP_TIMEOUT_S) as process:
         bootstrap = f"{LOOPBACK}:{port}"
         _wait_for_start(process, bootstrap, log_file)
         yield bootstrap
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _wait_for_start(process: subprocess.Popen[Any], bootstrap: str, log_file: Path) -> None:

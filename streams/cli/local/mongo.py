@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from jobs.spark_jars import classpath
+from streams.cli.local.child import running_child
 from streams.cli.local.ports import free_ports
 from topology.java import require_java
 from topology.settings import LOOPBACK
@@ -70,23 +70,10 @@ def running_mongo(home: Path, port: int | None = None) -> Iterator[str]:
     """
     port = port or free_ports(1)[0]
     argv, environment = mongo_command(home, port)
-    log_file = home / "logs" / "mongo.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            argv, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    with running_child(argv, environment, home / "logs" / "mongo.log", STOP_TIMEOUT_S):
         uri = f"mongodb://{LOOPBACK}:{port}"
         wait_for_mongo(uri)
         yield uri
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def serve(path: Path, port: int) -> int:
