@@ -43,6 +43,7 @@ from streams.kafka.wire import Wire
 from topology.graph import check_reads, check_writes, get_graph
 from topology.model import Graph
 from topology.settings import Settings, get_settings
+from topology.topics import recommendation
 from topology.topics.engagement import TRENDING_EPISODES
 from topology.topics.ingest import EPISODE_METADATA
 
@@ -90,7 +91,7 @@ class Listeners:
     def apply(self, messages: Sequence[Message]) -> None:
         """Learn from records of the broadcast topics; what does not decode is passed over."""
         for message in messages:
-            if message.topic == "recommendations":
+            if message.topic == recommendation.RECOMMENDATIONS.name:
                 user_id = message.key_text
                 # decoded when it is shown: most lists are replaced before that
                 if user_id in self._heard and message.value is not None:
