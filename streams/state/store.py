@@ -124,6 +124,10 @@ class LogStates(Generic[S]):
         async with self._locks[partition]:
             now = self._rebalances
             held = self._held.get(partition)
+            if held is not None and held.verified == now:
+                # Verified while this task waited: a handler may have it, and must not have it
+                # replaced by what the log held a while ago.
+                return held.state
             if held is None or not await self._stands(partition, held):
                 held = self._held[partition] = await self._restore(partition)
             held.verified = now

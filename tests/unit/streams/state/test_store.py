@@ -152,6 +152,55 @@ async def test_a_held_state_is_not_read_again_after_a_rebalance(log: MemoryLog) 
     await worker.handle(12)
 
 
+class LateLog(MemoryStateLog):
+    """A log whose answers are a while old when they come."""
+
+    async def end(self, partition: int) -> int:
+        found = await super().end(partition)
+        await a_while()
+        return found
+
+    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+        found = await super().replay(partition, into)
+        await a_while()
+        return found
+
+
+async def a_while() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new here", "held before"])
+async def test_a_state_is_not_replaced_while_a_handler_has_it(log: MemoryLog, known: bool) -> None:
+    await Worker(log).handle(10)
+    worker = Worker(log)
+    worker.states = LogStates(LateLog(log, TOPIC), lambda _: Sums(), worker._track, NEVER)
+    worker.states.assign([0])
+    if known:
+        await worker.states.get(0)
+    handed = []
+
+    async def handle() -> None:
+        for end in range(11, 200):
+            state = await worker.states.get(0)
+            # What the handler has acknowledged does not come again: a state that lacks it loses it.
+            assert state.applied == end - 2
+            state.fold(end)
+            await worker.states.save(0)
+            handed.append(state)
+            await asyncio.sleep(0)
+
+    # Each rebalance has the state restored, for timers, whether or not a handler asks as well.
+    worker.states.revoke()
+    worker.states.assign([0])
+    restoring = [asyncio.ensure_future(worker.states.get(0))]
+    await asyncio.gather(handle(), *(worker.states.restore() for _ in range(3)))
+    assert {id(state) for state in handed} == {id(await restoring[0])}
+    await worker.flush()
+    assert (await restored(log)).sums == expected(198)
+
+
 async def test_a_state_that_another_worker_went_on_with_is_read_again(log: MemoryLog) -> None:
     worker, other = Worker(log), Worker(log)
     await worker.handle(10)
