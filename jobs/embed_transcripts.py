@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -90,17 +90,10 @@ class TranscriptEmbedder:
         self._embedded: set[str] = set()
         """Episodes that have a vector in the log, by whatever model."""
 
-    def restore(self, messages: Iterable[Message]) -> None:
+    def restore(self, messages: Sequence[Message]) -> None:
         """Take over what the topics `RESTORED_FROM` say, in the order of the log."""
-        for message in messages:
+        for message, record in self._output.wire.readable(messages, STAGE):
             key = message.key_text
-            record: dict[str, Any] | None = None
-            try:
-                if message.value is not None:
-                    record = self._output.wire.decode(message.topic, message.value)
-            except BadRecordError as error:
-                log.warning("%s@%d is passed over: %s", message.topic, message.offset, error)
-                continue
             if message.topic == SUBJECTS.name:
                 self._subjects.restore(key, record)
             elif message.topic == EPISODE_NEIGHBOURS.name:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from schemas.codec import BadRecordError
 from schemas.units import MINUTE_MS
 from streams.demo.core.simulation import (
     LIST_LENGTH,
@@ -45,7 +44,6 @@ from topology.model import Graph
 from topology.settings import Settings, get_settings
 from topology.topics import recommendation
 from topology.topics.engagement import TRENDING_EPISODES
-from topology.topics.ingest import EPISODE_METADATA
 
 STAGE = "simulate_listeners"
 LISTENERS, RATE, SEED = 200, 40.0, 1
@@ -64,7 +62,7 @@ class Listeners:
 
     def __init__(
         self,
-        decode: Callable[[str, bytes | None], Any],
+        wire: Wire,
         *,
         count: int = LISTENERS,
         seed: int = SEED,
@@ -72,7 +70,7 @@ class Listeners:
         concurrent: int = 10,
     ):
         """``run`` tells runs of one seed apart; ``concurrent`` sessions run at a time."""
-        self._decode = decode
+        self._wire = wire
         self._names = [f"listener-{number:04d}" for number in range(1, count + 1)]
         self._seed = seed
         self._run = run
@@ -80,7 +78,7 @@ class Listeners:
         self._namespace = uuid.uuid5(uuid.NAMESPACE_OID, f"podstream/{seed}/{run}")
         self._order = name_rng(seed, "order", str(run))
         self._catalogue = Catalogue(seed)
-        self._lists: dict[str, bytes] = {}
+        self._lists: dict[str, Message] = {}
         self._trending: dict[int, dict[str, Any]] = {}
         self._heard: dict[str, set[str]] = {name: set() for name in self._names}
         self._sessions: deque[tuple[str, str, Iterator[Act]]] = deque()
@@ -90,23 +88,16 @@ class Listeners:
 
     def apply(self, messages: Sequence[Message]) -> None:
         """Learn from records of the broadcast topics; what does not decode is passed over."""
-        for message in messages:
-            if message.topic == recommendation.RECOMMENDATIONS.name:
-                user_id = message.key_text
-                # decoded when it is shown: most lists are replaced before that
-                if user_id in self._heard and message.value is not None:
-                    self._lists[user_id] = message.value
-                continue
-            if message.topic == EPISODE_METADATA.name and message.value is None:
-                self._catalogue.withdraw(message.key_text)
-                continue
-            try:
-                record = self._decode(message.topic, message.value)
-            except BadRecordError:
-                continue
+        # A list is decoded when it is shown: most are replaced before that.
+        lists = [m for m in messages if m.topic == recommendation.RECOMMENDATIONS.name]
+        self._lists |= {m.key_text: m for m in lists if m.value and m.key_text in self._heard}
+        others = [m for m in messages if m.topic != recommendation.RECOMMENDATIONS.name]
+        for message, record in self._wire.readable(others, STAGE):
             if message.topic == TRENDING_EPISODES.name:
-                if record["scope"] == "all":
+                if record and record["scope"] == "all":
                     self._trending[record["source_partition"]] = record
+            elif record is None:
+                self._catalogue.withdraw(message.key_text)
             else:
                 seconds = record["duration_s"]
                 self._catalogue.add(
@@ -142,11 +133,9 @@ class Listeners:
 
     def _shown(self, listener: str) -> ShownList | None:
         if listener in self._lists:
-            try:
-                record = self._decode("recommendations", self._lists[listener])
-            except BadRecordError:
-                del self._lists[listener]
-            else:
+            newest = self._lists.pop(listener)
+            for _, record in self._wire.readable([newest], STAGE):
+                self._lists[listener] = newest
                 listed = [item["episode_id"] for item in record["items"][:LIST_LENGTH]]
                 if listed:
                     return ShownList(RECOMMENDATIONS, listed, record["generation"])
@@ -204,7 +193,7 @@ def simulate(
     check_writes(stage, target)
     wire = Wire(graph, open_registry(settings))
     crowd = Listeners(
-        wire.decode,
+        wire,
         count=listeners,
         seed=seed,
         run=time.time_ns(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,10 @@ import polars as pl
 
 from schemas import columnar
 from schemas.codec import BadRecordError, RecordCodec, Registry
+from streams.kafka.message import Message
 from topology.model import Graph, Topic
+
+log = logging.getLogger(__name__)
 
 ERROR_PREFIX = "__connect.errors."
 
@@ -48,6 +52,28 @@ class Wire:
         if declared.format == "arrow":
             return columnar.from_message(value, _schema_name(declared), only)
         return self._codec(topic).decode(value)
+
+    def readable(self, messages: Sequence[Message], reader: str) -> Iterator[tuple[Message, Any]]:
+        """Each message with what is in it; with None for a tombstone.
+
+        What does not decode is passed over, with a line that names the ``reader``: the stage that
+        consumes the topic, rather than being told all of it, has it dead-lettered.
+        """
+        for message in messages:
+            if message.value is None:
+                yield message, None
+                continue
+            try:
+                yield message, self.decode(message.topic, message.value)
+            except BadRecordError as error:
+                log.warning(
+                    "%s: %s[%d]@%d is passed over: %s",
+                    reader,
+                    message.topic,
+                    message.partition,
+                    message.offset,
+                    error,
+                )
 
 
 def _schema_name(topic: Topic) -> str:

@@ -257,25 +257,8 @@ class Context(ABC):
 def broadcast_records(
     context: Context, messages: Sequence[Message]
 ) -> Iterator[tuple[Message, Any]]:
-    """Each message of a broadcast topic with its record; with None for one that is withdrawn.
-
-    What does not decode is passed over: the stage that consumes the topic has it dead-lettered.
-    """
-    for message in messages:
-        if message.value is None:
-            yield message, None
-            continue
-        try:
-            yield message, context.decode(message)
-        except BadRecordError as error:
-            log.warning(
-                "%s: %s[%d]@%d is passed over: %s",
-                context.stage.name,
-                message.topic,
-                message.partition,
-                message.offset,
-                error,
-            )
+    """What `Wire.readable` gives a stage of the records of a broadcast topic."""
+    return context.wire.readable(messages, context.stage.name)
 
 
 def keyed_records(context: Context, messages: Sequence[Message]) -> Iterator[tuple[str, Any]]:

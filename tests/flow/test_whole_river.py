@@ -76,7 +76,7 @@ def river(
     for stage in STAGES:
         runtime.start(stage)
     seed_catalogue(runtime)
-    crowd = Listeners(runtime.log.wire.decode, count=LISTENERS, seed=3, concurrent=5)
+    crowd = Listeners(runtime.log.wire, count=LISTENERS, seed=3, concurrent=5)
     sent: list[dict[str, Any]] = []
     for step in range(STEPS):
         for topic in ("episode-metadata", "recommendations", "trending-episodes"):

@@ -32,13 +32,13 @@ def log(tmp_path: Path) -> Any:
 
 
 def crowd(log: Any, **options: Any) -> Listeners:
-    listeners = Listeners(log.wire.decode, count=5, concurrent=3, **options)
+    listeners = Listeners(log.wire, count=5, concurrent=3, **options)
     listeners.apply(log.records("episode-metadata"))
     return listeners
 
 
 def test_without_episodes_nothing_happens(log: Any) -> None:
-    assert Listeners(log.wire.decode).next_event(0) is None
+    assert Listeners(log.wire).next_event(0) is None
 
 
 def test_events_fit_the_schema_and_repeat_no_id_between_runs(log: Any) -> None:
@@ -73,7 +73,9 @@ def test_the_same_seed_and_run_do_the_same(log: Any) -> None:
     assert [one.next_event(n) for n in range(500)] == [two.next_event(n) for n in range(500)]
 
 
-def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(log: Any) -> None:
+def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(
+    log: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def recommend(*episodes: str) -> None:
         items = [
             {
@@ -105,6 +107,8 @@ def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(log: 
     listeners = crowd(log)
     listeners.apply(log.records("recommendations"))
     listeners.apply(log.records("trending-episodes"))
+    (line,) = caplog.messages
+    assert line.startswith("simulate_listeners: trending-episodes[0]@0 is passed over: ")
     events = [listeners.next_event(n) for n in range(500)]
     shown = [e for e in events if e["kind"] == "impression"]
     assert {e["episode_id"] for e in shown} == {"e3", "e4"}
