@@ -22,7 +22,7 @@ def decode(body: bytes, charset: str | None = None, notes: Notes | None = None) 
         return body.decode("utf-16", "replace").lstrip("\ufeff")
     if charset is None and (meta := _META_CHARSET.search(body[:1024])):
         charset = meta.group(1).decode()
-    for encoding in (_wide_encoding(body), "utf-8", _codec(charset)):
+    for encoding in (wide_encoding(body), "utf-8", _codec(charset)):
         try:
             text = body.decode(encoding).lstrip("\ufeff")
         except (UnicodeError, LookupError, ValueError):
@@ -53,7 +53,7 @@ def _codec(charset: str | None) -> str:
     return "" if name in _NOT_CHARSETS else name
 
 
-def _wide_encoding(body: bytes) -> str:
+def wide_encoding(body: bytes) -> str:
     """The UTF-16 that a body without a byte order mark shows itself to be, or ''."""
     even, odd = body[:400:2].count(0), body[1:400:2].count(0)
     half = min(len(body), 400) // 2

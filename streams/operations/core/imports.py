@@ -1,11 +1,11 @@
 """What importing makes of the rows of a file: valid records, and why the other rows are refused.
 
 The columns are the public contract. An event: ``event_id`` (derived if missing), ``user_id``,
-``episode_id``, ``kind``, ``occurred_at`` (ISO 8601, UTC where no offset is given), ``heard_ms``
+``episode_id``, ``kind``, ``occurred_at`` (`parse_time`), ``heard_ms``
 and ``position_ms`` (whole milliseconds, 0 if missing), and optionally ``session_id``,
 ``surface``, ``rank``, ``arm``, ``user_agent``, ``generation``, ``duration_ms`` (of the episode, as
 the player knew it). An episode: ``episode_id`` and ``title``, and optionally ``show_id``,
-``show_title``, ``description``, ``categories``, ``language``, ``published_at`` (ISO 8601),
+``show_title``, ``description``, ``categories``, ``language``, ``published_at`` (`parse_time`),
 ``duration_s``, ``explicit``, ``enclosure_url``, ``transcript_text``.
 """
 
@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
 from schemas import columnar
 from streams.events.core.events import check_events
+from streams.ingest.core.dates import read_date
 from streams.ingest.core.episodes import IMPORT
 
 Row = Mapping[str, Any]
@@ -50,7 +54,12 @@ _NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
 _IDENTITY = tuple(name for name in EVENT_COLUMNS if name not in ("event_id", "duration_ms"))
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+_TRUE = ("true", "1", "yes", "t", "y", "on", "explicit")
+_FALSE = ("false", "0", "no", "", "f", "n", "off", "clean")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_S, _LATEST_S = 631_152_000, 4_102_444_800
+_NUMBER = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
+_UTC_BEHIND = re.compile(r"(.{10,40}?)\s{0,9}(?:UTC|GMT|UT)", re.I)
 _MOST_SHOWN = 80
 
 
@@ -68,17 +77,16 @@ class Rows:
 
 
 def parse_time(value: Any) -> datetime:
-    """A point in time from ISO 8601 text, a datetime or a date; UTC where no offset is given.
+    """A point in time from text, a datetime, a date or a number; UTC where no offset is given.
 
-    RowError if it is none.
+    Text is ISO 8601, also with `UTC` behind it, or a date as mail and feeds write it. A number is
+    Unix time from 1990 to 2100 in seconds, or in thousandths, millionths or billionths of them:
+    its size tells which. RowError if it is none of these.
     """
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if not isinstance(value, datetime):
-        try:
-            value = datetime.fromisoformat(str(value).strip())
-        except ValueError:
-            raise RowError(f"{_shown(value)} is no ISO 8601 time") from None
+        value = _moment(value)
     try:
         moment: datetime = (
             value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -88,9 +96,34 @@ def parse_time(value: Any) -> datetime:
     return moment
 
 
+def _moment(value: Any) -> datetime:
+    text = str(value).strip()
+    if _NUMBER.fullmatch(text) and (moment := _unix_moment(Decimal(text))):
+        return moment
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    with suppress(ValueError):
+        if said := _UTC_BEHIND.fullmatch(text):
+            moment = datetime.fromisoformat(said[1].replace(" +0000", "+00:00"))
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if seconds := read_date(text).seconds:
+        return _EPOCH + timedelta(seconds=seconds)
+    raise RowError(f"{_shown(value)} is no ISO 8601 time, nor any other that has one meaning only")
+
+
+def _unix_moment(number: Decimal) -> datetime | None:
+    """A moment of Unix time in the unit in which it lies between 1990 and 2100; None if in none."""
+    for unit in (1, 1_000, 1_000_000, 1_000_000_000):
+        if _EARLIEST_S <= number / unit < _LATEST_S:
+            return _EPOCH + timedelta(microseconds=int(number * 1_000_000 / unit))
+    return None
+
+
 def milliseconds(moment: datetime) -> int:
     """Whole milliseconds since 1970 of an aware datetime; what is finer is cut off."""
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 

@@ -91,10 +91,35 @@ def test_a_bad_row_is_refused_by_its_line_with_the_reason(change: Any, reason: A
         ("2026-01-31T12:00:00+02:00", datetime(2026, 1, 31, 10, tzinfo=UTC)),
         (date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC)),
         (datetime.fromisoformat("2026-01-31T12:00"), datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31 12:00:00 UTC", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31 12:00:00.250 GMT", datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)),
+        ("2026-01-31 12:00:00 +0000 UTC", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31 14:00:00 +0200", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("Sat, 31 Jan 2026 12:00:00 GMT", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-W05-6", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("20260131", datetime(2026, 1, 31, tzinfo=UTC)),
+        (20260131, datetime(2026, 1, 31, tzinfo=UTC)),
+        ("1769860800", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (1769860800, datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("1769860800.250", datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)),
+        (1769860800.25, datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)),
+        ("1.7698608E9", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        (1769860800250, datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)),
+        ("1706122400000", datetime(2024, 1, 24, 18, 53, 20, tzinfo=UTC)),
+        (1769860800250000000, datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)),
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(value: Any, expected: Any) -> None:
     assert imports.parse_time(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["01/02/2026", "10:00", "12", 12, "170410320", True, float("nan"), "9" * 30],
+)
+def test_times_with_more_than_one_meaning_are_refused(value: Any) -> None:
+    with pytest.raises(RowError, match="is no ISO 8601 time, nor any other"):
+        imports.parse_time(value)
 
 
 @given(
