@@ -15,6 +15,7 @@ COMMAND_MODULES = (
     "graph",
     "dead_letters",
     "data",
+    "inspect",
     "simulate",
     "recommend",
     "rebuild",

@@ -61,3 +61,5 @@ TRANSCRIPT = Accept("a transcript", ("text/",), _UNSAID | _CAPTIONS | _XML, ("+x
 FEED = Accept("a feed", ("text/",), _UNSAID | _XML, ("+xml",))
 AUDIO = Accept("an audio file", ("audio/", "video/"), _UNSAID | {"application/ogg"})
 ANY_DOCUMENT = Accept("text", ("text/",), TRANSCRIPT.types | FEED.types, ("+xml", "+json"))
+ANY_FILE = Accept("a file", ("text/", "application/"), frozenset(("",)))
+"""For what a person asked for and looks at."""

@@ -106,7 +106,7 @@ def episode_from_rss(
         "published_at": utc_time(entry.get("published")),
         "duration_s": seconds(entry.get("total_time")),
         "explicit": truth(entry.get("explicit", feed.get("explicit"))),
-        "enclosure_url": _audio_address(entry.get("enclosures")),
+        "enclosure_url": audio_file(entry.get("enclosures"))[0],
         "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
         "guid": guid,
@@ -272,16 +272,17 @@ def _short_address(value: object) -> str:
     return address if len(address) <= 1_000 else ""
 
 
-def _audio_address(enclosures: object) -> str:
-    """The first enclosure that says it is audio, or else video, or else does not say."""
-    ranked: list[tuple[int, str]] = []
+def audio_file(enclosures: object) -> tuple[str, str]:
+    """(address, type) of the first enclosure that says it is audio, or else video, or else does
+    not say; both empty if there is none."""
+    ranked: list[tuple[int, str, str]] = []
     for entry in enclosures if isinstance(enclosures, list) else ():
         if isinstance(entry, Mapping) and (url := web_address(entry.get("url"))):
-            mime = clean(entry.get("mime_type")).strip().lower()
+            mime = media_type(entry.get("mime_type"))
             if not is_other_than_audio(mime, url):
                 kind = mime.partition("/")[0]
-                ranked.append(({"audio": 0, "video": 1}.get(kind, 2), url))
-    return min(ranked, key=lambda pair: pair[0])[1] if ranked else ""
+                ranked.append(({"audio": 0, "video": 1}.get(kind, 2), url, mime))
+    return min(ranked, key=lambda one: one[0])[1:] if ranked else ("", "")
 
 
 def is_other_than_audio(mime: object, url: str) -> bool:

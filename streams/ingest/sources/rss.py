@@ -12,8 +12,9 @@ from typing import Any
 from streams.http.fetcher import Fetched, GuardedFetcher
 from streams.http.guard import FetchError, GoneError, UnavailableError
 from streams.http.media import FEED
-from streams.ingest.core.episodes import RSS, episode_from_rss, rss_ref
-from streams.ingest.core.feeds import FeedError, parse_feed
+from streams.ingest.core.episodes import RSS, rss_ref
+from streams.ingest.core.feed_records import feed_records
+from streams.ingest.core.feeds import FeedError
 from streams.ingest.core.following import Cursor
 from streams.ingest.core.listings import item_of, new_and_edited, withdrawn
 from streams.ingest.sources.base import (
@@ -24,11 +25,8 @@ from streams.ingest.sources.base import (
     SourceError,
     UnavailableSourceError,
 )
-from streams.text.plain_text import identifier
 
 log = logging.getLogger(__name__)
-
-EPISODES_A_FEED = 200
 
 
 class RssSource:
@@ -122,17 +120,11 @@ async def _read(url: str, body: bytes) -> dict[str, Episode]:
 
 
 def _records(url: str, body: bytes) -> dict[str, Episode]:
-    """The newest episodes of a feed by their id; of those that share a guid, the newest."""
+    """The newest episodes of a feed by their id."""
     try:
-        feed = parse_feed(url, body, EPISODES_A_FEED)
+        return feed_records(url, body).records
     except FeedError as error:
         raise SourceError(f"not a feed: {error}") from error
-    records: dict[str, Episode] = {}
-    for entry in feed["episodes"]:
-        if identifier(entry.get("guid")):
-            record = episode_from_rss(url, feed, entry)
-            records.setdefault(record["episode_id"], record)
-    return records
 
 
 def _withdrawal(url: str, episode_id: str, found_at: datetime) -> Ref:

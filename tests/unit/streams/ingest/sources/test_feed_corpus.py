@@ -19,13 +19,14 @@ from streams.ingest.core.episodes import (
     episode_from_podcastindex,
     podcastindex_ref,
 )
+from streams.ingest.core.feed_records import EPISODES_A_FEED
 from streams.ingest.core.feeds import FeedError, parse_feed
 from streams.ingest.core.following import Cursor
 from streams.ingest.core.subscriptions import subscription
 from streams.ingest.sources.base import Ref, SourceError
 from streams.ingest.sources.podcastindex import PodcastIndexClient, PodcastIndexSource
 from streams.ingest.sources.podcastindex_answers import answer_of
-from streams.ingest.sources.rss import EPISODES_A_FEED, RssSource
+from streams.ingest.sources.rss import RssSource
 from tests.clocks import StandingClock
 from tests.paths import CORPUS
 

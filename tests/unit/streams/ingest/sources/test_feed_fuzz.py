@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from schemas import files
 from streams.ingest.core.dates import published_time
 from streams.ingest.core.episodes import EpisodeError, episode_from_podcastindex, episode_from_rss
-from streams.ingest.core.feeds import MAX_LISTED, FeedError, parse_feed
+from streams.ingest.core.feed_elements import MAX_LISTED
+from streams.ingest.core.feeds import FeedError, parse_feed
 from streams.ingest.sources.base import SourceError
 from streams.ingest.sources.podcastindex_answers import answer_of
 from streams.text.plain_text import plain_text

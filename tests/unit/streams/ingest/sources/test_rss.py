@@ -221,7 +221,7 @@ async def test_a_feed_that_the_parser_fails_on_is_one_error(
     def fail(*_: object) -> None:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(rss, "parse_feed", fail)
+    monkeypatch.setattr(rss, "feed_records", fail)
     async with host_and_source() as (host, source):
         with pytest.raises(SourceError, match="not a feed: RecursionError: too deep"):
             await poll(source, host.url("/feed.xml"))

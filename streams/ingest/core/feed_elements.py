@@ -1,0 +1,270 @@
+"""Where RSS, Atom and their namespaces keep what, and how each element is read.
+
+podcastparser's targets, and others in their place where these lose something (all transcripts but
+one, the times without a zone) or take time with the square of what a feed holds. ``handler`` is
+the one of `streams.ingest.core.feeds`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin
+
+import podcastparser
+
+from streams.ingest.core.dates import read_date
+from streams.ingest.core.episodes import (
+    MAX_ADDRESS,
+    MAX_PERSONS,
+    episode_type,
+    is_other_than_audio,
+    ordinal,
+)
+from streams.text.plain_text import MAX_DESCRIPTION, MAX_SHORT
+
+MAX_LISTED = 50
+"""Enclosures and transcripts of an episode."""
+MAX_BASE = 500
+"""Characters of an `xml:base`, with which every address of a feed may be completed."""
+
+
+def _joined(base: str, address: str | None) -> str:
+    """An address completed with that of its feed; empty if it is none."""
+    address = (address or "").strip()
+    try:
+        whole = urljoin(base, address) if 0 < len(address) < MAX_ADDRESS else ""
+    except ValueError:
+        return ""
+    return whole if len(whole) < MAX_ADDRESS else ""
+
+
+def _text(text: str) -> str:
+    return text[: 10 * MAX_DESCRIPTION].strip()
+
+
+class _Rss(podcastparser.Target):
+    def start(self, handler: Any, attrs: Any) -> None:
+        base = attrs.get("xml:base") or ""
+        if len(base) <= MAX_BASE:
+            handler.set_base(_joined(handler.base, base) or handler.base)
+
+
+class _Guid(podcastparser.Target):
+    WANT_TEXT = True
+
+    def start(self, handler: Any, attrs: Any) -> None:
+        permalink = attrs.get("isPermaLink", "true").strip().lower() == "true"
+        handler.set_episode_attr("_guid_is_permalink", permalink)
+
+    def end(self, handler: Any, text: str) -> None:
+        if guid := text.strip():
+            handler.set_episode_attr("guid", guid)
+
+
+class _Link(podcastparser.Target):
+    WANT_TEXT = True
+
+    def end(self, handler: Any, text: str) -> None:
+        if link := _joined(handler.base, text):
+            handler.set_episode_attr("link", link)
+
+
+class _AtomLink(podcastparser.Target):
+    def start(self, handler: Any, attrs: Any) -> None:
+        link = _joined(handler.base, attrs.get("href"))
+        relation, kind = attrs.get("rel", "alternate"), attrs.get("type")
+        if link and relation == "enclosure":
+            handler.add_enclosure(link, -1, kind)
+        elif link and relation == "alternate" and (kind or "text/html") == "text/html":
+            handler.episodes[-1]["link"] = handler.episodes[-1]["link"] or link
+
+
+class _Enclosure(podcastparser.Target):
+    """A file of an episode. `medium` (Media RSS) says what it is where its type does not."""
+
+    def start(self, handler: Any, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url") or attrs.get("rdf:resource")):
+            size = podcastparser.parse_length(attrs.get("length") or attrs.get("fileSize"))
+            kind, medium = attrs.get("type"), (attrs.get("medium") or "").strip().lower()
+            if medium and (not kind or kind.strip().lower() in _TELLS_NOTHING):
+                kind = f"{medium}/*"
+            handler.add_enclosure(url, size, kind)
+
+
+class _RdfItem(podcastparser.EpisodeItem):
+    """An item of RSS 1.0, whose id is in an attribute."""
+
+    def start(self, handler: Any, attrs: Any) -> None:
+        super().start(handler, attrs)
+        handler.set_episode_attr("guid", (attrs.get("rdf:about") or "").strip())
+
+
+class _Published(podcastparser.Target):
+    """A date of an episode; that of the lowest ``rank`` that can be read counts."""
+
+    WANT_TEXT = True
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def end(self, handler: Any, text: str) -> None:
+        entry, read = handler.episodes[-1], read_date(text)
+        seen = entry.get("_dated") or (_NO_RANK, "")
+        if (self._rank if read.seconds else _NO_RANK - 1) < seen[0]:
+            entry["published"] = read.seconds
+            entry["_dated"] = (self._rank if read.seconds else _NO_RANK - 1, read.note)
+
+
+class _Transcript(podcastparser.Target):
+    def start(self, handler: Any, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url")):
+            listed = handler.episodes[-1].setdefault("transcripts", [])
+            if len(listed) < MAX_LISTED:
+                said = {name: attrs.get(name) or "" for name in ("type", "language")}
+                listed.append({"url": url, **said})
+
+
+class _Chapters(podcastparser.Target):
+    def start(self, handler: Any, attrs: Any) -> None:
+        if url := _joined(handler.base, attrs.get("url")):
+            found = {"url": url, "type": attrs.get("type") or ""}
+            handler.episodes[-1].setdefault("chapters_link", found)
+
+
+class _Person(podcastparser.Target):
+    """A person of an episode; or of the show, whose list it is where an episode has none."""
+
+    WANT_TEXT = True
+
+    def __init__(self, of_show: bool = False) -> None:
+        super().__init__()
+        self._of_show = of_show
+
+    def start(self, handler: Any, attrs: Any) -> None:
+        handler.person = {
+            "role": (attrs.get("role") or "")[:MAX_SHORT],
+            "href": _joined(handler.base, attrs.get("href")),
+            "img": _joined(handler.base, attrs.get("img")),
+        }
+
+    def end(self, handler: Any, text: str) -> None:
+        place = handler.data if self._of_show else handler.episodes[-1]
+        listed = place.setdefault("persons", [])
+        if text.strip() and len(listed) < MAX_PERSONS:
+            listed.append({"name": text.strip()[:MAX_SHORT], **handler.person})
+
+
+class _AtomEntry(podcastparser.EpisodeItem):
+    def start(self, handler: Any, attrs: Any) -> None:
+        super().start(handler, attrs)
+        handler.set_episode_attr("language", attrs.get("xml:lang"))
+
+
+class _AtomFeed(podcastparser.Target):
+    """Its work is done elsewhere, but for the language."""
+
+    def start(self, handler: Any, attrs: Any) -> None:
+        handler.set_podcast_attr("language", attrs.get("xml:lang"))
+
+
+class _Nothing(podcastparser.Target):
+    """In place of a target whose work is done elsewhere."""
+
+
+def _number(text: str) -> int | str:
+    """A number of a season or an episode; empty if it is none, such as 3.5, for others to say."""
+    return ordinal(text) or ""
+
+
+_ITEM, _ENTRY, RDF = "rss/channel/item", "atom:feed/atom:entry", "rdf:RDF"
+_TELLS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/unknown")
+_NO_RANK = 99
+_DATES = {
+    **{"pubDate": 0, "pubdate": 0, "atom:published": 1, "atom:issued": 2, "dc:date": 3},
+    **{"dcterms:issued": 4, "dcterms:created": 5, "dcterms:modified": 6, "atom:created": 7},
+    **{"atom:updated": 8, "atom:modified": 9},
+}
+"""Elements that hold the date of an episode, by their rank."""
+_CONTENT = podcastparser.EpisodeAttr("_content", _text)
+_DESCRIPTION = podcastparser.EpisodeAttr("_description", _text)
+_SUMMARY = podcastparser.EpisodeAttr("_summary", _text)
+_UNTITLED = podcastparser.EpisodeAttr("title", podcastparser.squash_whitespace, overwrite=False)
+_OF_PODCASTS: dict[str, Any] = {
+    path: target
+    for show, episode in (("rss/channel", _ITEM), ("atom:feed", _ENTRY))
+    for path, target in {
+        f"{show}/podcast:guid": podcastparser.PodcastAttr("feed_guid"),
+        f"{show}/podcast:person": _Person(of_show=True),
+        f"{episode}/podcast:person": _Person(),
+        f"{episode}/podcast:transcript": _Transcript(),
+        f"{episode}/podcast:chapters": _Chapters(),
+        f"{episode}/podcast:season": podcastparser.EpisodeAttr("season", _number),
+        f"{episode}/podcast:episode": podcastparser.EpisodeAttr("number", _number),
+    }.items()
+}
+"""What the podcast namespace adds, to RSS and Atom alike."""
+
+_OF_ITUNES: dict[str, Any] = {
+    path.replace(_ITEM, _ENTRY).replace("rss/channel", "atom:feed"): target
+    for path, target in podcastparser.MAPPING.items()
+    if path.startswith("rss/channel/") and "itunes:" in path
+    if path.rpartition(":")[2] not in ("season", "episode", "episodeType", "summary")
+} | {
+    f"{_ENTRY}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
+    f"{_ENTRY}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
+    f"{_ENTRY}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
+}
+"""What Apple's namespace adds to Atom, as it does to RSS."""
+
+MAPPING: dict[str, Any] = {
+    **podcastparser.MAPPING,
+    "rss": _Rss(),
+    "rss/channel": _Nothing(),
+    "atom:feed": _AtomFeed(),
+    _ENTRY: _AtomEntry(),
+    f"{_ITEM}/guid": _Guid(),
+    f"{_ITEM}/link": _Link(),
+    f"{_ITEM}/atom:link": _AtomLink(),
+    f"{_ENTRY}/atom:link": _AtomLink(),
+    f"{_ITEM}/enclosure": _Enclosure(),
+    f"{_ITEM}/media:content": _Enclosure(),
+    f"{_ITEM}/media:group/media:content": _Enclosure(),
+    f"{_ITEM}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
+    f"{_ITEM}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
+    f"{_ITEM}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
+    **_OF_PODCASTS,
+    f"{_ITEM}/itunes:title": _UNTITLED,
+    f"{_ITEM}/content:encoded": _CONTENT,
+    f"{_ENTRY}/content:encoded": _CONTENT,
+    f"{_ENTRY}/atom:content": _CONTENT,
+    f"{_ITEM}/description": _DESCRIPTION,
+    f"{_ITEM}/itunes:summary": _SUMMARY,
+    f"{_ITEM}/media:description": _SUMMARY,
+    f"{_ENTRY}/atom:summary": _SUMMARY,
+    f"{_ENTRY}/media:group/media:description": _SUMMARY,
+    f"{_ENTRY}/media:content": _Enclosure(),
+    f"{_ENTRY}/media:group/media:content": _Enclosure(),
+    f"{_ITEM}/enc:enclosure": _Enclosure(),
+    **{
+        f"{entry}/{name}": _Published(rank)
+        for entry in (_ITEM, _ENTRY)
+        for name, rank in _DATES.items()
+    },
+    **_OF_ITUNES,
+}
+MAPPING |= {
+    # RSS 1.0 has its items beside the channel.
+    path.replace(_ITEM, f"{RDF}/item").replace("rss/channel", f"{RDF}/channel"): target
+    for path, target in MAPPING.items()
+    if path.startswith("rss/channel/")
+} | {f"{RDF}/item": _RdfItem()}
+ROOTS = {path.partition("/")[0] for path in MAPPING}
+DEEPEST = 1 + max(path.count("/") for path in MAPPING)
+
+
+def audio_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The enclosures that may be audio; all of them where none is."""
+    listed: list[dict[str, Any]] = entry["enclosures"]
+    audio = [e for e in listed if not is_other_than_audio(e["mime_type"], e["url"])]
+    return audio or ([] if entry["link"] else listed)
