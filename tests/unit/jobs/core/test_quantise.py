@@ -70,3 +70,10 @@ def test_no_weights_of_four_bytes_are_left_and_the_original_is_as_it_was() -> No
     kinds = [node.op_type for node in made.graph.node]
     assert kinds.count("QuantizeLinear") == 1, "both layers share their input"
     assert "MatMul" not in kinds
+
+
+def test_a_graph_that_imports_the_operators_already_imports_them_once() -> None:
+    model = two_layers(100)
+    ours = make_opsetid("com.microsoft", 1)
+    model.opset_import.append(ours)
+    assert list(quantise(model).opset_import).count(ours) == 1

@@ -85,6 +85,11 @@ def test_phrases_of_one_label_share_no_word() -> None:
     assert label == "rye bread, oven"
 
 
+def test_a_label_has_the_most_telling_phrases_alone() -> None:
+    said = [("oven", 1), ("flour", 4), ("crust", 3), ("yeast", 2)]
+    assert labels(np.zeros(1, np.int64), [said], 1) == ["flour, crust, yeast"]
+
+
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 3))
 @settings(max_examples=40, deadline=None)
 def test_any_vectors_can_be_grouped_and_the_same_ones_alike(

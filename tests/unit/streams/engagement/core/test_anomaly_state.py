@@ -174,6 +174,26 @@ def test_who_is_silent_for_a_day_is_forgotten() -> None:
     assert state._episode_histories()[code].bins < 2 * DAY_BINS
 
 
+def test_names_that_nothing_refers_to_are_forgotten_and_the_search_goes_on() -> None:
+    """A new episode every hour for three days, beside one that is heard all the time."""
+    state, hours = AnomalyState(1), 72
+    for hour in range(hours):
+        for minute in range(hour * 60, hour * 60 + 60, BIN_MINUTES):
+            row = ("pi:always", minute, 0, 2 * minute, 40)
+            other = (f"pi:{hour}", minute, 0, 2 * minute + 1, 9)
+            over = {0: minute + BIN_MINUTES - 1}
+            state.fold([message(state.applied + 1, row, other, closed=over)])
+    known = len(state.names)
+    copy = AnomalyState(1)
+    copy.load_snapshot(list(state.snapshot()))
+    assert len(state.names) == len(state) < known / 2
+    assert "pi:always" in state.names.all()
+    silent = range(hours * 60, hours * 60 + 30)
+    found = steady(state, silent, 1, "pi:new")
+    assert (found[0].episode_id, found[0].surprise.direction) == ("pi:always", "fall")
+    assert steady(copy, silent, 1, "pi:new") == found
+
+
 # -- any order, any cut ----------------------------------------------------------------------------
 
 LATENESS = 4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,6 +222,52 @@ def test_rolling_windows_are_what_plain_python_says(
     when = datetime.fromtimestamp(at * 60, UTC)
     check(table, tables.rolling(verdicts, when, EPISODES))
     assert set(found["at"]) == {when} or found.is_empty()
+
+
+def listened(listeners: Mapping[str, int]) -> Run:
+    """So many listeners of each episode, a second apart."""
+    step = (timedelta(seconds=1), timedelta(0))
+    log = [
+        (*step, f"u{number}", episode, "play", 1000, 1000, None, None)
+        for episode, count in listeners.items()
+        for number in range(count)
+    ]
+    return run(rows_of(log), [])
+
+
+def test_of_too_many_rolling_windows_those_with_the_most_listeners_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = listened({"pi:1": 4, "pi:2": 2, "rss:ü": 1, "pi:unknown": 3})
+    at = done.state.watermark // MINUTE_MS
+    every = rolling.rolling_rows(done.state, 2, at, scopes(done))
+    monkeypatch.setattr(rolling, "MOST_ROWS", 9)
+    told = rolling.rolling_rows(done.state, 2, at, scopes(done))
+    assert told.height == 9
+    assert told["listeners"].min() == sorted(every["listeners"], reverse=True)[8]
+    assert set(told.rows()) < set(every.rows())
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_a_message_of_history_ends_with_the_minute(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    done = listened({"pi:1": 70, "pi:2": 70, "rss:ü": 70})
+    slots = np.arange(len(done.state.minutes))
+    rows = done.windows_of(slots).sort("bucket", "episode_id")
+    monkeypatch.setattr(windows, "_MESSAGE_ROWS", most)
+    messages = list(windows.history_messages(rows))
+    assert pl.concat(messages).equals(rows)
+    assert sum(message["bucket"].n_unique() for message in messages) == rows["bucket"].n_unique()
+    assert all(message.height >= most for message in messages[:-1])
+    assert (len(messages) == 1) == (most == 100)
+
+
+def test_nothing_is_old_before_anything_is_over() -> None:
+    done = Run()
+    done.state.drop_old()
+    assert done.state.close_minutes().size == 0
+    assert len(done.state.minutes) == 0
 
 
 def test_memory_is_bounded_by_what_is_active() -> None:

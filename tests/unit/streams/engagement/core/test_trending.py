@@ -189,3 +189,20 @@ def test_merging_brings_partitions_to_one_time() -> None:
     assert merged[1]["score"] == pytest.approx(5.0)
     assert [(p["recent"], p["usual"], p["rise"]) for p in merged[:2]] == [(5, 1.0, 3.0), (0, 0, 1)]
     assert merge_scopes([]) == []
+
+
+def test_of_a_partition_the_newest_record_counts_in_whatever_order_they_are_read() -> None:
+    old, new = record(0, AT - 5, place("pi:1", 9.0, 9)), record(0, AT, place("pi:1", 2.0, 2))
+    for records in ([old, new], [new, old]):
+        (merged,) = merge_scopes(records)
+        assert (merged["score"], merged["plays"]) == (2.0, 2)
+
+
+def test_what_is_known_already_makes_no_new_version_of_the_scopes() -> None:
+    scopes = TrendingScopes()
+    scopes.put("pi:1", ["Tv"], "en")
+    version = scopes.version
+    scopes.put("pi:1", ["Tv", "Tv"], "en")
+    assert scopes.version == version
+    scopes.put("pi:1", ["Tv"], "de")
+    assert scopes.version == version + 1

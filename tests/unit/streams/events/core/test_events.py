@@ -219,6 +219,54 @@ def test_a_schema_that_is_not_flat_is_read_record_by_record() -> None:
     assert not bad
 
 
+def without_a_required_field(fields: list[dict[str, Any]]) -> None:
+    del fields[0]
+
+
+def with_a_number_for_a_name(fields: list[dict[str, Any]]) -> None:
+    fields[1]["type"] = "long"
+
+
+def with_a_union_of_three(fields: list[dict[str, Any]]) -> None:
+    fields.append({"name": "extra", "type": ["null", "string", "long"], "default": None})
+
+
+def with_a_union_that_is_never_null(fields: list[dict[str, Any]]) -> None:
+    fields.append({"name": "extra", "type": ["string", "long"], "default": ""})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_a_required_field, "has no event_id"),
+        (with_a_number_for_a_name, "user_id has another type"),
+        (with_a_union_of_three, "is not flat"),
+        (with_a_union_that_is_never_null, "is not flat"),
+    ],
+)
+def test_a_schema_that_a_block_cannot_be_read_by_says_why(change: Any, reason: str) -> None:
+    other = copy.deepcopy(files.load("user_event"))
+    change(other["fields"])
+    with pytest.raises(BlockError, match=reason):
+        BlockDecoder(other)
+
+
+def test_a_kind_that_only_a_newer_writer_knows_is_no_kind() -> None:
+    newer = copy.deepcopy(files.load("user_event"))
+    newer["fields"][3]["type"]["symbols"].append("share")
+    value = frame(77, written({**PLAY, "kind": "share"}, newer))
+    with pytest.raises(BlockError, match="a kind that is not ours"):
+        BlockDecoder(newer).decode([value])
+
+
+def test_a_schema_without_unions_is_read_in_a_block() -> None:
+    plain = copy.deepcopy(files.load("user_event"))
+    plain["fields"] = [f for f in plain["fields"] if not isinstance(f["type"], list)]
+    value = frame(77, written(PLAY, plain))
+    (row,) = BlockDecoder(plain).decode([value, value]).unique().to_dicts()
+    assert (row["event_id"], row["surface"], row["rank"]) == ("e1", None, None)
+
+
 GOOD = [
     {},
     {"heard_ms": DAY_MS, "position_ms": DAY_MS},

@@ -73,6 +73,49 @@ def test_dates_and_bytes() -> None:
         record_of("?", "bytes", "vector")
 
 
+SHAPES = {
+    "type": "record",
+    "name": "shapes",
+    "fields": [
+        {"name": "score", "type": "double", "default": 0.0},
+        {"name": "parts", "type": {"type": "map", "values": "float"}, "default": {}},
+        {"name": "either", "type": ["null", "long", "string"], "default": None},
+        {"name": "sure", "type": "boolean", "default": False},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"score": 1},
+        {"score": 1.5, "parts": {"als": 0.25, "trending": 1}},
+        {"either": 5},
+        {"either": "five"},
+        {"either": None, "sure": True},
+    ],
+)
+def test_a_value_is_taken_as_any_type_that_it_fits(fields: dict[str, Any]) -> None:
+    defaults = {"score": 0.0, "parts": {}, "either": None, "sure": False}
+    assert record_of(fields, SHAPES) == defaults | fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"score": True}, "score: True is no double"),
+        ({"parts": {"als": "x"}}, r"parts\.als: 'x' is no float"),
+        ({"parts": [1]}, r"parts: \[1\] is no map"),
+        ({"either": 1.5}, "either: 1.5 is no string"),
+        ({"sure": 1}, "sure: 1 is no boolean"),
+        (["score"], "the record is no JSON object"),
+    ],
+)
+def test_a_value_that_fits_no_type_says_where(fields: Any, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        record_of(fields, SHAPES)
+
+
 def test_every_avro_topic_has_a_schema_that_can_be_read() -> None:
     graph = build_graph(1)
     for name in set(declared_subjects(graph).values()):
