@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,12 @@ DAYS = 30
 
 
 @st.cache_data(ttl=60, show_spinner=False)
-def read_transcript(episode_id: str) -> str | None:
-    """What was said, or None."""
+def read_transcript(episode_id: str) -> history.Transcript:
+    """What was said."""
     opened = history.open_history(sources.delta_root(), ("transcripts",))
-    return history.transcript_text(opened, episode_id) if opened.has("transcripts") else None
+    if not opened.has("transcripts"):
+        return history.Transcript()
+    return history.transcript_of(opened, episode_id)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -39,16 +42,18 @@ def read_days(episode_id: str) -> pl.DataFrame:
     return live_tables.episode_days(sources.database(), episode_id, DAYS)
 
 
-def show_episode(episode: dict[str, object]) -> None:
+def show_episode(episode: dict[str, Any]) -> None:
     """One episode in full; what strangers wrote or said goes out as plain text only."""
     episode_id = str(episode["episode_id"])
     with st.container(border=True):
         st.text(f"{episode['title']}  ·  {episode['show'] or ''}")
         if episode["description"]:
             st.text(str(episode["description"]))
+        show_notes("Notes on the feed", episode["notes"] or ())
         show_listening(episode_id)
         with sources.delta_answers():
-            said = read_transcript(episode_id)
+            said, notes = read_transcript(episode_id)
+        show_notes("Notes on the transcript", notes)
         if not said:
             st.caption("No transcript.")
             return
@@ -57,6 +62,13 @@ def show_episode(episode: dict[str, object]) -> None:
         show_analysis(found)
         show_similar(episode_id, found.similar)
         st.text_area("Transcript", said, height=220, disabled=True)
+
+
+def show_notes(title: str, notes: Iterable[str]) -> None:
+    """What was dropped, guessed or mended in reading something; strangers' words are in it."""
+    if lines := [f"· {note}" for note in notes]:
+        st.caption(f"{title}: what was dropped, guessed or mended in reading.")
+        st.text("\n".join(lines))
 
 
 def show_listening(episode_id: str) -> None:

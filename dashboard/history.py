@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import duckdb
 import polars as pl
@@ -252,10 +253,21 @@ def transcript_counts(history: History) -> pl.DataFrame:
     )
 
 
-def transcript_text(history: History, episode_id: str) -> str | None:
-    """What was said in an episode, or None without a transcript."""
-    rows = ask(history, "SELECT text FROM transcripts WHERE episode_id = ?", [episode_id])
-    return rows["text"][0] or None if len(rows) else None
+class Transcript(NamedTuple):
+    """What was said in an episode, None if that is not known; and how it was read."""
+
+    text: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def transcript_of(history: History, episode_id: str) -> Transcript:
+    """The transcript of an episode; empty without one."""
+    rows = ask(history, "SELECT * FROM transcripts WHERE episode_id = ?", [episode_id])
+    if rows.is_empty():
+        return Transcript()
+    row = rows.row(0, named=True)
+    # A table that was written before there were notes has no such column.
+    return Transcript(row["text"] or None, tuple(row.get("notes") or ()))
 
 
 def ask(history: History, query: str, parameters: list[object] | None = None) -> pl.DataFrame:

@@ -52,6 +52,7 @@ _EPISODE_TYPES: Types = {
     "published_at": UTC_TYPE,
     "duration_s": pl.Int64,
     "description": pl.String,
+    "notes": pl.List(pl.String),
 }
 
 

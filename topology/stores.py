@@ -131,6 +131,7 @@ DELTA_TABLES = (
             Column("language", "string", "BCP-47 tag"),
             Column("text", "string", "what was said"),
             Column("words", "int", "number of words"),
+            Column("notes", "array<string>", "what was dropped, guessed or mended in reading it"),
         ),
         key=("episode_id",),
     ),

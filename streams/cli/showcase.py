@@ -182,6 +182,18 @@ def late_line(status: Status) -> str | None:
     )
 
 
+def noted_line(status: Status) -> str | None:
+    """A sentence about what was not read as it is, if there is anything."""
+    counts = ((status.noted.episodes, "episodes"), (status.noted.transcripts, "transcripts"))
+    told = [f"{count:,} {what}" for count, what in counts if count]
+    if not told:
+        return None
+    return (
+        f"{' and '.join(told)} have notes: something in them was dropped, guessed or mended "
+        "(dashboard, Episodes; `podstream inspect` shows it for any input)."
+    )
+
+
 _NUMBERS = {"MiB", "lag", "rows", "count", "pid", "requests", "failures", "429", "per s"}
 
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import psutil
+import pyarrow.compute as pc
 import pyarrow.fs
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -28,6 +29,8 @@ from topology.topics.recommendation import MODEL_GENERATIONS
 Offsets = dict[str, dict[int, int]]
 """topic -> partition -> offset of the next record to read."""
 
+EPISODES, TRANSCRIPTS = "episodes", "transcripts"
+"""The collection and the Delta table whose records have notes."""
 COUNTING_STAGE = "track_engagement"
 _TIMEOUT_S = 15.0
 
@@ -63,6 +66,15 @@ class DeadLetters:
     count: int
 
 
+@dataclass(frozen=True)
+class Noted:
+    """How many episodes and transcripts were not read as they are: something in them was dropped,
+    guessed or mended, and their notes say what. ``transcripts`` is None where it was not asked."""
+
+    episodes: int
+    transcripts: int | None
+
+
 @dataclass
 class Status:
     """What `podstream status --json` prints."""
@@ -73,6 +85,7 @@ class Status:
     dead_letters: list[DeadLetters] = field(default_factory=list)
     late_events: int = 0
     """Events that came too late for the live tables; history has them."""
+    noted: Noted = field(default_factory=lambda: Noted(0, None))
     hosts: list[HostStatus] = field(default_factory=list)
     """Hosts that episodes come from, in trouble or used lately."""
 
@@ -97,6 +110,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
         late_events=late_events(settings),
+        noted=Noted(noted_episodes(settings), noted_transcripts(settings) if delta else None),
         hosts=source_hosts(settings, graph),
     )
 
@@ -338,6 +352,28 @@ def late_events(settings: Settings) -> int:
     with _database(settings) as database:
         found = database["table_progress"].find({"stage": COUNTING_STAGE}, {"late": 1})
         return sum(document["late"] for document in found)
+
+
+def noted_episodes(settings: Settings) -> int:
+    """Episodes of which something was dropped, guessed or mended when their feed was read."""
+    with _database(settings) as database:
+        count: int = database[EPISODES].count_documents({"notes.0": {"$exists": True}})
+        return count
+
+
+def noted_transcripts(settings: Settings) -> int:
+    """Transcripts of which something was dropped, guessed or mended."""
+    from deltalake import DeltaTable
+
+    uri = f"{settings.delta_root.rstrip('/')}/{TRANSCRIPTS}"
+    if not DeltaTable.is_deltatable(uri):
+        return 0
+    table = DeltaTable(uri)
+    if "notes" not in (column.name for column in table.schema().fields):
+        return 0  # nothing was written since there are notes
+    batches = table.to_pyarrow_dataset().to_batches(columns=["notes"])
+    lengths = (pc.sum(pc.greater(pc.list_value_length(batch["notes"]), 0)) for batch in batches)
+    return sum(int(length.as_py() or 0) for length in lengths)
 
 
 def delta_rows(settings: Settings, graph: Graph) -> list[StoreRows]:

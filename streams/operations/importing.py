@@ -28,6 +28,7 @@ from streams.operations.core import imports, movielens
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
 from streams.operations.tabular import FileError, parse_json_object, read_rows
+from streams.text.notes import Notes
 from topology.model import Graph, Topic
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
@@ -57,6 +58,8 @@ class Report:
     refused: int = 0
     known: int = 0
     """Records that were there already."""
+    notes: list[str] = field(default_factory=list)
+    """What was mended in reading."""
 
 
 def key_fields(topic: Topic) -> tuple[str, ...]:
@@ -162,12 +165,14 @@ def import_opml(path: Path, settings: Settings, graph: Graph, refuse: Refuse) ->
     ``refuse`` gets the place in the file's list of addresses, and the reason. FileError if the
     file cannot be read as OPML.
     """
+    notes = Notes()
     try:
-        feeds, refused = subscriptions_of_opml(path.read_bytes())
+        feeds, refused = subscriptions_of_opml(path.read_bytes(), notes)
     except OpmlError as error:
         raise FileError(f"{path.name}: {error}") from error
     followed = live_keys(settings, FEEDS.name)
     sender = Sender(settings, graph)
+    sender.report.notes = notes.listed()
     for number, reason in refused:
         sender.report.refused += 1
         refuse(number, reason)

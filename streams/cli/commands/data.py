@@ -73,6 +73,8 @@ def import_opml(
 
     with _sentences():
         report = run(file, get_settings(), get_graph(), refuse)
+    for note in report.notes:
+        typer.echo(f"note: {note}", err=True)
     new = report.delivered.total()
     typer.echo(f"{new:,} new feeds are followed from now on, {report.known:,} were already")
     if report.refused:

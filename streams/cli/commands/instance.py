@@ -94,13 +94,13 @@ def status(
         return
     from rich.console import Console
 
-    from streams.cli.showcase import late_line, status_tables
+    from streams.cli.showcase import late_line, noted_line, status_tables
 
     console = Console()
     for table in status_tables(measured):
         console.print(table)
-    if late := late_line(measured):
-        console.print(late)
+    for line in filter(None, (late_line(measured), noted_line(measured))):
+        console.print(line)
 
 
 def env(

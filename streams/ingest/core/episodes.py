@@ -53,7 +53,7 @@ def episode_from_podcastindex(
     if not episode_id or not feed_id:
         raise EpisodeError("the episode has no id or no feed")
     show_title = one_line(item.get("feedTitle") or feed.get("title"))
-    return {
+    record = {
         "episode_id": f"pi:{episode_id}",
         "title": one_line(item.get("title")) or show_title or f"Episode {episode_id}",
         "show_id": f"pi:{feed_id}",
@@ -77,8 +77,17 @@ def episode_from_podcastindex(
         "chapters_url": web_address(item.get("chaptersUrl")),
         "chapters_type": "",
         "feed_guid": feed_guid(item.get("podcastGuid") or feed.get("podcastGuid")),
-        "notes": [],
     }
+    said = {
+        "published_at": item.get("datePublished"),
+        "duration_s": item.get("duration"),
+        "enclosure_url": item.get("enclosureUrl"),
+        "language": item.get("feedLanguage") or feed.get("language"),
+        "season": item.get("season"),
+        "number": item.get("episode"),
+        "episode_type": item.get("episodeType"),
+    }
+    return record | {"notes": Notes(_of_no_use(said, record)).listed()}
 
 
 def episode_from_rss(
@@ -95,7 +104,7 @@ def episode_from_rss(
     show_title = one_line(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
     chapters = next(iter(_links(entry.get("chapters_link"))), {"url": "", "type": ""})
-    return {
+    record = {
         "episode_id": rss_episode_id(feed_url, guid),
         "title": one_line(entry.get("title")) or show_title or guid,
         "show_id": rss_show_id(feed_url),
@@ -119,8 +128,25 @@ def episode_from_rss(
         "chapters_url": chapters["url"],
         "chapters_type": chapters["type"],
         "feed_guid": feed_guid(feed.get("feed_guid")),
-        "notes": Notes((*feed.get("notes", ()), *entry.get("notes", ()))).listed(),
     }
+    said = {
+        "enclosure_url": _first_url(entry.get("enclosures")),
+        "language": entry.get("language") or feed.get("language"),
+    }
+    notes = (*feed.get("notes", ()), *entry.get("notes", ()), *_of_no_use(said, record))
+    return record | {"notes": Notes(notes).listed()}
+
+
+def _of_no_use(said: Mapping[str, object], record: Mapping[str, object]) -> list[str]:
+    """Notes on what a source says of fields for which the record has nothing.
+
+    Zero stands for nothing, too.
+    """
+    return [
+        f"{name} left out: {value!r:.80}"
+        for name, value in said.items()
+        if value not in (None, "", 0, "0") and record[name] in (None, "")
+    ]
 
 
 def podcastindex_ref(item: Mapping[str, Any], found_by: str, found_at: datetime) -> dict[str, Any]:
@@ -270,6 +296,11 @@ def _short_address(value: object) -> str:
     """An address that is not worth a thousand characters of a record."""
     address = web_address(value)
     return address if len(address) <= 1_000 else ""
+
+
+def _first_url(enclosures: object) -> object:
+    listed = enclosures if isinstance(enclosures, list) else ()
+    return next((one.get("url") for one in listed if isinstance(one, Mapping)), None)
 
 
 def audio_file(enclosures: object) -> tuple[str, str]:

@@ -132,7 +132,9 @@ def published(episode: Copies | None) -> EpisodeRecord | None:
     for other in others:
         of_same_chapters = record["chapters_url"] in ("", other.record["chapters_url"])
         for name, value in other.record.items():
-            # A type belongs to its address, and false is an answer.
+            # A type belongs to its address, notes to their record, and false is an answer.
+            if name == "notes":
+                continue
             if record[name] in (None, "", []) and (name != "chapters_type" or of_same_chapters):
                 record[name] = value
     return {**record, "episode_id": episode.episode_id}

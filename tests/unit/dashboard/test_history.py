@@ -118,9 +118,20 @@ def test_episodes_get_their_plays_and_transcripts(root: Path) -> None:
         ("gone", None, None, None, None),
     ]
     assert history.transcript_counts(opened).rows() == [("none", 1, 0), ("ok", 1, 4)]
-    assert history.transcript_text(opened, "demo:1") == "so it goes on"
-    assert history.transcript_text(opened, "demo:2") is None
-    assert history.transcript_text(opened, "gone") is None
+    assert history.transcript_of(opened, "demo:1") == ("so it goes on", ())
+    assert history.transcript_of(opened, "demo:2") == (None, ())
+    assert history.transcript_of(opened, "gone") == (None, ())
+
+
+def test_notes_on_a_transcript_are_told(tmp_path: Path) -> None:
+    rows = [
+        {"episode_id": "demo:1", "status": "ok", "words": 1, "text": "so", "notes": ["a", "b"]},
+        {"episode_id": "demo:2", "status": "none", "words": 0, "text": "", "notes": None},
+    ]
+    write(tmp_path, "transcripts", rows)
+    opened = history.open_history(str(tmp_path), ("transcripts",))
+    assert history.transcript_of(opened, "demo:1") == ("so", ("a", "b"))
+    assert history.transcript_of(opened, "demo:2") == (None, ())
 
 
 def test_sizes_count_rows_of_every_version(root: Path) -> None:

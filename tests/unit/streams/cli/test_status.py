@@ -9,16 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pydantic import SecretStr
 from pymongo import MongoClient
 
-from streams.cli.showcase import late_line
+from streams.cli.showcase import late_line, noted_line
 from streams.cli.status import (
+    Noted,
     Status,
     checkpoints,
     late_events,
     memory_bytes,
+    noted_episodes,
+    noted_transcripts,
     parse_offset_log,
     spark_progress,
 )
@@ -111,3 +116,34 @@ def test_late_events_are_those_of_the_stage_that_counts(mongo_uri: str) -> None:
 
 def test_nothing_is_said_of_late_events_where_there_are_none() -> None:
     assert late_line(Status()) is None
+
+
+@pytest.mark.mongo
+def test_episodes_with_notes_are_counted(mongo_uri: str) -> None:
+    settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="status_noted")
+    assert noted_episodes(settings) == 0
+    with MongoClient(mongo_uri) as client:
+        client["status_noted"]["episodes"].insert_many(
+            [{"_id": "1", "notes": ["guessed"]}, {"_id": "2", "notes": []}, {"_id": "3"}]
+        )
+    assert noted_episodes(settings) == 1
+
+
+def test_transcripts_with_notes_are_counted(tmp_path: Path) -> None:
+    settings = Settings(delta_root=str(tmp_path))
+    assert noted_transcripts(settings) == 0
+    table = str(tmp_path / "transcripts")
+    write_deltalake(table, pa.table({"episode_id": ["1"]}))
+    assert noted_transcripts(settings) == 0
+    notes = pa.array([["guessed", "mended"], [], None, ["guessed"]], pa.list_(pa.string()))
+    more = pa.table({"episode_id": ["2", "3", "4", "5"], "notes": notes})
+    write_deltalake(table, more, mode="append", schema_mode="merge")
+    assert noted_transcripts(settings) == 2
+
+
+def test_notes_are_told_where_there_are_any() -> None:
+    assert noted_line(Status()) is None
+    said = noted_line(Status(noted=Noted(episodes=1_200, transcripts=3)))
+    assert said is not None
+    assert said.startswith("1,200 episodes and 3 transcripts have notes")
+    assert noted_line(Status(noted=Noted(0, None))) is None

@@ -210,3 +210,24 @@ def test_records_written_before_links_had_languages_are_read() -> None:
     buffer.seek(0)
     old = fastavro.schemaless_reader(buffer, files.parsed("episode", 2), files.parsed("episode"))
     assert old["transcripts"] == new["transcripts"] != []
+
+
+def test_what_the_index_says_in_vain_is_noted() -> None:
+    item = {
+        "id": 1,
+        "feedId": 7,
+        "datePublished": "soon",
+        "duration": 99_999_999,
+        "enclosureUrl": "ftp://x",
+        "feedLanguage": "English",
+        "season": 0,
+        "episode": None,
+        "episodeType": "",
+    }
+    assert episode_from_podcastindex(item)["notes"] == [
+        "published_at left out: 'soon'",
+        "duration_s left out: 99999999",
+        "enclosure_url left out: 'ftp://x'",
+        "language left out: 'English'",
+    ]
+    assert episode_from_podcastindex({"id": 1, "feedId": 7})["notes"] == []

@@ -179,3 +179,14 @@ def test_a_state_is_what_was_stored(said: list[Any]) -> None:
     state = folded(*said)
     stored = identity.encode(state, CODEC.encode)
     assert identity.decode(stored, CODEC.decode) == state
+
+
+def test_notes_stay_with_the_record_that_they_are_about() -> None:
+    best = episode("rss:1", enclosure_url="")
+    other = episode(
+        "pi:1", enclosure_url=f"https://{PLACE}", notes=["language left out: 'English'"]
+    )
+    both = fold(fold(None, 0, "rss:1", "rss", best), 1, "pi:1", "podcastindex", other)
+    record = published(both)
+    assert record is not None
+    assert (record["enclosure_url"], record["notes"]) == (f"https://{PLACE}", [])
