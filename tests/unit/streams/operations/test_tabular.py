@@ -110,14 +110,16 @@ TWO = [
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TWO)
 
 
+# Without the time of packing, which would give each process of a run other names for the tests.
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        ("x.csv.gz", gzip.compress(EVENTS.encode())),
-        ("packed-but-not-named-so.csv", gzip.compress(EVENTS.encode())),
+        ("x.csv.gz", gzip.compress(EVENTS.encode(), mtime=0)),
+        ("packed-but-not-named-so.csv", gzip.compress(EVENTS.encode(), mtime=0)),
         (
             "two-members.csv.gz",
-            gzip.compress(EVENTS[:30].encode()) + gzip.compress(EVENTS[30:].encode()),
+            gzip.compress(EVENTS[:30].encode(), mtime=0)
+            + gzip.compress(EVENTS[30:].encode(), mtime=0),
         ),
         ("semicolons.csv", EVENTS.replace(",", ";").encode()),
         ("tabs.csv", EVENTS.replace(",", "\t").encode()),
@@ -137,7 +139,7 @@ LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TWO)
         ("lines-without-suffix", LINES.encode()),
         ("x.jsonl", LINES.encode("utf-8-sig")),
         ("utf-16.jsonl", LINES.encode("utf-16")),
-        ("x.json.gz", gzip.compress(LINES.encode())),
+        ("x.json.gz", gzip.compress(LINES.encode(), mtime=0)),
     ],
 )
 def test_files_are_read_as_programs_write_them(tmp_path: Path, name: str, body: bytes) -> None:
