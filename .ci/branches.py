@@ -1,7 +1,7 @@
 """Branch coverage of the pure parts, by package, from what `pytest --cov` has measured.
 
 Reads `.coverage`; which files count as pure is said in `pyproject.toml`. Exit status 1 where a
-package is below the bound, with the branches that no test takes.
+package is below the bound, with the branches that no test takes, and where no test imports a file.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 BOUND = 0.95
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
@@ -42,7 +44,21 @@ def main() -> int:
     print(f"  {total:7.1%}  {sum(taken.values()):5} of {sum(all_of.values()):5}  all branches")
     for package in low:
         print(f"{package} is below {BOUND:.0%}. No test takes:", *missing[package], sep="\n  ")
-    return 1 if low else 0
+    if unknown := pure_files() - files.keys():
+        print("No test imports:", *sorted(unknown), sep="\n  ")
+    return 1 if low or unknown else 0
+
+
+def pure_files() -> set[str]:
+    """The files that are measured, relative to the root."""
+    configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rules = configured["tool"]["coverage"]["run"]
+    found = {
+        str(path.relative_to(ROOT))
+        for pattern in rules["include"]
+        for path in ROOT.glob(f"{pattern}/*.py")
+    }
+    return found - set(rules["omit"])
 
 
 def package_of(path: str) -> str:

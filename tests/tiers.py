@@ -1,8 +1,9 @@
 """Run the test tiers, those that wait for servers side by side: `python -m tests.tiers`.
 
-The pure tiers come first, on every core; if one of their tests fails, nothing else starts. Then
-come the tiers with servers, as many at once as there are cores, and at last what needs the machine
-for itself: the storm and the whole platform.
+The pure tiers come first, on every core, with the branches of the pure parts measured; if one of
+their tests fails, or they take too few branches, nothing else starts. Then come the tiers with
+servers, as many at once as there are cores, and at last what needs the machine for itself: the
+storm and the whole platform.
 The commit draws the seed of generated examples and what is taken of the long tests: a commit that
 is tested again is tested alike. `--all` takes everything.
 """
@@ -88,6 +89,8 @@ def start(tier: Tier, folder: Path, options: Sequence[str]) -> Run:
     """Start pytest on a tier, its output in a file."""
     command = [sys.executable, "-m", "pytest", *(f"tests/{path}" for path in tier.paths)]
     command += [f"--hypothesis-seed={int(commit()[:8], 16)}", *options]
+    if tier in PURE:
+        command += ["--cov", "--cov-report="]
     if tier.workers > 1:
         command += ["-n", str(tier.workers), "--dist", "worksteal"]
     path = folder / f"{tier.name}.txt"
@@ -132,6 +135,11 @@ def table(before: dict[str, float], runs: Sequence[Run], seconds: float) -> str:
     return "\n".join(f"  {name:<12} {taken:6.0f} s  {said}" for name, taken, said in rows)
 
 
+def branches() -> int:
+    """Print which share of the branches of the pure parts the last run took; 1 if too few."""
+    return subprocess.run([sys.executable, ROOT / ".ci" / "branches.py"], cwd=ROOT).returncode
+
+
 def part(text: str) -> tuple[str, float]:
     """The name of a part and its seconds, of ``name=seconds``."""
     name, seconds = text.split("=")
@@ -152,17 +160,21 @@ def main() -> int:
         print(f"Give each of these one tier in {__file__}: {', '.join(forgotten)}")
         return 1
     runs: list[Run] = []
+    failed: list[str] = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="podstream-tests-") as folder:
         for tiers, at_once in PHASES[:1] if chosen.pure else PHASES:
             ran = run_phase(tiers, at_once, Path(folder), chosen.options)
             runs += ran
-            if any(run.process.returncode for run in ran):
+            failed += [run.tier.name for run in ran if run.process.returncode]
+            # Options may choose among the tests: then nothing can be said of all branches.
+            if tiers is PURE and not failed and not chosen.options and branches():
+                failed.append("branches")
+            if failed:
                 break
         print(f"\nSeeds are drawn by {commit()}.")
         print(table(dict(chosen.before), runs, time.monotonic() - started))
         counts = re.findall(r"(\d+) passed", " ".join(run.summary for run in runs))
-        failed = [run.tier.name for run in runs if run.process.returncode]
     if failed:
         print(f"failed: {', '.join(failed)}")
         return 1

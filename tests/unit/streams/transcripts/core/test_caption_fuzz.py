@@ -23,6 +23,9 @@ CHARSETS = [None, "utf-8", "latin-1", "utf-16", "shift_jis", "punycode", "unicod
 MEGABYTE = 1_000_000
 GENEROUS_S = 5
 
+pytestmark = pytest.mark.no_cover
+"""Measuring branches slows down what is timed here, and chance is no test of a branch."""
+
 
 def read(body: bytes, mime: str, charset: str | None = None) -> dict[str, Any]:
     """The record, after it went through the encoding that is sent."""

@@ -146,6 +146,7 @@ def test_html_speakers_around_paragraphs_and_labels_in_one_another() -> None:
     ]
 
 
+@pytest.mark.no_cover  # measuring branches takes time, and this is timed
 @pytest.mark.parametrize(
     "piece", ["<div><!--</div>-->", "<p a='</p>'><b>", "<div><object></div></object>", "</b><td>"]
 )
@@ -155,6 +156,7 @@ def test_html_is_read_in_time_however_it_is_nested(piece: str) -> None:
     assert time.process_time() - started < 5
 
 
+@pytest.mark.no_cover  # measuring branches takes time, and this is timed
 @pytest.mark.parametrize("tag", ["cite", "time", "p><button"])
 def test_labels_in_one_another_take_no_longer_the_deeper_they_are(tag: str) -> None:
     page = f"<{tag}>" * 120 + "word\n" * 200_000 + "<p>word word</p>" * 10_000
@@ -304,6 +306,7 @@ def test_no_bytes_raise(body: bytes, mime: str, charset: str | None) -> None:
     assert fastavro.validate(record, files.parsed("transcript"), raise_errors=True)
 
 
+@pytest.mark.no_cover  # measuring branches takes time, and this is timed
 @pytest.mark.parametrize(
     ("body", "mime"),
     [

@@ -235,6 +235,7 @@ def test_without_a_transcript_there_is_nothing(status: str) -> None:
     assert analyse(transcript("some words") | {"status": status}) is None
 
 
+@pytest.mark.no_cover  # measuring branches takes time, and this is timed
 @pytest.mark.parametrize(
     "text",
     [
