@@ -40,6 +40,7 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 def main() -> None:
+    """Measure both sides in turn, each in a process of its own, and print JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--episodes", type=int, default=420, help="episodes of the catalogue")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side embeds them")

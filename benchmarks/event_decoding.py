@@ -54,6 +54,7 @@ def messages(count: int) -> list[bytes]:
 
 
 def in_blocks(values: list[bytes], decoder: EventDecoder) -> pl.DataFrame:
+    """The events of all messages, decoded in blocks, as `batch_events` does."""
     frames = []
     for start in range(0, len(values), CHUNK):
         frame, bad = decoder.decode(values[start : start + CHUNK])
@@ -64,6 +65,7 @@ def in_blocks(values: list[bytes], decoder: EventDecoder) -> pl.DataFrame:
 
 
 def one_by_one(values: list[bytes], codec: RecordCodec) -> pl.DataFrame:
+    """The events of all messages, decoded one by one."""
     schema = dict(columnar.columns("user_event"))
     for name in columnar.SOURCE_COLUMNS:
         del schema[name]
@@ -71,6 +73,7 @@ def one_by_one(values: list[bytes], codec: RecordCodec) -> pl.DataFrame:
 
 
 def main() -> None:
+    """Measure both sides in turn and print JSON."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     values = messages(count)
     registry = FixedRegistry(declared_subjects(build_graph(4)))

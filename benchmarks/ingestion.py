@@ -43,6 +43,7 @@ TIMEOUT_S = 600.0
 
 
 def main() -> None:
+    """Measure ours and the script in one run and print JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--copies", type=int, default=4, help="times the demo's 42 shows")
     parser.add_argument("--delay-ms", type=int, default=50, help="of a server far away")
@@ -149,6 +150,7 @@ def last_of(cluster: Cluster, topic: str, processes: Processes, expected: int) -
 
 
 def rate(number: int, took_ms: float) -> float:
+    """How many a second, of a number in so many milliseconds."""
     return round(number * 1000 / took_ms, 1)
 
 
@@ -161,6 +163,8 @@ def fresh_cluster(settings: Settings) -> Iterator[Cluster]:
 
 
 def open_gate(port: int, processes: Processes) -> None:
+    """Let the index answer, once it listens."""
+
     def opened() -> bool:
         try:
             return requests.get(f"http://{LOOPBACK}:{port}/gate/open", timeout=5).ok

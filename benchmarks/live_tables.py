@@ -33,6 +33,7 @@ EVENTS_PER_EVENT_SECOND = 25_000
 
 
 def main() -> None:
+    """Measure each part in one run and print JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--events", type=int, default=5_000_000, help="events preloaded for ours")
     parser.add_argument("--peer-events", type=int, default=60_000, help="events for the peers")

@@ -26,6 +26,7 @@ class History:
     tables: frozenset[str]
 
     def has(self, *names: str) -> bool:
+        """Whether all of these Delta tables have been written to."""
         return self.tables.issuperset(names)
 
 

@@ -66,6 +66,7 @@ class Window:
 
     @property
     def minutes(self) -> int:
+        """The length of the window."""
         return round((self.end - self.start) / MINUTE)
 
     def at_least(self, minutes: int) -> Window:

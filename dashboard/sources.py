@@ -86,6 +86,7 @@ def delta_root() -> str:
 
 
 def now() -> datetime:
+    """The time of this run of a page, in UTC."""
     return datetime.now(UTC)
 
 

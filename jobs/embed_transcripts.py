@@ -68,11 +68,13 @@ class Spoken:
 
     @property
     def episode_id(self) -> str:
+        """The episode that the transcript is of."""
         name: str = self.transcript["episode_id"]
         return name
 
     @property
     def text_hash(self) -> str:
+        """SHA-256 of what is embedded, in hexadecimal: the same text needs no new vectors."""
         return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()
 
 

@@ -46,6 +46,8 @@ _MODELS_VERSION = 1
 
 
 class Encoder(Protocol):
+    """What turns texts into vectors, whatever runs the model."""
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, (len(texts), d)."""
 
@@ -72,6 +74,7 @@ class OnnxEncoder:
         self._session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, float32, shape (len(texts), d): one text at a time, without padding."""
         vectors = [self._encode(text) for text in texts]
         return np.concatenate(vectors).astype(np.float32)
 
@@ -95,6 +98,7 @@ class TorchEncoder:
         self._model = load_torch(name)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, float32, shape (len(texts), d)."""
         return unit_vectors(self._model, texts)
 
 

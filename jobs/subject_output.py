@@ -53,6 +53,7 @@ class SubjectOutput:
             self._put(episode_id, found)
 
     def has_phrases(self, episode_id: str) -> bool:
+        """Whether the keyphrases of an episode are known."""
         return episode_id in self._phrases
 
     def read(self, transcript: Mapping[str, Any]) -> None:

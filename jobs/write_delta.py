@@ -64,6 +64,7 @@ class Query:
     every: int = 1
 
     def topics(self, graph: Graph) -> list[str]:
+        """The fact topics of this format and pace."""
         return [
             topic
             for topic, facts in FACTS.items()
@@ -116,6 +117,8 @@ def _add_columns(table: DeltaLog, schema: DeltaSchema) -> None:
 
 
 def parse_type(ddl: str) -> StructType:
+    """Columns from their DDL, such as ``day date, heard_ms long``; Spark's ParseException
+    otherwise."""
     return cast(StructType, StructType.fromDDL(ddl))
 
 
@@ -134,6 +137,7 @@ def row_type(table: DeltaTable) -> StructType:
 
 
 def table_path(settings: Settings, table: str) -> str:
+    """Where a Delta table lies: a folder, or an address in an object store."""
     return f"{settings.delta_root.rstrip('/')}/{table}"
 
 
@@ -258,6 +262,7 @@ def read_applied(path: str, source: tuple[str, str]) -> dict[int, int]:
 
 
 def same_key(table: DeltaTable) -> str:
+    """The SQL condition that rows of the target ``t`` and the source ``s`` have the same key."""
     return " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
 
 

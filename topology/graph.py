@@ -64,6 +64,7 @@ def declared_subjects(graph: Graph) -> dict[str, str]:
 
 
 def dead_letter_name(topic: str) -> str:
+    """The name of the topic that takes the records of ``topic`` that no stage can use."""
     return f"{topic}.dlq"
 
 
@@ -87,6 +88,7 @@ def app_id(stage: Stage) -> str:
 
 
 def changelog_name(stage: Stage, table: str) -> str:
+    """The name of the topic behind a stage's table, as Faust derives it."""
     return f"{app_id(stage)}-{table}-changelog"
 
 

@@ -110,6 +110,7 @@ class Index:
 
     @property
     def name(self) -> str:
+        """The name that MongoDB itself gives to such an index."""
         return "_".join(f"{name}_{direction}" for name, direction in self.fields)
 
 

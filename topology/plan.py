@@ -42,42 +42,55 @@ class Observed:
 
 @dataclass(frozen=True)
 class CreateTopic:
+    """A declared topic that the broker lacks."""
+
     topic: str
     partitions: int
     replication: int
     config: dict[str, str]
 
     def sentence(self) -> str:
+        """What would be done, in words."""
         return f"create topic {self.topic} with {self.partitions} partitions"
 
 
 @dataclass(frozen=True)
 class AlterConfig:
+    """Settings of a topic that are not as declared; ``was`` has the broker's, None where it has its
+    default."""
+
     topic: str
     changes: dict[str, str]
     was: dict[str, str | None]
 
     def sentence(self) -> str:
+        """What would be done, in words."""
         moves = (f"{key} {self.was[key]} -> {value}" for key, value in self.changes.items())
         return f"set {self.topic}: {', '.join(moves)}"
 
 
 @dataclass(frozen=True)
 class RegisterSchema:
+    """A version of a schema that the registry lacks; ``text`` is its JSON."""
+
     subject: str
     version: int
     text: str
 
     def sentence(self) -> str:
+        """What would be done, in words."""
         return f"register version {self.version} of {self.subject}"
 
 
 @dataclass(frozen=True)
 class CreateIndex:
+    """A declared index that a MongoDB collection lacks."""
+
     collection: str
     index: Index
 
     def sentence(self) -> str:
+        """What would be done, in words."""
         return f"create index {self.index.name} on {self.collection}"
 
 
@@ -88,6 +101,7 @@ class LeaveAlone:
     topic: str
 
     def sentence(self) -> str:
+        """What would be left, in words."""
         return f"leave topic {self.topic} alone: it is not in the topology"
 
 
@@ -99,6 +113,7 @@ class Refuse:
     reason: str
 
     def sentence(self) -> str:
+        """What stands in the way, in words."""
         return f"refuse {self.subject}: {self.reason}"
 
 
@@ -120,6 +135,7 @@ def changes(actions: Sequence[Action]) -> list[Action]:
 
 
 def refusals(actions: Sequence[Action]) -> list[Refuse]:
+    """What stands in the way of the whole plan."""
     return [action for action in actions if isinstance(action, Refuse)]
 
 

@@ -207,10 +207,12 @@ class Settings(BaseSettings):
 
     @property
     def dashboard_url(self) -> str:
+        """Where the dashboard of this instance is served."""
         return f"http://{LOOPBACK}:{self.port('dashboard')}"
 
     @property
     def demo_index_url(self) -> str:
+        """Where the demo index answers as PodcastIndex does."""
         return f"http://{LOOPBACK}:{self.port('demo_index')}/api/1.0"
 
 

@@ -58,6 +58,7 @@ def delayed_and_gated(delay_s: float) -> Callable[..., Awaitable[web.StreamRespo
 
 
 def main() -> None:
+    """Serve the demo index so many times, each answer late by so much."""
     port, copies, delay_ms = (int(argument) for argument in sys.argv[1:])
     app = DemoIndex(enlarged(copies), time.time()).app()
     app.middlewares.insert(0, delayed_and_gated(delay_ms / 1000))

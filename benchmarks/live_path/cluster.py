@@ -47,6 +47,7 @@ class Totals:
         self.events = self.plays = self.heard_ms = 0
 
     def add(self, events: Events) -> None:
+        """Count events that have been sent."""
         self.events += len(events.values)
         self.plays += events.plays
         self.heard_ms += events.heard_ms
@@ -119,6 +120,7 @@ class Cluster:
                 time.sleep(0.5)
 
     def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record of each partition."""
         with LogReader(self.bootstrap) as logs:
             return logs.ends(topic)
 
@@ -225,6 +227,7 @@ class Processes:
             time.sleep(every_s)
 
     def log(self, name: str) -> str:
+        """What a process has printed so far."""
         return (self._home / f"{name}.log").read_text(errors="replace")
 
     def mark(self) -> None:
@@ -251,6 +254,7 @@ class Processes:
                 self._peak[name] = max(self._peak.get(name, 0), memory)
 
     def end(self) -> None:
+        """Stop the processes, by force after 20 seconds."""
         self._ended.set()
         for process in self._running.values():
             process.terminate()
@@ -264,6 +268,7 @@ class Processes:
 
 @contextmanager
 def running_processes(settings: Settings) -> Iterator[Processes]:
+    """Processes that end with the block."""
     processes = Processes(settings)
     threading.Thread(target=processes._sample, daemon=True).start()
     try:

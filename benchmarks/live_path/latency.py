@@ -42,6 +42,7 @@ class WindowReader(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
+        """Note each message and when it came, until stopped."""
         while not self._stopping.is_set():
             record = self._consumer.poll(0.1)
             if record is not None and record.error() is None:

@@ -51,6 +51,7 @@ class Progress:
         )
 
     def close(self) -> None:
+        """Give back the connection to the broker."""
         self._reader.close()
 
 

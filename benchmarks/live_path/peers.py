@@ -32,6 +32,7 @@ def limits(cluster: Cluster, topic: str, events: int) -> dict[str, Any]:
 
 
 def plain_faust(cluster: Cluster, topic: str, events: int) -> dict[str, Any]:
+    """The events counted by a plain Faust agent with a table."""
     return run(sys.executable, cluster, "faust_agent", topic, events)
 
 

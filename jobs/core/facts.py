@@ -62,10 +62,12 @@ class Facts:
 
 
 def record_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    """Records as they are: their fields are the table's columns."""
     return [message.content for message in messages]
 
 
 def transcript_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    """Transcripts, with how many words each has."""
     return [{**m.content, "words": len(m.content["text"].split())} for m in messages]
 
 
@@ -83,6 +85,7 @@ def recommendation_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
 
 
 def metric_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
+    """Metrics with the message that they came in, by which a repeat is known."""
     return [
         {**message.content, "source_partition": message.partition, "source_offset": message.offset}
         for message in messages
@@ -114,6 +117,7 @@ def daily_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
 
 def minute_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """Minutes of engagement with their UTC date."""
     minutes = _together(messages)
     return minutes.with_columns(event_date=pl.col("bucket").dt.date())
 
@@ -124,10 +128,13 @@ def final_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
 
 
 def audience_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """Audiences of a day; the kind of scope as text, which Delta has no enum for."""
     return _together(messages).with_columns(pl.col("kind").cast(pl.String))
 
 
 def session_rows(messages: Sequence[Decoded]) -> pl.DataFrame:
+    """Sessions with the UTC date of their start; `closed_offset` is the source offset that ended
+    each."""
     sessions = _together(messages)
     return sessions.rename({"offset": "closed_offset"}).with_columns(
         event_date=pl.col("started_at").dt.date()

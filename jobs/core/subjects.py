@@ -91,6 +91,7 @@ class Subjects:
         return [(self._ids[m], float(s)) for m, s in zip(members, scores, strict=True)]
 
     def all(self) -> list[Subject]:
+        """All subjects, in the order of their centroids."""
         columns = zip(self._ids, self._labels, self._sizes.tolist(), self._centroids, strict=True)
         return [Subject(*column) for column in columns]
 

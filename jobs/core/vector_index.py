@@ -23,6 +23,7 @@ class VectorIndex:
 
     @property
     def vectors(self) -> NDArray[np.float32]:
+        """float32, shape (episodes, d), in the order of ``ids``."""
         return self._vectors[: len(self.ids)]
 
     def has(self, episode_id: str, text_hash: str) -> bool:

@@ -48,6 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def check_python(settings: Settings) -> Finding:
+    """Whether this Python is new enough."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info >= MINIMUM_PYTHON:
         return Finding("Python", "ok", version)
@@ -55,6 +56,7 @@ def check_python(settings: Settings) -> Finding:
 
 
 def check_java(settings: Settings) -> Finding:
+    """Whether there is a Java that runs Kafka and Spark."""
     try:
         java = require_java()
     except JavaError as error:
@@ -63,12 +65,14 @@ def check_java(settings: Settings) -> Finding:
 
 
 def check_jars(settings: Settings) -> Finding:
+    """Whether the jars of the broker, of Spark and of MongoDB have been fetched."""
     if jars_ready():
         return Finding("Jars", "ok", str(jar_root()))
     return Finding("Jars", "error", f"not in {jar_root()}", "Run `make setup` (needs a network).")
 
 
 def check_ports(settings: Settings) -> Finding:
+    """Whether every port of the instance is free, or in use by the instance itself."""
     if Supervisor(settings.podstream_home).running():
         return Finding("Ports", "ok", "in use by the running instance")
     needed = ports_needed(settings, build_graph(settings.event_partitions), demo=True)
@@ -84,6 +88,7 @@ def check_ports(settings: Settings) -> Finding:
 
 
 def check_memory(settings: Settings) -> Finding:
+    """Whether as much memory is available as the demo takes."""
     memory = psutil.virtual_memory()
     found = f"{memory.available / GIBIBYTE:.1f} of {memory.total / GIBIBYTE:.1f} GiB available"
     if memory.available >= WANTED_MEMORY_BYTES:
@@ -94,6 +99,7 @@ def check_memory(settings: Settings) -> Finding:
 
 
 def check_disk(settings: Settings) -> Finding:
+    """Whether there is room where the instance keeps its data."""
     home = settings.podstream_home
     folder = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(folder).free

@@ -23,6 +23,7 @@ class Step:
 
     @property
     def elapsed_s(self) -> float:
+        """Seconds since the step began."""
         return time.monotonic() - self.started
 
     def tell(self, news: str) -> None:

@@ -37,6 +37,9 @@ _TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class ProcessStatus:
+    """A process of the instance: its name, what the supervisor says of it, and its resident memory
+    in bytes."""
+
     name: str
     pid: int
     state: str
@@ -62,6 +65,8 @@ class StoreRows:
 
 @dataclass(frozen=True)
 class DeadLetters:
+    """How many records a dead-letter topic holds."""
+
     topic: str
     count: int
 
@@ -90,6 +95,7 @@ class Status:
     """Hosts that episodes come from, in trouble or used lately."""
 
     def as_dict(self) -> dict[str, Any]:
+        """The same as JSON data, for `podstream status --json`."""
         return asdict(self)
 
 

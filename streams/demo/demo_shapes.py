@@ -122,26 +122,32 @@ def mime(name: str, feed_id: int) -> str:
 
 
 def feed_url(show: DemoShow, base: str) -> str:
+    """Where the feed of a show is served; ``base`` is the demo index's own address."""
     return f"{base}/feeds/{show.feed_id}.xml"
 
 
 def enclosure_url(episode: DemoEpisode, base: str) -> str:
+    """Where the audio of an episode is served."""
     return f"{base}/audio/{episode.episode_id}.wav"
 
 
 def page_url(episode: DemoEpisode) -> str:
+    """The web page of an episode: an address that nobody serves."""
     return f"https://www.example.com/{episode.feed_id}/{episode.number}"
 
 
 def guid(episode: DemoEpisode) -> str:
+    """What names an episode within its feed."""
     return f"demo-{episode.episode_id}"
 
 
 def language(show: DemoShow) -> str:
+    """The language tag of a show, written as publishers write it, one way or the other."""
     return "en-US" if show.feed_id % 2 else "en"
 
 
 def show_description(show: DemoShow) -> str:
+    """What a show says of itself."""
     return f"{show.show.title}: {show.show.tagline}."
 
 

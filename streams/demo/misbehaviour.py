@@ -121,6 +121,7 @@ class Misbehaviour:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer as the handler does, or spoil the answer where its turn has come."""
         address = request.path_qs
         if request.path.startswith(TOOLS):
             return await handler(request)
@@ -167,6 +168,7 @@ class RequestLog:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note when an address was asked for, and what it was answered."""
         if request.path.startswith(TOOLS):
             return await handler(request)
         address = request.path_qs

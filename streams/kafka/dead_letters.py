@@ -41,6 +41,7 @@ class Progress:
         return found
 
     def encode(self, topic: str, done: Sequence[Range]) -> bytes:
+        """The record that says which offsets of a dead-letter topic have been redriven, as Avro."""
         ranges = [{"first": first, "last": last} for first, last in done]
         return self._codec.encode({"topic": topic, "done": ranges, "at": datetime.now(UTC)})
 

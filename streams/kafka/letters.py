@@ -39,6 +39,7 @@ class Letter:
 
     @property
     def reason(self) -> str:
+        """Why the record was refused, in words; empty where its headers do not say."""
         return self.error.get("exception.message", "")
 
 

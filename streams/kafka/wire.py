@@ -98,6 +98,7 @@ def error_headers(
 
 
 def key_bytes(key: str | bytes | None) -> bytes | None:
+    """A key as the log has it: text is UTF-8."""
     return key.encode() if isinstance(key, str) else key
 
 

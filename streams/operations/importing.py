@@ -98,6 +98,7 @@ class Sender:
                 self._producer.poll(0.1)
 
     def poll(self) -> None:
+        """Hear of records that have been delivered, or not."""
         self._producer.poll(0)
 
     def close(self) -> Report:

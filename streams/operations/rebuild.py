@@ -92,6 +92,7 @@ class Rebuilder:
         self._served = WindowGenerations(settings, self._graph.collections[SERVED])
 
     def close(self) -> None:
+        """Give back the connections to the log and to MongoDB."""
         self._logs.close()
         self._served.close()
 

@@ -17,17 +17,24 @@ outcome, counts, decode = Outcome(), {}, decoder()
 
 
 class Counts(StatelessSinkPartition[Any]):
+    """Keeps the newest count of each window."""
+
     def write_batch(self, items: list[Any]) -> None:
+        """Take over counts."""
         for episode, (window, count) in items:
             counts[episode, window] = count
 
 
 class Sink(DynamicSink[Any]):
+    """One place for the counts of all workers."""
+
     def build(self, step_id: str, worker_index: int, worker_count: int) -> Counts:
+        """The place of one worker."""
         return Counts()
 
 
 def event_of(message: Any) -> dict[str, Any]:
+    """The event in a message."""
     outcome.note()
     return decode(message.value)
 

@@ -20,6 +20,7 @@ counts = app.Table("counts", default=int, partitions=12)
 
 @app.agent(events)
 async def count(stream: faust.Stream[bytes]) -> None:
+    """Count each event in its episode's minute."""
     decode, outcome = decoder(), Outcome()
     async for value in stream:
         event = decode(value)

@@ -11,6 +11,8 @@ from quixstreams.models import Deserializer
 
 
 class Events(Deserializer):
+    """Decodes events as the other sides do."""
+
     def __init__(self) -> None:
         super().__init__()
         self._decode = decoder()
@@ -36,6 +38,7 @@ outcome, counts = Outcome(), {}
 
 
 def note(window: dict[str, Any], episode: Any, *_: Any) -> None:
+    """Take over the count of a window."""
     counts[episode, window["start"]] = window["value"]
     if outcome.note():
         outcome.report_and_end(sum(counts.values()))

@@ -82,6 +82,7 @@ class Catalogue:
         self._withdrawn.add(episode_id)
 
     def duration_ms(self, episode_id: str) -> int:
+        """How long an episode is; KeyError for one that the catalogue lacks."""
         return self._duration_ms[episode_id]
 
     def ids(self) -> Sequence[str]:
@@ -89,6 +90,7 @@ class Catalogue:
         return list(self._ids)
 
     def index(self, episode_id: str) -> int:
+        """The number of an episode, from 0 on; KeyError for one that the catalogue lacks."""
         return self._ids[episode_id]
 
     def pulls(self) -> NDArray[np.float64]:

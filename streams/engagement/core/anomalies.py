@@ -94,10 +94,12 @@ class History:
 
     @property
     def level(self) -> float:
+        """Plays that are expected in a bin, before the time of day is taken into account."""
         return self._level.get()
 
     @property
     def error(self) -> float:
+        """By how much what came has differed from what was expected, averaged."""
         return self._error.get()
 
     def score_one(self, plays: int) -> Surprise | None:

@@ -102,6 +102,7 @@ class Engagement(ColumnarState):
         self.active[episodes] = True
 
     def forget_active(self) -> None:
+        """No episode counts as active until it is heard of again."""
         self.active[:] = False
 
     def _count_minutes(self, rows: EventRows, episodes: np.ndarray) -> np.ndarray:

@@ -41,14 +41,17 @@ TrendingPlace = dict[str, Any]
 
 
 def category_scope(category: str) -> str:
+    """The scope of one category."""
     return f"category:{category}"
 
 
 def language_scope(language: str) -> str:
+    """The scope of one language."""
     return f"language:{language}"
 
 
 def both_scope(category: str, language: str) -> str:
+    """The scope of a category and a language at once."""
     return f"{category_scope(category)}|{language_scope(language)}"
 
 

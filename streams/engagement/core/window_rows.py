@@ -105,6 +105,7 @@ def minute_of(keys: Array) -> Array:
 
 
 def source_of(keys: Array) -> Array:
+    """The source partitions in keys of rows."""
     return keys & (SOURCES - 1)
 
 

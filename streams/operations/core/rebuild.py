@@ -76,6 +76,7 @@ class Sum:
         self._pending: list[pl.DataFrame] = []
 
     def put(self, frame: pl.DataFrame) -> None:
+        """Add a frame; it is added up at once only where many rows wait."""
         self._pending.append(frame)
         # Grouping costs by the row: wait until as many are pending as there are in the total.
         pending = sum(frame.height for frame in self._pending)
@@ -83,6 +84,7 @@ class Sum:
             self.total()
 
     def total(self) -> pl.DataFrame:
+        """All frames so far, added up."""
         if self._pending:
             self._total = self._add([self._total, *self._pending])
             self._pending = []
@@ -90,6 +92,7 @@ class Sum:
 
 
 def daily_sum() -> Sum:
+    """Daily amounts by DAILY_KEY, of frames of any of its columns' order."""
     return Sum(add_daily, add_daily([_DAILY]))
 
 
@@ -252,6 +255,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
+        """Whether both sides hold the same rows."""
         return self.rebuilt_digest == self.live_digest
 
 

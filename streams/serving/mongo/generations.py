@@ -38,9 +38,11 @@ class WindowGenerations:
         self._declared = declared
 
     def close(self) -> None:
+        """Give back the connections."""
         self._client.close()
 
     def name(self, generation: int) -> str:
+        """The collection of a table generation."""
         return f"{self._declared.name}_g{generation}"
 
     def documents(self) -> list[Document]:

@@ -168,6 +168,7 @@ class MongoSink:
                 raise LostWritesError(f"MongoDB has lost what was written up to {key}@{end}")
 
     def close(self) -> None:
+        """Give back the connections."""
         self._client.close()
 
     async def _write(
