@@ -29,8 +29,12 @@ from topology.java import require_java
 from topology.settings import LOOPBACK
 
 STOP_TIMEOUT_S = 20.0
-RETENTION_MS = 600_000
-"""How long the store keeps overwritten data: a slow scan under writes still finds its version."""
+RETENTION_MS = 60_000
+"""How long the store keeps overwritten data: a slow scan under writes still finds its version. The
+file grows by what is written meanwhile."""
+
+HEAP_MB = 384
+"""A query gathers its documents whole: some hundred thousand minutes of a few episodes."""
 
 
 class MongoError(RuntimeError):
@@ -86,7 +90,7 @@ def serve(path: Path, port: int) -> int:
     gateway_port, token, jvm = launch_gateway(
         classpath=classpath("mongo"),
         javaopts=[
-            "-Xmx256m",
+            f"-Xmx{HEAP_MB}m",
             "-XX:+UseSerialGC",
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -101,7 +105,9 @@ def serve(path: Path, port: int) -> int:
         redirect_stderr=os.fdopen(os.dup(2), "w"),
     )
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=gateway_port, auth_token=token))
-    store = gateway.jvm.org.h2.mvstore.MVStore.Builder().fileName(str(path)).open()
+    builder = gateway.jvm.org.h2.mvstore.MVStore.Builder()
+    # A page of documents is rewritten for each of them: compressed it is a fifth of its size.
+    store = builder.fileName(str(path)).compress().open()
     store.setRetentionTime(RETENTION_MS)
     backend = gateway.jvm.de.bwaldvogel.mongo.backend.h2.H2Backend(store)
     server = gateway.jvm.de.bwaldvogel.mongo.MongoServer(backend)

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SERVER_SELECTION_TIMEOUT_MS = 2_000
+ANSWER_TIMEOUT_MS = 60_000
+"""Longest wait for one answer. The embedded server never answers a read whose document was being
+written at that moment."""
+
 LONGEST_PAUSE_S = 10.0
 FIND_CHUNK = 2_000
 DUPLICATE_KEY = 11_000
@@ -41,14 +45,15 @@ class LostWritesError(RuntimeError):
 class MongoSink:
     """The collections that one stage writes. Calls return once the server has the data.
 
-    While the server cannot be reached a call waits and tries again for ever; what else goes wrong
-    is raised as pymongo's errors.
+    While the server cannot be reached, or does not answer, a call waits and tries again for ever;
+    what else goes wrong is raised as pymongo's errors.
     """
 
     def __init__(self, settings: Settings, stage: Stage):
         self._client: MongoClient[Document] = MongoClient(
             settings.mongodb_uri.get_secret_value(),
             serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+            socketTimeoutMS=ANSWER_TIMEOUT_MS,
             tz_aware=True,
             appname=f"podstream-{stage.name}",
         )
