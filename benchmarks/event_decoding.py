@@ -21,8 +21,9 @@ from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
 from streams.events.core.events import EventDecoder
 from topology.graph import build_graph, declared_subjects
+from topology.topics.events import USER_EVENTS
 
-TOPIC = "user-events"
+TOPIC = USER_EVENTS.name
 ROUNDS = 5
 CHUNK = 20_000
 

@@ -29,6 +29,8 @@ from streams.demo.demo_catalogue import FIRST_FEED_ID, build_catalogue
 from streams.kafka.log_reader import LogTail
 from topology.graph import build_graph, is_on
 from topology.settings import LOOPBACK, Settings
+from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
 PARTITIONS = 2
 GRAPH = build_graph(PARTITIONS)
@@ -37,7 +39,7 @@ STAGES = [
     for stage in GRAPH.stages.values()
     if stage.worker == GRAPH.stages["discover_episodes"].worker and is_on(stage, Settings())
 ]
-EPISODES, TRANSCRIPTS = "episode-metadata", "episode-transcripts"
+EPISODES, TRANSCRIPTS = EPISODE_METADATA.name, EPISODE_TRANSCRIPTS.name
 FOLDER = Path(__file__).parent / "ingestion_path"
 TIMEOUT_S = 600.0
 

@@ -61,7 +61,7 @@ def run(
     stepped_back = False
     while not failures and not stopping.wait(_LOOK_EVERY_S):
         if not stepped_back and time.monotonic() - begun > _FIRST_RESULTS_S:
-            step_back()
+            lower_priority()
             stepped_back = True
         for place, query in enumerate(queries):
             if not query.isActive and failed_to_report(query):
@@ -97,7 +97,7 @@ def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Even
     return False
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Leave the processor to the live stages, now that everybody has seen first results."""
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):

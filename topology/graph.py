@@ -82,9 +82,9 @@ def dead_letter_topic(topic: Topic) -> Topic:
 def app_id(stage: Stage) -> str:
     """The consumer group of a stage, which is also its Faust application id.
 
-    A new generation is a new group with new state.
+    A new version is a new group with new state.
     """
-    return f"{APP_PREFIX}-{stage.name}-v{stage.generation}"
+    return f"{APP_PREFIX}-{stage.name}-v{stage.version}"
 
 
 def changelog_name(stage: Stage, table: str) -> str:
@@ -93,7 +93,7 @@ def changelog_name(stage: Stage, table: str) -> str:
 
 
 def changelog_topic(stage: Stage, table: Table) -> Topic:
-    """The topic behind a table: compacted if it is keyed, cut by its stage if it is a log."""
+    """The topic behind a table: compacted if it is keyed, truncated by its stage if it is a log."""
     return RawTopic(
         changelog_name(stage, table.name),
         f"State of `{stage.name}`: {table.doc}",

@@ -87,7 +87,7 @@ class Table:
     """State of one stage, kept in a changelog topic.
 
     ``keyed`` state is a Faust table on a compacted topic. A ``log`` is what changed, batch by
-    batch, and the whole of it now and then, after which the topic is cut. Keys and values are
+    batch, and the whole of it now and then, after which the topic is truncated. Keys and values are
     bytes; ``key`` and ``value`` say in words what they hold. ``partitions`` equals those of the
     topic whose partition number owns the state.
     """
@@ -173,7 +173,7 @@ class Stage:
     one; each stage keeps a consumer group of its own, so that the grouping may change freely.
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
-    form gets the next ``generation``: it reads its topics anew, from the first offset.
+    form gets the next ``version``: it reads its topics anew, from the first offset.
     A stage with ``switch``, the name of a setting, runs only where this is on.
     ``reaches`` is what it asks outside; stages that reach the same divide its rates among them.
     """
@@ -190,7 +190,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     demo_only: bool = False
-    generation: int = 1
+    version: int = 1
     reaches: tuple[Outside, ...] = ()
     switch: str = ""
 
@@ -209,7 +209,7 @@ def declare_stage(
     reads: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
     demo_only: bool = False,
-    generation: int = 1,
+    version: int = 1,
     reaches: tuple[Outside, ...] = (),
     switch: str = "",
 ) -> Stage:
@@ -227,7 +227,7 @@ def declare_stage(
         reads=reads,
         writes=writes,
         demo_only=demo_only,
-        generation=generation,
+        version=version,
         reaches=reaches,
         switch=switch,
     )

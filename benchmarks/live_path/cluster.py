@@ -24,9 +24,10 @@ from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import apply_topology
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
+from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
 
 ROOT = Path(__file__).parents[2]
-SOURCE, BATCHES = "user-events", "user-event-batches"
+SOURCE, BATCHES = USER_EVENTS.name, USER_EVENT_BATCHES.name
 TIMEOUT_S = 60.0
 SAMPLE_S = 0.2
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from confluent_kafka import TopicPartition
 from live_path.cluster import SOURCE, BenchmarkError, Cluster, Totals, say
 from live_path.events import Events, Generator
 from live_path.ours import WINDOWS
 
 from schemas import columnar
 from schemas.codec import RecordCodec
-from streams.kafka.clients import producer, reader
+from streams.kafka.clients import producer
+from streams.kafka.log_reader import LogTail
+from streams.kafka.message import Message
 
 RATE = 10_000
 """Events a second."""
@@ -31,33 +32,31 @@ _KEY = ["episode_id", "bucket", "source_partition"]
 
 
 class WindowReader(threading.Thread):
-    """Notes when each message of `engagement-windows` could be read; decodes them later."""
+    """Notes when each new message of `engagement-windows` could be read; decodes them later."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(daemon=True)
-        self._consumer = reader(cluster.bootstrap, **{"fetch.wait.max.ms": "100"})
-        ends = cluster.ends(WINDOWS)
-        self._consumer.assign([TopicPartition(WINDOWS, p, end) for p, end in ends.items()])
-        self._messages: list[tuple[float, bytes]] = []
+        self._tail = LogTail(cluster.bootstrap, [WINDOWS])
+        self._tail.read_to_end(lambda messages: None)
+        self._messages: list[tuple[float, Message]] = []
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Note each message and when it came, until stopped."""
         while not self._stopping.is_set():
-            record = self._consumer.poll(0.1)
-            if record is not None and record.error() is None:
-                self._messages.append((time.time(), record.value()))  # type: ignore[arg-type]
+            # One at a time: a list is waited for until it is full.
+            self._messages += [(time.time(), message) for message in self._tail.poll(0.1, limit=1)]
 
     def rows(self) -> pl.DataFrame:
         """Key, offset and `read_at` (seconds) of every row read."""
         self._stopping.set()
         self.join()
-        self._consumer.close()
+        self._tail.close()
         return pl.concat(
-            columnar.from_message(value, "engagement_window")
+            columnar.from_message(message.value or b"", "engagement_window")
             .select(*_KEY, "offset")
             .with_columns(read_at=pl.lit(read_at))
-            for read_at, value in self._messages
+            for read_at, message in self._messages
         )
 
 
@@ -65,13 +64,13 @@ def measure(cluster: Cluster, totals: Totals, seconds: int) -> dict[str, Any]:
     """Produce at RATE and say how long the followed events took; adds them to ``totals``."""
     say(f"latency: {RATE} events/s for {WARM_UP_S} + {seconds} s")
     count = RATE * (WARM_UP_S + seconds)
+    windows = WindowReader(cluster)
     # The events are made beforehand, so that making them does not take time from the others.
     start = time.time() + 2 + count / 100_000
     generator = Generator(SEED, int(start * 1000), RATE, cluster.schema_id)
     chunks = list(generator.chunks(count))
     for events in chunks:
         totals.add(events)
-    windows = WindowReader(cluster)
     windows.start()
     produced = _produce(cluster, chunks, start)
     time.sleep(SETTLE_S)

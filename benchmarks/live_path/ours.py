@@ -22,9 +22,11 @@ from live_path.cluster import (
 from schemas import columnar
 from schemas.codec import RecordCodec
 from streams.kafka.log_reader import LogTail
+from topology.topics.engagement import ENGAGEMENT_WINDOWS, TABLE_PROGRESS, USER_EPISODE_DAILY
 
 TRACKERS = ("track_engagement", "track_listening")
-WINDOWS, DAILY, PROGRESS = "engagement-windows", "user-episode-daily", "table-progress"
+WINDOWS, DAILY = ENGAGEMENT_WINDOWS.name, USER_EPISODE_DAILY.name
+PROGRESS = TABLE_PROGRESS.name
 TIMEOUT_S = 600.0
 
 

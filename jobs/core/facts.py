@@ -21,7 +21,7 @@ from topology.topics.engagement import (
 )
 from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.recommendation import MODEL_METRICS
+from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_SUBJECTS, SUBJECTS
 from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
@@ -169,7 +169,7 @@ FACTS: dict[str, Facts] = {
         ("source_partition", "closed_offset"),
         pace="settled",
     ),
-    "recommendations": Facts(
+    RECOMMENDATIONS.name: Facts(
         "recommendations_history",
         "append",
         recommendation_rows,

@@ -64,7 +64,7 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RebuildResult:
     """What a rebuild found and did."""
 
     comparisons: list[Comparison]
@@ -96,13 +96,13 @@ class Rebuilder:
         self._logs.close()
         self._served.close()
 
-    def run(self) -> Outcome:
+    def run(self) -> RebuildResult:
         """Rebuild, compare, promote. RebuildError if the live stages do not keep up."""
         current = self._current_generation()
-        cuts = self._cuts()
+        baselines = self._baselines()
         live = self._read_live()
         started = time.monotonic()
-        rebuilt, replays = self._replay(cuts, _reach(cuts, live))
+        rebuilt, replays = self._replay(baselines, _reach(baselines, live))
         seconds = time.monotonic() - started
         served, moving = rebuilt.parts_at(rebuild.document_parts(live.documents))
         served = served.filter(pl.col("bucket") >= live.kept_from)
@@ -112,10 +112,10 @@ class Rebuilder:
         if promoted:
             beside = self._served.keep(current, live.documents)
             self._served.take_over(live.documents, made)
-            self._publish(current + 1, comparisons, cuts)
+            self._publish(current + 1, comparisons, baselines)
         else:
             beside = self._served.keep(current + 1, made)
-        return Outcome(
+        return RebuildResult(
             comparisons,
             generation=current + 1,
             promoted=promoted,
@@ -128,7 +128,7 @@ class Rebuilder:
 
     # -- the live side -------------------------------------------------------------------------
 
-    def _cuts(self) -> dict[int, int]:
+    def _baselines(self) -> dict[int, int]:
         """Source partition -> last offset that is in the live tables for certain.
 
         Returns once they hold every event that was in the log when it was called.
@@ -139,21 +139,22 @@ class Rebuilder:
             lambda: sum(max(0, wanted[p] - 1 - at) for p, at in self._batched().items()),
             f"events of {USER_EVENTS.name}",
         )
-        cuts, ends = self._batched(), self._logs.ends(USER_EVENT_BATCHES.name)
+        baselines, ends = self._batched(), self._logs.ends(USER_EVENT_BATCHES.name)
         self._wait_for_group("track_engagement", USER_EVENT_BATCHES.name, ends)
         self._wait_for_group("track_listening", USER_EVENT_BATCHES.name, ends)
         self._wait_for_group(
             "serve_mongo", ENGAGEMENT_WINDOWS.name, self._logs.ends(ENGAGEMENT_WINDOWS.name)
         )
-        return cuts
+        return baselines
 
     def _batched(self) -> dict[int, int]:
         """Source partition -> last offset that its batches account for; -1 if there are none."""
-        cuts = {}
+        baselines = {}
         for partition in self._logs.partitions(USER_EVENT_BATCHES.name):
             last = self._logs.last(USER_EVENT_BATCHES.name, partition)
-            cuts[partition] = accounted_to(last.headers() or ()) - 1 if last is not None else -1
-        return cuts
+            end = accounted_to(last.headers() or ()) if last is not None else 0
+            baselines[partition] = end - 1
+        return baselines
 
     def _wait_for_group(self, stage: str, topic: str, ends: dict[int, int]) -> None:
         """Return once a stage has acknowledged ``topic`` up to ``ends``."""
@@ -226,7 +227,9 @@ class Rebuilder:
 
     # -- the new side --------------------------------------------------------------------------
 
-    def _replay(self, cuts: dict[int, int], until: dict[int, int]) -> tuple[Rebuilt, list[Replay]]:
+    def _replay(
+        self, baselines: dict[int, int], until: dict[int, int]
+    ) -> tuple[Rebuilt, list[Replay]]:
         """Fold every event of the log up to ``until`` anew, partition after partition."""
         decoder = EventDecoder(USER_EVENTS.name, self._registry)
         total, done = sum(offset + 1 for offset in until.values()), 0
@@ -234,7 +237,7 @@ class Rebuilder:
         for partition, last in until.items():
             batcher = PartitionBatcher(partition, 0, self._settings.dedup_window, decoder)
             state = Engagement(self._settings.allowed_lateness_s * 1000)
-            replay = Replay(batcher, state, cuts[partition], last)
+            replay = Replay(batcher, state, baselines[partition], last)
             for records in self._records(USER_EVENTS.name, partition, last):
                 replay.feed(to_chunk(records))
                 done += len(records)
@@ -292,7 +295,7 @@ class Rebuilder:
     # -- the next generation -------------------------------------------------------------------
 
     def _publish(
-        self, generation: int, comparisons: Sequence[Comparison], cuts: dict[int, int]
+        self, generation: int, comparisons: Sequence[Comparison], baselines: dict[int, int]
     ) -> None:
         writer = producer(self._settings.kafka_bootstrap_servers)
         failed: list[Any] = []
@@ -308,7 +311,7 @@ class Rebuilder:
                     "promoted_at": datetime.now(UTC),
                     "offsets": [
                         {"source_partition": partition, "offset": offset}
-                        for partition, offset in sorted(cuts.items())
+                        for partition, offset in sorted(baselines.items())
                     ],
                 },
             ),
@@ -318,9 +321,9 @@ class Rebuilder:
             raise RebuildError("the new generation is served, but its record was not delivered")
 
 
-def _reach(cuts: dict[int, int], live: Live) -> dict[int, int]:
+def _reach(baselines: dict[int, int], live: Live) -> dict[int, int]:
     """Source partition -> the highest offset that any live row has counted."""
-    reach = dict(cuts)
+    reach = dict(baselines)
     frames = [rebuild.document_parts(live.documents)]
     if live.window_parts is not None:
         frames.append(live.window_parts)

@@ -70,8 +70,8 @@ class Plan:
 
 
 @dataclass
-class Outcome:
-    """What came of a plan."""
+class RedriveResult:
+    """What came of a plan: the letters that are in the log again, and those that still wait."""
 
     sent: list[Letter] = field(default_factory=list)
     refused: list[tuple[Letter, str]] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Redriver:
 
     def run(
         self, where: re.Pattern[str] | None = None, limit: int | None = None
-    ) -> tuple[Plan, Outcome]:
+    ) -> tuple[Plan, RedriveResult]:
         """Send what `plan` gives, and remember it.
 
         RedriveError if another run is at it, or if the broker takes no more.
@@ -145,14 +145,14 @@ class Redriver:
             if plan.letters:
                 read_all(self._servers, [self._dead], sending.take)
             sending.finish()
-        return plan, sending.outcome
+        return plan, sending.result
 
 
 class _Sending:
     """One run: letters go out in batches, and each batch is remembered before the next one."""
 
     def __init__(self, servers: str, source: Topic, progress: Progress, plan: Plan, check: Check):
-        self.outcome = Outcome()
+        self.result = RedriveResult()
         self._source = source
         self._dead = dead_letter_name(source.name)
         self._progress = progress
@@ -187,7 +187,7 @@ class _Sending:
         """Send the rest; what the dead-letter topic no longer has is told as refused."""
         self._settle()
         gone = f"is no longer in {self._dead}"
-        self.outcome.refused += [(letter, gone) for letter in self._unread.values()]
+        self.result.refused += [(letter, gone) for letter in self._unread.values()]
 
     def _settle(self) -> None:
         batch, self._batch = self._batch, []
@@ -202,13 +202,13 @@ class _Sending:
             if error is None:
                 sent.append(letter)
             elif error.code() in REFUSALS:
-                self.outcome.refused.append((letter, error.str()))
+                self.result.refused.append((letter, error.str()))
             else:
                 failure = error
         self._remember(sent)
         if failure is not None:
             raise RedriveError(
-                f"{len(self.outcome.sent)} of {self._total} letters were sent to "
+                f"{len(self.result.sent)} of {self._total} letters were sent to "
                 f"{self._source.name}, then the broker took no more: {failure.str()}"
             )
 
@@ -240,7 +240,7 @@ class _Sending:
         return letter.source[0]
 
     def _remember(self, sent: list[Letter]) -> None:
-        self.outcome.sent += sent
+        self.result.sent += sent
         self._done = dead_letters.with_letters(self._done, sent)
         if self._done == self._remembered:
             return

@@ -1,4 +1,4 @@
-"""The live tables folded anew agree with the live ones, whatever the cut; and only then."""
+"""The live tables folded anew agree with the live ones, whatever the baseline; and only then."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def runtime(podstream_home: Path) -> Iterator[MemoryRuntime]:
     return runtime
 
 
-def cuts_of(runtime: MemoryRuntime) -> dict[int, int]:
-    cuts = dict.fromkeys(range(4), -1)
+def baselines_of(runtime: MemoryRuntime) -> dict[int, int]:
+    baselines = dict.fromkeys(range(4), -1)
     for message in runtime.log.records("user-event-batches"):
-        cuts[message.partition] = accounted_to(message.headers) - 1
-    return cuts
+        baselines[message.partition] = accounted_to(message.headers) - 1
+    return baselines
 
 
-def replay(runtime: MemoryRuntime, cuts: dict[int, int], chunk: int) -> Rebuilt:
+def replay(runtime: MemoryRuntime, baselines: dict[int, int], chunk: int) -> Rebuilt:
     decoder = EventDecoder(EVENTS, FixedRegistry(declared_subjects(GRAPH)))
     replays = []
-    for partition, cut in cuts.items():
+    for partition, baseline in baselines.items():
         batcher = PartitionBatcher(partition, 0, 100_000, decoder)
-        one = Replay(batcher, Engagement(900_000), cut, until=2**40)
+        one = Replay(batcher, Engagement(900_000), baseline, until=2**40)
         messages = runtime.log.read(EVENTS, partition, 0, 10**6)
         for start in range(0, len(messages), chunk):
             some = messages[start : start + chunk]
@@ -91,8 +91,10 @@ def live_tables(runtime: MemoryRuntime) -> tuple[pl.DataFrame, LiveDaily]:
     return newest.total(), daily
 
 
-def compared(runtime: MemoryRuntime, cuts: dict[int, int], chunk: int = 37) -> list[Comparison]:
-    rebuilt = replay(runtime, cuts, chunk)
+def compared(
+    runtime: MemoryRuntime, baselines: dict[int, int], chunk: int = 37
+) -> list[Comparison]:
+    rebuilt = replay(runtime, baselines, chunk)
     parts, daily = live_tables(runtime)
     documents = merge_windows({}, newest_rows(parts))
     served, moving = rebuilt.parts_at(rebuild.document_parts(documents))
@@ -121,7 +123,7 @@ def test_both_sides_agree_however_the_log_is_cut(runtime: MemoryRuntime, chunk: 
     runtime.crash("track_engagement", redeliver=3)
     runtime.crash("track_listening", redeliver=3)
     runtime.run()
-    comparisons = compared(runtime, cuts_of(runtime), chunk)
+    comparisons = compared(runtime, baselines_of(runtime), chunk)
     assert [c.differences for c in comparisons] == [[], [], []]
     assert all(c.agrees and c.rows for c in comparisons)
     parts, daily = live_tables(runtime)
@@ -132,11 +134,11 @@ def test_events_that_come_while_it_runs_make_no_difference(runtime: MemoryRuntim
     chance = random.Random(2)
     feed(runtime, chance, 200, seed=1)
     runtime.run(max_batch=40)
-    cuts = cuts_of(runtime)
+    baselines = baselines_of(runtime)
     feed(runtime, chance, 200, seed=2)
-    runtime.run(max_batch=40)  # the live tables move on after the cut was taken
+    runtime.run(max_batch=40)  # the live tables move on after the baseline was taken
     feed(runtime, chance, 50, seed=3)  # and the log after what they have counted
-    assert all(c.agrees for c in compared(runtime, cuts))
+    assert all(c.agrees for c in compared(runtime, baselines))
 
 
 def test_a_wrong_count_is_found_by_its_key(runtime: MemoryRuntime) -> None:
@@ -146,7 +148,7 @@ def test_a_wrong_count_is_found_by_its_key(runtime: MemoryRuntime) -> None:
     row = runtime.log.wire.decode(WINDOWS, message.value).head(1)
     wrong = row.with_columns(pl.col("plays") + 1)
     runtime.log.append(WINDOWS, wrong, partition=message.partition)
-    windows, served, daily = compared(runtime, cuts_of(runtime))
+    windows, served, daily = compared(runtime, baselines_of(runtime))
     assert daily.agrees
     assert not windows.agrees
     assert not served.agrees
@@ -160,10 +162,10 @@ def test_a_wrong_count_is_found_by_its_key(runtime: MemoryRuntime) -> None:
 def test_an_amount_that_was_lost_is_found(runtime: MemoryRuntime) -> None:
     feed(runtime, random.Random(4), 200, seed=1)
     runtime.run(max_batch=20)
-    cuts = cuts_of(runtime)
+    baselines = baselines_of(runtime)
     dropped = runtime.log._records[DAILY][2].pop(0)
     lost = runtime.log.wire.decode(DAILY, dropped.value)
-    windows, _, daily = compared(runtime, cuts)
+    windows, _, daily = compared(runtime, baselines)
     assert windows.agrees
     assert not daily.agrees
     users = {difference.key["user_id"] for difference in daily.differences}
@@ -177,12 +179,12 @@ def test_an_amount_counted_twice_is_found(runtime: MemoryRuntime) -> None:
     later = again.with_columns(pl.col("last_offset") + 1)  # as if its offsets were new ones
     partition = again["source_partition"][0]
     runtime.log.append(DAILY, later, partition=partition)
-    assert not compared(runtime, cuts_of(runtime))[2].agrees
+    assert not compared(runtime, baselines_of(runtime))[2].agrees
     runtime.log.append(DAILY, again, partition=partition)  # a plain repeat is none
-    assert len(compared(runtime, cuts_of(runtime))[2].differences) <= 10
+    assert len(compared(runtime, baselines_of(runtime))[2].differences) <= 10
 
 
-def test_tables_that_lag_behind_the_cut_are_found(runtime: MemoryRuntime) -> None:
+def test_tables_that_lag_behind_the_baseline_are_found(runtime: MemoryRuntime) -> None:
     feed(runtime, random.Random(6), 100, seed=1)
     runtime.run()
     feed(runtime, random.Random(7), 100, seed=2)

@@ -116,14 +116,14 @@ def redrive(
             plan = redriver.plan(pattern, limit)
             for letter in plan.letters:
                 typer.echo(sentence(letter, dead))
-            _echo_outcome(plan, f"would redrive {len(plan.letters)} to {source.name}")
+            _echo_result(plan, f"would redrive {len(plan.letters)} to {source.name}")
             return
-        plan, outcome = redriver.run(pattern, limit)
-    for letter, why in outcome.refused[:REFUSALS_SHOWN]:
+        plan, result = redriver.run(pattern, limit)
+    for letter, why in result.refused[:REFUSALS_SHOWN]:
         typer.echo(f"refused: {sentence(letter, dead)}: {why}", err=True)
-    _echo_outcome(plan, f"redriven {len(outcome.sent)} of {len(plan.letters)} to {source.name}")
-    if outcome.refused:
-        typer.echo(f"{len(outcome.refused)} refused by the broker, and still wait", err=True)
+    _echo_result(plan, f"redriven {len(result.sent)} of {len(plan.letters)} to {source.name}")
+    if result.refused:
+        typer.echo(f"{len(result.refused)} refused by the broker, and still wait", err=True)
         raise typer.Exit(1)
 
 
@@ -160,7 +160,7 @@ def _sentences() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _echo_outcome(plan: Plan, headline: str) -> None:
+def _echo_result(plan: Plan, headline: str) -> None:
     """One line a fact: what was done, what was not and why."""
     typer.echo(headline)
     again = sum(letter.redrives > 0 for letter in plan.letters)

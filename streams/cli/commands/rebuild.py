@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from streams.kafka.log_reader import SilentLogError
-    from streams.operations.rebuild import Outcome
+    from streams.operations.rebuild import RebuildResult
 
 
 def register(app: typer.Typer) -> None:
@@ -56,24 +56,24 @@ def rebuild(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         try:
-            outcome = rebuilder.run()
+            result = rebuilder.run()
         except (RebuildError, SilentLogError) as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from None
         finally:
             rebuilder.close()
-    _report(outcome)
-    if not outcome.promoted:
+    _report(result)
+    if not result.promoted:
         raise typer.Exit(1)
 
 
-def _report(outcome: Outcome) -> None:
-    rate = outcome.events / max(outcome.seconds, 1e-9)
+def _report(result: RebuildResult) -> None:
+    rate = result.events / max(result.seconds, 1e-9)
     typer.echo(
-        f"{outcome.events} events counted ({outcome.refused} refused, {outcome.repeats} repeats) "
-        f"in {outcome.seconds:.1f} s: {rate:,.0f} events/s"
+        f"{result.events} events counted ({result.refused} refused, {result.repeats} repeats) "
+        f"in {result.seconds:.1f} s: {rate:,.0f} events/s"
     )
-    for comparison in outcome.comparisons:
+    for comparison in result.comparisons:
         verdict = "agree" if comparison.agrees else "DIFFER"
         typer.echo(f"{comparison.table}: {comparison.rows} rows, digests {verdict}")
         typer.echo(f"  rebuilt {comparison.rebuilt_digest}")
@@ -81,13 +81,13 @@ def _report(outcome: Outcome) -> None:
         for difference in comparison.differences:
             key = ", ".join(str(value) for value in difference.key.values())
             typer.echo(f"  {key}: rebuilt {difference.rebuilt}, live {difference.live}")
-    if outcome.promoted:
+    if result.promoted:
         typer.echo(
-            f"Generation {outcome.generation} is served; the one before it is kept in "
-            f"{outcome.beside} (`podstream rebuild --drop-kept` removes it)."
+            f"Generation {result.generation} is served; the one before it is kept in "
+            f"{result.beside} (`podstream rebuild --drop-kept` removes it)."
         )
     else:
         typer.echo(
-            f"Generation {outcome.generation} is not promoted: it lies in {outcome.beside}, and "
+            f"Generation {result.generation} is not promoted: it lies in {result.beside}, and "
             f"the live tables are as they were."
         )

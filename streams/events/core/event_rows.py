@@ -42,16 +42,18 @@ class EventRows:
     """Events of one source partition in the order of their offsets, column by column."""
 
     offsets: np.ndarray
-    """int64, ascending."""
+    """int64, ascending: the source offsets, in `user-events`."""
     times: np.ndarray
-    """Counted time, int64 milliseconds: nobody hears in the future, so an event that is dated
-    after its arrival in the log counts at its arrival."""
+    """Event time, clamped to the log's append time: int64, milliseconds since 1970. Nobody hears in
+    the future, so an event that is dated after its arrival in the log counts at its arrival."""
     kinds: np.ndarray
     """uint8, places in KINDS."""
     heard_ms: np.ndarray
+    """int64: time heard since the listener's event before."""
     position_ms: np.ndarray
+    """int64: the place in the episode that the player had reached."""
     duration_ms: np.ndarray
-    """int64; 0 where the player told none."""
+    """int64: the length of the episode; 0 where the player told none."""
     listening: np.ndarray
     """bool: a play, or something heard, by other than a known bot."""
     users: Hashed
@@ -80,7 +82,11 @@ class EventRows:
 
 
 def event_rows(frames: Sequence[pl.DataFrame], applied: int) -> EventRows:
-    """The rows of batches of one source partition above an offset, each once and in order."""
+    """The rows of batches of `user-event-batches`, decoded, of one source partition.
+
+    Rows at or below the offset ``applied`` are left out, and repeats; the others are in the order
+    of their offsets.
+    """
     (rows,) = event_rows_each([(frames, applied)])
     return rows
 

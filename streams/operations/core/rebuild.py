@@ -2,9 +2,10 @@
 
 The tables never stand still, so the two sides are compared at equal offsets, not at equal times.
 Every live row says up to which source offset it has counted. The rebuild has each row as it was at
-a cut that the live tables are known to have passed, and as it is at the furthest offset that any
-live row has reached: a live row must be one of the two. One that has got past the cut, and is
-neither, was changing while it was read, and is left out: what then differs is wrong, not late.
+the baseline, the last offset of each source partition that the live tables are known to have
+counted, and as it is at the furthest offset that any live row has reached: a live row must be one
+of the two. One that has got past the baseline, and is neither, was changing while it was read, and
+is left out: what then differs is wrong, not late.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class Replay:
 
     batcher: PartitionBatcher
     state: Engagement
-    cut: int
-    """Last offset that the live tables are known to have passed."""
+    baseline: int
+    """Last source offset that the live tables are known to have counted."""
     until: int
     """Last offset that any live row has counted; what is behind it is of no interest."""
     events: int = 0
@@ -116,7 +117,7 @@ class Replay:
     repeats: int = 0
     parts: Sum = field(default_factory=newest_sum)
     later_parts: Sum = field(default_factory=newest_sum)
-    """Window rows as they were at the cut, and those that have changed after it."""
+    """Window rows as they were at the baseline, and those that have changed after it."""
     daily: Sum = field(default_factory=daily_sum)
     later: list[pl.DataFrame] = field(default_factory=list)
 
@@ -128,10 +129,10 @@ class Replay:
             self.repeats += made.repeats
             counted = made.events.filter(pl.col("offset") <= self.until).cast(_EVENTS.schema)
             self.events += counted.height
-            sure = counted.filter(pl.col("offset") <= self.cut)
+            sure = counted.filter(pl.col("offset") <= self.baseline)
             self.parts.put(self._count(sure))
             self.daily.put(count_daily(sure))
-            self.later.append(counted.filter(pl.col("offset") > self.cut))
+            self.later.append(counted.filter(pl.col("offset") > self.baseline))
             self.later_parts.put(self._count(self.later[-1]))
 
     def _count(self, events: pl.DataFrame) -> pl.DataFrame:
@@ -151,13 +152,13 @@ class Replay:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What the replays of all partitions give: the tables at the cut, and what came after it.
+    """What the replays of all partitions give: the tables at the baseline, and what came after it.
 
-    ``cuts`` by source partition; ``parts`` are the window rows at the cut, ``newest`` those at the
-    end; ``later`` are the events after the cut.
+    ``baselines`` by source partition; ``parts`` are the window rows at the baseline, ``newest``
+    those at the end; ``later`` are the events after the baseline.
     """
 
-    cuts: Mapping[int, int]
+    baselines: Mapping[int, int]
     parts: pl.DataFrame
     newest: pl.DataFrame
     daily: pl.DataFrame
@@ -168,7 +169,7 @@ class Rebuilt:
         """The replays' tables added up, once all of them have been fed to their end."""
         replays = list(replays)
         return Rebuilt(
-            cuts={replay.batcher.partition: replay.cut for replay in replays},
+            baselines={replay.batcher.partition: replay.baseline for replay in replays},
             parts=pl.concat([_PARTS, *(r.parts.total() for r in replays)]),
             newest=newest_parts(
                 [_PARTS, *(s.total() for r in replays for s in (r.parts, r.later_parts))]
@@ -180,24 +181,24 @@ class Rebuilt:
     def parts_at(self, live: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Window parts, each as the ``live`` row of its key (PART_KEY, offset) should be.
 
-        Keys that ``live`` lacks are as at the cut: had the live tables all they should, it would
-        have them. The second frame has the windows (WINDOW_KEY) that were changing, to be left
-        out on both sides.
+        Keys that ``live`` lacks are as at the baseline: had the live tables all they should, it
+        would have them. The second frame has the windows (WINDOW_KEY) that were changing, to be
+        left out on both sides.
         """
-        cut = pl.col("source_partition").replace_strict(
-            self.cuts, default=-1, return_dtype=pl.Int64
+        baseline = pl.col("source_partition").replace_strict(
+            self.baselines, default=-1, return_dtype=pl.Int64
         )
         reached = live.select(*PART_KEY, reached=pl.col("offset"))
-        past = reached.filter(pl.col("reached") > cut)
+        past = reached.filter(pl.col("reached") > baseline)
         newest = self.newest.join(past, on=PART_KEY, how="inner")
         is_newest = pl.col("offset") == pl.col("reached")
         advanced = newest.filter(is_newest).select(self.newest.columns)
         moving = past.join(advanced, on=PART_KEY, how="anti").select(WINDOW_KEY).unique()
-        at_cut = self.parts.join(past, on=PART_KEY, how="anti")
-        return without(pl.concat([at_cut, advanced]), moving), moving
+        at_baseline = self.parts.join(past, on=PART_KEY, how="anti")
+        return without(pl.concat([at_baseline, advanced]), moving), moving
 
     def daily_at(self, reached: Mapping[int, int]) -> pl.DataFrame:
-        """Daily amounts, each source partition counted up to ``reached`` or the cut."""
+        """Daily amounts, each source partition counted up to ``reached`` or the baseline."""
         ends = pl.DataFrame(
             {"partition": list(reached), "reached": list(reached.values())},
             schema={"partition": pl.Int32, "reached": pl.Int64},

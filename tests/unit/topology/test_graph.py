@@ -38,7 +38,7 @@ def test_every_table_has_a_changelog_with_its_partitions() -> None:
         if table.form == "keyed":
             assert config["cleanup.policy"] == "compact"
         else:
-            # only its stage cuts it; whole segments are what a cut frees
+            # only its stage truncates it, which frees whole segments
             assert config["cleanup.policy"] == "delete"
             assert config["retention.ms"] == "-1"
             assert int(config["segment.bytes"]) >= table.max_message_bytes
@@ -49,9 +49,9 @@ def test_event_path_has_the_partitions_asked_for() -> None:
     assert GRAPH.topics["user-event-batches"].partitions == 3
 
 
-def test_a_generation_is_a_group_of_its_own() -> None:
+def test_a_version_is_a_group_of_its_own() -> None:
     stage = GRAPH.stages["recommend"]
-    following = replace(stage, generation=stage.generation + 1)
+    following = replace(stage, version=stage.version + 1)
     assert app_id(stage) != app_id(following)
     assert changelog_name(following, "listeners").startswith(app_id(following))
 

@@ -68,7 +68,7 @@ def test_minutes_that_are_over_leave_the_state_and_stay_counted() -> None:
         for number, at in enumerate(times)
     ]
     batcher = PartitionBatcher(0, 0, 100, EventDecoder("user-events", REGISTRY))
-    replay = Replay(batcher, Engagement(900_000), cut=29, until=29)
+    replay = Replay(batcher, Engagement(900_000), baseline=29, until=29)
     for offset, (at, value) in enumerate(zip(times, values, strict=True)):
         replay.feed(Chunk([offset], [round(at.timestamp() * 1000)], [value]))
     parts = replay.parts.total().sort("offset")
