@@ -16,16 +16,17 @@ _BLOCK_END = re.compile(
 )
 _MARKUP = re.compile(r"<[a-zA-Z/!]|&[a-zA-Z#]")
 _CDATA = re.compile(r"<!\[CDATA\[")
-# What begins like a tag of no name that HTML has, and never ends: a sign for less.
-_UNCLOSED = re.compile(
-    r"<(?!/?(?:a|abbr|acronym|address|article|aside|audio|b|big|blockquote|body|br|button|center|cite"
-    r"|code|dd|del|details|div|dl|dt|em|embed|figcaption|figure|font|footer|form|h[1-6]|head|header"
-    r"|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|noscript|object|ol|p|pre"
-    r"|q|s|samp|script|section|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody"
-    r"|td|template|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr)(?![\w-])|[!?])"
-    r"(?=[/\w][^<>]*+\Z)",
-    re.I,
+HTML_NAMES = (
+    "a|abbr|acronym|address|article|aside|audio|b|big|blockquote|body|br|button|center|cite"
+    "|code|dd|del|details|div|dl|dt|em|embed|figcaption|figure|font|footer|form|h[1-6]|head"
+    "|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|noscript"
+    "|object|ol|p|pre|q|s|samp|script|section|small|source|span|strike|strong|style|sub"
+    "|summary|sup|svg|table|tbody|td|template|tfoot|th|thead|time|title|tr|tt|u|ul|var|video"
+    "|wbr"
 )
+"""The elements of HTML that text may hold, as a part of a pattern."""
+# What begins like a tag of no name that HTML has, and never ends: a sign for less.
+_UNCLOSED = re.compile(rf"<(?!/?(?:{HTML_NAMES})(?![\w-])|[!?])(?=[/\w][^<>]*+\Z)", re.I)
 _SCRIPT = re.compile(r"<(script|style)(?:\s[^<>]*+)?>[^<]*+</\1\s*+>", re.I)
 _BREAKS = ("br", "wbr", "hr")
 _PARTING = ("p", "div", "br", "hr", "li", "h1", "h2", "h3", "h4", "h5", "h6")

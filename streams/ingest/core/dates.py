@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
@@ -11,11 +10,12 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from streams.ingest.core.episodes import utc_time
+from streams.ingest.core.months import month_number
 
 # RFC 822 names UT, GMT and the American zones; publishers write others. Where a name has several
 # meanings, that of most shows counts: BST is British Summer Time, not Bangladesh's or
-# Bougainville's, IST is India's, not Ireland's or Israel's; AST and CST are American ones, as
-# RFC 822 has them. Minutes east of Greenwich.
+# Bougainville's, IST is India's, not Ireland's or Israel's, GST that of the Gulf; AST and CST are
+# American ones, as RFC 822 has them. Minutes east of Greenwich.
 _ZONES = {
     **dict.fromkeys(("Z", "UT", "UTC", "GMT", "WET"), 0),
     **{"EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360},
@@ -24,28 +24,20 @@ _ZONES = {
     **{"SAST": 120, "EEST": 180, "MSK": 180, "PKT": 300, "IST": 330, "AWST": 480, "HKT": 480},
     **{"SGT": 480, "JST": 540, "KST": 540, "ACST": 570, "AEST": 600, "ACDT": 630, "AEDT": 660},
     **{"NZST": 720, "NZDT": 780, "NDT": -150, "NST": -210, "BRT": -180, "ART": -180},
-    **{"AKDT": -480, "AKST": -540, "HST": -600},
+    **{"AKDT": -480, "AKST": -540, "HST": -600, "BRST": -120, "CLT": -240, "COT": -300},
+    **{"PET": -300, "VET": -240, "WAT": 60, "CAT": 120, "EAT": 180, "TRT": 180, "IDT": 180},
+    **{"GST": 240, "WIB": 420, "ICT": 420, "PHT": 480, "MYT": 480, "WITA": 480, "CHST": 600},
+    **{"GREENWICH MEAN": 0, "COORDINATED UNIVERSAL": 0, "BRITISH SUMMER": 60},
+    **{"CENTRAL EUROPEAN STANDARD": 60, "CENTRAL EUROPEAN SUMMER": 120, "INDIA STANDARD": 330},
+    **{"JAPAN STANDARD": 540, "KOREA STANDARD": 540},
 }
 # Names that say winter and summer alike: the date decides.
 _PLACES = {
     **{"ET": "America/New_York", "EASTERN": "America/New_York", "CT": "America/Chicago"},
     **{"CENTRAL": "America/Chicago", "MT": "America/Denver", "MOUNTAIN": "America/Denver"},
+    **{"CENTRAL EUROPEAN": "Europe/Berlin", "EASTERN EUROPEAN": "Europe/Athens"},
     **{"PT": "America/Los_Angeles", "PACIFIC": "America/Los_Angeles", "AKT": "America/Anchorage"},
 }
-_MONTHS = [
-    "january januar jaenner januari janvier enero gennaio janeiro",
-    "february februar februari fevrier febrero febbraio fevereiro",
-    "march marz maerz mrz maart mars marzo marco",
-    "april avril abril aprile",
-    "may mai mei mayo maggio maio",
-    "june juni juin junio giugno junho",
-    "july juli juillet julio luglio julho",
-    "august augustus aout agosto",
-    "september septembre septiembre settembre setembro",
-    "october oktober octobre octubre ottobre outubro",
-    "november novembre noviembre novembro",
-    "december dezember decembre diciembre dicembre dezembro",
-]
 _WEEKDAYS = frozenset(["mon", "tue", "wed", "thu", "fri", "sat", "sun"])
 _CLOCK = (
     r"(?:(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?:[:.](?P<second>\d\d)(?:[.,]\d{1,9})?)?"
@@ -72,6 +64,9 @@ _FORMS = [
     )
 ]
 _WEEKDAY = re.compile(r"([^\W\d_]{2,12})\.?(?:\s{1,9}|(?=\d))")
+_EAST_ASIAN = re.compile(r"(\d{4})\s?[年년]\s?(\d\d?)\s?[月월]\s?(\d\d?)\s?[日일]?")
+_CLOCK_WORD = re.compile(r"(?<=\d)\s{0,9}(?:uhr|hrs?|h)\b", re.I)
+_UNIX_TIME = re.compile(r"[0-9]{10}(?:\.[0-9]{1,9})?|[0-9]{13}|[0-9]{16}")
 _PLACE_BEHIND = re.compile(r"\[[\w/]{1,40}\]\Z")
 _MOST_HOURS = 14
 _LONGEST = 100
@@ -97,16 +92,16 @@ def read_date(text: str) -> Dated:
     """A date as RSS, Atom or somebody's template write it; UTC where no zone is given.
 
     Zones may be offsets, names, places (`America/New_York`), or name and offset as in `GMT+2`,
-    which is east of Greenwich. A zone that is not known is read as UTC, and the note says so: an
-    episode a few hours off is of more use than one without a date. Days and months in figures are
-    read where only one order is possible.
+    which is east of Greenwich. A date of a zone that is not known is none, and the note says so:
+    to guess would be hours off. Days and months in figures are read where only one order is
+    possible.
     """
     text = _PLACE_BEHIND.sub("", text.strip()[:_LONGEST])
     if not text:
         return Dated(0)
     moment, note = _moment(text)
     if moment is None:
-        return Dated(0, f"no date: {text[:60]!r}")
+        return Dated(0, note or f"no date: {text[:60]!r}")
     with suppress(OverflowError, ValueError):
         seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
         if utc_time(seconds):
@@ -118,10 +113,11 @@ def _moment(text: str) -> tuple[datetime | None, str]:
     with suppress(ValueError):
         moment = datetime.fromisoformat(text)
         return moment, "" if moment.tzinfo or len(text) <= len("2024-01-01") else _no_zone()
-    if re.fullmatch(r"[0-9]{10}|[0-9]{13}", text):
+    if _UNIX_TIME.fullmatch(text):
         seconds = int(text[:10])
         return datetime.fromtimestamp(seconds, UTC), "date read as Unix time"
-    plain = " ".join(text.replace(",", " ").split())
+    plain = " ".join(_EAST_ASIAN.sub(r"\1-\2-\3 ", text).replace(",", " ").split())
+    plain = _CLOCK_WORD.sub("", plain)
     found = _form_of(_without_weekday(plain))
     if found is not None:
         return _moment_of(found)
@@ -129,7 +125,7 @@ def _moment(text: str) -> tuple[datetime | None, str]:
 
 
 def _unknown(zone: str) -> str:
-    return f"date of the unknown zone {zone[:40]!r} read as UTC"
+    return f"no date: its zone {zone[:40]!r} is not known"
 
 
 def _no_zone() -> str:
@@ -139,12 +135,12 @@ def _no_zone() -> str:
 def _without_weekday(text: str) -> str:
     """The text without a word before the date that is no month, such as a day of the week."""
     word = _WEEKDAY.match(text)
-    if word and (not _month(word[1]) or word[1][:3].lower() in _WEEKDAYS):
+    if word and (not month_number(word[1]) or word[1][:3].lower() in _WEEKDAYS):
         return text[word.end() :]
     if word and text[word.end() : word.end() + 1].isdigit():
         # `mar 5 mars 2024`: a day of the week that reads like a month.
         after = _FORMS[1].fullmatch(text, word.end())
-        if after and _month(after["month"]):
+        if after and month_number(after["month"]):
             return text[word.end() :]
     return text
 
@@ -152,7 +148,7 @@ def _without_weekday(text: str) -> str:
 def _form_of(text: str) -> re.Match[str] | None:
     for form in _FORMS:
         found = form.fullmatch(text)
-        if found and (not found.groupdict().get("month") or _month(found["month"])):
+        if found and (not found.groupdict().get("month") or month_number(found["month"])):
             return found
     return None
 
@@ -168,7 +164,7 @@ def _moment_of(found: re.Match[str]) -> tuple[datetime | None, str]:
             return None, ""
         month, day = (two, one) if one > 12 else (one, two)
     else:
-        month = _month(said.get("month") or "") or int(said.get("number") or 0)
+        month = month_number(said.get("month") or "") or int(said.get("number") or 0)
         day = int(said["day"])
     clock = _clock(said)
     if clock is None:
@@ -185,7 +181,7 @@ def _moment_of(found: re.Match[str]) -> tuple[datetime | None, str]:
     try:
         zone = _zone(said)
     except _UnknownZoneError as error:
-        return moment, _unknown(str(error))
+        return None, _unknown(str(error))
     note = "" if zone or not has_clock else _no_zone()
     return moment.replace(tzinfo=zone), note
 
@@ -223,7 +219,7 @@ def _zone(said: dict[str, Any]) -> tzinfo | None:
 
 
 def _zone_by_name(name: str) -> tzinfo:
-    words = name.upper().replace("-", " ").split()
+    words = list(dict.fromkeys(name.upper().replace("-", " ").split()))
     if len(words) > 1 and words[-1] == "TIME":
         words.pop()
     if len(words) == 2 and words[1] in ("STANDARD", "DAYLIGHT", "SUMMER"):
@@ -239,18 +235,6 @@ def _zone_by_name(name: str) -> tzinfo:
         raise _UnknownZoneError(name) from None
 
 
-def _month(word: str) -> int:
-    """The number of a month by its name, or three letters of it or more; 0 if it is none."""
-    plain = unicodedata.normalize("NFKD", word.lower())
-    letters = "".join(c for c in plain if c.isascii() and c.isalpha())
-    fits = [
-        number
-        for number, names in enumerate(_MONTHS, 1)
-        if len(letters) >= 3 and any(name.startswith(letters) for name in names.split())
-    ]
-    return fits[0] if len(fits) == 1 else 0
-
-
 def _moment_of_mail(text: str) -> tuple[datetime | None, str]:
     """What the parser of mail makes of other orders; none where it would pass over a word."""
     try:
@@ -259,9 +243,9 @@ def _moment_of_mail(text: str) -> tuple[datetime | None, str]:
         # The parser of mail lets more kinds of error out than it says.
         return None, ""
     words = re.findall(r"[^\W\d_]+", text)
-    unread = [w for w in words if not _month(w) and w[:3].lower() not in _WEEKDAYS | {"t"}]
+    unread = [w for w in words if not month_number(w) and w[:3].lower() not in _WEEKDAYS | {"t"}]
     if any(w.lower() in ("am", "pm") for w in unread):
         return None, ""
     if unread and not moment.tzinfo:
-        return moment, _unknown(unread[-1])
+        return None, _unknown(unread[-1])
     return moment, "" if moment.tzinfo else _no_zone()

@@ -103,6 +103,8 @@ def episode_from_rss(
         raise EpisodeError("the entry has no guid")
     show_title = one_line(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
+    keys = ("explicit", "google_explicit")
+    explicit = [said.get(key) for said in (entry, feed) for key in keys]
     chapters = next(iter(_links(entry.get("chapters_link"))), {"url": "", "type": ""})
     record = {
         "episode_id": rss_episode_id(feed_url, guid),
@@ -114,7 +116,7 @@ def episode_from_rss(
         "language": language_tag(entry.get("language")) or language_tag(feed.get("language")),
         "published_at": utc_time(entry.get("published")),
         "duration_s": seconds(entry.get("total_time")),
-        "explicit": truth(entry.get("explicit", feed.get("explicit"))),
+        "explicit": truth(next((said for said in explicit if said is not None), None)),
         "enclosure_url": audio_file(entry.get("enclosures"))[0],
         "image_url": _first_address(entry.get("episode_art_url"), feed.get("cover_url")),
         "link": web_address(entry.get("link")),
@@ -264,8 +266,16 @@ def seconds(value: object) -> int | None:
 def truth(value: object) -> bool:
     """Whether a flag is set; sources write 1, true, "true" and "yes"."""
     if isinstance(value, str):
-        return value.strip().lower() in ("true", "yes", "1", "explicit")
+        return bool(flag(value))
     return value is True or (type(value) is int and value == 1)
+
+
+def flag(text: str) -> bool | None:
+    """What a word says that stands for true or false; None if it says neither."""
+    word = text.strip().lower()
+    if word in ("true", "yes", "1", "explicit", "y", "t", "on"):
+        return True
+    return False if word in ("false", "no", "0", "clean", "n", "f", "off") else None
 
 
 def web_address(value: object) -> str:

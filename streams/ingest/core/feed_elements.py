@@ -7,16 +7,19 @@ the one of `streams.ingest.core.feeds`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urljoin
 
 import podcastparser
 
 from streams.ingest.core.dates import read_date
+from streams.ingest.core.durations import duration_s
 from streams.ingest.core.episodes import (
     MAX_ADDRESS,
     MAX_PERSONS,
     episode_type,
+    flag,
     is_other_than_audio,
     ordinal,
 )
@@ -155,6 +158,70 @@ class _Person(podcastparser.Target):
             listed.append({"name": text.strip()[:MAX_SHORT], **handler.person})
 
 
+class _Duration(podcastparser.Target):
+    """How long an episode is, in seconds."""
+
+    WANT_TEXT = True
+
+    def end(self, handler: Any, text: str) -> None:
+        found = duration_s(text)
+        if found is None and text.strip():
+            handler.note_of_entry(f"no duration: {text.strip()[:60]!r}")
+        elif found:
+            handler.episodes[-1]["total_time"] = found
+
+
+class _Explicit(podcastparser.Target):
+    """Whether something is explicit: of the show, or of an episode, which may say otherwise.
+
+    What Apple's namespace says goes before what Google's does (``of_google``).
+    """
+
+    WANT_TEXT = True
+
+    def __init__(self, of_show: bool, of_google: bool = False) -> None:
+        super().__init__()
+        self._of_show = of_show
+        self._key = "google_explicit" if of_google else "explicit"
+
+    def end(self, handler: Any, text: str) -> None:
+        said = flag(text)
+        if said is not None:
+            (handler.data if self._of_show else handler.episodes[-1])[self._key] = said
+        elif text.strip():
+            note = f"neither explicit nor clean: {text.strip()[:60]!r}"
+            (handler.notes.add if self._of_show else handler.note_of_entry)(note)
+
+
+class _Ordinal(podcastparser.Target):
+    """The number of a season or an episode. The podcast namespace's goes before Apple's."""
+
+    WANT_TEXT = True
+
+    def __init__(self, key: str, overwrite: bool) -> None:
+        super().__init__()
+        self._key = key
+        self._overwrite = overwrite
+
+    def end(self, handler: Any, text: str) -> None:
+        found = _ORDINAL.fullmatch(text.strip()[:40])
+        number = ordinal(found[1]) if found else None
+        if number is not None and (self._overwrite or not handler.episodes[-1].get(self._key)):
+            handler.episodes[-1][self._key] = number
+        elif number is None and text.strip() and not _ZERO.fullmatch(text.strip()):
+            handler.note_of_entry(f"no {self._key}: {text.strip()[:60]!r}")
+
+
+class _Type(podcastparser.Target):
+    WANT_TEXT = True
+
+    def end(self, handler: Any, text: str) -> None:
+        if found := episode_type(text):
+            handler.episodes[-1]["type"] = found
+        elif text.strip():
+            handler.note_of_entry(f"no type of an episode: {text.strip()[:60]!r}")
+
+
 class _AtomEntry(podcastparser.EpisodeItem):
     def start(self, handler: Any, attrs: Any) -> None:
         super().start(handler, attrs)
@@ -172,11 +239,8 @@ class _Nothing(podcastparser.Target):
     """In place of a target whose work is done elsewhere."""
 
 
-def _number(text: str) -> int | str:
-    """A number of a season or an episode; empty if it is none, such as 3.5, for others to say."""
-    return ordinal(text) or ""
-
-
+_ORDINAL = re.compile(r"([0-9]{1,18})(?:\.0{1,3})?")
+_ZERO = re.compile(r"-?0{1,9}(?:\.0{1,9})?")
 _ITEM, _ENTRY, RDF = "rss/channel/item", "atom:feed/atom:entry", "rdf:RDF"
 _TELLS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/unknown")
 _NO_RANK = 99
@@ -199,21 +263,28 @@ _OF_PODCASTS: dict[str, Any] = {
         f"{episode}/podcast:person": _Person(),
         f"{episode}/podcast:transcript": _Transcript(),
         f"{episode}/podcast:chapters": _Chapters(),
-        f"{episode}/podcast:season": podcastparser.EpisodeAttr("season", _number),
-        f"{episode}/podcast:episode": podcastparser.EpisodeAttr("number", _number),
+        f"{episode}/podcast:season": _Ordinal("season", overwrite=True),
+        f"{episode}/podcast:episode": _Ordinal("number", overwrite=True),
+        f"{show}/itunes:explicit": _Explicit(of_show=True),
+        f"{episode}/itunes:explicit": _Explicit(of_show=False),
+        f"{show}/googleplay:explicit": _Explicit(of_show=True, of_google=True),
+        f"{episode}/googleplay:explicit": _Explicit(of_show=False, of_google=True),
+        f"{show}/googleplay:image": podcastparser.PodcastAttrFromHref("cover_url", overwrite=False),
+        f"{episode}/itunes:duration": _Duration(),
+        f"{episode}/itunes:season": _Ordinal("season", overwrite=False),
+        f"{episode}/itunes:episode": _Ordinal("number", overwrite=False),
+        f"{episode}/itunes:episodeType": _Type(),
     }.items()
 }
 """What the podcast namespace adds, to RSS and Atom alike."""
 
+_OF_ITUNES_HERE = ("season", "episode", "episodeType", "summary", "explicit", "duration")
+"""What is read by targets of our own, above, or elsewhere."""
 _OF_ITUNES: dict[str, Any] = {
     path.replace(_ITEM, _ENTRY).replace("rss/channel", "atom:feed"): target
     for path, target in podcastparser.MAPPING.items()
     if path.startswith("rss/channel/") and "itunes:" in path
-    if path.rpartition(":")[2] not in ("season", "episode", "episodeType", "summary")
-} | {
-    f"{_ENTRY}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
-    f"{_ENTRY}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
-    f"{_ENTRY}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
+    if path.rpartition(":")[2] not in _OF_ITUNES_HERE
 }
 """What Apple's namespace adds to Atom, as it does to RSS."""
 
@@ -230,9 +301,6 @@ MAPPING: dict[str, Any] = {
     f"{_ITEM}/enclosure": _Enclosure(),
     f"{_ITEM}/media:content": _Enclosure(),
     f"{_ITEM}/media:group/media:content": _Enclosure(),
-    f"{_ITEM}/itunes:season": podcastparser.EpisodeAttr("season", _number, overwrite=False),
-    f"{_ITEM}/itunes:episode": podcastparser.EpisodeAttr("number", _number, overwrite=False),
-    f"{_ITEM}/itunes:episodeType": podcastparser.EpisodeAttr("type", episode_type),
     **_OF_PODCASTS,
     f"{_ITEM}/itunes:title": _UNTITLED,
     f"{_ITEM}/content:encoded": _CONTENT,
@@ -241,6 +309,7 @@ MAPPING: dict[str, Any] = {
     f"{_ITEM}/description": _DESCRIPTION,
     f"{_ITEM}/itunes:summary": _SUMMARY,
     f"{_ITEM}/media:description": _SUMMARY,
+    f"{_ITEM}/googleplay:description": _SUMMARY,
     f"{_ENTRY}/atom:summary": _SUMMARY,
     f"{_ENTRY}/media:group/media:description": _SUMMARY,
     f"{_ENTRY}/media:content": _Enclosure(),

@@ -19,10 +19,10 @@ import podcastparser
 from streams.ingest.core.episodes import MAX_NAMES
 from streams.ingest.core.feed_elements import DEEPEST, MAPPING, MAX_LISTED, RDF, ROOTS, audio_of
 from streams.ingest.core.xml_declarations import DeclarationError, Declarations
-from streams.ingest.core.xml_mending import declared_otherwise, mended_xml
+from streams.ingest.core.xml_mending import MARKS_OF_UTF_32, encoding_of, mended_xml
 from streams.ingest.core.xml_namespaces import Namespace
 from streams.text.addresses import lasting_address
-from streams.text.notes import Notes
+from streams.text.notes import MAX_NOTES, Notes
 from streams.text.plain_text import MAX_NAME, MAX_SHORT, without_cdata
 
 # A stranger's misspelt dates and prefixes are no events of ours.
@@ -56,7 +56,8 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     try:
         return _parsed(url, body, max_episodes, Notes())
     except FeedError:
-        if _DECLARES.search(body) or b"\0" in body[:100]:
+        wide = b"\0" in body[:100] and not body.startswith(MARKS_OF_UTF_32)
+        if _DECLARES.search(body.replace(b"\0", b"")) or wide:
             raise
         notes = Notes()
         mended = mended_xml(body, notes)
@@ -67,10 +68,9 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
 
 def _parsed(url: str, body: bytes, max_episodes: int, notes: Notes) -> dict[str, Any]:
     handler = _Handler(url, max_episodes, notes)
-    declared = declared_otherwise(body)
-    if declared:
-        notes.add(f"declared as {declared}, but it is UTF-8")
-    parser = expat.ParserCreate("utf-8" if declared else None)
+    encoding, note = encoding_of(body)
+    notes.add(note)
+    parser = expat.ParserCreate(encoding or None)
     parser.buffer_text = True
     declarations = Declarations()
     parser.EntityDeclHandler = declarations.check_entity
@@ -177,6 +177,12 @@ class _Handler(podcastparser.PodcastHandler):
             # podcastparser lets many kinds of error out, and the tag was written by a stranger.
             self.notes.add(f"an element left out: {type(error).__name__}: {error}")
 
+    def note_of_entry(self, note: str) -> None:
+        """Note something on the entry that is being read."""
+        noted = self.episodes[-1].setdefault("_notes", [])
+        if len(noted) < MAX_NOTES:
+            noted.append(note)
+
     def validate_episode(self) -> None:
         entry = self.episodes[-1]
         permalink = entry.pop("_guid_is_permalink")
@@ -189,7 +195,7 @@ class _Handler(podcastparser.PodcastHandler):
             files = [lasting_address(enclosure["url"]) for enclosure in audio_of(entry)]
             entry["guid"] = next(iter(files), entry["link"])
             if entry["guid"]:
-                entry["_notes"] = ("no guid: the address stands for it",)
+                self.note_of_entry("no guid: the address stands for it")
         entry["notes"] = Notes((entry.pop("_dated", (0, ""))[1], *entry.pop("_notes", ()))).listed()
         if not entry["guid"]:
             reason = "it has neither guid nor address"

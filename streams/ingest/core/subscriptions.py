@@ -19,6 +19,12 @@ _FEED_SCHEMES = (
     *("feed", "itpc", "pcast", "podcast", "rss", "itms-pcast", "itms-podcast"),
     *_SECURE_SCHEMES,
 )
+_FEED_TYPES = ("rss", "atom", "podcast", "feed", "rss1", "rss2")
+_LIST_CLOSED = re.compile(rb"</(?:body|opml)\s{0,9}>\s{0,999}\Z", re.I)
+_LIST_ENDS = re.compile(rb"</(?:body|opml)\s{0,9}>", re.I)
+_OUTLINE_END = re.compile(rb"</outline\s{0,9}>", re.I)
+_OUTLINE = re.compile(rb"<outline\b((?:[^<>\"']|\"[^\"]*+\"|'[^']*+')*+)(?<!/)/?>", re.I)
+_PLACE = re.compile(r"[^/]*//[^/?#]*")
 _INNER = re.compile(r"/{0,3}(https?)(?::|%3a)?/{1,3}", re.I)
 
 Subscription = dict[str, Any]
@@ -118,9 +124,11 @@ def subscriptions_of_opml(
     seen: set[str] = set()
     for number, entry in enumerate(found["feeds"], 1):
         if url := feed_address(entry["url"]):
-            if url in seen:  # written with blanks around it, the same address looks like another
+            # Written with blanks around it, or in capitals, the same address looks like another.
+            key = _PLACE.sub(lambda place: place[0].lower(), url, count=1)
+            if key in seen:
                 continue
-            seen.add(url)
+            seen.add(key)
             feeds.append(subscription(url, RSS, BY_OPML, one_line(entry["title"])))
         else:
             refused.append((number, f"{entry['url'][:200]!r} is no address of a feed"))
@@ -129,13 +137,32 @@ def subscriptions_of_opml(
 
 def _well_formed(mended: bytes, notes: Notes) -> bytes:
     """The XML up to its end. OpmlError if it has none."""
-    parser = expat.ParserCreate()
-    depth = 0
-    ended = 0
+    try:
+        return _up_to_end(mended, notes)
+    except expat.ExpatError as error:
+        # It is whole where the list itself is closed, whatever is not closed in it.
+        if not _LIST_CLOSED.search(mended):
+            raise OpmlError(f"no XML: {error}") from error
+        flat = _OUTLINE.sub(rb"<outline\1/>", _OUTLINE_END.sub(b"", mended))
+        flat = _LIST_ENDS.sub(b"", flat) + b"</body></opml>"
+        try:
+            whole = _up_to_end(flat, notes)
+        except expat.ExpatError:
+            raise OpmlError(f"no XML: {error}") from error
+        notes.add("end tags that are missing were added")
+        return whole
 
-    def start(*_: object) -> None:
-        nonlocal depth
+
+def _up_to_end(mended: bytes, notes: Notes) -> bytes:
+    parser = expat.ParserCreate()
+    depth = ended = nameless = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, nameless
         depth += 1
+        said = {key.lower(): value for key, value in attributes.items()}
+        if name.lower() == "outline" and said.get("type", "").lower() in _FEED_TYPES:
+            nameless += not said.get("xmlurl")
 
     def end(*_: object) -> None:
         nonlocal depth, ended
@@ -146,9 +173,11 @@ def _well_formed(mended: bytes, notes: Notes) -> bytes:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     try:
         parser.Parse(mended, True)
-    except expat.ExpatError as error:
-        if ended:
-            notes.add("what follows the end of the list was passed over")
-            return mended[:ended]
-        raise OpmlError(f"no XML: {error}") from error
+    except expat.ExpatError:
+        if not ended:
+            raise
+        notes.add("what follows the end of the list was passed over")
+        mended = mended[:ended]
+    if nameless:
+        notes.add(f"{nameless} outlines of feeds have no xmlUrl")
     return mended

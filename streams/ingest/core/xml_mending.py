@@ -13,6 +13,11 @@ OF_XML = frozenset(("amp", "lt", "gt", "quot", "apos"))
 """The entities that XML knows."""
 
 _DECLARED = re.compile(rb"\s{0,100}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w.-]{1,40})")
+_MARKS_OF_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MARKS_OF_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_LATIN_1 = ("iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii")
+_BEYOND_LATIN_1 = re.compile(rb"[\x80-\x9f]")
+"""Controls that nobody writes in Latin-1; quotation marks, dashes and the euro in Windows-1252."""
 _XML_DECLARATION = re.compile(r"\A<\?xml[^>]{0,1000}\?>")
 _BEGINS = re.compile(r"<\?xml\s|<(?:rss|feed|opml|rdf:RDF|[a-z]{1,10}:feed)[\s>]")
 _LOOKED_AT = 20_000
@@ -54,7 +59,7 @@ def mended_xml(body: bytes, notes: Notes | None = None) -> bytes:
 
 def declared_otherwise(body: bytes) -> str:
     """The encoding that a document declares though its bytes, beyond ASCII, are UTF-8; or ''."""
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:100]:
+    if body.startswith(_MARKS_OF_UTF_16) or b"\0" in body[:100]:
         return ""
     declared = _DECLARED.match(body.removeprefix(codecs.BOM_UTF8))
     name = declared[1].decode() if declared else ""
@@ -67,7 +72,39 @@ def declared_otherwise(body: bytes) -> str:
     return name
 
 
+def encoding_of(body: bytes) -> tuple[str, str]:
+    """(encoding, note) of a document that is in another one than it declares, as its bytes show:
+    UTF-8, UTF-16 by its mark, or Windows-1252 for Latin-1; both empty for any other."""
+    if name := declared_otherwise(body):
+        return "utf-8", f"declared as {name}, but it is UTF-8"
+    if body.startswith(_MARKS_OF_UTF_16) and not body.startswith(MARKS_OF_UTF_32):
+        return "utf-16", ""
+    declared = _DECLARED.match(body)
+    said = declared[1].decode().lower() if declared else ""
+    if said in _LATIN_1 and _BEYOND_LATIN_1.search(body):
+        return "windows-1252", f"declared as {said}, but it is Windows-1252"
+    return "", ""
+
+
+def _cp1252_bytes(error: UnicodeError) -> tuple[str, int]:
+    """The bytes that are no UTF-8 as Windows-1252: hosts paste its lines and words into UTF-8."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error("cp1252-bytes", _cp1252_bytes)
+
+
 def _decoded(body: bytes, notes: Notes) -> str:
+    if body.startswith(MARKS_OF_UTF_32):
+        return body.decode("utf-32", "replace")
+    if body.startswith(_MARKS_OF_UTF_16):
+        return body.decode("utf-16", "replace")
+    known, note = encoding_of(body)
+    notes.add(note)
+    if known == "windows-1252":
+        return body.decode("cp1252", "replace")
     if body.startswith(codecs.BOM_UTF8):
         body = body[3:]
     if (declared := _DECLARED.match(body)) and not declared_otherwise(body):
@@ -81,15 +118,7 @@ def _decoded(body: bytes, notes: Notes) -> str:
         return body.decode()
     except UnicodeDecodeError:
         notes.add("bytes that are no UTF-8 read as Windows-1252")
-    # Hosts paste lines of Windows-1252 into UTF-8: the lines that are UTF-8 stay so.
-    return "\n".join(map(_decoded_line, body.split(b"\n")))
-
-
-def _decoded_line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", "replace")
+    return body.decode("utf-8", "cp1252-bytes")
 
 
 def _mended_markup(text: str, notes: Notes) -> str:

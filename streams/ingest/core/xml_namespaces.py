@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import podcastparser
 
-_WITHOUT_SCHEME = ("https://", "http://")
+_WITHOUT_SCHEME = ("https://", "http://", "//")
 # podcastparser knows the podcast namespace by its documents' addresses only; this is its name.
 _MORE = {
     "https://podcastindex.org/namespace/1.0": "podcast",
@@ -22,16 +22,35 @@ _MORE = {
 @lru_cache(maxsize=1_000)
 def _canonical(name: str) -> str:
     """The name of a namespace without what spellings differ in: case, scheme, `www.`, slash."""
-    plain = name.strip().lower()
+    plain = name.strip().lower().partition("?")[0]
     for scheme in _WITHOUT_SCHEME:
         plain = plain.removeprefix(scheme)
     return plain.removeprefix("www.").rstrip("/#")
 
 
+# Of these any version or document of theirs is meant.
+_FAMILIES = {
+    "itunes.com/dtds/podcast": "itunes",
+    "github.com/podcastindex-org/podcast-namespace": "podcast",
+    "podcastindex.org/namespace": "podcast",
+    "search.yahoo.com/mrss": "media",
+    "video.search.yahoo.com/mrss": "media",
+    "google.com/schemas/play-podcasts": "googleplay",
+}
 _PREFIXES = {
     _canonical(name): prefix
     for name, prefix in (podcastparser.Namespace.NAMESPACES | _MORE).items()
 }
+
+
+_DECLARABLE = frozenset((*_PREFIXES.values(), *_FAMILIES.values()))
+
+
+def _prefix_of(name: str) -> str | None:
+    if name in _PREFIXES:
+        known: str = _PREFIXES[name]
+        return known
+    return next((known for begin, known in _FAMILIES.items() if name.startswith(begin)), None)
 
 
 class Namespace(podcastparser.Namespace):  # type: ignore[misc, unused-ignore]
@@ -45,9 +64,10 @@ class Namespace(podcastparser.Namespace):  # type: ignore[misc, unused-ignore]
         """
         prefix, colon, local = name.rpartition(":")
         uri = self.lookup(prefix)
-        if uri is None:
-            return name
-        known = _PREFIXES.get(_canonical(uri[:200]))
+        if uri is None or (colon and not uri.strip()):
+            usual = prefix.lower()
+            return f"{usual}:{local}" if usual in _DECLARABLE else name
+        known = _prefix_of(_canonical(uri[:200]))
         if known is None and colon:
             return f"!{prefix}:{local}"
         return f"{known}:{local}"

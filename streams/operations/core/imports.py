@@ -26,7 +26,8 @@ import polars as pl
 from schemas import columnar
 from streams.events.core.events import check_events
 from streams.ingest.core.dates import read_date
-from streams.ingest.core.episodes import IMPORT
+from streams.ingest.core.durations import duration_s
+from streams.ingest.core.episodes import IMPORT, flag
 
 Row = Mapping[str, Any]
 
@@ -54,8 +55,6 @@ _NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
 _IDENTITY = tuple(name for name in EVENT_COLUMNS if name not in ("event_id", "duration_ms"))
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
-_TRUE = ("true", "1", "yes", "t", "y", "on", "explicit")
-_FALSE = ("false", "0", "no", "", "f", "n", "off", "clean")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_S, _LATEST_S = 631_152_000, 4_102_444_800
 _NUMBER = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
@@ -293,7 +292,8 @@ def parse_categories(value: Any) -> list[str]:
 
 
 def _duration(value: Any) -> int:
-    seconds = parse_integer(value)
+    told = duration_s(value) if isinstance(value, str) else None
+    seconds = parse_integer(value) if told is None else told
     if not 0 <= seconds < 2**31:
         raise RowError(f"{seconds} is no number of seconds")
     return seconds
@@ -302,10 +302,10 @@ def _duration(value: Any) -> int:
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    text = "" if value is None else str(value).strip().lower()
-    if text not in _TRUE + _FALSE:
+    said = False if _absent(value) else flag(str(value))
+    if said is None:
         raise RowError(f"{_shown(value)} is neither true nor false")
-    return text in _TRUE
+    return said
 
 
 def _absent(value: Any) -> bool:

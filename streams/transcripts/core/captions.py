@@ -12,20 +12,10 @@ import re
 import webvtt
 
 from streams.text.notes import Notes
-from streams.transcripts.core.segments import Segment, clock_ms, segment, unroll
+from streams.transcripts.core.cue_times import times_of
+from streams.transcripts.core.segments import Segment, segment, unroll
 
-# Below a minute some hosts write the seconds alone; with a fraction, or what was said counts.
-_TIME = (
-    r"-?(?:[0-9]{1,4}[:\uff1a][0-9]{1,2}[0-9.,:;\uff0c\uff1a\uff0e]{0,14}"
-    r"|[0-9]{1,6}[.,\uff0c\uff0e][0-9]{1,9})"
-)
-_WIDE_SIGNS = str.maketrans("\uff0c\uff1a\uff0e", ",:.")
-_ARROW = r"[ \t]{0,9}-{1,3}(?:>|&gt;)[ \t]{0,9}"
-_WHOLE = r"[0-9]{1,6}"
-_TIMING = re.compile(
-    rf"(?:\A|[\r\n])[ \t]{{0,9}}"
-    rf"(?:({_TIME}){_ARROW}({_TIME}|{_WHOLE})?|({_WHOLE}){_ARROW}({_TIME}))"
-)
+_ODD = re.compile(r"\s{0,9}[\[(]?[+-]?[0-9][^>&\r\n]{0,40}-{1,3}(?:>|&gt;)")
 _TORN = re.compile(
     r"\s{0,9}(?:[0-9]{1,4}:[0-9:.,]{0,12}[\s-]{0,9}|[0-9]{1,6}[.,]?[0-9]{0,9}\s{0,9}-{1,2}\s{0,9})"
 )
@@ -59,12 +49,6 @@ _NOBODY = frozenset(
 )
 
 
-def look_for_cues(text: str) -> str:
-    """The arrow line of the first cue in a text without a header, or ''."""
-    found = _TIMING.search(text)
-    return found.group() if found else ""
-
-
 def read_vtt(text: str, notes: Notes | None = None) -> list[Segment]:
     """The segments of WebVTT, with or without its header; speakers from voice tags.
 
@@ -73,7 +57,7 @@ def read_vtt(text: str, notes: Notes | None = None) -> list[Segment]:
     was left out or taken for granted.
     """
     notes = Notes() if notes is None else notes
-    lines, _ = _mended(text.strip(), numbered=False)
+    lines, _ = _mended(text.strip(), notes, numbered=False)
     if not lines[0].startswith("WEBVTT"):
         lines = ["WEBVTT", "", *lines]
     captions = webvtt.WebVTT.from_buffer(lines).captions
@@ -107,7 +91,7 @@ def read_srt(text: str, notes: Notes | None = None) -> list[Segment]:
     ``notes`` is told what was left out.
     """
     notes = Notes() if notes is None else notes
-    lines, first = _mended(text.strip(), numbered=True)
+    lines, first = _mended(text.strip(), notes, numbered=True)
     # An empty cue at the end keeps the reader from calling a short file malformed.
     captions = webvtt.WebVTT.from_buffer([*lines[first:], "", ""], format="srt").captions
     _count_lost(lines, captions, notes)
@@ -154,7 +138,7 @@ def _name_before(words: str) -> str:
     return name if word and word.lower() not in _NOBODY else ""
 
 
-def _mended(text: str, numbered: bool) -> tuple[list[str], int]:
+def _mended(text: str, notes: Notes, *, numbered: bool) -> tuple[list[str], int]:
     """(lines, number of the line with the first cue) in the form that the formats prescribe.
 
     Each cue has an empty line, its times as `hh:mm:ss.mmm` and, if `numbered`, a number before
@@ -162,9 +146,12 @@ def _mended(text: str, numbered: bool) -> tuple[list[str], int]:
     """
     lines: list[str] = []
     cues, first = 0, 0
+    odd = 0
     for line in _LINE_END.split(text):
-        timing = _TIMING.match(line)
-        if timing is None:
+        may_begin = not lines or not lines[-1].strip() or _is_number(lines[-1])
+        times = times_of(line, after_blank=may_begin)
+        if times is None:
+            odd += may_begin and bool(_ODD.match(line))
             lines.append(line.replace("-->", "--&gt;"))
             continue
         _drop_number(lines, cues)
@@ -173,8 +160,9 @@ def _mended(text: str, numbered: bool) -> tuple[list[str], int]:
         first = first or len(lines)
         if numbered:
             lines.append(str(cues))
-        start, end = timing[1] or timing[3], timing[2] or timing[4] or "0:00"
-        lines.append(f"{_time(start)} --> {_time(end)}")
+        lines.append(" --> ".join(times))
+    if odd:
+        notes.add(f"{odd} lines with an arrow, but no times, are no cues")
     if len(lines) > 1 and _TORN.fullmatch(lines[-1]) and _is_number(lines[-2]):
         lines.pop()
         _drop_number(lines, cues)
@@ -195,22 +183,6 @@ def _drop_number(lines: list[str], cues: int) -> None:
 def _is_number(line: str) -> bool:
     """Whether a line numbers a cue; some tools count from below zero, or in halves."""
     return len(line) < 20 and bool(_NUMBER.fullmatch(line.strip()))
-
-
-def _time(text: str) -> str:
-    """A time as both formats have it; before the start is at the start."""
-    plain = text.translate(_WIDE_SIGNS)
-    found = None
-    if not plain.startswith("-"):
-        found = clock_ms(plain) if ":" in plain else _seconds_ms(plain)
-    seconds, ms = divmod(found or 0, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
-
-
-def _seconds_ms(text: str) -> int:
-    """Seconds without minutes, such as `0.860` or `7`, in milliseconds."""
-    whole, _, fraction = text.replace(",", ".").partition(".")
-    return int(whole) * 1000 + int(fraction.ljust(3, "0")[:3])
 
 
 def _voices(raw: str) -> list[tuple[str, str]]:

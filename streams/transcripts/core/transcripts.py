@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from streams.http.charsets import decode
 from streams.ingest.core.episodes import IMPORT
 from streams.text.notes import Notes
-from streams.text.plain_text import clean, one_line
-from streams.transcripts.core.captions import look_for_cues, read_srt, read_vtt
+from streams.text.plain_text import HTML_NAMES, clean, one_line
+from streams.transcripts.core.captions import read_srt, read_vtt
+from streams.transcripts.core.cue_times import first_timing
 from streams.transcripts.core.html_transcripts import read_html
 from streams.transcripts.core.language import detect_language, usable_language
 from streams.transcripts.core.segments import (
@@ -68,7 +69,8 @@ _HTML_START = re.compile(
     re.I,
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
-_ANY_TAG = re.compile(r"<[a-zA-Z/!]")
+# A tag that HTML has, or one that is closed: anything else in angle brackets was written so.
+_ANY_TAG = re.compile(rf"</?(?:{HTML_NAMES})(?=[\s/>])|</[a-z][\w-]{{0,40}}>|<!--|<!doctype", re.I)
 _LOOKED_AT = 20_000
 
 
@@ -268,7 +270,7 @@ def _look(text: str, declared: str) -> str:
         start = start[prolog.end() :]
     if _HTML_START.match(start):
         return "html"
-    cue = look_for_cues(text[:_LOOKED_AT])
+    cue = first_timing(text[:_LOOKED_AT])
     if cue:
         in_vtt = "," not in cue and (declared == "vtt" or "<v " in text[:_LOOKED_AT])
         return "vtt" if in_vtt else "srt"
@@ -281,12 +283,15 @@ def _read_json(text: str, notes: Notes) -> list[Segment]:
     Where segments are blanks, or begin or end with one, only those part the words.
     """
     try:
-        parsed = json.loads(text)
+        parsed, end = json.JSONDecoder().raw_decode(text.lstrip())
+        if text.lstrip()[end:].strip("\0 \t\r\n"):
+            notes.add("what follows the end of the JSON was passed over")
     except (ValueError, RecursionError) as error:
         raise TranscriptError(f"not JSON: {error}"[:200]) from error
     listed = parsed
     if isinstance(parsed, dict):
-        listed = parsed.get("segments", parsed.get("transcription"))
+        keys = ("segments", "transcription", "transcripts")
+        listed = next((parsed[key] for key in keys if key in parsed), None)
     if not isinstance(listed, list):
         raise TranscriptError("JSON without segments")
     segments: list[Segment] = []
@@ -297,7 +302,8 @@ def _read_json(text: str, notes: Notes) -> list[Segment]:
         if not isinstance(body, str):
             odd += 1
             continue
-        speaker = _name(entry.get("speaker")) or speaker
+        # Podlove numbers the speakers, and names their voices.
+        speaker = _name(entry.get("voice")) or _name(entry.get("speaker")) or speaker
         said = segment(*_span(entry), speaker, body)
         blanks += body[:1].isspace() or body[-1:].isspace()
         if not said.text:
@@ -320,6 +326,9 @@ def _span(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
             return start, end
     if isinstance(stamps, dict):
         return _milliseconds(stamps.get("from")), _milliseconds(stamps.get("to"))
+    whole = entry.get("start_ms"), entry.get("end_ms")
+    if "startTime" not in entry and all(type(ms) is int and 0 <= ms < MAX_MS for ms in whole):
+        return whole
     start = entry.get("startTime", entry.get("start"))
     end = entry.get("endTime", entry.get("end"))
     return _milliseconds(start), _milliseconds(end)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ingest.core.dates import published_time
+from streams.ingest.core.dates import published_time, read_date
 
 TEN = int(datetime(2024, 1, 1, 10, tzinfo=UTC).timestamp())
 HOURS_EAST = {
@@ -37,8 +37,6 @@ HOURS_EAST = {
     "CEST +0200": 2,
     "-05": -5,
     "-0500 (EST)": -5,
-    "GMT+99": 0,
-    "NOWHERE": 0,
 }
 
 
@@ -46,6 +44,14 @@ HOURS_EAST = {
 def test_zones(zone: str, hours: float) -> None:
     for date in ("Mon, 01 Jan 2024 10:00:00", "1 Jan 2024 10:00"):
         assert published_time(f"{date} {zone}") == TEN - hours * 3600
+
+
+@pytest.mark.parametrize("zone", ["GMT+99", "NOWHERE", "QQT", "B", "Europe/Londn", "local"])
+def test_a_date_of_an_unknown_zone_is_none_and_says_so(zone: str) -> None:
+    for date in ("Mon, 01 Jan 2024 10:00:00", "2024-01-01 10:00", "Mon Jan 1 10:00:00"):
+        seconds, note = read_date(f"{date} {zone}" + (" 2024" if date.startswith("Mon J") else ""))
+        assert seconds == 0
+        assert note.startswith("no date: its zone")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,6 @@ def test_an_ampersand_as_it_is_does_not_cost_the_file() -> None:
         ("<html><body><p>Not found</p></body></html>", "no OPML"),
         ("<rss><channel><title>A feed</title></channel></rss>", "no OPML"),
         (OPML[:60], "no XML: unclosed token"),
-        (OPML.replace("</body>", ""), "no XML: mismatched tag"),
     ],
 )
 def test_a_file_that_is_no_opml_is_one_error(body: str, why: str) -> None:
@@ -156,3 +155,51 @@ def test_what_follows_the_end_of_a_list_is_passed_over() -> None:
         OPML.encode()
     )
     assert notes.listed() == ["what follows the end of the list was passed over"]
+
+
+BODY = '<opml><body><outline text="A">{}</outline></body></opml>'
+FEED = '<outline text="B" xmlUrl="https://b.example/?x=&apos;"/>'
+ONE = [("https://b.example/?x='", "B")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY.format(FEED).replace("</outline>", ""),
+        BODY.format(FEED).replace("</opml>", ""),
+        BODY.format(FEED).replace("</outline></body>", ""),
+        BODY.format(FEED.replace("/>", ">")) + "\n",
+        BODY.format(FEED.replace("/>", ">")).replace("</outline>", "").replace("</body>", ""),
+    ],
+)
+def test_missing_end_tags_are_added_where_the_list_is_whole(body: str) -> None:
+    notes = Notes()
+    feeds, refused = subscriptions_of_opml(body.encode(), notes)
+    assert ([(feed["url"], feed["title"]) for feed in feeds], refused) == (ONE, [])
+    assert notes.listed() == ["end tags that are missing were added"]
+
+
+@pytest.mark.parametrize("end", ["", "</outline>", '<outline text="C" xmlU'])
+def test_a_list_that_is_cut_short_is_refused(end: str) -> None:
+    with pytest.raises(OpmlError, match="no XML"):
+        subscriptions_of_opml(f'<opml><body><outline text="A">{FEED}{end}'.encode())
+
+
+def test_outlines_of_feeds_without_an_address_are_noted() -> None:
+    outline = '<outline text="A" type="rss" htmlUrl="https://a.example/"/>'
+    notes = Notes()
+    assert subscriptions_of_opml(BODY.format(outline + FEED).encode(), notes)[1] == []
+    assert notes.listed() == ["1 outlines of feeds have no xmlUrl"]
+
+
+def test_an_address_in_capitals_counts_once_with_the_one_in_small_letters() -> None:
+    again = FEED.replace("https://b.example", "HTTPS://B.example")
+    assert listed(BODY.format(FEED + again)) == ONE
+    assert listed(BODY.format(FEED + FEED.replace("/?x", "/?X")))[1:] != []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
+def test_wide_encodings_keep_every_letter(encoding: str) -> None:
+    body = BODY.format(FEED.replace('"B"', '"Приливы"'))
+    mark = "" if encoding != "utf-16-le" else "\ufeff"
+    assert listed((mark + body).encode(encoding)) == [(ONE[0][0], "Приливы")]
