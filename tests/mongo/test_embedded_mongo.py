@@ -77,6 +77,30 @@ def test_a_dead_jvm_ends_the_server_so_that_it_is_restarted(tmp_path: Path) -> N
         process.wait(10)
 
 
+def test_a_connection_does_not_wait_for_the_queries_of_others(tmp_path: Path) -> None:
+    process, uri, _ = _started(tmp_path)
+    # Each client has a connection for calls, and one or two to see whether the server is there.
+    clients = [MongoClient[dict[str, Any]](uri) for _ in range(8)]
+    try:
+        for client in clients:
+            client.admin.command("ping")
+        (jvm,) = psutil.Process(process.pid).children(recursive=True)
+        names = [path.read_text() for path in Path(f"/proc/{jvm.pid}/task").glob("*/comm")]
+        workers = sum(name.startswith("mongo-server-wo") for name in names)
+        assert workers >= sum(one.status == "ESTABLISHED" for one in _served(jvm, uri))
+    finally:
+        for client in clients:
+            client.close()
+        process.terminate()
+        process.wait(20)
+
+
+def _served(jvm: psutil.Process, uri: str) -> list[Any]:
+    """The connections of clients to the server."""
+    port = int(uri.rpartition(":")[2])
+    return [one for one in jvm.net_connections() if one.laddr.port == port]
+
+
 def test_waiting_for_nobody_ends_in_a_sentence() -> None:
     (port,) = free_ports(1)
     with pytest.raises(MongoError, match="did not answer"):

@@ -36,6 +36,10 @@ file grows by what is written meanwhile."""
 HEAP_MB = 384
 """A query gathers its documents whole: some hundred thousand minutes of a few episodes."""
 
+CONNECTION_THREADS = 64
+"""A thread serves several connections when there are more: one then waits for another's query, and
+a client that waits five seconds for its first answer takes the server for dead."""
+
 
 class MongoError(RuntimeError):
     """The server did not come up; the message says where to look."""
@@ -92,6 +96,7 @@ def serve(path: Path, port: int) -> int:
         javaopts=[
             f"-Xmx{HEAP_MB}m",
             "-XX:+UseSerialGC",
+            f"-Dio.netty.eventLoopThreads={CONNECTION_THREADS}",
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         ],
