@@ -84,12 +84,15 @@ def read_table(
     """
     source = _Source(file, name, advance)
     kind = kind_of(name) or ("jsonl" if source.head.lstrip().startswith(b"{") else "csv")
-    if source.head.startswith(_PARQUET) or kind == "parquet":
-        yield from _parquet(source, required)
-    elif kind == "csv":
-        yield from _csv(source, required)
-    else:
-        yield from _jsonl(source)
+    try:
+        if source.head.startswith(_PARQUET) or kind == "parquet":
+            yield from _parquet(source, required)
+        elif kind == "csv":
+            yield from _csv(source, required)
+        else:
+            yield from _jsonl(source)
+    finally:
+        source.let_go()
 
 
 class _Source:
@@ -113,6 +116,7 @@ class _Source:
             raise FileError(f"{name} is no gzip file: {error}") from error
         self.file.seek(0)
         self.encoding = _encoding_of(self.head)
+        self._text: io.TextIOWrapper | None = None
 
     def read(self, lines: IO[Any]) -> Iterator[Any]:
         """The lines up to the end, or to where a packed file is broken."""
@@ -131,7 +135,13 @@ class _Source:
     def text(self) -> io.TextIOWrapper:
         # Bytes that are no UTF-8 become surrogates, which the row's own check refuses.
         errors = "surrogateescape" if self.encoding == "utf-8-sig" else "replace"
-        return io.TextIOWrapper(self.file, self.encoding, errors, newline="")
+        self._text = io.TextIOWrapper(self.file, self.encoding, errors, newline="")
+        return self._text
+
+    def let_go(self) -> None:
+        """Leave the file to whoever opened it: text that is read of it would close it."""
+        if self._text is not None and not self.file.closed:
+            self._text.detach()
 
     def size_of(self, lines: Sequence[str]) -> int:
         """The bytes that lines take in the file, once it is unpacked."""

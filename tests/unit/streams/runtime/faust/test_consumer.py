@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import faust
@@ -20,12 +21,26 @@ async def _nothing(*_: Any) -> None:
 
 
 @pytest.fixture
-def consumer() -> Consumer:
+def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
+    """A consumer that is never started, whose thread's loop nobody else would close."""
+    policy = asyncio.get_event_loop_policy()
+    loops: list[asyncio.AbstractEventLoop] = []
+    make = policy.new_event_loop
+
+    def kept() -> asyncio.AbstractEventLoop:
+        loops.append(make())
+        return loops[-1]
+
     app = faust.App("test", broker="kafka://127.0.0.1:1", autodiscover=False)
     transport = Transport(app.conf.broker_consumer, app)
-    return transport.create_consumer(
-        _nothing, on_partitions_revoked=_nothing, on_partitions_assigned=_nothing
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(policy, "new_event_loop", kept)
+        made = transport.create_consumer(
+            _nothing, on_partitions_revoked=_nothing, on_partitions_assigned=_nothing
+        )
+    yield made
+    for loop in loops:
+        loop.close()
 
 
 def test_records_one_after_another_and_records_that_come_again_are_fine(consumer: Consumer) -> None:

@@ -21,7 +21,8 @@ BODIES = [path.read_bytes() for path in sorted(CAPTIONS.iterdir())]
 MIMES = ["text/vtt", "application/srt", "application/json", "text/html", "text/plain", ""]
 CHARSETS = [None, "utf-8", "latin-1", "utf-16", "shift_jis", "punycode", "unicode_escape", "no\0ne"]
 MEGABYTE = 1_000_000
-GENEROUS_S = 5
+CPU_LIMIT_S = 20.0
+"""Far above what a busy machine takes, which is under 7 s, and far below square time."""
 
 pytestmark = pytest.mark.no_cover
 """Measuring branches slows down what is timed here, and chance is no test of a branch."""
@@ -133,7 +134,7 @@ def test_a_megabyte_made_to_be_slow_is_read_in_time(head: str, repeated: str, ta
     mime = "text/html" if head.startswith("<") or repeated.startswith("<p") else ""
     started = time.process_time()
     read(body, mime)
-    assert time.process_time() - started < GENEROUS_S
+    assert time.process_time() - started < CPU_LIMIT_S
 
 
 @pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "unicode_escape", "utf-16"])
@@ -141,4 +142,4 @@ def test_no_charset_makes_decoding_slow(charset: str) -> None:
     body = b"xn--" + b"a9-." * (MEGABYTE // 4) + b"\xff"
     started = time.process_time()
     read(body, "text/plain", charset)
-    assert time.process_time() - started < GENEROUS_S
+    assert time.process_time() - started < CPU_LIMIT_S
