@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 KINDS = ("impression", "click", "play", "progress", "progress", "complete", "pause", "like")
-RARE_KINDS = ("dislike", "follow", "unfollow")
+RARE_KINDS = ("dislike", "follow", "unfollow", "skip", "skip")
 BROWSER = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleCoreMedia/1.0.0"
 BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 DURATIONS_MS = (None, None, 0, 150_000, 1_800_000, 5_400_000)

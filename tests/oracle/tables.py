@@ -212,7 +212,8 @@ def retention(
     heard: dict[tuple[str, date, int], set[str]] = defaultdict(set)
     for verdict in verdicts:
         row = verdict.row
-        if verdict.listening and row.heard_ms > 0 and row.position_ms > 0:
+        told = row.kind != "skip" and row.position_ms > 0
+        if verdict.listening and row.heard_ms > 0 and told:
             start = max(0, row.position_ms - row.heard_ms)
             for minute in range(start // 60_000, (row.position_ms - 1) // 60_000 + 1):
                 if minute < RETENTION_MINUTES:

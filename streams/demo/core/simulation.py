@@ -22,6 +22,14 @@ LIST_LENGTH = 10
 SEARCH_SHARE = 0.2
 """Share of sessions in which the listener looks for something without being shown anything."""
 
+FEWEST_SKIPPED_MS, MOST_SKIPPED_MS = 10_000, 90_000
+"""What is jumped over at once, forward; back it is at most a third of that."""
+SKIPS_OF_BORED = 0.25
+"""Chance of a jump forward at each report of one whose taste is not met at all; it falls with the
+square of what is missing. One report in fifty comes before such a jump whatever the taste, over an
+advertisement, and one in fifty before a jump back."""
+SKIPS_ALWAYS = 0.02
+
 PROGRESS_MS = 30_000
 MOST_PROGRESS_EVENTS = 12
 """A player reports every 30 s, in long episodes a twelfth of the length."""
@@ -48,7 +56,7 @@ CRAWLERS = (
 CRAWLER_EVERY = 40
 """One listener in so many is a crawler, so that one can see that crawlers are not counted."""
 
-PLAYER_KINDS = ("play", "progress", "pause", "complete")
+PLAYER_KINDS = ("play", "progress", "pause", "complete", "skip")
 """What a player tells, which knows how long the episode is."""
 
 
@@ -162,16 +170,34 @@ def _listen(
     end = duration if finishes else int(duration * share)
     step = max(PROGRESS_MS, duration // MOST_PROGRESS_EVENTS)
     yield act("play")
+    # Its own generator: whether somebody jumps changes nothing of what else is done by chance.
+    (skips,) = rng.spawn(1)
     position = 0
     while position + step < end:
         position += step
         yield act("progress", step, position)
+        jump = _jump(match, step, skips)
+        if jump and 0 < position + jump < end:
+            position += jump
+            yield act("skip", position_ms=position)
     yield act("complete" if finishes else "pause", end - position, end)
     opinion = rng.random()
     if match > 0.6 and opinion < 0.2:
         yield act("like", position_ms=end)
     elif match < 0.2 and opinion < 0.1:
         yield act("dislike", position_ms=end)
+
+
+def _jump(match: float, step: int, rng: np.random.Generator) -> int:
+    """How far a listener jumps after a report, in milliseconds, back if negative; mostly 0."""
+    chance, length = rng.random(), float(rng.random())
+    forward = SKIPS_ALWAYS + SKIPS_OF_BORED * (1.0 - match) ** 2
+    if chance < forward:
+        return FEWEST_SKIPPED_MS + int(length * (MOST_SKIPPED_MS - FEWEST_SKIPPED_MS))
+    if chance < forward + SKIPS_ALWAYS:
+        # Less than a step, or there would be no end to it.
+        return -max(FEWEST_SKIPPED_MS, int(length * min(MOST_SKIPPED_MS, step) / 3))
+    return 0
 
 
 @dataclass

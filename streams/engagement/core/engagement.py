@@ -16,7 +16,7 @@ import numpy as np
 from schemas.metrics import EVENT_COUNTS
 from schemas.units import DAY_MS, MINUTE_MS
 from streams.engagement.core.audience import FORGOTTEN_MS, PAIR_COLUMNS, hear
-from streams.events.core.event_rows import KINDS, EventRows, late
+from streams.events.core.event_rows import KINDS, SKIP, EventRows, late
 from streams.state.arrays import spread
 from streams.state.columnar import ColumnarState
 from streams.state.hash_table import ColumnarHashTable
@@ -136,7 +136,10 @@ class Engagement(ColumnarState):
         keys = (users << _USER_SHIFT) | (episodes << _EPISODE_SHIFT) | days
         heard = self.heard.upsert(keys)
         self.heard.touch(heard)
-        self._cover(heard, rows.position_ms[here], heard_ms)
+        # What was heard before a skip lies before the place that was skipped from, which it does
+        # not tell: its position is the one after it.
+        told = rows.kinds[here] != SKIP
+        self._cover(heard, np.where(told, rows.position_ms[here], 0), heard_ms)
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> None:
         counts = self.minutes["counts"].reshape(-1)

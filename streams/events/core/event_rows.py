@@ -16,7 +16,7 @@ from streams.state.interner import Hashed, hashed, hashes_of
 KINDS: list[str] = columnar.columns("user_event")["kind"].categories.to_list()  # type: ignore[attr-defined]
 """The kinds of events, by code."""
 
-PLAY = KINDS.index("play")
+PLAY, SKIP = KINDS.index("play"), KINDS.index("skip")
 
 READ = (
     "partition",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from streams.demo.core.simulation import PLAYER_KINDS
 from streams.demo.simulate_listeners import Listeners
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
@@ -63,7 +64,7 @@ def test_nobody_hears_what_was_withdrawn(log: Any) -> None:
 def test_players_tell_how_long_the_episode_is(log: Any) -> None:
     listeners = crowd(log)
     for event in (listeners.next_event(n) for n in range(500)):
-        played = event["kind"] in ("play", "progress", "pause", "complete")
+        played = event["kind"] in PLAYER_KINDS
         assert event["duration_ms"] == (600_000 if played else None)
         assert event["position_ms"] <= 600_000
 

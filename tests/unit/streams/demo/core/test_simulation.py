@@ -1,4 +1,3 @@
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 
 from streams.demo.core.simulation import (
     LIST_LENGTH,
+    PLAYER_KINDS,
     RECOMMENDATIONS,
     SEARCH,
     TRENDING,
@@ -49,17 +49,31 @@ def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue: 
 
 
 @given(st.integers(0, 2**31))
-def test_heard_adds_up_to_the_position_and_never_exceeds_the_episode(seed: int) -> None:
+def test_what_is_heard_and_skipped_adds_up_to_the_position(seed: int) -> None:
     catalogue = Catalogue(1)
     catalogue.add("e", ["c"], DURATION_MS)
-    heard: dict[str, int] = defaultdict(int)
+    place = 0
     for act in session(catalogue, "u", None, set(), name_rng(seed)):
-        heard[act.episode_id] += act.heard_ms
         assert act.heard_ms >= 0
-        if act.kind in ("progress", "pause", "complete"):
-            assert heard[act.episode_id] == act.position_ms <= DURATION_MS
-        if act.kind == "complete":
-            assert act.position_ms == DURATION_MS
+        if act.kind == "skip":
+            assert act.heard_ms == 0
+            assert abs(act.position_ms - place) >= 10_000
+            place = act.position_ms
+        elif act.kind in PLAYER_KINDS:
+            place += act.heard_ms
+            assert place == act.position_ms
+        assert 0 <= act.position_ms <= DURATION_MS
+
+
+def test_who_hears_what_is_not_to_their_taste_skips_more(catalogue: Catalogue) -> None:
+    matches = catalogue.matches("u")
+    reports, skips = np.zeros(2), np.zeros(2)
+    for act in (act for acts in many(catalogue, None, 3_000) for act in acts):
+        liked = int(matches[catalogue.index(act.episode_id)] > 0.5)
+        reports[liked] += act.kind == "progress"
+        skips[liked] += act.kind == "skip"
+    bored, taken = skips / reports
+    assert bored > 2 * taken > 0.0
 
 
 def test_ten_places_are_shown_with_rank_and_generation(catalogue: Any) -> None:

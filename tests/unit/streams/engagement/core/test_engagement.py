@@ -38,7 +38,7 @@ steps = st.tuples(
     st.sampled_from([0, 0, 5, 65, 400, 880, 905, 4000, -3600]).map(lambda s: timedelta(seconds=s)),
     st.sampled_from(["ada", "bob", "cy"]),
     st.sampled_from([*EPISODES, "pi:unknown"]),
-    st.sampled_from(["impression", "click", "play", "progress", "complete", "like"]),
+    st.sampled_from(["impression", "click", "play", "progress", "complete", "like", "skip"]),
     st.sampled_from([0, 0, 20_000, 45_000, 600_000]),
     st.sampled_from([0, 30_000, 65_000, 700_000, 17_000_000]),
     st.sampled_from([None, 0, 100_000, 1_500_000]),

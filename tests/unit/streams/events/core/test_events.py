@@ -7,15 +7,18 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.interchange import CompatLevel
 
-from schemas import files
+from schemas import columnar, files
 from schemas.codec import BadRecordError, RecordCodec, UnknownSchemaError, frame
 from schemas.registry import FixedRegistry
 from schemas.units import DAY_MS
 from streams.events.core import events
+from streams.events.core.event_rows import KINDS
 from streams.events.core.events import BlockDecoder, BlockError, EventDecoder, check_events
 from topology.graph import build_graph, declared_subjects
 
@@ -306,3 +309,35 @@ def test_impossible_values_are_refused_with_the_reason() -> None:
     assert checked["row"].to_list() == [0]
     for place, (_, reason) in enumerate(BAD, 1):
         assert reason in str(refused[place])
+
+
+def test_kinds_keep_their_codes_when_others_are_added() -> None:
+    # They are in states and batches that were written before.
+    assert KINDS[:10] == files.parsed("user_event", 2)["fields"][3]["type"]["symbols"]
+    assert KINDS[10:] == ["skip"]
+
+
+def test_batches_of_before_there_were_skips_are_read() -> None:
+    new = columnar.columns("user_event")
+    old = {**new, "kind": pl.Enum(KINDS[:10])}
+    row = dict.fromkeys(new) | {"kind": "dislike", "user_id": "ada"}
+    buffer = BytesIO()
+    frame = pl.DataFrame([row], schema=old)
+    frame.write_ipc_stream(buffer, compat_level=CompatLevel.oldest())
+    read = columnar.from_message(buffer.getvalue(), "user_event")
+    assert (read["kind"].to_list(), read.schema) == (["dislike"], new)
+
+
+def test_a_skip_is_refused_by_itself_by_who_does_not_know_it() -> None:
+    """What a worker of before makes of it: a dead letter, while what came with it is read."""
+    reader = copy.deepcopy(files.load("user_event"))
+    reader["fields"][3]["type"]["symbols"].remove("skip")
+    older = fastavro.parse_schema({**reader, "name": "older_user_event"})
+    writer = copy.deepcopy(SCHEMA) | {"name": "older_user_event"}
+    for kind in ("play", "skip"):
+        payload = BytesIO(written({**PLAY, "kind": kind}))
+        if kind == "play":
+            assert fastavro.schemaless_reader(payload, writer, older)["kind"] == "play"
+        else:
+            with pytest.raises(Exception, match="skip"):
+                fastavro.schemaless_reader(payload, writer, older)
