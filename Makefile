@@ -94,7 +94,7 @@ status: ## processes, memory, lag, rows
 test: setup ## every test tier, the quick ones first
 	@$(BIN)/python -m tests.tiers $(TIERS)
 
-test-all: setup ## the same, with every kill point and many more generated examples
+test-all: setup ## the same, with every kill point, every storm and many more generated examples
 	@$(BIN)/python -m tests.tiers --all
 
 # pyenv's shims are in the PATH also for versions that they do not run.

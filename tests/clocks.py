@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 
 from streams.runtime.clock import ManualClock
 
 SHORT_S = 0.1
+LOOKS, LOOK_EVERY_S = 8, 0.002
+"""A connection that was given up is closed, and its end seen by the server, in fewer looks."""
 
 
 class StandingClock:
@@ -43,13 +47,21 @@ class StandingClock:
 
 
 class SkippingClock:
-    """The system's time and what a test has skipped of it: for servers that are slow in earnest.
+    """The system's time and what has been skipped of it: no stage waits for it in earnest.
 
-    Time limits of requests are real; what is due later is due as soon as the time is skipped.
+    Who sleeps wakes as soon as nothing else can come before: when each request that is on its way
+    is one that the server lets stall. As long as an answer may come, the time is the system's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float, stalled: Callable[[], Awaitable[int]]) -> None:
+        """``limit_s`` is the time limit of a request, by which its sleep is known, also after some
+        redirects. ``stalled()``: how many requests stall, as the server knows once it has looked at
+        all that was sent to it."""
+        self._limit_s = limit_s
+        self._stalled = stalled
         self._skipped_s = 0.0
+        self._ends: dict[object, float] = {}
+        self._limits = 0
 
     def now(self) -> float:
         return time.time() + self._skipped_s
@@ -57,9 +69,32 @@ class SkippingClock:
     def monotonic(self) -> float:
         return time.monotonic() + self._skipped_s
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
     def skip(self, seconds: float) -> None:
-        """Leave out so much time; nobody who sleeps wakes earlier."""
-        self._skipped_s += seconds
+        """Leave out so much time."""
+        self._skipped_s += max(seconds, 0.0)
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds < SHORT_S:
+            return await asyncio.sleep(seconds)
+        sleeper, ends = object(), self.monotonic() + seconds
+        limits = self._limit_s / 2 < seconds <= self._limit_s
+        self._ends[sleeper] = ends
+        self._limits += limits
+        looks = 0
+        try:
+            while self.monotonic() < ends:
+                await asyncio.sleep(LOOK_EVERY_S)
+                first = ends <= min(self._ends.values())
+                looks = looks + 1 if first and await self._stalled() == self._limits else 0
+                if looks >= LOOKS and not _task_begins():
+                    self.skip(ends - self.monotonic())
+        finally:
+            self._limits -= limits
+            del self._ends[sleeper]
+
+
+def _task_begins() -> bool:
+    """Whether a task of this event loop has still to begin, such as that of a time limit which
+    does not sleep yet."""
+    coros = (task.get_coro() for task in asyncio.all_tasks())
+    return any(iscoroutine(coro) and getcoroutinestate(coro) == CORO_CREATED for coro in coros)

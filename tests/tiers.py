@@ -3,7 +3,7 @@
 The pure tiers come first, on every core, with the branches of the pure parts measured; if one of
 their tests fails, or they take too few branches, nothing else starts. Then come the tiers with
 servers, as many at once as there are cores, and at last what needs the machine for itself: the
-storm and the whole platform.
+whole platform.
 The commit draws the seed of generated examples and what is taken of the long tests: a commit that
 is tested again is tested alike. `--all` takes everything.
 """
@@ -26,6 +26,7 @@ from tests.paths import ROOT
 
 CORES = len(os.sched_getaffinity(0))
 TELL_EVERY_S = 30.0
+SUMMARY = re.compile(r"=* ?(\d+ [a-z]+|no tests ran)\b.* in [\d.]+s\b")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class Tier:
     workers: int = 1
 
 
+PURE_FOLDERS = ("unit", "flow", "oracle", "quality", "docs")
 PURE = (
     # One more than there are cores: some of the tests wait for a server on this machine.
-    Tier("pure", ("unit", "flow", "oracle", "quality", "docs"), CORES + 1),
+    Tier("pure", (*PURE_FOLDERS, "chaos/test_ingestion_storm.py"), CORES + 1),
 )
 SERVERS = (  # the longest first
     Tier("spark", ("spark",)),
@@ -50,7 +52,6 @@ SERVERS = (  # the longest first
     Tier("mongo", ("mongo",)),
 )
 ALONE = (  # what has time limits of its own, which a busy machine would exceed
-    Tier("storm", ("chaos/test_ingestion_storm.py",)),
     Tier("smoke", ("smoke/test_platform.py",)),
     Tier("movielens", ("smoke/test_movielens.py",)),
 )
@@ -70,9 +71,9 @@ class Run:
 
     @property
     def summary(self) -> str:
-        """The last line that pytest printed, without its frame."""
+        """What pytest says in the end, without its frame: processes may still log after it."""
         lines = self.output.read_text(errors="replace").strip().splitlines() or ["nothing"]
-        return lines[-1].strip("= ")
+        return next(filter(SUMMARY.match, reversed(lines)), lines[-1]).strip("= ")
 
 
 def unlisted() -> list[str]:

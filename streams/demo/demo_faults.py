@@ -31,12 +31,14 @@ WAIT_UNTIL = web.RequestKey("wait_until", float)
 @dataclass(frozen=True)
 class Pace:
     """Seconds: how long a ``slow`` answer takes, a ``stalled`` one that nobody should wait for,
-    and what `Retry-After` says (whole); ``clock()`` is the time that it counts from."""
+    and what `Retry-After` says (whole); ``clock()`` is the time that it counts from, ``sleep()``
+    lets the time of an answer pass."""
 
     slow_s: float = 2.0
     stall_s: float = 40.0
     retry_after_s: int = 2
     clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 Fault = Callable[[web.Request, web.Response, Pace], Awaitable[web.StreamResponse]]
@@ -65,12 +67,12 @@ async def _page(request: web.Request, response: web.Response, pace: Pace) -> web
 
 
 async def _slow(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
-    await asyncio.sleep(pace.slow_s)
+    await pace.sleep(pace.slow_s)
     return response
 
 
 async def _stalled(request: web.Request, response: web.Response, pace: Pace) -> web.Response:
-    await asyncio.sleep(pace.stall_s)
+    await pace.sleep(pace.stall_s)
     return response
 
 

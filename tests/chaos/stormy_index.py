@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
 import requests
+from aiohttp import web
 from pydantic import SecretStr
 
 from streams.demo.demo_catalogue import Catalogue, build_catalogue
@@ -20,12 +23,15 @@ from streams.ingest.core.episodes import rss_episode_id
 from streams.ingest.sources.podcastindex import ATTEMPTS
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
-from tests.served import served
+from tests.clocks import SkippingClock
+from tests.served import Handler, served
 from topology.graph import dead_letter_name, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
 
 STARTED_AT = time.time()
+STALLED_S, SKIPPED_LIMIT_S = 3600.0, 4.0
+"""Where time is skipped: nobody waits for the one, and the other is no other sleep's length."""
 PACE = Pace(slow_s=0.05, stall_s=2.5, retry_after_s=1)
 RETRY_S = (0.1, 0.3, 0.6, 1.2, 2.4)
 
@@ -55,18 +61,27 @@ class StormyIndex:
         self,
         plan: Plan | None,
         shows: int | None = None,
-        clock: Callable[[], float] = time.time,
+        *,
+        skipping: bool = False,
     ) -> None:
+        """``skipping``: the workers go by ``clock``, and nobody waits for what stalls."""
         catalogue = catalogue_of(shows)
+        self._stalls = Stalls()
+        self.clock = SkippingClock(SKIPPED_LIMIT_S, self._stalls.count)
+        self._limit = {"fetch_timeout_s": SKIPPED_LIMIT_S} if skipping else {}
+        pace = PACE
+        if skipping:
+            now, sleep = self.clock.now, self._stalls.sleep
+            pace = replace(PACE, stall_s=STALLED_S, clock=now, sleep=sleep)
         self._shows = list(catalogue.shows)
         self._index = DemoIndex(
             catalogue,
             STARTED_AT,
             trickle_s=1e6,
-            clock=clock,
-            misbehaviour=Misbehaviour(plan, replace(PACE, clock=clock)) if plan else None,
+            clock=pace.clock,
+            misbehaviour=Misbehaviour(plan, pace) if plan else None,
         )
-        self._serving = served(self._index.app())
+        self._serving = served(self._stalls.watched(self._index.app()))
         self.host = ""
 
     def __enter__(self) -> StormyIndex:
@@ -85,13 +100,14 @@ class StormyIndex:
             "podcastindex_secret": SecretStr(DEMO_SECRET),
             "fetch_allow_hosts": self.host,
             **FAST,
+            **self._limit,
         }
 
     @property
     def feed_settings(self) -> dict[str, Any]:
         """Settings of an ingestion that follows this index's feeds."""
         feeds = [self._feed(feed_id) for feed_id in self._shows]
-        return {"rss_feeds": ",".join(feeds), "fetch_allow_hosts": self.host, **FAST}
+        return {"rss_feeds": ",".join(feeds), "fetch_allow_hosts": self.host, **FAST, **self._limit}
 
     @property
     def feed_episode_ids(self) -> set[str]:
@@ -112,6 +128,50 @@ class StormyIndex:
             f"http://{self.host}/demo/requests", timeout=10
         ).json()
         return found
+
+
+class Stalls:
+    """The requests that a server lets stall, as long as somebody waits for their answers."""
+
+    def __init__(self) -> None:
+        self._asked: ContextVar[web.Request] = ContextVar("asked")
+        self._stalled: list[web.Request] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def watched(self, app: web.Application) -> web.Application:
+        """The same application; its faults are to `sleep` here."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._loop = asyncio.get_running_loop()
+            self._asked.set(request)
+            return await handler(request)
+
+        app.middlewares.insert(0, middleware)
+        return app
+
+    async def sleep(self, seconds: float) -> None:
+        """The wait of an answer."""
+        if seconds < STALLED_S:
+            return await asyncio.sleep(seconds)
+        request = self._asked.get()
+        self._stalled.append(request)
+        try:
+            while request.transport is not None:
+                await asyncio.sleep(0.01)
+        finally:
+            self._stalled.remove(request)
+
+    async def count(self) -> int:
+        """How many there are, from any event loop."""
+
+        async def counted() -> int:
+            await asyncio.sleep(0)
+            return sum(request.transport is not None for request in self._stalled)
+
+        if self._loop is None:
+            return 0
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(counted(), self._loop))
 
 
 def catalogue_of(shows: int | None) -> Catalogue:

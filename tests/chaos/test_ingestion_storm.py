@@ -1,8 +1,13 @@
-"""Ingestion through a storm: every episode of an index that misbehaves ends somewhere, once."""
+"""Ingestion through a storm: every episode of an index that misbehaves ends somewhere, once.
+
+A run takes one storm of each kind, or all of them (`tests/drawing.py`). Nobody waits for what
+stalls (`SkippingClock`).
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,14 +27,18 @@ from tests.chaos.stormy_index import (
     waits,
 )
 from tests.clocks import SkippingClock
+from tests.drawing import drawn
 from topology.graph import build_graph
 from topology.settings import Settings
 
-pytestmark = pytest.mark.timeout(900)  # hosts rest after failures, twice as long each time
+pytestmark = pytest.mark.timeout(300)
 
 GRAPH = build_graph(2)
 STAGES = [stage.name for stage in ingestion_stages(GRAPH)]
 STATUSES = {"ok", "none", "refused", "failed"}
+
+STORMS = {"api": (1, 3, 4), "feeds": (1, 2, 3, 4), "kills": (5, 6, 7, 8)}
+"""The seeds of each kind of storm."""
 
 QUIET_RUNS = 8
 """A discovery may fail at each of its requests, twice in a row: then it has found nothing yet."""
@@ -94,11 +103,21 @@ class Flow:
         return outcome(GRAPH, self._runtime.log.records, self._runtime.log.wire.decode)
 
 
-def test_every_episode_of_the_api_ends_as_one_thing() -> None:
+@pytest.fixture(autouse=True)
+def _told(seed: int, record_property: Callable[[str, object], None]) -> None:
+    record_property("storm", seed)
+
+
+def storms(kind: str) -> pytest.MarkDecorator:
+    """A test of each storm of a kind that this run takes."""
+    return pytest.mark.parametrize("seed", drawn(f"storms of {kind}", STORMS[kind], 1))
+
+
+@storms("api")
+def test_every_episode_of_the_api_ends_as_one_thing(seed: int) -> None:
     poisoned = newest_ids(3)
-    clock = SkippingClock()
-    with StormyIndex(Plan(1, 0.3, poisoned=poisoned), clock=clock.now) as index:
-        found = Flow(index.settings, clock).run()
+    with StormyIndex(Plan(seed, 0.3, poisoned=poisoned), skipping=True) as index:
+        found = Flow(index.settings, index.clock).run()
         counts = index.counts()
         ids = index.episode_ids
     assert len(ids) > 200
@@ -119,11 +138,11 @@ def test_every_episode_of_the_api_ends_as_one_thing() -> None:
     check_counts(counts, found, lives=1)
 
 
-def test_every_episode_of_the_feeds_ends_as_one_thing() -> None:
+@storms("feeds")
+def test_every_episode_of_the_feeds_ends_as_one_thing(seed: int) -> None:
     shows = 20
-    clock = SkippingClock()
-    with StormyIndex(Plan(2, 0.3), shows, clock.now) as index:
-        found = Flow(index.feed_settings, clock).run()
+    with StormyIndex(Plan(seed, 0.3), shows, skipping=True) as index:
+        found = Flow(index.feed_settings, index.clock).run()
         counts = index.counts()
         ids = index.feed_episode_ids
     assert len(ids) > 100
@@ -134,15 +153,15 @@ def test_every_episode_of_the_feeds_ends_as_one_thing() -> None:
     check_counts(counts, found, lives=1)
 
 
-def test_kills_change_nothing() -> None:
-    shows, seed = 14, 5
+@storms("kills")
+def test_kills_change_nothing(seed: int) -> None:
+    shows = 14
     poisoned = newest_ids(2, shows)
     plan = Plan(seed, 0.3, in_a_row=1, misleading=False, poisoned=poisoned)
     outcomes, flows = [], []
     for kills in (0, 6):
-        clock = SkippingClock()
-        with StormyIndex(plan, shows, clock.now) as index:
-            flow = Flow(index.settings, clock, seed, kills)
+        with StormyIndex(plan, shows, skipping=True) as index:
+            flow = Flow(index.settings, index.clock, seed, kills)
             found = flow.run()
             assert index.counts()["early"] == {}
             check_counts(index.counts(), found, lives=1 + flow.kills)
