@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import faust
@@ -21,7 +21,7 @@ async def _nothing(*_: Any) -> None:
 
 
 @pytest.fixture
-def consumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
+async def consumer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Consumer]:
     """A consumer that is never started, whose thread's loop nobody else would close."""
     policy = asyncio.get_event_loop_policy()
     loops: list[asyncio.AbstractEventLoop] = []
