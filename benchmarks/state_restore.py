@@ -50,6 +50,7 @@ class Totals:
         self.table = ColumnarHashTable({"plays": "i8", "heard_ms": "i8", "last_ms": "i8"})
 
     def add(self, keys: np.ndarray) -> None:
+        """Count a play of each key."""
         slots = self.table.upsert(keys)
         self.table["plays"][slots] += 1
         self.table["heard_ms"][slots] += keys % 60_000
@@ -58,22 +59,26 @@ class Totals:
         self.applied += len(keys)
 
     def changes(self) -> bytes:
+        """The rows that have changed, as Arrow."""
         changed = self.table.changed()
         self.table.forget_changes()
         return _to_bytes(self.table.to_arrow(changed))
 
     def snapshot(self) -> Iterable[bytes]:
+        """All rows, as Arrow, in pieces."""
         self.table.forget_changes()
         for first in range(0, len(self.table), _PIECE_ROWS):
             slots = np.arange(first, min(first + _PIECE_ROWS, len(self.table)))
             yield _to_bytes(self.table.to_arrow(slots))
 
     def load_changes(self, value: bytes) -> None:
+        """Take over what `changes` gave."""
         with pa.ipc.open_stream(value) as rows:
             for batch in rows:
                 self.table.load(batch)
 
     def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        """Take over what `snapshot` gave."""
         for piece in pieces:
             self.load_changes(piece)
 
@@ -99,12 +104,14 @@ class Worker:
         self._pending.add(asyncio.ensure_future(delivery))
 
     async def add(self, keys: np.ndarray) -> None:
+        """Count keys, and return once the log has the change."""
         (await self.states.get(0)).add(keys)
         await self.states.save(0)
         await asyncio.gather(*self._pending)
         self._pending.clear()
 
     async def close(self) -> None:
+        """Give back the connections."""
         await self.log.close()
         self._appender.close()
 

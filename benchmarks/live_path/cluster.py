@@ -245,7 +245,8 @@ class Processes:
             for name, process in self._watched.items()
         }
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Note the processes' memory until they have ended."""
         while not self._ended.wait(SAMPLE_S):
             for name, process in list(self._watched.items()):
                 try:
@@ -271,7 +272,7 @@ class Processes:
 def running_processes(settings: Settings) -> Iterator[Processes]:
     """Processes that end with the block."""
     processes = Processes(settings)
-    threading.Thread(target=processes._sample, daemon=True).start()
+    threading.Thread(target=processes.sample, daemon=True).start()
     try:
         yield processes
     finally:

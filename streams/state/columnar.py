@@ -67,6 +67,7 @@ class ColumnarState(ABC):
     # -- out -----------------------------------------------------------------------------------
 
     def changes(self) -> bytes:
+        """One value with what has changed since the last one, for the log."""
         batches = {META: self._figures(), **self._whole(changes_only=True)}
         for name, names in self._names().items():
             if added := names.added():
@@ -85,6 +86,7 @@ class ColumnarState(ABC):
             names.forget_changes()
 
     def snapshot(self) -> Iterator[bytes]:
+        """The whole state in pieces, each of which loads as changes do."""
         self._forget_unused()
         self.forget_changes()
         yield pack({META: self._figures(), **self._whole(changes_only=False)})
@@ -113,10 +115,12 @@ class ColumnarState(ABC):
     # -- in ------------------------------------------------------------------------------------
 
     def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        """Take over the pieces that `snapshot` gave."""
         for piece in pieces:
             self.load_changes(piece)
 
     def load_changes(self, value: bytes) -> None:
+        """Take over what `changes` gave, after all that came before it."""
         self._load(unpack(value))
 
     def _load(self, batches: Mapping[str, pa.RecordBatch]) -> None:

@@ -150,6 +150,7 @@ class ColumnarHashTable:
         return self._touched[0]
 
     def forget_changes(self) -> None:
+        """No row counts as changed from here on."""
         self._touched = []
 
     def _distinct(self, slots: Array) -> Array:

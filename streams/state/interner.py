@@ -40,6 +40,7 @@ class Hashed:
         return Hashed(self.column, self.rows[chosen], self.keys[chosen], self.checks[chosen])
 
     def strings(self) -> pl.Series:
+        """The strings themselves, row by row."""
         return self.column[self.rows]
 
 
@@ -129,9 +130,11 @@ class StringInterner:
         return self._names[self._reported :]
 
     def forget_changes(self) -> None:
+        """No string counts as added from here on."""
         self._reported = len(self)
 
     def all(self) -> list[str]:
+        """Every string, by its number."""
         return self._names
 
     def load(self, first: int, strings: Iterable[str]) -> None:

@@ -9,11 +9,14 @@ from typing import Protocol
 class StateTable(Protocol):
     """Keyed state of a stage, owned by partitions and logged to the table's changelog topic."""
 
-    def get(self, partition: int, key: bytes = b"") -> bytes | None: ...
+    def get(self, partition: int, key: bytes = b"") -> bytes | None:
+        """The value of a key in a partition that this worker owns, None if there is none."""
 
-    def put(self, partition: int, key: bytes, value: bytes) -> None: ...
+    def put(self, partition: int, key: bytes, value: bytes) -> None:
+        """Keep a value under a key."""
 
-    def delete(self, partition: int, key: bytes) -> None: ...
+    def delete(self, partition: int, key: bytes) -> None:
+        """Forget a key and its value."""
 
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of everything that a partition owns."""

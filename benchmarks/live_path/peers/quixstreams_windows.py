@@ -18,6 +18,7 @@ class Events(Deserializer):
         self._decode = decoder()
 
     def __call__(self, value: bytes, ctx: Any) -> dict[str, Any]:
+        """The event in a message."""
         return self._decode(value)
 
 

@@ -240,6 +240,7 @@ class AnomalyState(WindowState):
         self._drop_settled()
 
     def snapshot(self) -> Iterator[bytes]:
+        """The whole state in pieces, without the parts that have been added up."""
         self._drop_settled()
         return super().snapshot()
 

@@ -228,6 +228,8 @@ class Engagement(ColumnarState):
         return {"episodes": self.episodes, "users": self.users}
 
     def load_changes(self, value: bytes) -> None:
+        """Take over what `changes` gave; the days that it ends are dropped, as when it was
+        written."""
         days_closed = self.closed // DAY_MINUTES
         super().load_changes(value)
         # Days were handed out before it was written that they are over.

@@ -118,10 +118,12 @@ class Listening(ColumnarState):
         return {"users": self.users}
 
     def load_changes(self, value: bytes) -> None:
+        """Take over what `changes` gave."""
         super().load_changes(value)
         self._restored = True
 
     def snapshot(self) -> Iterator[bytes]:
+        """The whole state in pieces, without the sessions that are gone."""
         self.sessions.drop_gone()
         return super().snapshot()
 

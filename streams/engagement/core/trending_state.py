@@ -229,10 +229,12 @@ class TrendingState(WindowState):
             self.published = self._published_saved = frozenset(told.column(_TOLD).to_pylist())
 
     def forget_changes(self) -> None:
+        """What `changes` gives begins anew from here, the published scopes included."""
         super().forget_changes()
         self._published_saved = self.published
 
     def snapshot(self) -> Iterator[bytes]:
+        """The whole state in pieces, without what is old or has been added up."""
         self._drop_old()
         self._parts.drop(self._settled_parts())
         return super().snapshot()

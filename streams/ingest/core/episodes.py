@@ -184,6 +184,7 @@ def rss_episode_id(feed_url: str, guid: str) -> str:
 
 
 def rss_show_id(feed_url: str) -> str:
+    """The id of a show that is known by its feed alone."""
     return f"rss:{_digest(feed_url)}"
 
 

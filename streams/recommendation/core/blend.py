@@ -47,6 +47,7 @@ class PendingImpression(NamedTuple):
 
     @property
     def parts(self) -> dict[str, float]:
+        """The score by signal, from 0 to 1, that the episode was recommended with."""
         return {"als": self.als, "content": self.content, "trending": self.trending}
 
 
@@ -83,6 +84,7 @@ PartsOf = Callable[[str, str], ScoreParts | None]
 
 
 def encode(blend: Blend) -> bytes:
+    """The blend as JSON, in UTF-8: what the state's log keeps."""
     return json.dumps(asdict(blend), separators=(",", ":")).encode()
 
 
@@ -113,7 +115,8 @@ class _Fold:
             intercept_lr=LEARNING_RATE,
             intercept_init=blend.intercept,
         )
-        self._model._weights = VectorDict(dict(blend.coefficients))
+        # river gives no other way to start with them
+        self._model._weights = VectorDict(dict(blend.coefficients))  # noqa: SLF001
         self._waiting = sum(len(episodes) for episodes in blend.pending.values())
         self._oldest_ms = self._find_oldest()
 

@@ -42,6 +42,7 @@ class Vectors:
         self._present[row] = True
 
     def drop(self, row: int) -> None:
+        """Forget the vector of a row; nothing happens where it has none."""
         if row < len(self._present) and self._present[row]:
             self._matrix[row] = 0.0
             self._present[row] = False
@@ -137,6 +138,7 @@ class Items:
         vectors.put(self.row(record["episode_id"]), vector)
 
     def drop_embedding(self, episode_id: str) -> None:
+        """Forget the text vectors of an episode, those of every model."""
         for vectors in self._embeddings.values():
             vectors.drop(self.row(episode_id))
 

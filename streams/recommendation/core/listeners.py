@@ -60,6 +60,7 @@ class ListeningTotals(NamedTuple):
 
     @property
     def listened(self) -> bool:
+        """Whether anything was heard, or played to the end."""
         return self.heard_ms > 0 or self.plays > 0 or self.completes > 0
 
     @property
@@ -85,6 +86,7 @@ class ListenerState:
 
 
 def changes(event: ListenerEvent) -> bool:
+    """Whether an event changes what is recommended to its listener."""
     return event.kind in CHANGING_KINDS or event.heard_ms > 0
 
 

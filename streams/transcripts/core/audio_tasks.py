@@ -30,6 +30,7 @@ def new_task(episode: Mapping[str, Any], offset: int, now: float) -> dict[str, A
 
 
 def encode_task(task: Mapping[str, Any]) -> bytes:
+    """The task as Avro, for the stage's table."""
     return encode_entry(_SCHEMA, task)
 
 

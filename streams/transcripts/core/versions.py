@@ -26,10 +26,12 @@ class Version(NamedTuple):
     digest: bytes
 
     def encode(self) -> bytes:
+        """The version as bytes: offset, then digest."""
         return _OFFSET.pack(self.offset) + self.digest
 
     @classmethod
     def decode(cls, value: bytes) -> Version:
+        """The version that `encode` made these bytes of."""
         return cls(_OFFSET.unpack_from(value)[0], value[_OFFSET.size :])
 
 

@@ -35,13 +35,16 @@ class Entry(NamedTuple):
 
     @classmethod
     def new(cls, published_ms: int | None, offset: int, fingerprint: bytes) -> Entry:
+        """An entry of now; ``published_ms`` since 1970, None if unknown."""
         return cls(_UNKNOWN_MS if published_ms is None else published_ms, offset, fingerprint)
 
     def encode(self) -> bytes:
+        """The entry as bytes: offset, time of publication, fingerprint."""
         return _TIMES.pack(self.offset, self.published_ms) + self.fingerprint
 
     @classmethod
     def decode(cls, value: bytes) -> Entry:
+        """The entry that `encode` made these bytes of."""
         offset, published_ms = _TIMES.unpack_from(value)
         return cls(published_ms, offset, value[_TIMES.size :])
 
@@ -67,6 +70,7 @@ class Fingerprints:
             self.put(episode_id, entry)
 
     def get(self, episode_id: str) -> Entry | None:
+        """The entry of an episode, None if there is none."""
         return self._entries.get(episode_id)
 
     def put(self, episode_id: str, entry: Entry) -> None:
