@@ -9,7 +9,7 @@ _PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+(?![a-z])")
 # Part of the name of a parameter that is a signature, a token, or says until when it holds.
 _TELLING = re.compile(r"token|signature|hmac|expir", re.I)
 _TELLING_PARTS = {
-    *("sig", "lsig", "signed", "exp", "jwt", "auth", "nonce"),
+    *("phpsessid", "jsessionid", "sig", "lsig", "signed", "exp", "jwt", "auth", "nonce"),
     *("hdnts", "hdnea", "hdntl", "gda"),
 }
 _TELLING_FAMILIES = ("x-amz-", "x-goog-")
@@ -26,7 +26,13 @@ _WITH_A_SIGNATURE = {
 _OPAQUE = re.compile(
     r"[A-Za-z0-9+/_=~-]{8,}|[0-9]{10,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T%0-9A-Za-z:.-]*"
 )
-_OF_AZURE = re.compile(r"s(?!ha)[a-z]{1,4}")
+_OF_AZURE = re.compile(r"s(?!ha|tart)[a-z]{1,4}")
+# Names too short to tell by themselves: until when an address holds, and the digest that says so.
+_MOMENT = re.compile(r"(?:[0-9]{3})?[0-9]{10}")
+_DIGEST = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9+/_=~-]{16,}")
+_MOMENTS = ("e", "t", "ts", "until", "validto", "valid_to")
+_DIGESTS = ("h", "hs", "s", "st", "hash", "md5")
+_MOMENT_AND_DIGEST = re.compile(r"[0-9]{10}-[A-Za-z0-9%+/_=~-]{6,}")
 
 
 def lasting_address(url: str) -> str:
@@ -43,6 +49,8 @@ def lasting_address(url: str) -> str:
     parts = query.split("&")
     telling = [_is_telling(part) for part in parts]
     if not any(telling):
+        telling = _moment_and_digest(parts)
+    if not any(telling):
         return url
     kept = [
         part
@@ -54,9 +62,21 @@ def lasting_address(url: str) -> str:
 
 def _is_telling(part: str) -> bool:
     name = unquote(part.partition("=")[0].removeprefix("amp;"))[:100]
+    value = part.partition("=")[2]
+    if name.lower() == "verify" and _MOMENT_AND_DIGEST.fullmatch(value):
+        return True
     if _TELLING.search(name) or name.lower().startswith(_TELLING_FAMILIES):
         return True
     return any(word.lower() in _TELLING_PARTS for word in _PART.findall(name))
+
+
+def _moment_and_digest(parts: list[str]) -> list[bool]:
+    """Which parts are a moment of expiry and its digest, as `e=1704700800&h=9b74c9897bac770f`."""
+    named = [part.removeprefix("amp;").partition("=") for part in parts]
+    moments = [n.lower() in _MOMENTS and bool(_MOMENT.fullmatch(v)) for n, _, v in named]
+    digests = [n.lower() in _DIGESTS and bool(_DIGEST.fullmatch(unquote(v))) for n, _, v in named]
+    both = any(moments) and any(digests)
+    return [both and (at or by) for at, by in zip(moments, digests, strict=True)]
 
 
 def _goes_with_a_signature(part: str) -> bool:

@@ -22,6 +22,13 @@ EXPIRING = {
     "hdnts=exp=1704700800~acl=/*~hmac=ab": "",
     "md5=Qk1zVGhpcw&expires=1704700800": "",
     "file=2.mp3&sig=abc&ts=1704700800": "file=2.mp3",
+    "start=10&token=a": "start=10",
+    "id=3&e=1704700800&h=0123456789abcdef": "id=3",
+    "st=9b74c9897bac770ff_Q-aA&e=1704700800": "",
+    "validto=1704700800&hash=uM8Q2bM3Zk5b6hGq": "",
+    "s=0123456789abcdef&t=1704700800123": "",
+    "verify=1704700800-Zm9vYmFy%3D": "",
+    "PHPSESSID=0a1b2c&id=3": "id=3",
 }
 NAMING = [
     "",
@@ -32,6 +39,10 @@ NAMING = [
     "?updated=1704700800",
     "?t=1704700800",
     "?v=3#t=10",
+    "?e=12&h=0123456789abcdef",
+    "?e=1704700800&h=interview-of-two-people",
+    "?e=1704700800&name=0123456789abcdef",
+    "?verify=1",
     "?design=1&sign=2&author=3&expert=4",
 ]
 
