@@ -1,4 +1,4 @@
-"""The declared graph, and what derives from it: dead-letter topics, changelogs, edges."""
+"""The declared graph, and what derives from it: dead-letter topics, logs of state, edges."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from topology.topics import TOPICS
 
 APP_PREFIX = "podstream"
 
-LOG_SEGMENT_BYTES = 64 * MEGABYTE
-"""Small enough that cutting the log of a state frees disk soon."""
+STATE_SEGMENT_BYTES = 64 * MEGABYTE
+"""Small enough that truncating the log of a state frees disk soon."""
+
+STATE_MESSAGE_BYTES = 16 * MEGABYTE
+"""Twice the records that a change is cut into, so that a large value of a table fits too."""
+
+STATE_SUFFIXES = ("-changelog", "-state")
+"""Of the topics behind tables."""
 
 
 class UndeclaredError(RuntimeError):
@@ -38,8 +44,8 @@ def build_graph(event_partitions: int) -> Graph:
         topics[dead.name] = dead
     for stage in stages.values():
         for table in stage.tables:
-            changelog = changelog_topic(stage, table)
-            topics[changelog.name] = changelog
+            state = state_topic(stage, table)
+            topics[state.name] = state
     return Graph(
         topics=topics,
         collections={collection.name: collection for collection in COLLECTIONS},
@@ -88,20 +94,24 @@ def app_id(stage: Stage) -> str:
 
 
 def changelog_name(stage: Stage, table: str) -> str:
-    """The name of the topic behind a stage's table, as Faust derives it."""
+    """The topic of a table of form `log`, and the one that Faust kept a keyed table in."""
     return f"{app_id(stage)}-{table}-changelog"
 
 
-def changelog_topic(stage: Stage, table: Table) -> Topic:
-    """The topic behind a table: compacted if it is keyed, truncated by its stage if it is a log."""
+def state_topic(stage: Stage, table: Table) -> Topic:
+    """The log behind a table, which its stage truncates.
+
+    Keyed tables were Faust's once, on compacted topics; their logs have names of their own, so
+    that they can be read once from there.
+    """
+    keyed = f"{app_id(stage)}-{table.name}-state"
     return RawTopic(
-        changelog_name(stage, table.name),
+        keyed if table.form == "keyed" else changelog_name(stage, table.name),
         f"State of `{stage.name}`: {table.doc}",
-        key=table.key,
+        key="none; headers tell a change from the whole",
         partitions=table.partitions,
-        cleanup="compact" if table.form == "keyed" else "delete",
-        max_message_bytes=table.max_message_bytes,
-        segment_bytes=LOG_SEGMENT_BYTES if table.form == "log" else None,
+        max_message_bytes=STATE_MESSAGE_BYTES,
+        segment_bytes=STATE_SEGMENT_BYTES,
     )
 
 

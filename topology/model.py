@@ -84,12 +84,12 @@ class RawTopic(Topic):
 
 @dataclass(frozen=True)
 class Table:
-    """State of one stage, kept in a changelog topic.
+    """State of one stage, kept in a topic of what changed, batch by batch, and of the whole of it
+    now and then, after which the topic is truncated.
 
-    ``keyed`` state is a Faust table on a compacted topic. A ``log`` is what changed, batch by
-    batch, and the whole of it now and then, after which the topic is truncated. Keys and values are
-    bytes; ``key`` and ``value`` say in words what they hold. ``partitions`` equals those of the
-    topic whose partition number owns the state.
+    ``keyed`` state is a value for each key, both bytes; ``key`` and ``value`` say in words what
+    they hold. A ``log`` is state of the stage's own form, one for each partition. ``partitions``
+    equals those of the topic whose partition number owns the state.
     """
 
     name: str
@@ -97,7 +97,6 @@ class Table:
     key: str
     value: str
     partitions: int
-    max_message_bytes: int = 16 * MEGABYTE
     form: Literal["keyed", "log"] = "keyed"
 
 

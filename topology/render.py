@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from schemas import files
 from schemas.units import DAY_MS
-from topology.graph import build_graph, declared_subjects, workers
+from topology.graph import STATE_SUFFIXES, build_graph, declared_subjects, workers
 from topology.model import MEGABYTE, Graph, Stage, Topic
 from topology.settings import PORT_OFFSETS, Settings
 from topology.validate import DELTA, MONGO, store_of
@@ -62,7 +62,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
 def mermaid(graph: Graph) -> str:
     """The flow as a Mermaid diagram: stages, topics and stores; broadcasts are dotted.
 
-    Dead-letter topics and changelogs are left out: every consumed topic has the one, every table
+    Dead-letter topics and logs of state are left out: every consumed topic has the one, every table
     the other.
     """
     lines = ["flowchart LR"]
@@ -159,7 +159,7 @@ def topology_page(graph: Graph) -> str:
         f"{_NOTICE}\n# Topology\n\n"
         f"{len(graph.stages)} stages, {len(_shown_topics(graph))} topics, {len(edges)} consumed "
         f"edges; beside them {dead} dead-letter topics (`<topic>.dlq`, one for each consumed "
-        f"topic) and one changelog for each table. A dotted arrow is reference data that every "
+        f"topic) and one log of state for each table. A dotted arrow is reference data that every "
         f"worker of a stage reads whole.\n\n"
         f"```mermaid\n{mermaid(graph)}```\n\n"
         f"## Stages\n\n{stages}\n## Workers\n\n{groups}\n\n## Topics\n\n{topics}\n"
@@ -191,7 +191,7 @@ def _shown_topics(graph: Graph) -> list[str]:
     return [
         name
         for name in graph.topics
-        if not name.endswith((".dlq", "-changelog")) and not name.startswith("_")
+        if not name.endswith((".dlq", *STATE_SUFFIXES)) and not name.startswith("_")
     ]
 
 

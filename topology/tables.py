@@ -30,7 +30,6 @@ DOWNLOAD_RETRIES = Table(
     key="episode_id (UTF-8)",
     value="when it is due (8 bytes, ms), then Avro `download_retry`",
     partitions=2,
-    max_message_bytes=1_048_588,
 )
 
 COPIES = Table(
@@ -47,7 +46,6 @@ TRANSCRIPT_RETRIES = Table(
     key="episode_id (UTF-8)",
     value="when it is due (8 bytes, ms), then Avro `transcript_retry`",
     partitions=2,
-    max_message_bytes=1_048_588,
 )
 
 TRANSCRIPT_VERSIONS = Table(
@@ -66,7 +64,6 @@ AUDIO_QUEUE = Table(
     value="when it is due (8 bytes, ms), then Avro `audio_task`; once it is done, "
     "a hash of the audio's address (8 bytes)",
     partitions=2,
-    max_message_bytes=1_048_588,
 )
 
 FINGERPRINTS = Table(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import fastavro
 
 from schemas import columnar, files
-from topology.graph import dead_letter_name
+from topology.graph import STATE_SUFFIXES, dead_letter_name
 from topology.model import Graph, Stage
 from topology.settings import Settings
 from topology.topics import operations
@@ -134,8 +134,8 @@ def _edge_problems(graph: Graph) -> Iterator[str]:
     used = produced | read | OPERATOR_TOPICS
     derived = {dead_letter_name(topic) for topic in read}
     for topic, declared in graph.topics.items():
-        is_changelog = declared.name.endswith("-changelog")
-        if topic not in used | derived and not is_changelog:
+        is_state = declared.name.endswith(STATE_SUFFIXES)
+        if topic not in used | derived and not is_state:
             yield f"topic {topic} is an orphan: no stage reads or writes it"
     stages = graph.stages.values()
     writes = Counter(store_of(graph, stage, store) for stage in stages for store in stage.writes)
@@ -163,7 +163,7 @@ def _state_problems(graph: Graph) -> Iterator[str]:
             if source is not None and table.partitions != source:
                 yield (
                     f"table {table.name} of {name} has {table.partitions} partitions and its "
-                    f"source {stage.consumes[0]} has {source}: Faust refuses the first write"
+                    f"source {stage.consumes[0]} has {source}: a partition could not have its state"
                 )
 
 

@@ -36,7 +36,7 @@ from streams.ingest.sources.configured import configured_sources
 from streams.kafka.message import Message
 from streams.runtime.clock import Clock
 from streams.runtime.context import Context
-from streams.state.protocols import StateTable
+from streams.state.keyed_table import StateTable
 from topology.tables import CURSORS
 from topology.topics.ingest import EPISODE_IDS, EPISODE_METADATA, FEEDS
 
@@ -118,6 +118,8 @@ class DiscoverEpisodes:
         interval_s = subscription["interval_s"] or self._context.settings.discover_interval_s
         after = self._after(replace(before, cursor=cursor), feed[1], interval_s, failure)
         self._keep(feed, before, replace(after, gone=gone))
+        # Other polls go on: what was announced must not wait for their end to be remembered.
+        await self._context.flush()
 
     def _after(
         self, followed: Followed, url: str, interval_s: float, failure: SourceError | None

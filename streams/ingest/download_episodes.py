@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -110,6 +110,17 @@ class KnownEpisode:
         return cls(value.startswith(b"+"), value[1:].decode())
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """What a group of tasks leads to: candidates with identity and framed record, in order, and
+    what is known and waits afterwards, by the key of the episode."""
+
+    candidates: list[tuple[DownloadTask, str, bytes | None]] = field(default_factory=list)
+    new_identities: dict[EntryKey, str] = field(default_factory=dict)
+    known: dict[EntryKey, KnownEpisode] = field(default_factory=dict)
+    waits: dict[EntryKey, bytes | None] = field(default_factory=dict)
+
+
 class DownloadEpisodes:
     """The stage: its handler of refs and its timer for retries, which run side by side.
 
@@ -180,35 +191,55 @@ class DownloadEpisodes:
         return edited or not self._known(key).is_there
 
     async def _settle(self, tasks: Sequence[DownloadTask], fetched: FetchedEpisodes) -> None:
-        """Send what the tasks lead to, and only then remember that it was sent."""
+        """Send what the tasks lead to, in steps of which each is in the log before the next.
+
+        An identity is kept before anything is sent under it: a task that comes again may find
+        another record, or none. That an episode is there is kept after it was sent, or a kill
+        between the two would hide it. What waits is let go last, or nobody would know of it.
+        """
         async with self._settling:
-            known: dict[EntryKey, KnownEpisode] = {}
-            waits: dict[EntryKey, bytes | None] = {}
+            settled = _Settled()
             for task in tasks:
-                if task.waited is not None and not self._queue.is_current(task.key, task.waited):
-                    continue  # superseded meanwhile, or another worker's now
-                waits[task.key] = None
-                try:
-                    found = self._outcome(task, fetched)
-                    framed = self._codec.encode(found) if isinstance(found, dict) else None
-                except (SourceError, BadRecordError) as error:
-                    await self._context.dead_letter(task.message, error)
-                    continue
-                if isinstance(found, RetryEntry):
-                    waits[task.key] = found.value
-                    continue
-                identity = (known.get(task.key) or self._known(task.key)).identity
-                if found is not None:
-                    identity = identity or identity_of(found)
-                elif not identity:
-                    continue  # withdrawn before it was ever there
-                known[task.key] = KnownEpisode(found is not None, identity)
-                await self._send(task, identity, framed)
+                if self._is_current(task):
+                    await self._take(task, fetched, settled)
+            for key, identity in settled.new_identities.items():
+                set_entry(self._known_episodes, key, KnownEpisode(False, identity).encode())
             await self._context.flush()
-            for key, episode in known.items():
-                set_entry(self._known_episodes, key, episode.encode())
-            for key, entry in waits.items():
-                self._queue.replace(key, entry)
+            for task, identity, framed in settled.candidates:
+                if self._is_current(task):
+                    await self._send(task, identity, framed)
+            await self._context.flush()
+            current = {task.key for task in tasks if self._is_current(task)}
+            for key in current & settled.known.keys():
+                set_entry(self._known_episodes, key, settled.known[key].encode())
+            await self._context.flush()
+            for key in current & settled.waits.keys():
+                self._queue.replace(key, settled.waits[key])
+
+    def _is_current(self, task: DownloadTask) -> bool:
+        """Whether a task is not superseded, or another worker's by now. Those of a handler are
+        neither: its partitions stay until it has ended."""
+        return task.waited is None or self._queue.is_current(task.key, task.waited)
+
+    async def _take(self, task: DownloadTask, fetched: FetchedEpisodes, into: _Settled) -> None:
+        """Note what a task leads to; a task that leads nowhere is a dead letter."""
+        into.waits[task.key] = None
+        try:
+            found = self._outcome(task, fetched)
+            framed = self._codec.encode(found) if isinstance(found, dict) else None
+        except (SourceError, BadRecordError) as error:
+            await self._context.dead_letter(task.message, error)
+            return
+        if isinstance(found, RetryEntry):
+            into.waits[task.key] = found.value
+            return
+        identity = (into.known.get(task.key) or self._known(task.key)).identity
+        if not identity:
+            if found is None:
+                return  # withdrawn before it was ever there
+            identity = into.new_identities[task.key] = identity_of(found)
+        into.known[task.key] = KnownEpisode(found is not None, identity)
+        into.candidates.append((task, identity, framed))
 
     async def _send(self, task: DownloadTask, identity: str, framed: bytes | None) -> None:
         """Send the candidate of a task; ``framed`` is its record, None if it is withdrawn."""

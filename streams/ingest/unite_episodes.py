@@ -47,7 +47,13 @@ class UniteEpisodes:
         self._copies = context.table(COPIES)
 
     async def handle_episode_candidates(self, messages: list[Message]) -> None:
-        """Merge the candidates of each episode, and publish those in which something changed."""
+        """Merge the candidates of each episode, and publish those in which something changed.
+
+        What is published follows from what was published before, so the copies must be in the log
+        first: otherwise what a killed worker published could be withdrawn by candidates that come
+        again in one batch with the first ones, and nobody would say so.
+        """
+        changed: list[tuple[str, EpisodeRecord | None]] = []
         for key, candidates in (await self._by_identity(messages)).items():
             before = self._stored(key)
             after, again = _merged(before, candidates)
@@ -57,7 +63,10 @@ class UniteEpisodes:
                 self._copies.put(*key, identity.encode(after, self._codec.encode))
             record = identity.published(after)
             if again or record != identity.published(before):
-                await self._context.send(EPISODE_METADATA, record, key=after.episode_id)
+                changed.append((after.episode_id, record))
+        await self._context.flush()
+        for episode_id, record in changed:
+            await self._context.send(EPISODE_METADATA, record, key=episode_id)
 
     async def _by_identity(self, messages: list[Message]) -> dict[EntryKey, list[Candidate]]:
         """Candidates by partition and identity, in the order of the log."""

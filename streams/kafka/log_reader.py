@@ -106,6 +106,14 @@ class _Reading:
         """Let go of the broker."""
         self._consumer.close()
 
+    def exists(self, topic: str) -> bool:
+        """Whether the broker has the topic.
+
+        All topics are asked for: one that is asked for by name might be created, or be missing for
+        a moment only.
+        """
+        return topic in self._ask("topics", lambda s: self._consumer.list_topics(timeout=s)).topics
+
     def partitions(self, topic: str) -> list[int]:
         """The numbers of a topic's partitions, ascending. KeyError if there is no such topic."""
         metadata = self._ask(topic, lambda s: self._consumer.list_topics(topic, timeout=s))

@@ -21,7 +21,7 @@ from streams.recommendation.core import blend
 from streams.recommendation.core.blend import Blend, BlendEvent
 from streams.recommendation.core.scoring import ScoreParts
 from streams.runtime.context import Context, broadcast_records, decode_all
-from streams.state.protocols import StateTable
+from streams.state.keyed_table import StateTable
 from streams.state.recent import RecentValues
 from topology.tables import BLEND
 from topology.topics.events import USER_EVENT_BATCHES

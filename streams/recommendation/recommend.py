@@ -26,7 +26,7 @@ from streams.recommendation.core.reasons import explain
 from streams.recommendation.core.scoring import Ranked, profile, recommend
 from streams.recommendation.references import References
 from streams.runtime.context import Context, decode_all
-from streams.state.protocols import StateTable
+from streams.state.keyed_table import StateTable
 from topology.tables import LISTENERS
 from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.recommendation import RECOMMENDATIONS
@@ -75,7 +75,9 @@ class Recommender:
         groups = _by_listener(await decode_all(self._context, messages))
         for start in range(0, len(groups), SLICE):
             async with self._turn:
-                await self._emit([d for g in groups[start : start + SLICE] if (d := self._due(g))])
+                due = [d for g in groups[start : start + SLICE] if (d := self._due(g))]
+                for one, state in zip(due, await self._send_lists(due), strict=True):
+                    self._table.put(one.partition, one.user_id.encode(), listeners.encode(state))
             await self._context.clock.sleep(0)
 
     def _due(self, group: ListenerEvents) -> DueList | None:
@@ -98,12 +100,20 @@ class Recommender:
             return
         async with self._turn:
             due: list[DueList] = []
+            values: list[bytes] = []
             while self._stale and len(due) < REFRESH_SLICE:
                 _, partition, key = self._stale.pop()
                 value = self._table.get(partition, key)
                 if value is not None and listeners.peek(value)[1] != basis:
                     due.append(self._refreshed_list(partition, key, value, basis))
-            await self._emit(due)
+                    values.append(value)
+            states = await self._send_lists(due)
+            # No message comes again for these: a state that is ahead of its list would hide it.
+            await self._context.flush()
+            for one, value, state in zip(due, values, states, strict=True):
+                key = one.user_id.encode()
+                if self._table.get(one.partition, key) == value:  # not another worker's meanwhile
+                    self._table.put(one.partition, key, listeners.encode(state))
 
     def _find_stale(self, basis: str) -> list[tuple[int, int, bytes]]:
         """(applied offset, partition, user_id) of the listeners on another basis, newest last."""
@@ -128,18 +138,18 @@ class Recommender:
         self._refreshed = ""
         self._stale = []
 
-    async def _emit(self, due: Sequence[DueList]) -> None:
-        """Score, keep the states and send the lists."""
+    async def _send_lists(self, due: Sequence[DueList]) -> list[ListenerState]:
+        """Score and send the lists; the states of their listeners, to be kept."""
         items = self._references.items
         profiles = [profile(one.listener, items) for one in due]
         rankings = recommend(
             items, profiles, self._references.weights, self._context.settings.recommendation_count
         )
         basis = self._references.basis
-        lists = []
+        lists, states = [], []
         for one, listener_profile, ranking in zip(due, profiles, rankings, strict=True):
             state = replace(one.listener, generation=basis)
-            self._table.put(one.partition, one.user_id.encode(), listeners.encode(state))
+            states.append(state)
             reasons = explain(items, state, listener_profile, ranking)
             lists.append((one, _record_of(one, items, ranking, reasons)))
         # Only now, as an episode may be withdrawn while a list is being sent.
@@ -147,6 +157,7 @@ class Recommender:
             await self._context.send(
                 RECOMMENDATIONS, made, key=one.user_id, partition=one.partition
             )
+        return states
 
 
 @dataclass

@@ -19,10 +19,10 @@ from schemas.codec import BadRecordError, Registry
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from streams.runtime.clock import Clock
+from streams.state.keyed_table import KeyedState, StateTable
 from streams.state.log import S
-from streams.state.protocols import StateTable
-from streams.state.store import SNAPSHOT_BYTES, LogStates, StateLog
-from topology.graph import UndeclaredError, changelog_name, check_writes, dead_letter_name
+from streams.state.store import SNAPSHOT_BYTES, LogStates, Origin, StateLog
+from topology.graph import UndeclaredError, check_writes, dead_letter_name, state_topic
 from topology.model import ArrowTopic, AvroTopic, RawTopic, Stage, Table, Topic
 from topology.settings import Settings
 
@@ -58,7 +58,8 @@ class Context(ABC):
         self.clock = clock
         self._snapshot_bytes = snapshot_bytes
         self._pending: set[asyncio.Future[Any]] = set()
-        self._states: list[LogStates[Any]] = []
+        self._states: dict[str, LogStates[Any]] = {}
+        self._tables: dict[str, StateTable] = {}
 
     # -- declaring ---------------------------------------------------------------------------
 
@@ -71,7 +72,7 @@ class Context(ABC):
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Register ``handler(messages)`` for a consumed topic.
+        """Register ``handler(messages)`` for a consumed topic; UndeclaredError for any other.
 
         It gets what has arrived, at most ``max_batch`` messages, and what still arrives within
         ``linger_s`` of the first: work that nobody waits for is cheaper in larger pieces. Its
@@ -105,21 +106,33 @@ class Context(ABC):
 
     # -- tables ------------------------------------------------------------------------------
 
-    @abstractmethod
     def table(self, table: Table) -> StateTable:
         """A keyed table of the stage."""
+        if table.name not in self._tables:
+            declared = self._declared(table, "keyed")
+            states = self._open(declared, lambda _: KeyedState(), self._origin(declared))
+            self._tables[table.name] = StateTable(states)
+        return self._tables[table.name]
 
     def states(self, table: Table, make: Callable[[int], S]) -> LogStates[S]:
         """The states in a table that is declared as a log; ``make(partition)`` is an empty one."""
-        self._declared(table, "log")
-        state_log = self._state_log(changelog_name(self.stage, table.name))
-        states = LogStates(state_log, make, self._track, self._snapshot_bytes)
-        self._states.append(states)
+        return self._open(self._declared(table, "log"), make)
+
+    def _open(
+        self, table: Table, make: Callable[[int], S], origin: Origin[S] | None = None
+    ) -> LogStates[S]:
+        state_log = self._state_log(state_topic(self.stage, table).name)
+        states = LogStates(state_log, make, self._track, self._snapshot_bytes, origin)
+        self._states[table.name] = states
         return states
 
     @abstractmethod
     def _state_log(self, topic: str) -> StateLog:
-        """The log of a table of states."""
+        """The log behind a table."""
+
+    def _origin(self, table: Table) -> Origin[KeyedState] | None:
+        """Where a keyed table was kept before it had its log, if it was."""
+        return None
 
     def _declared(self, table: Table, form: Literal["keyed", "log"]) -> Table:
         """The stage's table of this name and form, with the partitions of this deployment.
@@ -214,8 +227,11 @@ class Context(ABC):
         """Return when everything sent and put so far is in the log; raise if anything could not be.
 
         For a handler whose output must be there before the state that says so. Handlers of a stage
-        run side by side: each waits for what the others sent as well.
+        run side by side: each waits for what the others sent as well. FencedError if another
+        worker has written to a table's log, TimeoutError after `DELIVERY_TIMEOUT_S`.
         """
+        for table in self._tables.values():
+            await table.save()
         if not self._pending:
             return
         done, late = await asyncio.wait(
@@ -225,6 +241,17 @@ class Context(ABC):
             delivery.result()
         if late:
             raise TimeoutError(f"{len(late)} records were not delivered in {DELIVERY_TIMEOUT_S} s")
+
+    async def _handle(self, handler: Handler, messages: list[Message]) -> None:
+        """Call a handler on the tables of its partitions, and return when its messages may be
+        acknowledged."""
+        partitions = {message.partition for message in messages}
+        for table in self._tables.values():
+            await table.restore(partitions)
+        await handler(messages)
+        for table in self._tables.values():
+            table.check_owned(partitions)
+        await self.flush()
 
     # -- messages ----------------------------------------------------------------------------
 

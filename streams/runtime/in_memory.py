@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -21,8 +21,9 @@ from streams.kafka.message import Message
 from streams.kafka.wire import Wire, key_bytes
 from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Context, Handler
-from streams.state.log import Headers, S, StateFold
-from streams.state.store import SNAPSHOT_BYTES, LogStates
+from streams.state.keyed_table import StateTable
+from streams.state.log import Headers, S
+from streams.state.store import SNAPSHOT_BYTES, Fold, LogStates, Origin
 from topology.graph import check_reads, declared_subjects
 from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings
@@ -108,7 +109,7 @@ class MemoryStateLog:
     async def end(self, partition: int) -> int:
         return self._log.bounds(self.name, partition)[1]
 
-    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: Fold) -> tuple[int, int]:
         start, end = self._log.bounds(self.name, partition)
         for record in self._log.read(self.name, partition, start, end - start):
             into.apply(record)
@@ -116,31 +117,6 @@ class MemoryStateLog:
 
     async def truncate(self, partition: int, offset: int) -> None:
         self._log.truncate(self.name, partition, offset)
-
-
-class MemoryTable:
-    """A table whose changelog is a dict that outlives the stage."""
-
-    def __init__(self, logged: dict[tuple[int, bytes], bytes], partitions: int):
-        self._logged = logged
-        self._partitions = partitions
-
-    def get(self, partition: int, key: bytes = b"") -> bytes | None:
-        return self._logged.get((partition, key))
-
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        self._logged[partition, key] = value
-
-    def delete(self, partition: int, key: bytes) -> None:
-        self._logged.pop((partition, key), None)
-
-    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        for (owner, key), value in list(self._logged.items()):
-            if owner == partition:
-                yield key, value
-
-    def partitions(self) -> set[int]:
-        return set(range(self._partitions))
 
 
 class MemoryContext(Context):
@@ -151,12 +127,10 @@ class MemoryContext(Context):
         log: MemoryLog,
         stage: Stage,
         settings: Settings,
-        tables: dict[str, dict[Any, Any]],
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ):
         super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
         self.log = log
-        self._tables = tables
         self.handlers: dict[str, tuple[Handler, int]] = {}
         self.timers: list[Callable[[], Awaitable[None]]] = []
         self.broadcasts: dict[str, Apply] = {}
@@ -173,7 +147,7 @@ class MemoryContext(Context):
 
         def decorate(handler: Handler) -> Handler:
             async def confirmed(messages: list[Message]) -> None:
-                await handler(messages)
+                await self._handle(handler, messages)
                 if confirm is not None:
                     await confirm(messages)
 
@@ -184,7 +158,11 @@ class MemoryContext(Context):
 
     def timer(self, seconds: float) -> Callable[[Callable[[], Awaitable[None]]], Any]:
         def decorate(coroutine: Callable[[], Awaitable[None]]) -> Any:
-            self.timers.append(coroutine)
+            async def tick() -> None:
+                await coroutine()
+                await self.flush()
+
+            self.timers.append(tick)
             return coroutine
 
         return decorate
@@ -193,21 +171,25 @@ class MemoryContext(Context):
         check_reads(self.stage, topic.name)
         self.broadcasts[topic.name] = apply
 
-    def table(self, table: Table) -> MemoryTable:
-        partitions = self._declared(table, "keyed").partitions
-        return MemoryTable(self._tables.setdefault(table.name, {}), partitions)
-
-    def states(self, table: Table, make: Callable[[int], S]) -> LogStates[S]:
-        states = super().states(table, make)
-        states.assign(range(self._declared(table, "log").partitions))
+    def _open(
+        self, table: Table, make: Callable[[int], S], origin: Origin[S] | None = None
+    ) -> LogStates[S]:
+        states = super()._open(table, make, origin)
+        states.assign(range(table.partitions))
         return states
+
+    def table(self, table: Table) -> StateTable:
+        opened = super().table(table)
+        # The log is there without waiting, so the table is whole before anything runs.
+        _without_waiting(opened.restore(range(self._declared(table, "keyed").partitions)))
+        return opened
 
     def _state_log(self, topic: str) -> MemoryStateLog:
         return MemoryStateLog(self.log, topic)
 
     async def restore(self) -> None:
         """Restore the states from what was logged."""
-        for states in self._states:
+        for states in self._states.values():
             await states.restore()
 
     def owned_fraction(self) -> float:
@@ -249,7 +231,6 @@ class MemoryRuntime:
         self._contexts: dict[str, MemoryContext] = {}
         self._positions: dict[str, dict[tuple[str, int], int]] = {}
         self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
-        self.tables: dict[str, dict[str, dict[Any, Any]]] = defaultdict(dict)
 
     @property
     def clock(self) -> ManualClock:
@@ -261,9 +242,7 @@ class MemoryRuntime:
     def start(self, stage_name: str) -> MemoryContext:
         """Register a stage's handlers, on what it had logged before if it ran already."""
         stage = self._graph.stages[stage_name]
-        context = MemoryContext(
-            self.log, stage, self._settings, self.tables[stage_name], self._snapshot_bytes
-        )
+        context = MemoryContext(self.log, stage, self._settings, self._snapshot_bytes)
         importlib.import_module(stage.entry_point).register(context)
         self._contexts[stage_name] = context
         self._positions.setdefault(stage_name, defaultdict(int))
@@ -276,6 +255,20 @@ class MemoryRuntime:
         for place in positions:
             positions[place] = max(0, positions[place] - redeliver)
         self.start(stage_name)
+
+    def rows(self, stage_name: str, table: Table) -> dict[tuple[int, bytes], bytes]:
+        """What a keyed table of a started stage holds, by partition and key."""
+        found = self._contexts[stage_name].table(table)
+        return {(p, key): value for p in found.partitions() for key, value in found.items(p)}
+
+    def put_rows(
+        self, stage_name: str, table: Table, rows: Mapping[tuple[int, bytes], bytes]
+    ) -> None:
+        """Have a keyed table of a started stage hold these rows as well, in its log too."""
+        context = self._contexts[stage_name]
+        for (partition, key), value in rows.items():
+            context.table(table).put(partition, key, value)
+        asyncio.run(context.flush())
 
     def run(self, *, max_batch: int | None = None, timers: bool = True) -> None:
         """Deliver until every stage has read everything; then run timers until they add nothing."""
@@ -292,7 +285,6 @@ class MemoryRuntime:
             for context in self._contexts.values():
                 for timer in context.timers:
                     await self._drive(timer())
-                    await context.flush()
             if not await self._pass(max_batch):
                 return
 
@@ -311,7 +303,6 @@ class MemoryRuntime:
                     batch = self.log.read(topic, partition, offset, max_batch or limit)
                     if batch:
                         await self._drive(handler(batch))
-                        await context.flush()
                         self._positions[name][place] += len(batch)
                         progressed = True
         return progressed
@@ -325,3 +316,12 @@ class MemoryRuntime:
                 if batch:
                     apply(batch)
                     positions[place] += len(batch)
+
+
+def _without_waiting(work: Coroutine[Any, Any, None]) -> None:
+    """Run to its end what never has to wait."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError(f"{work} waits")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_all
-from streams.state.protocols import StateTable
+from streams.state.keyed_table import StateTable
 
 EntryKey = tuple[int, bytes]
 """The partition and the key of a record, and of what a table keeps about it."""

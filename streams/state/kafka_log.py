@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient
 
 from streams.kafka.clients import producer, to_message
 from streams.kafka.log_reader import LogReader
-from streams.state.log import Headers, StateFold
+from streams.state.log import Headers
+from streams.state.store import Fold
 
 T = TypeVar("T")
 
@@ -108,8 +109,12 @@ class KafkaStateLog:
     async def end(self, partition: int) -> int:
         return (await self._in_thread(self._bounds, partition))[1]
 
-    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: Fold) -> tuple[int, int]:
         return await self._in_thread(self._replay, partition, into)
+
+    async def exists(self) -> bool:
+        """Whether the broker has the topic."""
+        return await self._in_thread(self._exists)
 
     async def truncate(self, partition: int, offset: int) -> None:
         await self._in_thread(self._truncate, partition, offset)
@@ -130,10 +135,13 @@ class KafkaStateLog:
             self._reader = LogReader(self._bootstrap, TIMEOUT_S)
         return self._reader
 
+    def _exists(self) -> bool:
+        return self._reading().exists(self.name)
+
     def _bounds(self, partition: int) -> tuple[int, int]:
         return self._reading().bounds(self.name, partition)
 
-    def _replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+    def _replay(self, partition: int, into: Fold) -> tuple[int, int]:
         start, end = self._bounds(partition)
         for records in self._reading().span(self.name, partition, start, end, _RECORDS_AT_ONCE):
             for record in records:

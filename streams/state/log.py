@@ -23,13 +23,17 @@ Headers = list[tuple[str, bytes]]
 RECORD_BYTES = 8 * 1_048_576
 """Longest record that a change is cut into."""
 
+PIECE_BYTES = 4 * 1_048_576
+"""Of rows in one record of a snapshot, unless a single row has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A change or a snapshot.
 
-    ``base`` is the id of the snapshot that a change builds on, empty before the first. A change
-    holds what the source offsets above ``since`` up to ``applied`` did; a snapshot holds
+    ``after`` is the id of the entry that it follows, empty for the first; None for an entry of a
+    release that did not tell. ``base`` is the id of the snapshot that a change builds on, empty
+    before the first. A change holds what came above ``since`` up to ``applied``; a snapshot holds
     everything up to ``applied``.
     """
 
@@ -39,6 +43,7 @@ class Entry:
     applied: int
     pieces: tuple[bytes, ...]
     id: str
+    after: str | None
 
     @property
     def size(self) -> int:
@@ -46,15 +51,15 @@ class Entry:
         return sum(map(len, self.pieces))
 
 
-def change(value: bytes, base: str, since: int, applied: int) -> Entry:
+def change(value: bytes, base: str, since: int, applied: int, after: str | None) -> Entry:
     """What `PartitionState.changes` gave, in records of a size that brokers take."""
     pieces = [value[at : at + RECORD_BYTES] for at in range(0, len(value), RECORD_BYTES)]
-    return Entry("change", base, since, applied, tuple(pieces or [b""]), uuid.uuid4().hex)
+    return Entry("change", base, since, applied, tuple(pieces or [b""]), uuid.uuid4().hex, after)
 
 
-def snapshot(pieces: Sequence[bytes], base: str, applied: int) -> Entry:
+def snapshot(pieces: Sequence[bytes], base: str, applied: int, after: str | None) -> Entry:
     """What `PartitionState.snapshot` gave, at least one piece."""
-    return Entry("snapshot", base, -1, applied, tuple(pieces), uuid.uuid4().hex)
+    return Entry("snapshot", base, -1, applied, tuple(pieces), uuid.uuid4().hex, after)
 
 
 def to_records(entry: Entry) -> Iterator[tuple[bytes, Headers]]:
@@ -69,6 +74,8 @@ def to_records(entry: Entry) -> Iterator[tuple[bytes, Headers]]:
             "since": str(entry.since),
             "applied": str(entry.applied),
         }
+        if entry.after is not None:
+            headers["after"] = entry.after
         yield value, [(name, text.encode()) for name, text in headers.items()]
 
 
@@ -82,6 +89,7 @@ def from_records(records: Sequence[Message]) -> Entry:
         int(_text(first, "applied")),
         tuple(record.value or b"" for record in records),
         _text(first, "id"),
+        _text(first, "after") if first.header("after") is not None else None,
     )
 
 
@@ -98,14 +106,18 @@ def _text(record: Message, name: str) -> str:
 class StateFold(Generic[S]):
     """The state that a log's records add up to; ``make()`` is a state of nothing.
 
-    ``base`` is the snapshot that counts, ``first`` the offset of its first record (None without
-    one); ``snapshot_bytes`` and ``change_bytes`` are its size and that of the changes since.
+    ``head`` is the last entry that counted, empty before the first, None where the log has been
+    truncated and none has counted yet. ``base`` is the snapshot that counts, ``first`` the offset
+    of its first record (None without one); ``snapshot_bytes`` and ``change_bytes`` are its size
+    and that of the changes since.
     """
 
     def __init__(self, make: Callable[[], S]):
         self._make = make
+        self._begun = False
         self._underway: list[Message] = []
         self.state = make()
+        self.head: str | None = ""
         self.base = ""
         self.first: int | None = None
         self.snapshot_bytes = 0
@@ -113,6 +125,9 @@ class StateFold(Generic[S]):
 
     def apply(self, record: Message) -> None:
         """Take in the record that comes next in the log. ValueError if it is no such record."""
+        if not self._begun:
+            self._begun = True
+            self.head = None if record.offset > 0 else ""
         piece, pieces = int(_text(record, "piece")), int(_text(record, "pieces"))
         if piece == 0:
             self._underway = []
@@ -132,15 +147,24 @@ class StateFold(Generic[S]):
         )
 
     def _take(self, entry: Entry, first: int) -> None:
+        if not self._counts(entry):
+            return
+        self.head = entry.id
+        if entry.kind == "snapshot":
+            self.state = self._make()
+            self.state.load_snapshot(entry.pieces)
+            self.base, self.first = entry.id, first
+            self.snapshot_bytes, self.change_bytes = entry.size, 0
+        else:
+            self.state.load_changes(b"".join(entry.pieces))
+            self.change_bytes += entry.size
+        self.state.applied = entry.applied
+
+    def _counts(self, entry: Entry) -> bool:
+        """Whether its writer knew the state as it is here."""
+        if entry.after is not None and self.head is not None:
+            return entry.after == self.head
         if entry.kind == "snapshot":
             # One that is behind was written by a worker that had lost the partition.
-            if entry.applied >= self.state.applied:
-                self.state = self._make()
-                self.state.load_snapshot(entry.pieces)
-                self.state.applied = entry.applied
-                self.base, self.first = entry.id, first
-                self.snapshot_bytes, self.change_bytes = entry.size, 0
-        elif entry.base == self.base and entry.since <= self.state.applied < entry.applied:
-            self.state.load_changes(b"".join(entry.pieces))
-            self.state.applied = entry.applied
-            self.change_bytes += entry.size
+            return entry.applied >= self.state.applied
+        return entry.base == self.base and entry.since <= self.state.applied < entry.applied

@@ -1,6 +1,6 @@
 """States that workers keep in memory and in a log: restored, appended to, fenced and truncated.
 
-Why nothing acknowledged gets lost is told in docs/adr/0007-state-is-a-log-with-checkpoints.md.
+Why nothing acknowledged gets lost is told in docs/adr/0013-every-table-is-a-chain-of-entries.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
+from streams.kafka.message import Message
 from streams.state.log import Entry, Headers, S, StateFold, change, snapshot, to_records
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,22 @@ SNAPSHOT_BYTES = 16 * 1_048_576
 """Changes that are always cheaper to read again than a snapshot is to write."""
 
 
+Origin = Callable[[int, S], Awaitable[bool]]
+
+
 class FencedError(RuntimeError):
     """Another worker has written to the log of a state that this one holds."""
 
 
 class StateLostError(RuntimeError):
     """A log was truncated, and what is left of it does not hold the state."""
+
+
+class Fold(Protocol):
+    """What a log's records are given to, in order."""
+
+    def apply(self, record: Message) -> None:
+        """Take in the record that comes next. ValueError if it belongs to no such log."""
 
 
 class StateLog(Protocol):
@@ -39,7 +50,7 @@ class StateLog(Protocol):
     async def end(self, partition: int) -> int:
         """The offset that the next record will get."""
 
-    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: Fold) -> tuple[int, int]:
         """Give every record to ``into``; the offsets of the first one and after the last one."""
 
     async def truncate(self, partition: int, offset: int) -> None:
@@ -51,10 +62,11 @@ class Held(Generic[S]):
     """A state in memory, and where its log stands when everything appended has arrived."""
 
     state: S
+    head: str | None
     base: str
     position: int
     saved: int
-    """The source offset that the log has, or will have, applied."""
+    """What the log has, or will have, applied."""
     snapshot_bytes: int
     change_bytes: int
     verified: int = -1
@@ -68,6 +80,8 @@ class LogStates(Generic[S]):
     One task handles the messages of a partition and calls `get` and `save`; any task may look at
     `owned`. A state stays with its handler from `get` to `save`, so a rebalance must wait for the
     handler: Faust does (``stream_wait_empty``). ``track`` is told of every append on its way.
+    ``origin(partition, state)`` fills the state of a log that was never written to from where it
+    was kept before, and says whether there was anything.
     """
 
     def __init__(
@@ -76,8 +90,10 @@ class LogStates(Generic[S]):
         make: Callable[[int], S],
         track: Callable[[Awaitable[Any]], None],
         snapshot_bytes: int = SNAPSHOT_BYTES,
+        origin: Origin[S] | None = None,
     ):
         self._log = states_log
+        self._origin = origin
         self._make = make
         self._track = track
         self._least = snapshot_bytes
@@ -86,6 +102,11 @@ class LogStates(Generic[S]):
         self._assigned: frozenset[int] = frozenset()
         self._rebalances = 0
         self._truncations: set[asyncio.Task[None]] = set()
+
+    @property
+    def name(self) -> str:
+        """The topic of the log."""
+        return self._log.name
 
     # -- owning ----------------------------------------------------------------------------------
 
@@ -115,6 +136,11 @@ class LogStates(Generic[S]):
         }
 
     # -- reading ---------------------------------------------------------------------------------
+
+    def held(self, partition: int) -> S | None:
+        """The state in memory, also while partitions move; None if there is none."""
+        held = self._held.get(partition)
+        return None if held is None else held.state
 
     async def get(self, partition: int) -> S:
         """The state, restored from its log if this worker has just got the partition."""
@@ -149,21 +175,27 @@ class LogStates(Generic[S]):
             )
         if replay.first is not None and replay.first > start:
             self._truncate_later(partition, replay.first)
-        return Held(
+        held = Held(
             replay.state,
+            replay.head,
             replay.base,
             position=end,
             saved=replay.state.applied,
             snapshot_bytes=replay.snapshot_bytes,
             change_bytes=replay.change_bytes,
         )
+        if end == 0 and self._origin is not None and await self._origin(partition, held.state):
+            held.saved = held.state.applied
+            self._append_snapshot(partition, held)
+        return held
 
     # -- writing ---------------------------------------------------------------------------------
 
     async def save(self, partition: int) -> None:
         """Append what has changed to the log; `Context.flush` then waits for it.
 
-        Now and then the whole state is appended too, and the log truncated before it.
+        Now and then the whole state is appended too, and the log truncated before it. FencedError
+        if the partition has left this worker.
         """
         held = self._held.get(partition)
         if held is None:
@@ -171,7 +203,7 @@ class LogStates(Generic[S]):
         applied = held.state.applied
         if applied == held.saved:
             return
-        entry = change(held.state.changes(), held.base, held.saved, applied)
+        entry = change(held.state.changes(), held.base, held.saved, applied, held.head)
         self._append(partition, held, entry)
         held.saved = applied
         held.change_bytes += entry.size
@@ -180,12 +212,14 @@ class LogStates(Generic[S]):
 
     def _append_snapshot(self, partition: int, held: Held[S]) -> None:
         first = held.position
-        entry = snapshot(list(held.state.snapshot()), held.base, held.saved)
+        entry = snapshot(list(held.state.snapshot()), held.base, held.saved, held.head)
         self._append(partition, held, entry)
         held.base, held.snapshot_bytes, held.change_bytes = entry.id, entry.size, 0
-        self._truncate_later(partition, first, after=held.latest)
+        if first > 0:
+            self._truncate_later(partition, first, after=held.latest)
 
     def _append(self, partition: int, held: Held[S], entry: Entry) -> None:
+        held.head = entry.id
         for value, headers in to_records(entry):
             delivery = self._log.append(partition, value, headers)
             arrival = asyncio.ensure_future(self._arrive(partition, held.position, delivery))

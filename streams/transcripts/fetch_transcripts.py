@@ -281,7 +281,10 @@ class FetchTranscripts:
             # version that is ahead of the retries would hide what waits.
             await self._context.flush()
             for result in current:
-                self._queue.replace(result.attempt.key, result.entry)
+                waited = result.attempt.waited
+                # A retry may have lost its partition meanwhile, and even have it back.
+                if waited is None or self._queue.is_current(result.attempt.key, waited):
+                    self._queue.replace(result.attempt.key, result.entry)
             await self._context.flush()
             for result in current:
                 self._remember(result.attempt)

@@ -28,6 +28,7 @@ from tests.served import Handler, served
 from topology.graph import dead_letter_name, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
+from topology.tables import DOWNLOAD_RETRIES, TRANSCRIPT_RETRIES
 
 STARTED_AT = time.time()
 STALLED_S, SKIPPED_LIMIT_S = 3600.0, 4.0
@@ -183,8 +184,8 @@ def catalogue_of(shows: int | None) -> Catalogue:
 
 def waits(runtime: MemoryRuntime) -> bool:
     """Whether something is to be tried again."""
-    tables = [table for tables in runtime.tables.values() for table in tables.items()]
-    return any(entries for name, entries in tables if name.endswith("_retries"))
+    queues = {"download_episodes": DOWNLOAD_RETRIES, "fetch_transcripts": TRANSCRIPT_RETRIES}
+    return any(runtime.rows(stage, table) for stage, table in queues.items())
 
 
 def check_same(calm: Outcome, killed: Outcome) -> None:

@@ -36,7 +36,7 @@ from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES, Delivery, Listeners, last_event
 from tests.oracle.log import Entry
 from tests.waiting import wait_for_rest, wait_until
-from topology.graph import app_id, build_graph, changelog_topic, dead_letter_name
+from topology.graph import app_id, build_graph, dead_letter_name, state_topic
 from topology.model import Graph, Stage
 from topology.settings import Settings
 
@@ -247,7 +247,7 @@ def test_every_table_is_exact_after_kills(
     graph, chance = build_graph(PARTITIONS), random.Random(SEED)
     tracked = [graph.stages[name] for name in TRACKERS]
     outputs = sorted({topic for stage in tracked for topic in stage.produces})
-    states = [changelog_topic(stage, table).name for stage in tracked for table in stage.tables]
+    states = [state_topic(stage, table).name for stage in tracked for table in stage.tables]
     points = {
         "batcher": kill_points(chance, ["user-event-batches", dead_letter_name(SOURCE)], 20),
         "worker": kill_points(chance, [*STEADY, *states], 8),

@@ -22,7 +22,7 @@ from streams.kafka.wire import Wire
 from tests.chaos.processes import Processes
 from tests.oracle import readers
 from tests.waiting import wait_until
-from topology.graph import app_id, build_graph, changelog_topic
+from topology.graph import app_id, build_graph, state_topic
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
@@ -139,7 +139,7 @@ class Watcher:
         self._admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
         self._logs = LogReader(settings.kafka_bootstrap_servers)
         self._state_topics = [
-            changelog_topic(graph.stages[stage], table).name
+            state_topic(graph.stages[stage], table).name
             for stage in STAGES
             for table in graph.stages[stage].tables
         ]

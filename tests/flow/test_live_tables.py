@@ -30,7 +30,7 @@ from tests.oracle.listeners import (
     last_event,
 )
 from tests.oracle.log import Entry
-from topology.graph import build_graph, changelog_topic
+from topology.graph import build_graph, state_topic
 from topology.settings import Settings
 
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
@@ -60,7 +60,7 @@ class River(MemoryRuntime):
         self._codec = RecordCodec("user-events", "user_event", self.log.registry)
         self._outputs = {topic for name in stages for topic in graph.stages[name].produces}
         self._states = {
-            changelog_topic(graph.stages[name], table).name
+            state_topic(graph.stages[name], table).name
             for name in stages
             for table in graph.stages[name].tables
         }

@@ -13,6 +13,7 @@ from streams.recommendation.core.reasons import ALIKE
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import BLEND, LISTENERS
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 PARTITION = 1
@@ -267,13 +268,44 @@ def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: Any) -
         world.embedding(number)
     world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
     world.run()
-    state = dict(world.runtime.tables["recommend"]["listeners"])
+    state = world.runtime.rows("recommend", LISTENERS)
     before = world.latest("ann"), world.latest("bob")
     world.runtime.crash("recommend", redeliver=1)
     world.run()
-    assert world.runtime.tables["recommend"]["listeners"] == state
+    assert world.runtime.rows("recommend", LISTENERS) == state
     assert (world.latest("ann"), world.latest("bob")) == before
     assert len(world.lists("ann")) == 2
+
+
+def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event comes again for them, so a state may not say of a list that it is there."""
+    for number in range(10):
+        world.episode(number)
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    world.generation("20260110T010000Z", range(10))
+
+    class Killed(Exception):
+        pass
+
+    context = world.runtime.start("recommend")
+    send = context._send
+
+    async def lost(topic: str, *record: Any) -> None:
+        if topic == "recommendations":
+            await context.flush()
+            raise Killed
+        await send(topic, *record)
+
+    monkeypatch.setattr(context, "_send", lost)
+    with pytest.raises(Killed):
+        world.run()
+    assert len(world.lists("ann")) == 1
+    world.runtime.crash("recommend")
+    world.run()
+    assert world.latest("ann")["generation"] == "20260110T010000Z"
 
 
 def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world: Any) -> None:
@@ -355,8 +387,8 @@ def test_the_blend_learns_from_what_was_shown_and_played(world: Any) -> None:
     metrics = {m["metric"]: m for m in world.log.decoded("model-metrics")}
     assert set(metrics) == {"auc", "log_loss", "drift", "samples"}
     assert metrics["samples"]["generation"] == f"partition-{PARTITION}"
-    state = dict(world.runtime.tables["learn_blend"]["blend"])
+    state = world.runtime.rows("learn_blend", BLEND)
     world.runtime.crash("learn_blend", redeliver=2)
     world.run()
-    assert world.runtime.tables["learn_blend"]["blend"] == state
+    assert world.runtime.rows("learn_blend", BLEND) == state
     assert world.log.decoded("blend-weights")[-1] == weights

@@ -1,17 +1,17 @@
-"""Stages on Faust: groups, tables and changelogs behind `streams.runtime.context`.
+"""Stages on Faust: workers, agents and groups behind `streams.runtime.context`.
 
 Each stage is a Faust app of its own, hence a consumer group of its own; a worker process runs
 one or several of them. Delivery is at least once, and effects are made to happen once by the
-offsets that stages keep in their state. Three things of Faust are therefore not left to it:
-acknowledging (after delivery, never on an exception), the partition that owns a table key (the
-first four bytes of the key), and reference data (read whole by every worker).
+offsets that stages keep in their state. Three things are therefore not left to Faust:
+acknowledging (after delivery, never on an exception), state (`streams.state`, whose logs tell a
+worker that has lost a partition), and reference data (read whole by every worker).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,10 @@ from streams.runtime.context import Apply, Context, Handler
 from streams.runtime.faust.consumer import SkippedError
 from streams.runtime.inbox import Inbox
 from streams.runtime.watchdog import Place, watch_fetching
+from streams.state.faust_changelog import FaustChangelog
 from streams.state.kafka_log import Appender, KafkaStateLog
+from streams.state.keyed_table import KeyedState
+from streams.state.store import Origin
 from topology.graph import changelog_name, check_reads
 from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings
@@ -39,60 +42,8 @@ log = logging.getLogger(__name__)
 CONFIRM_AFTER_S = 2.5
 """Longer than an outside store takes to write to its disk what it said it has."""
 
-_PARTITION_BYTES = 4
-
-
-class OwnedTable(faust.Table[Any, Any]):
-    """A Faust table whose key begins with the number of the partition that owns it.
-
-    Faust asks the event being processed; here a batch of several partitions is processed at once.
-    """
-
-    track: Callable[[Any], None]
-    """Told of every changelog record on its way, so that acknowledging can wait for it."""
-
-    def partition_for_key(self, key: bytes) -> int:
-        return int.from_bytes(key[:_PARTITION_BYTES], "big")
-
-    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
-        future = super().send_changelog(*args, **kwargs)
-        self.track(future)
-        return future
-
-
-class FaustTable:
-    """`StateTable` on an OwnedTable."""
-
-    def __init__(self, app: faust.App, table: OwnedTable, source_topic: str):
-        self._app = app
-        self._table = table
-        self._source_topic = source_topic
-
-    @staticmethod
-    def _key(partition: int, key: bytes) -> bytes:
-        return partition.to_bytes(_PARTITION_BYTES, "big") + key
-
-    def get(self, partition: int, key: bytes = b"") -> bytes | None:
-        return self._table.get(self._key(partition, key))
-
-    def put(self, partition: int, key: bytes, value: bytes) -> None:
-        self._table[self._key(partition, key)] = value
-
-    def delete(self, partition: int, key: bytes) -> None:
-        self._table.pop(self._key(partition, key), None)
-
-    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        prefix = self._key(partition, b"")
-        for key, value in list(self._table.items()):
-            if key.startswith(prefix):
-                yield key[_PARTITION_BYTES:], value
-
-    def partitions(self) -> set[int]:
-        if not self._app.tables.actives_ready:
-            return set()
-        return {
-            tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._source_topic
-        }
+DRAIN_S = 5.0
+"""Longest that a rebalance waits for what timers have sent to arrive."""
 
 
 class FaustContext(Context):
@@ -109,7 +60,6 @@ class FaustContext(Context):
         self._broadcasts: dict[str, Apply] = {}
         self._references_ready = asyncio.Event()
         self._rebalance_callbacks: list[Callable[[], None]] = []
-        self._channels: dict[str, Any] = {}
         self._appender: Appender | None = None
         self._state_logs: list[KafkaStateLog] = []
         app.on_partitions_assigned.connect(self._on_assigned)
@@ -149,8 +99,7 @@ class FaustContext(Context):
                     taken = await inbox.take(linger_s)
                     messages = [_to_message(event) for _, event in taken]
                     self._handling += 1
-                    await handler(messages)
-                    await self.flush()
+                    await self._handle(handler, messages)
                     self._handling -= 1
                     if confirm is None:
                         await _acknowledge(taken)
@@ -197,29 +146,14 @@ class FaustContext(Context):
         check_reads(self.stage, topic.name)
         self._broadcasts[topic.name] = apply
 
-    def table(self, table: Table) -> FaustTable:
-        declared = self._declared(table, "keyed")
-        changelog = self._raw_topic(changelog_name(self.stage, table.name), declared.partitions)
-        owned = OwnedTable(
-            self.app,
-            name=table.name,
-            default=None,
-            partitions=declared.partitions,
-            changelog_topic=changelog,
-            key_type=bytes,
-            value_type=bytes,
-            help=declared.doc,
-        )
-        owned.track = self._track
-        self.app.tables.add(owned)
-        # The partitions of a table are those of the topic that its stage consumes first.
-        return FaustTable(self.app, owned, self.stage.consumes[0])
-
     def _state_log(self, topic: str) -> KafkaStateLog:
         servers = self.settings.kafka_bootstrap_servers
         state_log = KafkaStateLog(servers, topic, self._producer())
         self._state_logs.append(state_log)
         return state_log
+
+    def _origin(self, table: Table) -> Origin[KeyedState]:
+        return FaustChangelog(self._state_log(changelog_name(self.stage, table.name))).load
 
     def owned_fraction(self) -> float:
         if not self.stage.consumes:
@@ -254,21 +188,15 @@ class FaustContext(Context):
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _raw_topic(self, name: str, partitions: int | None = None) -> Any:
+    def _channel(self, topic: str) -> Any:
         return self.app.topic(
-            name,
-            partitions=partitions,
+            topic,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
             allow_empty=True,
         )
-
-    def _channel(self, topic: str) -> Any:
-        if topic not in self._channels:
-            self._channels[topic] = self._raw_topic(topic)
-        return self._channels[topic]
 
     async def _start_references(self) -> None:
         if not self._broadcasts:
@@ -303,9 +231,7 @@ class FaustContext(Context):
         return self.app.rebalancing
 
     def progress(self) -> Hashable:
-        tables: Any = self.app.tables
-        # A partition of which Faust does not know yet how far it is has None.
-        restored = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
+        restored = sum(len(states.owned()) for states in self._states.values())
         return self.app.consumer_generation_id, restored
 
     async def positions(self) -> dict[Place, int]:
@@ -335,20 +261,23 @@ class FaustContext(Context):
         _, assigned = args
         # The partitions of a state are those of the topic that its stage consumes first.
         owned = {tp.partition for tp in assigned if tp.topic == self.stage.consumes[0]}
-        for states in self._states:
+        for states in self._states.values():
             states.assign(owned)
             self.app.add_future(self._guarded(states.restore)())
         self._rebalanced()
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
-        for states in self._states:
+        for states in self._states.values():
             states.revoke()
+        # Handlers have finished; what timers appended shall be there before others read the logs.
+        if self._pending:
+            await asyncio.wait(self._pending, timeout=DRAIN_S)
         self._rebalanced()
 
     async def _on_shutdown(self, *_: Any, **__: Any) -> None:
         if self._reader is not None:
             self._reader.stop()
-        for states in self._states:
+        for states in self._states.values():
             states.revoke()
         for state_log in self._state_logs:
             await state_log.close()

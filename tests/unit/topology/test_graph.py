@@ -13,6 +13,7 @@ from topology.graph import (
     check_writes,
     dead_letter_name,
     is_on,
+    state_topic,
     workers,
 )
 from topology.settings import Settings
@@ -28,20 +29,28 @@ def test_every_consumed_topic_has_a_dead_letter_topic_that_holds_its_largest_mes
             assert dead.format == "raw"
 
 
-def test_every_table_has_a_changelog_with_its_partitions() -> None:
+def test_every_table_has_a_log_with_its_partitions() -> None:
     tables = [(stage, table) for stage in GRAPH.stages.values() for table in stage.tables]
     assert {table.form for _, table in tables} == {"keyed", "log"}
     for stage, table in tables:
-        changelog = GRAPH.topics[changelog_name(stage, table.name)]
-        assert changelog.partitions == table.partitions
-        config = changelog.config()
-        if table.form == "keyed":
-            assert config["cleanup.policy"] == "compact"
-        else:
-            # only its stage truncates it, which frees whole segments
-            assert config["cleanup.policy"] == "delete"
-            assert config["retention.ms"] == "-1"
-            assert int(config["segment.bytes"]) >= table.max_message_bytes
+        state = GRAPH.topics[state_topic(stage, table).name]
+        assert state.partitions == table.partitions
+        config = state.config()
+        # only its stage truncates it, which frees whole segments
+        assert config["cleanup.policy"] == "delete"
+        assert config["retention.ms"] == "-1"
+        assert int(config["segment.bytes"]) >= state.max_message_bytes
+
+
+def test_the_log_of_a_keyed_table_is_not_the_changelog_that_faust_wrote() -> None:
+    stage = GRAPH.stages["recommend"]
+    before = "podstream-recommend-v1-listeners-changelog"
+    assert changelog_name(stage, "listeners") == before
+    assert before not in GRAPH.topics
+    assert state_topic(stage, stage.tables[0]).name == "podstream-recommend-v1-listeners-state"
+    tracking = GRAPH.stages["track_engagement"]
+    kept = state_topic(tracking, tracking.tables[0]).name
+    assert kept == "podstream-track_engagement-v2-engagement_state-changelog"
 
 
 def test_event_path_has_the_partitions_asked_for() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from topology.graph import app_id, build_graph
+from topology.graph import app_id, build_graph, changelog_name
 from topology.model import EVENT_PATH, AvroTopic, Table, resolved
 from topology.stages import STAGES
 from topology.tables import COPIES, LISTENERS
@@ -21,9 +21,19 @@ def test_consumer_groups_are_what_they_were():
     assert [app_id(stage) for stage in build_graph(12).stages.values()] == GOLDEN["groups"]
 
 
-def test_topics_changelogs_and_dead_letters_are_what_they_were():
+def test_topics_logs_of_state_and_dead_letters_are_what_they_were():
     topics = build_graph(12).topics
     assert {name: topics[name].partitions for name in sorted(topics)} == GOLDEN["topics"]
+
+
+def test_keyed_tables_are_found_where_faust_kept_them():
+    kept = {
+        changelog_name(stage, table.name): table.partitions
+        for stage in build_graph(12).stages.values()
+        for table in stage.tables
+        if table.form == "keyed"
+    }
+    assert kept.items() >= GOLDEN["faust_changelogs"].items()
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 12])

@@ -17,6 +17,7 @@ from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import DOWNLOAD_RETRIES
 
 DAYS_S = 1.2 * 86_400 + LONGEST_ASKED_S
 
@@ -74,6 +75,6 @@ def test_an_episode_waits(address: str) -> None:
     }
     flow.log.append("episode-ids", ref, key="pi:1")
     flow.run(timers=False)
-    (value,) = flow.tables["download_episodes"]["download_retries"].values()
+    (value,) = flow.rows("download_episodes", DOWNLOAD_RETRIES).values()
     due_at = decode_entry("download_retry", value)["due_at"]
     assert clock.now() < due_at.timestamp() < clock.now() + DAYS_S

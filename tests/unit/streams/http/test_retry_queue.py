@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from streams.http.retries import due_ms
 from streams.http.retry_queue import RetryQueue
-from streams.runtime.in_memory import MemoryContext, MemoryRuntime, MemoryTable
+from streams.runtime.in_memory import MemoryContext, MemoryRuntime
+from streams.runtime.keyed import EntryKey
+from streams.state.keyed_table import StateTable
 from streams.transcripts.core.retries import decode_retry, encode_retry, retry_record
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -24,11 +26,15 @@ def entry(due_s: int) -> bytes:
     return encode_retry(retry_record(episode, 1, NOW + due_s, NOW))
 
 
-def made() -> tuple[RetryQueue, dict[tuple[int, bytes], bytes], MemoryContext]:
+def made() -> tuple[RetryQueue, StateTable, MemoryContext]:
     flow = MemoryRuntime(build_graph(2), Settings())
     context = flow.start("fetch_transcripts")
     queue = RetryQueue(context, TRANSCRIPT_RETRIES)
-    return queue, flow.tables["fetch_transcripts"]["transcript_retries"], context
+    return queue, context.table(TRANSCRIPT_RETRIES), context
+
+
+def rows(table: StateTable) -> list[tuple[EntryKey, bytes]]:
+    return [((p, key), value) for p in table.partitions() for key, value in table.items(p)]
 
 
 PLACES = st.tuples(st.integers(0, 1), st.sampled_from([b"a", b"b", b"c", b"d"]))
@@ -44,7 +50,7 @@ def test_what_is_due_is_given_once_the_longest_waiting_first(
         if n == loaded_after:
             assert queue.pop_due(NOW - 1000) is None
         queue.replace(place, None if due_s is None else entry(due_s))
-    due = sorted((due_ms(value), place, value) for place, value in table.items())
+    due = sorted((due_ms(value), place, value) for place, value in rows(table))
     expected = [(place, value) for at, place, value in due if at <= NOW * 1000]
     found = list(iter(lambda: queue.pop_due(NOW), None))
     assert [value for _, value in found] == [value for _, value in expected]
@@ -67,16 +73,16 @@ def test_those_due_come_first_and_no_others(offsets: list[int], limit: int) -> N
 def test_a_look_does_not_go_through_everything(monkeypatch: object) -> None:
     queue, table, _ = made()
     for n in range(1000):
-        table[0, b"%d" % n] = entry(10 + n)
+        table.put(0, b"%d" % n, entry(10 + n))
     assert queue.pop_due(NOW) is None
     looked: list[int] = []
-    listed = MemoryTable.items
+    listed = StateTable.items
 
-    def counted(self: MemoryTable, partition: int) -> Iterator[tuple[bytes, bytes]]:
+    def counted(self: StateTable, partition: int) -> Iterator[tuple[bytes, bytes]]:
         looked.append(partition)
         return listed(self, partition)
 
-    monkeypatch.setattr(MemoryTable, "items", counted)  # type: ignore[attr-defined]
+    monkeypatch.setattr(StateTable, "items", counted)  # type: ignore[attr-defined]
     queue.replace((1, b"new"), entry(0))
     assert queue.pop_due(NOW + 1) == ((1, b"new"), entry(0))
     assert queue.pop_due(NOW + 1) is None

@@ -24,11 +24,14 @@ from streams.ingest.core.listings import MISSED_S
 from streams.ingest.core.subscriptions import subscription
 from streams.ingest.discover_episodes import DiscoverEpisodes, FeedSchedule
 from streams.ingest.sources.base import Found
-from streams.runtime.in_memory import MemoryRuntime, MemoryTable
+from streams.runtime.in_memory import MemoryLog, MemoryRuntime, MemoryStateLog
+from streams.state.keyed_table import KeyedState, StateTable
+from streams.state.store import LogStates
 from tests.clocks import StandingClock
 from tests.served import answering, served
-from topology.graph import build_graph
+from topology.graph import build_graph, state_topic
 from topology.settings import Settings
+from topology.tables import CURSORS
 
 INTERVAL_S = 300.0
 
@@ -208,7 +211,7 @@ def test_a_crash_before_the_cursor_is_kept_repeats_refs_and_loses_none(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as during:
-        during.setattr(MemoryTable, "put", killed)
+        during.setattr(StateTable, "put", killed)
         with pytest.raises(RuntimeError, match="killed"):
             flow.run()
     flow.crash("discover_episodes")
@@ -322,7 +325,7 @@ def test_a_feed_whose_host_may_not_be_asked_has_not_failed(
     before = clock.now()
     flow.run()
     assert len(host.answered) == asked
-    (value,) = flow.tables["discover_episodes"]["cursors"].values()
+    (value,) = flow.rows("discover_episodes", CURSORS).values()
     followed = following.decode(value)
     assert followed.failures == 0
     assert before + 20 < followed.next_poll_at < before + 30 * 1.2 + 60
@@ -372,7 +375,7 @@ def test_the_settings_are_announced_once_and_ended_when_they_say_no_more(
     assert len(flow.log.records("feeds")) == 2
 
     less = runtime(host, clock, rss_feeds=urls[:1])
-    less.log, less.tables = flow.log, flow.tables
+    less.log = flow.log
     less.start("announce_feeds")
     less.run()
     assert [m.key for m in flow.log.records("feeds") if m.value is None] == [urls[1].encode()]
@@ -427,11 +430,22 @@ def test_a_restart_asks_an_index_for_less(clock: StandingClock) -> None:
 FEED = (0, "https://pods.example/feed.xml")
 
 
-class OwnedTable(MemoryTable):
+class OwnedTable(StateTable):
+    """A table that is there by itself, and of which a test says what is owned."""
+
     owned = frozenset({0, 1})
 
     def partitions(self) -> set[int]:
         return set(self.owned)
+
+
+def owned_table() -> OwnedTable:
+    log = MemoryLog(build_graph(2))
+    topic = state_topic(log.graph.stages["discover_episodes"], CURSORS).name
+    states = LogStates(MemoryStateLog(log, topic), lambda _: KeyedState(), asyncio.ensure_future)
+    states.assign([0, 1])
+    asyncio.run(states.restore())
+    return OwnedTable(states)
 
 
 class Interrupted:
@@ -454,7 +468,7 @@ def interrupted(host: FeedHost, clock: StandingClock, happens: Any) -> Followed 
     """What is in the table after a poll during which ``happens(schedule, table)`` was called."""
     flow = runtime(host, clock)
     context = flow.start("discover_episodes")
-    table = OwnedTable({}, 2)
+    table = owned_table()
     context.table = lambda _: table  # type: ignore[method-assign,assignment]
     codec = RecordCodec("feeds", "feed_subscription", flow.log.registry)
     stage = DiscoverEpisodes(context)
@@ -480,6 +494,22 @@ def test_a_subscription_that_came_meanwhile_stays_due(host: FeedHost, clock: Sta
     assert after.cursor.etag == "after"
 
 
+def test_a_poll_that_has_ended_is_remembered_whatever_else_goes_on(
+    host: FeedHost, clock: StandingClock
+) -> None:
+    """A kill before the timer ends, which waits for other polls, repeats nothing."""
+    flow = runtime(host, clock)
+    follow(flow, FEED[1])
+    context = flow.start("discover_episodes")
+    flow.run(timers=False)
+    source: Any = Interrupted(lambda: None)
+    ((partition, _),) = flow.rows("discover_episodes", CURSORS)
+    asyncio.run(DiscoverEpisodes(context).poll(source, (partition, FEED[1])))
+    flow.crash("discover_episodes")
+    (value,) = flow.rows("discover_episodes", CURSORS).values()
+    assert following.decode(value).cursor.etag == "after"
+
+
 def test_a_worker_that_lost_the_partition_meanwhile_writes_nothing(
     host: FeedHost, clock: StandingClock
 ) -> None:
@@ -489,7 +519,7 @@ def test_a_worker_that_lost_the_partition_meanwhile_writes_nothing(
 
 def test_workers_share_the_feeds_by_partition() -> None:
     clock = StandingClock(0.0)
-    table = OwnedTable({}, 2)
+    table = owned_table()
     for partition in (0, 1):
         followed = following.encode(Followed(b"", 0, next_poll_at=10 - partition))
         table.put(partition, f"feed {partition}".encode(), followed)

@@ -18,11 +18,12 @@ from streams.demo.demo_catalogue import DemoEpisode, build_catalogue
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET, DemoIndex
 from streams.http.retries import decode_entry
 from streams.ingest.download_episodes import REFS_AT_ONCE
-from streams.runtime.in_memory import MemoryRuntime
+from streams.runtime.in_memory import MemoryRuntime, MemoryStateLog
 from tests.clocks import StandingClock
 from tests.served import served
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import DOWNLOAD_RETRIES
 
 STAGE = "download_episodes"
 BY_ID = "/api/1.0/episodes/byid"
@@ -130,9 +131,9 @@ class Flow:
         ]
 
     def waiting(self) -> dict[str, dict[str, Any]]:
-        table = self.runtime.tables[STAGE]["download_retries"]
+        rows = self.runtime.rows(STAGE, DOWNLOAD_RETRIES)
         return {
-            key.decode(): decode_entry("download_retry", value) for (_, key), value in table.items()
+            key.decode(): decode_entry("download_retry", value) for (_, key), value in rows.items()
         }
 
     def dead(self) -> list[str]:
@@ -296,10 +297,12 @@ def test_a_kill_between_telling_and_remembering_asks_again(
     flow.refer(one)
     flow.runtime.run(timers=False)
     index.broken = lambda _: False
-    context = flow.context
+    context, flush = flow.context, flow.context.flush
 
     async def killed() -> None:
-        raise KeyboardInterrupt
+        await flush()
+        if flow.candidates():
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(context, "flush", killed)
     flow.clock.move(PAUSE_S)
@@ -310,6 +313,35 @@ def test_a_kill_between_telling_and_remembering_asks_again(
     flow.run_until(lambda: not flow.waiting())
     (first, second) = flow.candidates()
     assert first == second
+
+
+@pytest.mark.parametrize("records", range(3))
+def test_a_kill_at_any_record_of_state_hides_no_episode_from_its_withdrawal(
+    index: Index, records: int
+) -> None:
+    """The identity, that it is there, that it waits no longer: one of them is not kept."""
+    flow, one = Flow(index, RETRY_S, RETRY_S), index.episodes[0]
+    index.broken = lambda _: True
+    flow.refer(one)
+    flow.runtime.run()
+    index.broken = lambda _: False
+    append, left = MemoryStateLog.append, iter(range(records))
+
+    def dying(log: MemoryStateLog, *record: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return append(log, *record)
+
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr(MemoryStateLog, "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            flow.run_later()
+    flow.runtime.crash(STAGE)
+    flow.run_until(lambda: not flow.waiting())
+    assert flow.candidates()[-1][1] is not None
+    flow.refer(one, withdrawn=True)
+    flow.runtime.run()
+    assert flow.candidates()[-1] == (f"pi:{one.episode_id}", None)
 
 
 def own(flow: Flow, number: int = 1, **values: object) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.ingest.core.episodes import episode_from_podcastindex, episode_from_rss
 from streams.ingest.sources.base import SourceError
-from streams.runtime.in_memory import MemoryContext, MemoryRuntime
+from streams.runtime.in_memory import MemoryContext, MemoryRuntime, MemoryStateLog
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -275,6 +275,83 @@ class Failing:
             await self._send(*args, **named)
         if self._left < 0:
             raise ConnectionError
+
+
+class Dying:
+    """Lets only so many records into the logs of state, and fails at the next one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+        append, left = MemoryStateLog.append, iter(range(limit))
+
+        def dying(log: MemoryStateLog, *record: Any) -> Any:
+            if next(left, None) is None:
+                raise ConnectionError
+            return append(log, *record)
+
+        monkeypatch.setattr(MemoryStateLog, "append", dying)
+
+
+def test_a_kill_at_any_record_of_state_changes_nothing(flow: Flow) -> None:
+    story(flow)
+    expected = flow.current()
+    records = 0
+    while (left := left_by_a_kill(records)) is not None:
+        assert left == expected
+        records += 1
+    assert records >= 12
+
+
+def left_by_a_kill(record: int) -> dict[str, dict[str, Any]] | None:
+    """What there is after all were killed at a record of state; None if there are fewer."""
+    with pytest.MonkeyPatch.context() as patch:
+        flow = Flow(patch)
+        story(flow)
+        with pytest.MonkeyPatch.context() as during:
+            Dying(during, record)
+            try:
+                flow.runtime.run(max_batch=3)
+            except ConnectionError:
+                pass
+            else:
+                return None
+        for stage in STAGES:
+            flow.runtime.crash(stage)
+        return flow.current()
+
+
+def test_what_a_kill_left_behind_is_withdrawn_though_the_index_has_forgotten_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The candidate was sent, and nothing else was kept but its identity."""
+    flow = Flow(monkeypatch)
+    flow.found(of_index(), whole=False)
+    with pytest.MonkeyPatch.context() as during:
+        Dying(during, 1)
+        with pytest.raises(ConnectionError):
+            flow.runtime.run()
+    assert len(flow.log.records("episode-candidates")) == 1
+    flow.index.record = None
+    flow.withdrawn(of_index())
+    for stage in STAGES:
+        flow.runtime.crash(stage)
+    assert flow.current() == {}
+    assert flow.log.decoded("episode-candidates")[-1]["record"] is None
+
+
+def test_an_identity_outlives_a_kill_after_which_the_index_says_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flow = Flow(monkeypatch)
+    flow.found(of_index(), whole=False)
+    with pytest.MonkeyPatch.context() as during:
+        Dying(during, 1)
+        with pytest.raises(ConnectionError):
+            flow.runtime.run()
+    flow.index.record = of_index("Edited", guid="another")
+    for stage in STAGES:
+        flow.runtime.crash(stage)
+    assert flow.current() == {"pi:7": of_index("Edited", guid="another")}
+    assert len({c["identity"] for c in flow.log.decoded("episode-candidates")}) == 1
 
 
 def crashed_at(

@@ -26,10 +26,11 @@ def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition() -> 
 def test_a_crash_keeps_tables_and_brings_messages_again(settings: Any) -> None:
     graph = build_graph(1)
     runtime = MemoryRuntime(graph, settings)
-    table = runtime.start("recommend").table(LISTENERS)
-    table.put(0, b"anna", b"state")
+    context = runtime.start("recommend")
+    runtime.put_rows("recommend", LISTENERS, {(0, b"anna"): b"state"})
+    context.table(LISTENERS).put(0, b"anna", b"never flushed")
     runtime.crash("recommend")
-    assert runtime.start("recommend").table(LISTENERS).get(0, b"anna") == b"state"
+    assert runtime.rows("recommend", LISTENERS) == {(0, b"anna"): b"state"}
 
 
 def test_a_stage_may_only_touch_what_it_declares() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.runtime.in_memory import MemoryLog, MemoryStateLog
 from streams.state.log import Entry, StateFold, change, snapshot, to_records
-from streams.state.store import FencedError, LogStates, StateLostError
+from streams.state.store import FencedError, Fold, LogStates, StateLostError
 from topology.graph import build_graph, changelog_name
 
 TOPIC = changelog_name(build_graph(1).stages["track_engagement"], "engagement_state")
@@ -160,7 +160,7 @@ class LateLog(MemoryStateLog):
         await a_while()
         return found
 
-    async def replay(self, partition: int, into: StateFold[Any]) -> tuple[int, int]:
+    async def replay(self, partition: int, into: Fold) -> tuple[int, int]:
         found = await super().replay(partition, into)
         await a_while()
         return found
@@ -236,7 +236,7 @@ def test_records_of_strangers_are_refused(log: MemoryLog) -> None:
 
 
 def test_a_large_change_travels_in_several_records() -> None:
-    entry = change(b"x" * (20 * 1_048_576), "", -1, 5)
+    entry = change(b"x" * (20 * 1_048_576), "", -1, 5, None)
     assert [len(value) for value, _ in to_records(entry)] == [8 << 20, 8 << 20, 4 << 20]
 
 
@@ -247,7 +247,7 @@ def append(log: MemoryLog, entry: Entry) -> None:
 
 async def test_a_snapshot_that_is_interrupted_does_not_count(log: MemoryLog) -> None:
     await Worker(log).handle(10)
-    broken = list(to_records(snapshot([b'{"0": -1}'] * 3, "", 20)))
+    broken = list(to_records(snapshot([b'{"0": -1}'] * 3, "", 20, None)))
     for value, headers in broken[:2]:
         log.append(TOPIC, value, partition=0, headers=tuple(headers))
     assert await Worker(log).handle(15) == 14
@@ -261,14 +261,14 @@ async def test_a_snapshot_of_a_fenced_worker_that_is_behind_does_not_count(log: 
     await Worker(log).handle(20)
     behind = Sums()
     behind.fold(10)
-    append(log, snapshot(list(behind.snapshot()), "", behind.applied))
+    append(log, snapshot(list(behind.snapshot()), "", behind.applied, None))
     assert (await restored(log)).applied == 19
 
 
 async def test_a_change_of_another_snapshot_or_after_a_gap_does_not_count(log: MemoryLog) -> None:
     await Worker(log).handle(20)
-    append(log, change(b'{"0": -1}', "another", 19, 25))
-    append(log, change(b'{"0": -1}', "", 20, 25))
+    append(log, change(b'{"0": -1}', "another", 19, 25, None))
+    append(log, change(b'{"0": -1}', "", 20, 25, None))
     state = await restored(log)
     assert (state.applied, state.sums) == (19, expected(19))
 

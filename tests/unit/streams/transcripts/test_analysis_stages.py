@@ -17,6 +17,7 @@ from streams.transcripts import find_duplicates
 from streams.transcripts.core.analysis.duplicates import Entry
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import FINGERPRINTS
 
 STAGES = ("analyse_transcripts", "find_duplicates")
 WORDS = [a + b for a in ("lo", "mi", "ta", "re", "su", "ko") for b in ("ba", "ner", "lim", "do")]
@@ -118,9 +119,8 @@ def test_a_reupload_is_told_to_both_and_withdrawn_from_both(flow: MemoryRuntime)
 
 def test_the_event_loop_goes_on_while_a_batch_is_compared(flow: MemoryRuntime) -> None:
     drawn = np.random.default_rng(1).integers(0, 256, (20_000, 128), dtype=np.uint8)
-    flow.tables["find_duplicates"]["fingerprints"].update(
-        {(0, b"pi:%d" % n): Entry(n, n, row.tobytes()).encode() for n, row in enumerate(drawn)}
-    )
+    rows = {(0, b"pi:%d" % n): Entry(n, n, row.tobytes()).encode() for n, row in enumerate(drawn)}
+    flow.put_rows("find_duplicates", FINGERPRINTS, rows)
     context = flow.start("find_duplicates")
     put(flow, *(transcript(f"rss:{n}", said(n)) for n in range(100)))
     flow._contexts.pop("find_duplicates")

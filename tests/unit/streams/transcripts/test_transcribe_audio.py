@@ -36,6 +36,7 @@ from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import AUDIO_QUEUE
 
 
 def tone(seconds: float = 2.0, rate: int = 8000) -> bytes:
@@ -522,7 +523,7 @@ def test_little_is_kept_of_what_was_heard(make: Make) -> None:
     flow = make()
     flow.publish()
     flow.run()
-    (value,) = flow.runtime.tables["transcribe_audio"]["audio_queue"].values()
+    (value,) = flow.runtime.rows("transcribe_audio", AUDIO_QUEUE).values()
     assert len(value) == 16
     flow.publish(path="/other.wav")
     flow.run()
@@ -540,7 +541,7 @@ def test_what_an_older_release_has_heard_is_heard_anew_once_it_is_edited(
     fastavro.schemaless_writer(old, files.parsed("audio_task", 1), task | {"due_at": None})
     value = struct.pack(">q", NEVER_MS) + old.getvalue()
     partition = zlib.crc32(b"pi:1") % 2
-    flow.runtime.tables["transcribe_audio"]["audio_queue"][partition, b"pi:1"] = value
+    flow.runtime.put_rows("transcribe_audio", AUDIO_QUEUE, {(partition, b"pi:1"): value})
     flow.run()
     assert flow.listener.heard == []
     flow.publish()
@@ -557,7 +558,7 @@ def test_what_waited_in_an_older_release_is_heard(make: Make, server: Server) ->
     fastavro.schemaless_writer(old, files.parsed("audio_task", 1), task | {"due_at": due_at})
     value = struct.pack(">q", int(due_at.timestamp() * 1000)) + old.getvalue()
     partition = zlib.crc32(b"pi:1") % 2
-    flow.runtime.tables["transcribe_audio"]["audio_queue"][partition, b"pi:1"] = value
+    flow.runtime.put_rows("transcribe_audio", AUDIO_QUEUE, {(partition, b"pi:1"): value})
     flow.run()
     assert flow.told() == [("ok", "asr")]
     assert flow.runtime.log.decoded("episode-transcripts")[0]["attempt"] == 2

@@ -20,6 +20,7 @@ from tests.clocks import StandingClock
 from tests.served import answering, served
 from topology.graph import build_graph
 from topology.settings import Settings
+from topology.tables import TRANSCRIPT_RETRIES
 
 Answer = Callable[[], web.Response]
 SPEECH = "WEBVTT\n\n00:00.000 --> 00:05.000\n" + (
@@ -97,8 +98,8 @@ def told(flow: MemoryRuntime) -> list[tuple[str, int, bool]]:
 
 
 def waiting(flow: MemoryRuntime) -> dict[bytes, dict[str, Any]]:
-    table = flow.tables["fetch_transcripts"]["transcript_retries"]
-    return {key: decode_retry(value) for (_, key), value in table.items()}
+    rows = flow.rows("fetch_transcripts", TRANSCRIPT_RETRIES)
+    return {key: decode_retry(value) for (_, key), value in rows.items()}
 
 
 class Telling:
@@ -418,8 +419,8 @@ def overdue(flow: MemoryRuntime, key: str, link: dict[str, str], since_s: float 
     """Let an episode wait that was due a while ago."""
     at = flow.log.clock.now() - since_s
     record = retry_record({"episode_id": key, "transcripts": [link]}, 1, at, at)
-    table = flow.tables["fetch_transcripts"].setdefault("transcript_retries", {})
-    table[0, key.encode()] = encode_retry(record)
+    rows = {(0, key.encode()): encode_retry(record)}
+    flow.put_rows("fetch_transcripts", TRANSCRIPT_RETRIES, rows)
 
 
 def test_a_slow_host_has_its_part_of_the_retries_and_no_more(
