@@ -38,8 +38,14 @@ def instance(home: Path, mongo_uri: str = "") -> Iterator[Settings]:
         yield settings
 
 
-def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> subprocess.Popen[Any]:
-    """Start a script of this folder, a worker of `track_listening`; its last argument is a port."""
+def start(
+    settings: Settings,
+    script: str,
+    *args: str,
+    output: IO[bytes],
+    stages: str = "track_listening",
+) -> subprocess.Popen[Any]:
+    """Start a script of this folder, a worker of these stages; its last argument is a port."""
     (port,) = free_ports(1)
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name(script)), *args, str(port)],
@@ -49,7 +55,7 @@ def start(settings: Settings, script: str, *args: str, output: IO[bytes]) -> sub
             "PODSTREAM_HOME": str(settings.podstream_home),
             "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "EVENT_PARTITIONS": str(settings.event_partitions),
-            "PODSTREAM_STAGES": "track_listening",
+            "PODSTREAM_STAGES": stages,
         },
         cwd=ROOT,
         stdout=output,
