@@ -291,15 +291,12 @@ def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(
         pass
 
     context = world.runtime.start("recommend")
-    send = context._send
 
-    async def lost(topic: str, *record: Any) -> None:
-        if topic == "recommendations":
-            await context.flush()
-            raise Killed
-        await send(topic, *record)
+    async def lost(*_: Any, **__: Any) -> None:
+        await context.flush()
+        raise Killed
 
-    monkeypatch.setattr(context, "_send", lost)
+    monkeypatch.setattr(context, "send", lost)
     with pytest.raises(Killed):
         world.run()
     assert len(world.lists("ann")) == 1
