@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def feed(runtime: MemoryRuntime, chance: random.Random, number: int, seed: int) 
 
 
 @pytest.fixture
-def runtime(podstream_home: Path) -> Iterator[MemoryRuntime]:
+def runtime(podstream_home: Path) -> MemoryRuntime:
     runtime = MemoryRuntime(GRAPH, Settings(podstream_home=podstream_home))
     runtime.clock.set(NOW.timestamp() + 3600)
     for stage in ("batch_events", "track_engagement", "track_listening"):

@@ -20,7 +20,8 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient(mongo_uri, tz_aware=True) as client:
+    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
+    with opened as client:
         client.drop_database("dashboard_live_tables")
         yield client["dashboard_live_tables"]
 

@@ -23,7 +23,8 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient(mongo_uri, tz_aware=True) as client:
+    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
+    with opened as client:
         client.drop_database("dashboard_queries")
         yield client["dashboard_queries"]
 

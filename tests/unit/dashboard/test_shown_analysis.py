@@ -111,7 +111,7 @@ def test_what_the_stage_works_out_is_what_is_shown(tmp_path: Path) -> None:
         {"start_ms": 60_000 * n, "end_ms": 60_000 * n + 45_000, "speaker": name, "text": SAID * 2}
         for n, name in enumerate(["Ana", "Ben", "Ana"])
     ]
-    text = " ".join(segment["text"] for segment in segments)
+    text = " ".join(str(segment["text"]) for segment in segments)
     put(tmp_path, "episode_analysis", analysed(transcript(text, segments)))
     row = analysis.found_for(opened(tmp_path), "demo:1").analysis
     assert row is not None

@@ -93,7 +93,10 @@ class Flow:
         self.runtime.run()
         records = self.log.records("episode-metadata")
         decode = self.log.wire.decode
-        return [((m.key or b"").decode(), m.value and decode(m.topic, m.value)) for m in records]
+        return [
+            ((m.key or b"").decode(), decode(m.topic, m.value) if m.value else None)
+            for m in records
+        ]
 
     def current(self) -> dict[str, dict[str, Any]]:
         return {key: record for key, record in dict(self.sent()).items() if record}

@@ -10,7 +10,7 @@ from streams.engagement.core.anomalies import DAY_BINS, WARM_UP_BINS, History
 
 def found(history: History, counts: list[int]) -> list[tuple[int, str]]:
     """The places and directions of the anomalies in what follows."""
-    anomalies = []
+    anomalies = list[tuple[int, str]]()
     for number, plays in enumerate(counts):
         if (surprise := history.score_one(plays)) is not None:
             anomalies.append((number, surprise.direction))
@@ -40,7 +40,7 @@ def test_chance_and_the_hours_of_the_day_raise_no_alarm() -> None:
 
 
 @pytest.mark.parametrize("rate", [20, 50, 300])
-def test_a_change_is_found_at_once(rate: float) -> None:
+def test_a_change_is_found_at_once(rate: int) -> None:
     random, late = np.random.default_rng(rate), 0
     for counts in steady(rate, 50, seed=rate).tolist():
         for factor, direction in ((5, "rise"), (0, "fall")):

@@ -50,6 +50,8 @@ def test_the_state_does_not_depend_on_cuts_and_repeats(events: Any, cuts: Any, b
         # each delivery begins with some rows that came before
         state = fold(state, events[max(0, start - back) : end])
         state = listeners.decode(listeners.encode(state))
+    assert state is not None
+    assert whole is not None
     assert state.offset == whole.offset
     assert state.last_event_id == whole.last_event_id
     assert state.episodes == whole.episodes
