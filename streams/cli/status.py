@@ -73,8 +73,7 @@ class DeadLetters:
 
 @dataclass(frozen=True)
 class Noted:
-    """How many episodes and transcripts were not read as they are: something in them was dropped,
-    guessed or mended, and their notes say what. ``transcripts`` is None where it was not asked."""
+    """Records with notes on how they were read; ``transcripts`` is None where it was not asked."""
 
     episodes: int
     transcripts: int | None
@@ -361,10 +360,9 @@ def late_events(settings: Settings) -> int:
 
 
 def noted_episodes(settings: Settings) -> int:
-    """Episodes of which something was dropped, guessed or mended when their feed was read."""
+    """Episodes whose feed was not read as it is."""
     with _database(settings) as database:
-        count: int = database[EPISODES].count_documents({"notes.0": {"$exists": True}})
-        return count
+        return int(database[EPISODES].count_documents({"notes.0": {"$exists": True}}))
 
 
 def noted_transcripts(settings: Settings) -> int:
@@ -374,10 +372,10 @@ def noted_transcripts(settings: Settings) -> int:
     uri = f"{settings.delta_root.rstrip('/')}/{TRANSCRIPTS}"
     if not DeltaTable.is_deltatable(uri):
         return 0
-    table = DeltaTable(uri)
-    if "notes" not in (column.name for column in table.schema().fields):
-        return 0  # nothing was written since there are notes
-    batches = table.to_pyarrow_dataset().to_batches(columns=["notes"])
+    rows = DeltaTable(uri).to_pyarrow_dataset()
+    if "notes" not in rows.schema.names:  # nothing was written since there are notes
+        return 0
+    batches = rows.to_batches(columns=["notes"])
     lengths = (pc.sum(pc.greater(pc.list_value_length(batch["notes"]), 0)) for batch in batches)
     return sum(int(length.as_py() or 0) for length in lengths)
 

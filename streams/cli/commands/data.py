@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from streams.operations.importing import Report
 
 ExistingFile = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, help="A .csv, .jsonl or .parquet file.")
+    Path,
+    typer.Argument(exists=True, dir_okay=False, help="CSV, JSON lines or Parquet, or its .gz."),
 ]
 
 
@@ -48,7 +49,7 @@ def import_episodes(file: ExistingFile) -> None:
 
 
 def import_events(file: ExistingFile) -> None:
-    """Import listener events: columns user_id, episode_id, kind, occurred_at (ISO 8601), and
+    """Import listener events: columns user_id, episode_id, kind, occurred_at (a time), and
     optionally event_id, heard_ms, position_ms, session_id, surface, rank, arm, user_agent,
     generation. Rows that are equal in every column count once."""
     from streams.operations.importing import import_events as run
