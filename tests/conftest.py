@@ -12,6 +12,8 @@ import pytest
 from streams.cli.local.broker import running_broker
 from streams.cli.local.mongo import running_mongo
 from tests.drawing import EVERYTHING
+from tests.paths import ROOT
+from tests.tiers import PURE
 from topology.graph import get_graph
 from topology.settings import get_settings
 
@@ -19,6 +21,14 @@ from topology.settings import get_settings
 hypothesis.settings.register_profile("podstream", deadline=None)
 hypothesis.settings.register_profile("everything", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("everything" if os.environ.get(EVERYTHING) else "podstream")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold a warning for an error in the tests that need no server."""
+    folders = [ROOT / "tests" / path for tier in PURE for path in tier.paths]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.filterwarnings("error"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
