@@ -51,7 +51,8 @@ FAST: dict[str, Any] = {
 }
 """Settings with which a storm is over soon."""
 
-MOST_ATTEMPTS = ATTEMPTS * (1 + len(RETRY_S))
+TRIES = 1 + len(RETRY_S)
+MOST_ATTEMPTS = ATTEMPTS * TRIES
 """The retry rule: nothing is asked for more often before it is given up."""
 
 
@@ -208,7 +209,8 @@ def check_same(calm: Outcome, killed: Outcome) -> None:
 
 
 def check_counts(counts: dict[str, dict[str, int]], found: Outcome, lives: int) -> None:
-    """An episode's details and its transcripts are asked for until they come, and then no more.
+    """An episode's details and its transcripts are asked for until they come, and then no more:
+    a transcript once, details once for each time that those of its show are tried.
 
     Each of the workers' ``lives`` may begin anew, and so does an id that was given up before.
     """
@@ -217,7 +219,9 @@ def check_counts(counts: dict[str, dict[str, int]], found: Outcome, lives: int) 
         if known := re.search(r"/transcripts/(\d+)|/episodes/byid.*[?&]id=(\d+)", address):
             given_up = len(found.dead.get(f"pi:{known[1] or known[2]}", ()))
             assert asked <= MOST_ATTEMPTS * (lives + given_up), address
-            assert counts["good"].get(address, 0) <= lives + given_up, address
+            # Details wait for those of the show: where these cannot be had, both are tried again.
+            good = 1 if known[1] else TRIES
+            assert counts["good"].get(address, 0) <= good * (lives + given_up), address
 
 
 def newest_ids(count: int, shows: int | None = None) -> frozenset[int]:
