@@ -224,7 +224,9 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     with pymongo.MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
         database = client[settings.mongodb_database]
         database["engagement_windows"].replace_one({"_id": wrong["_id"]}, wrong)
-        database["document_expiry"].insert_one({"_id": "live", "before": limit})
+        database["document_expiry"].update_one(
+            {"_id": "live"}, {"$set": {"before": limit}}, upsert=True
+        )
         assert database["engagement_windows"].delete_many({"bucket": {"$lt": limit}}).deleted_count
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
