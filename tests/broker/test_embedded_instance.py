@@ -77,6 +77,7 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
         "dead_letters",
         "late_events",
         "hosts",
+        "noted",
     }
     assert all(isinstance(stage["lag"], int) for stage in status["stages"])
     assert all(isinstance(store["rows"], int) for store in status["stores"])
