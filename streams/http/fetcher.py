@@ -105,9 +105,9 @@ class GuardedFetcher:
 
     async def close(self) -> None:
         """Give the connections back."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def get(
         self, url: str, *, etag: str = "", last_modified: str = "", accept: Accept = ANY_DOCUMENT

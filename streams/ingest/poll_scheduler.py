@@ -87,10 +87,10 @@ class PollScheduler:
     async def _run(self, feed: FeedKey) -> None:
         try:
             await self._poll(feed)
-        except asyncio.CancelledError:
+        finally:
+            # Also where nobody goes on afterwards: what polls share must not outlive the loop.
             if all(task.done() for other, task in self._tasks.items() if other != feed):
                 await self._close()
-            raise
 
     def _reap(self) -> None:
         """Forget what has ended; raises the error of one that failed."""

@@ -84,9 +84,9 @@ class PodcastIndexClient:
 
     async def close(self) -> None:
         """Give the connections back; the client may be used again afterwards."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def trending(
         self, limit: int, languages: Sequence[str] = (), categories: Sequence[str] = ()
