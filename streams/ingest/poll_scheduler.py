@@ -37,11 +37,14 @@ class PollScheduler:
         self._close = close
         self._clock = clock
         self._tasks: dict[FeedKey, asyncio.Task[None]] = {}
+        self._attended = False
+        """Whether a call of `go_on` is under way, which gives back what polls share."""
 
     async def go_on(self, due: Callable[[], Iterable[FeedKey]]) -> None:
         """Begin polls of what is due, the first ones first, and wait for their end, though not
         longer than a few seconds once something else is due. Raises what a poll raised."""
         patient_until = self._clock.monotonic() + LONGEST_TICK_S
+        self._attended = True
         try:
             self._reap()
             waiting = self._next(due())
@@ -56,6 +59,8 @@ class PollScheduler:
         except BaseException:
             await self._stop()
             raise
+        finally:
+            self._attended = False
 
     def _next(self, due: Iterable[FeedKey]) -> list[FeedKey]:
         """What is to be polled now: of one host no more than leaves others theirs."""
@@ -88,8 +93,9 @@ class PollScheduler:
         try:
             await self._poll(feed)
         finally:
-            # Also where nobody goes on afterwards: what polls share must not outlive the loop.
-            if all(task.done() for other, task in self._tasks.items() if other != feed):
+            # Between two calls nobody else does: what polls share must not outlive the loop.
+            others = (task for other, task in self._tasks.items() if other != feed)
+            if not self._attended and all(task.done() for task in others):
                 await self._close()
 
     def _reap(self) -> None:

@@ -124,6 +124,16 @@ async def test_a_shutdown_ends_them_and_gives_connections_back() -> None:
     assert feeds.closed_with[-1] == 0
 
 
+async def test_the_last_poll_to_end_between_two_calls_gives_connections_back() -> None:
+    feeds = Feeds(slow=3)
+    await feeds.go_on()
+    assert feeds.closed_with == []
+    feeds.slow.clear()
+    await feeds.clock.advance(1)
+    assert feeds.under_way == []
+    assert feeds.closed_with == [0]
+
+
 def test_the_end_of_the_loop_ends_them_as_well_and_another_loop_begins_anew() -> None:
     feeds = Feeds(slow=3)
     asyncio.run(feeds.go_on())
