@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow.compute as pc
@@ -25,6 +25,9 @@ from topology.model import Graph, Stage
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
 from topology.topics.recommendation import MODEL_GENERATIONS
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 Offsets = dict[str, dict[int, int]]
 """topic -> partition -> offset of the next record to read."""
@@ -367,12 +370,9 @@ def noted_episodes(settings: Settings) -> int:
 
 def noted_transcripts(settings: Settings) -> int:
     """Transcripts of which something was dropped, guessed or mended."""
-    from deltalake import DeltaTable
-
-    uri = f"{settings.delta_root.rstrip('/')}/{TRANSCRIPTS}"
-    if not DeltaTable.is_deltatable(uri):
+    if (table := _delta_table(settings, TRANSCRIPTS)) is None:
         return 0
-    rows = DeltaTable(uri).to_pyarrow_dataset()
+    rows = table.to_pyarrow_dataset()
     if "notes" not in rows.schema.names:  # nothing was written since there are notes
         return 0
     batches = rows.to_batches(columns=["notes"])
@@ -382,18 +382,21 @@ def noted_transcripts(settings: Settings) -> int:
 
 def delta_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
     """Rows of every declared Delta table; 0 for one that has not been written yet."""
+
+    def count(name: str) -> int:
+        table = _delta_table(settings, name)
+        # From the log's statistics, else from the files' footers.
+        return 0 if table is None else table.count()
+
     with ThreadPoolExecutor(4) as pool:
-        roots = [f"{settings.delta_root.rstrip('/')}/{name}" for name in graph.delta_tables]
-        counts = list(pool.map(_delta_count, roots))
-    return [
-        StoreRows(name, count, "delta")
-        for name, count in zip(graph.delta_tables, counts, strict=True)
-    ]
+        counts = list(pool.map(count, graph.delta_tables))
+    rows = zip(graph.delta_tables, counts, strict=True)
+    return [StoreRows(name, number, "delta") for name, number in rows]
 
 
-def _delta_count(uri: str) -> int:
+def _delta_table(settings: Settings, name: str) -> DeltaTable | None:
+    """A table of the lake; None as long as nothing has been written to it."""
     from deltalake import DeltaTable
 
-    if not DeltaTable.is_deltatable(uri):
-        return 0
-    return DeltaTable(uri).count()  # from the log's statistics, else from the files' footers
+    uri = f"{settings.delta_root.rstrip('/')}/{name}"
+    return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None

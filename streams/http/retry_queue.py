@@ -39,9 +39,12 @@ class RetryQueue:
         """Whether the key's partition is this worker's."""
         return key[0] in self._table.partitions()
 
-    def is_current(self, key: EntryKey, value: bytes) -> bool:
-        """Whether an entry is ours and as it was: nothing newer came, no other worker has it."""
-        return self.owns(key) and self.get(key) == value
+    def is_current(self, key: EntryKey, waited: bytes | None) -> bool:
+        """Whether an entry is ours and as it was: nothing newer came, no other worker has it.
+
+        What has not waited, None, is a handler's, whose partitions stay until it has ended.
+        """
+        return waited is None or (self.owns(key) and self.get(key) == waited)
 
     def replace(self, key: EntryKey, value: bytes | None) -> None:
         """Let an entry wait, in the place of any other of its key; with None, nothing waits."""

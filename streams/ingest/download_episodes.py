@@ -217,9 +217,7 @@ class DownloadEpisodes:
                 self._queue.replace(key, settled.waits[key])
 
     def _is_current(self, task: DownloadTask) -> bool:
-        """Whether a task is not superseded, or another worker's by now. Those of a handler are
-        neither: its partitions stay until it has ended."""
-        return task.waited is None or self._queue.is_current(task.key, task.waited)
+        return self._queue.is_current(task.key, task.waited)
 
     async def _take(self, task: DownloadTask, fetched: FetchedEpisodes, into: _Settled) -> None:
         """Note what a task leads to; a task that leads nowhere is a dead letter."""

@@ -132,7 +132,7 @@ class LogStates(Generic[S]):
         return {
             partition: held.state
             for partition, held in sorted(self._held.items())
-            if partition in self._assigned and held.verified == self._rebalances
+            if partition in self._assigned and self._is_verified(held)
         }
 
     # -- reading ---------------------------------------------------------------------------------
@@ -145,19 +145,20 @@ class LogStates(Generic[S]):
     async def get(self, partition: int) -> S:
         """The state, restored from its log if this worker has just got the partition."""
         held = self._held.get(partition)
-        if held is not None and held.verified == self._rebalances:
+        if held is not None and self._is_verified(held):
             return held.state
         async with self._locks[partition]:
             now = self._rebalances
             held = self._held.get(partition)
-            if held is not None and held.verified == now:
-                # Verified while this task waited: a handler may have it, and must not have it
-                # replaced by what the log held a while ago.
-                return held.state
-            if held is None or not await self._stands(partition, held):
+            # It may have been verified while this task waited: then a handler may have it, and must
+            # not have it replaced by what the log held a while ago.
+            if held is None or not (self._is_verified(held) or await self._stands(partition, held)):
                 held = self._held[partition] = await self._restore(partition)
             held.verified = now
             return held.state
+
+    def _is_verified(self, held: Held[S]) -> bool:
+        return held.verified == self._rebalances
 
     async def _stands(self, partition: int, held: Held[S]) -> bool:
         """Whether nobody else has written to the log of a state that is held."""

@@ -281,9 +281,8 @@ class FetchTranscripts:
             # version that is ahead of the retries would hide what waits.
             await self._context.flush()
             for result in current:
-                waited = result.attempt.waited
                 # A retry may have lost its partition meanwhile, and even have it back.
-                if waited is None or self._queue.is_current(result.attempt.key, waited):
+                if self._queue.is_current(result.attempt.key, result.attempt.waited):
                     self._queue.replace(result.attempt.key, result.entry)
             await self._context.flush()
             for result in current:

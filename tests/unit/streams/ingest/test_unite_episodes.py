@@ -322,16 +322,21 @@ def left_by_a_kill(record: int) -> dict[str, dict[str, Any]] | None:
         return flow.current()
 
 
-def test_what_a_kill_left_behind_is_withdrawn_though_the_index_has_forgotten_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The candidate was sent, and nothing else was kept but its identity."""
-    flow = Flow(monkeypatch)
+def killed_once_sent(patch: pytest.MonkeyPatch) -> Flow:
+    """An episode's candidate was sent, and nothing else was kept but its identity."""
+    flow = Flow(patch)
     flow.found(of_index(), whole=False)
     with pytest.MonkeyPatch.context() as during:
         Dying(during, 1)
         with pytest.raises(ConnectionError):
             flow.runtime.run()
+    return flow
+
+
+def test_what_a_kill_left_behind_is_withdrawn_though_the_index_has_forgotten_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flow = killed_once_sent(monkeypatch)
     assert len(flow.log.records("episode-candidates")) == 1
     flow.index.record = None
     flow.withdrawn(of_index())
@@ -344,12 +349,7 @@ def test_what_a_kill_left_behind_is_withdrawn_though_the_index_has_forgotten_it(
 def test_an_identity_outlives_a_kill_after_which_the_index_says_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flow = Flow(monkeypatch)
-    flow.found(of_index(), whole=False)
-    with pytest.MonkeyPatch.context() as during:
-        Dying(during, 1)
-        with pytest.raises(ConnectionError):
-            flow.runtime.run()
+    flow = killed_once_sent(monkeypatch)
     flow.index.record = of_index("Edited", guid="another")
     for stage in STAGES:
         flow.runtime.crash(stage)
