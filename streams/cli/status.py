@@ -340,7 +340,9 @@ def _database(settings: Settings) -> Iterator[Any]:
     from pymongo import MongoClient
 
     client: MongoClient[dict[str, Any]] = MongoClient(
-        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000
+        settings.mongodb_uri.get_secret_value(),
+        # On a busy machine the first answer takes some seconds.
+        serverSelectionTimeoutMS=int(_TIMEOUT_S * 1000),
     )
     with client:
         yield client[settings.mongodb_database]

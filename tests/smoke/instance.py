@@ -62,7 +62,7 @@ class Instance:
 
     def mongo(self) -> Any:
         uri = self.settings.mongodb_uri.get_secret_value()
-        return MongoClient(uri, serverSelectionTimeoutMS=5000)[self.settings.mongodb_database]
+        return MongoClient(uri, serverSelectionTimeoutMS=30_000)[self.settings.mongodb_database]
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:

@@ -29,9 +29,10 @@ from topology.java import require_java
 from topology.settings import LOOPBACK
 
 STOP_TIMEOUT_S = 20.0
-RETENTION_MS = 60_000
-"""How long the store keeps overwritten data: a slow scan under writes still finds its version. The
-file grows by what is written meanwhile."""
+RETENTION_MS = 600_000
+"""How long the store keeps data from when it was written: a scan under writes still finds its
+version, which may be overwritten as soon as it is that old. The file grows by what is written
+meanwhile."""
 
 HEAP_MB = 384
 """A query gathers its documents whole: some hundred thousand minutes of a few episodes."""
