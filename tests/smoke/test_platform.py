@@ -18,7 +18,10 @@ from streams.kafka.log_reader import LogReader, LogTail
 from tests.paths import ROOT
 from tests.smoke.instance import Instance, wait_until
 
-pytestmark = [pytest.mark.smoke, pytest.mark.timeout(1500)]
+WAIT_S = 600
+"""For anything that the platform is to do: many times what it takes, for a machine may be slow."""
+
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(3 * WAIT_S)]
 
 PROVED_ELSEWHERE = {
     "podstream up": "the fixtures of this tier start instances",
@@ -81,7 +84,7 @@ def test_every_podstream_command_of_the_readme_works(
         return done.returncode == 0
 
     # A person types more slowly than a script.
-    wait_until(succeeds, 30, f"success of {command}")
+    wait_until(succeeds, WAIT_S / 2, f"success of {command}")
 
 
 def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance) -> None:
@@ -95,7 +98,7 @@ def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Insta
         found: int = letters.get("user-events.dlq", 0)
         return found
 
-    wait_until(dead, 60, "the dead letter")
+    wait_until(dead, WAIT_S, "the dead letter")
     shown = platform.run("dlq", "show", "user-events.dlq")
     assert garbage.hex() in shown.stdout, shown.stdout
     assert "nobody" in shown.stdout
@@ -112,11 +115,11 @@ def test_a_killed_process_comes_back_and_work_goes_on(platform: Instance, name: 
         found: bool = now["state"] == "RUNNING" and now["pid"] != pid
         return found
 
-    wait_until(back, 90, f"{name} after kill -9")
+    wait_until(back, WAIT_S, f"{name} after kill -9")
     written = _events_written(platform)
     wait_until(
         lambda: any(_counted_up_to(platform, partition) >= n for partition, n in written.items()),
-        150,
+        WAIT_S,
         f"windows with events that came after {name} was back",
     )
 
@@ -137,7 +140,7 @@ def _counted_up_to(platform: Instance, partition: int) -> int:
 def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance) -> None:
     """Once nobody listens any more, MongoDB, Delta and the log say the same, event for event."""
     platform.run("down")
-    started = platform.run("up", "--detach", timeout=300)
+    started = platform.run("up", "--detach", timeout=WAIT_S)
     assert started.returncode == 0, started.stdout + started.stderr
     import polars as pl
     from deltalake import DeltaTable
@@ -186,7 +189,7 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
         return {name: rows[name].sum() for name in counts}
 
     wait_until(
-        lambda: in_windows_or_late() == in_events() == in_daily(), 480, "agreement of all counts"
+        lambda: in_windows_or_late() == in_events() == in_daily(), WAIT_S, "agreement of all counts"
     )
     assert in_mongo()["plays"] > 0
 
@@ -196,7 +199,7 @@ def _delta(table_type: Any, platform: Instance, name: str) -> Any:
 
 
 def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance) -> None:
-    done = platform.run("rebuild", "--all", timeout=300)
+    done = platform.run("rebuild", "--all", timeout=WAIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     promoted = platform.mongo()["table_generations"].find_one()
     assert promoted
