@@ -18,7 +18,7 @@ from typing import IO
 from topology.java import require_java
 
 IVY_FILE = Path(__file__).with_name("ivy.xml")
-CONFS = ("kafka", "mongo", "spark")
+CONFS = ("kafka", "spark")
 _PATTERN = "[conf]/[artifact]-[revision](-[classifier]).[ext]"
 
 
@@ -49,7 +49,7 @@ def ensure_jars() -> None:
 
 
 def jar_paths(conf: str) -> list[Path]:
-    """The jars of a configuration (``kafka``, ``mongo`` or ``spark``). Raises JarsError."""
+    """The jars of a configuration (``kafka`` or ``spark``). Raises JarsError."""
     if conf not in CONFS:
         raise ValueError(f"No jar configuration {conf!r}: there are {', '.join(CONFS)}.")
     ensure_jars()

@@ -83,7 +83,7 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
     assert all(isinstance(store["rows"], int) for store in status["stores"])
     before = _processes(podstream)
     assert before["broker"]["rss_bytes"] > 50_000_000
-    assert before["mongo"]["rss_bytes"] > 50_000_000  # its JVM is counted
+    assert before["mongo"]["rss_bytes"] > 10_000_000
     assert before["spark"]["state"] == "STOPPED"
 
     addresses = json.loads(podstream("env", "--json").stdout)

@@ -162,6 +162,10 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
 
             apply_topology(settings, open_registry(settings))
     if stages:
+        from streams.serving.mongo.anew import serve_anew
+
+        for name in serve_anew(settings, graph.stages.values()):
+            console.print(f"MongoDB is empty: {name} writes it anew from the log.")
         with step(console, f"Starting {len(stages)} stage processes") as current:
             supervisor.start(stages)
             _wait_for_stages(supervisor, stages, web_ports(settings, graph, demo), current)

@@ -75,8 +75,7 @@ def derive_programs(settings: Settings, graph: Graph, demo: bool) -> list[Progra
         programs.append(Program(BROKER, tuple(argv), home, {**common, **extra}, stop_wait_s=30))
     if MONGO in services:
         argv, extra = mongo_command(home, settings.port("mongo"))
-        # its JVM is told by its parent, which closes the store first
-        programs.append(Program(MONGO, tuple(argv), home, {**common, **extra}, signal_group=False))
+        programs.append(Program(MONGO, tuple(argv), home, {**common, **extra}))
     ports = web_ports(settings, graph, demo)
     if demo:
         argv = _module("streams.demo.demo_index", "--port", str(ports[DEMO_INDEX]))

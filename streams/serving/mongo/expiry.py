@@ -29,7 +29,6 @@ FOREVER = datetime(1970, 1, 1, tzinfo=UTC)
 PROGRESS = "table_progress"
 REFRESHES_TO_SEE = 2
 FOUND_AT_ONCE = 20_000
-"""Where a server has no index for times, it reads the whole collection for each such look."""
 REMOVED_AT_ONCE = 500
 LONGEST_S = 20.0
 """After so long the others of the process are left alone until the next refresh."""

@@ -1,8 +1,8 @@
 """Generations of `engagement_windows` in MongoDB: the served one, and others kept beside it.
 
 A generation is promoted only if it shows what the served one shows, so it may take its place
-document by document: no reader can tell a mixture. Renaming collections would be one step, but the
-embedded server drops the target before it renames, and a write in between breaks it.
+document by document: no reader can tell a mixture. Renaming collections would be one step, but
+what `serve_mongo` writes meanwhile would go into the collection that is put aside.
 """
 
 from __future__ import annotations

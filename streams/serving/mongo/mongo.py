@@ -1,7 +1,6 @@
 """MongoDB as a sink of the log: batched upserts by ``_id``, which wait while the server is away.
 
-Only writes by ``_id`` alone are used: they may be repeated, every server knows them, and for any
-further condition the embedded one reads the whole collection.
+Only writes by ``_id`` alone are used: they may be repeated, and every server finds them at once.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ T = TypeVar("T")
 
 SERVER_SELECTION_TIMEOUT_MS = 2_000
 ANSWER_TIMEOUT_MS = 60_000
-"""Longest wait for one answer. The embedded server never answers a read whose document was being
-written at that moment."""
+"""Longest wait for one answer: a server that never gives it must not stop the stage for ever."""
 
 LONGEST_PAUSE_S = 10.0
 FIND_CHUNK = 2_000

@@ -49,7 +49,6 @@ def test_every_configuration_has_its_main_jar() -> None:
         return " ".join(path.name for path in jars.jar_paths(conf))
 
     assert "kafka_2.13-" in names("kafka")
-    assert "mongo-java-server-h2-backend-" in names("mongo")
     for part in ("delta-spark_", "spark-sql-kafka-", "spark-avro_"):
         assert part in names("spark")
 
