@@ -119,6 +119,10 @@ class MemoryStateLog:
         self._log.truncate(self.name, partition, offset)
 
 
+Work = Coroutine[Any, Any, None]
+"""What a handler or a timer has begun, for a loop to run."""
+
+
 class MemoryContext(Context):
     """One stage in memory, owner of every partition."""
 
@@ -131,8 +135,8 @@ class MemoryContext(Context):
     ):
         super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
         self.log = log
-        self.handlers: dict[str, tuple[Handler, int]] = {}
-        self.timers: list[Callable[[], Awaitable[None]]] = []
+        self.handlers: dict[str, tuple[Callable[[list[Message]], Work], int]] = {}
+        self.timers: list[Callable[[], Work]] = []
         self.broadcasts: dict[str, Apply] = {}
 
     def agent(

@@ -88,7 +88,7 @@ class LogStates(Generic[S]):
         self,
         states_log: StateLog,
         make: Callable[[int], S],
-        track: Callable[[Awaitable[Any]], None],
+        track: Callable[[Awaitable[Any]], object],
         snapshot_bytes: int = SNAPSHOT_BYTES,
         origin: Origin[S] | None = None,
     ):

@@ -17,7 +17,6 @@ from streams.app import app
 folder, port = Path(sys.argv[1]), sys.argv[2]
 
 
-@app.task
 async def stop_and_go_on() -> None:
     consumer = app.consumer
     while app.rebalancing or not consumer.assignment():
@@ -47,5 +46,6 @@ class _Waiting:
         return fetched
 
 
+app.task(stop_and_go_on)
 sys.argv[1:] = ["worker", "--web-port", port, "-l", "info"]
 app.main()

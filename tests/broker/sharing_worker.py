@@ -17,12 +17,12 @@ from topology.settings import get_settings
 file, port = Path(sys.argv[1]), sys.argv[2]
 
 
-@app.task
 async def write_part() -> None:
     while True:
         await asyncio.sleep(0.5)
         file.write_text(f"{HostRateLimiter.of(get_settings(), SystemClock()).part('web'):.6f}")
 
 
+app.task(write_part)
 sys.argv[1:] = ["worker", "--web-host", "127.0.0.1", "--web-port", port]
 app.main()

@@ -20,7 +20,6 @@ from streams.app import app  # noqa: E402
 how, marker, port = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 
 
-@app.task
 async def stand_still() -> None:
     while not marker.exists():
         await asyncio.sleep(0.1)
@@ -33,5 +32,6 @@ async def stand_still() -> None:
     done.touch()
 
 
+app.task(stand_still)
 sys.argv[1:] = ["worker", "--web-port", port, "-l", "warn"]
 app.main()

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pymongo
 import pytest
@@ -15,10 +16,12 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
+from pydantic import SecretStr
 
 from schemas.codec import RecordCodec, subject_of, unframe
 from streams.cli.local.broker import running_broker
 from streams.kafka.log_reader import LogTail
+from streams.kafka.message import Message
 from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
 from topology.graph import build_graph, declared_subjects
@@ -36,7 +39,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterat
         yield Settings(
             podstream_home=home,
             kafka_bootstrap_servers=bootstrap,
-            mongodb_uri=mongo_uri,  # type: ignore[arg-type]
+            mongodb_uri=SecretStr(mongo_uri),
             mongodb_database="apply",
         )
 
@@ -63,12 +66,12 @@ def test_applying_again_is_quick_and_changes_nothing(settings: Settings) -> None
 
 def test_schemas_are_registered_as_confluents_registry_keeps_them(settings: Settings) -> None:
     graph = build_graph(settings.event_partitions)
-    records = []
+    records: list[Message] = []
     reader = LogTail(settings.kafka_bootstrap_servers, ["_schemas"])
     reader.read_to_end(records.extend)
     reader.close()
-    keys = [json.loads(record.key) for record in records]
-    values = [json.loads(record.value) for record in records]
+    keys = [json.loads(record.key or b"") for record in records]
+    values = [json.loads(record.value or b"") for record in records]
     assert {key["subject"] for key in keys} == declared_subjects(graph).keys()
     assert all(list(key) == ["keytype", "subject", "version", "magic"] for key in keys)
     assert all(key["keytype"] == "SCHEMA" and key["magic"] == 1 for key in keys)
@@ -122,7 +125,7 @@ def test_other_partitions_are_refused_and_nothing_is_changed(settings: Settings)
 
 def test_indexes_are_created_by_their_declared_names(settings: Settings) -> None:
     graph = build_graph(settings.event_partitions)
-    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value()) as client:
+    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
         database = client[settings.mongodb_database]
         for name, collection in graph.collections.items():
             there = set(database[name].index_information())

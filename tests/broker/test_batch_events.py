@@ -136,7 +136,7 @@ def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings:
 
     def write() -> None:
         for number, value in enumerate(values):
-            headers = [("trace", str(number).encode())]
+            headers: list[tuple[str, str | bytes | None]] = [("trace", str(number).encode())]
             out.produce("user-events", value, key=b"ada", partition=1, headers=headers)
         out.flush()
 

@@ -38,10 +38,10 @@ def _produce(bootstrap: str, topic: str, values: list[bytes]) -> None:
         raise KafkaException(failures[0])
 
 
-def _read(bootstrap: str, topic: str, count: int) -> list[bytes]:
+def _read(bootstrap: str, topic: str, count: int) -> list[bytes | None]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    found: list[bytes] = []
+    found: list[bytes | None] = []
     deadline = time.monotonic() + 30
     while len(found) < count and time.monotonic() < deadline:
         found += [message.value() for message in consumer.consume(count, 0.5)]

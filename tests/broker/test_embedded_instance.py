@@ -87,7 +87,7 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
     assert before["spark"]["state"] == "STOPPED"
 
     addresses = json.loads(podstream("env", "--json").stdout)
-    with MongoClient(addresses["MONGODB_URI"]) as client:
+    with MongoClient[dict[str, Any]](addresses["MONGODB_URI"]) as client:
         client[addresses["MONGODB_DATABASE"]].episodes.insert_one({"_id": "pi:1"})
     exported = podstream("env").stdout
     assert f"export KAFKA_BOOTSTRAP_SERVERS={addresses['KAFKA_BOOTSTRAP_SERVERS']}\n" in exported

@@ -93,8 +93,7 @@ def test_a_retry_outlives_a_kill_and_two_workers_share_the_rate(tmp_path: Path) 
                 "transcripts": [{"url": f"http://{host.address}/{number}.vtt", "type": "text/vtt"}],
                 "source": "podcastindex",
             }
-            key = record["episode_id"]
-            writer.produce("episode-metadata", episodes.encode(record), key=key)
+            writer.produce("episode-metadata", episodes.encode(record), key=f"pi:{number}")
         assert writer.flush(30) == 0
 
         def statuses() -> dict[str, str]:

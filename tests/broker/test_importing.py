@@ -118,7 +118,8 @@ def test_feeds_of_an_opml_file_are_followed_once(tmp_path: Path) -> None:
     by_opml = [(f"https://pods.example/{n}", "opml") for n in range(3)]
     assert sorted(followed) == [*by_opml, ("https://pods.example/9", "")]
 
-    broken = path.write_text("<opml><body>") and podstream("import", "opml", str(path))
+    path.write_text("<opml><body>")
+    broken = podstream("import", "opml", str(path))
     assert broken.exit_code == 1
     assert broken.output.strip().startswith("feeds.opml: no XML: no element found")
 

@@ -25,6 +25,7 @@ from streams.cli.local.instance import environment as instance_environment
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
+from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
@@ -136,7 +137,7 @@ class Listeners:
 def served(settings: Settings) -> dict[str, int]:
     """The sum of everything that MongoDB serves."""
     names = ("impressions", "clicks", "plays", "heard_ms")
-    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value()) as client:
+    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
         documents = list(client[settings.mongodb_database]["engagement_windows"].find({}))
     return {name: sum(document[name] for document in documents) for name in names}
 
@@ -152,10 +153,10 @@ def late(settings: Settings) -> Counter[str]:
     )
     reader.close()
     events = pl.concat(frames).unique(["partition", "offset"])
-    sums: Counter[str] = Counter(events["kind"].cast(pl.String).to_list())
-    return Counter(
-        {f"{kind}s": number for kind, number in sums.items()}, heard_ms=events["heard_ms"].sum()
-    )
+    kinds: Counter[str] = Counter(events["kind"].cast(pl.String).to_list())
+    sums = Counter({f"{kind}s": number for kind, number in kinds.items()})
+    sums["heard_ms"] = int(events["heard_ms"].sum())
+    return sums
 
 
 def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
@@ -194,7 +195,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
 
     registry = topic_registry(settings.kafka_bootstrap_servers)
     codec = RecordCodec("table-generations", "table_generation", registry)
-    pointers = []
+    pointers: list[Message] = []
     reader = LogTail(settings.kafka_bootstrap_servers, ["table-generations"])
     reader.read_to_end(pointers.extend)
     reader.close()
@@ -204,7 +205,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     assert outcome.beside == "engagement_windows_g1"
 
     # A count that is wrong in what is served: exit 1, told by its key, and left as it is.
-    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value()) as client:
+    with pymongo.MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
         collection = client[settings.mongodb_database]["engagement_windows"]
         wrong = collection.find_one({"plays": {"$gt": 0}})
         assert wrong is not None
@@ -221,7 +222,9 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
 
     # What has expired is not missed, and does not come back.
     limit = START + timedelta(minutes=10)
-    with pymongo.MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
+    with pymongo.MongoClient[dict[str, Any]](
+        settings.mongodb_uri.get_secret_value(), tz_aware=True
+    ) as client:
         database = client[settings.mongodb_database]
         database["engagement_windows"].replace_one({"_id": wrong["_id"]}, wrong)
         database["document_expiry"].update_one(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from schemas.codec import RecordCodec
@@ -85,9 +86,11 @@ class Desk:
         """Write a record; its offset."""
         taken: list[int] = []
 
-        def delivered(error: object, record: Message) -> None:
+        def delivered(error: object, record: confluent_kafka.Message) -> None:
             assert error is None, error
-            taken.append(record.offset())
+            offset = record.offset()
+            assert offset is not None
+            taken.append(offset)
 
         self._producer.produce(
             topic,

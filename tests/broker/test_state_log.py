@@ -53,7 +53,7 @@ class Counters:
 
 
 @pytest.fixture
-async def topic(broker: str) -> AsyncIterator[str]:
+def topic(broker: str) -> str:
     name = f"states-{uuid.uuid4().hex[:8]}"
     config = {"cleanup.policy": "delete", "retention.ms": "-1"}
     admin = AdminClient({"bootstrap.servers": broker})

@@ -63,7 +63,7 @@ def start(
     )
 
 
-def alive(process: subprocess.Popen) -> None:
+def alive(process: subprocess.Popen[bytes]) -> None:
     """AssertionError if a process has ended."""
     assert process.poll() is None, f"the process ended with {process.returncode}"
 

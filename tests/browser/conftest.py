@@ -505,7 +505,7 @@ def dashboard(
     """The dashboard over rich stores."""
     name = "dashboard_browser"
     delta_root = tmp_path_factory.mktemp("delta")
-    with MongoClient(mongo_uri, tz_aware=True) as client:
+    with MongoClient[dict[str, Any]](mongo_uri, tz_aware=True) as client:
         now = datetime.now(UTC).replace(microsecond=0)
         stores = Stores(client[name], delta_root, now)
         seed(stores)

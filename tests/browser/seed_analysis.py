@@ -45,7 +45,7 @@ STRUCTS: Types = {
 
 def worked_out(episode_id: str, text: str, language: str, turns: tuple[str, ...]) -> dict[str, Any]:
     """The analysis of a transcript in which the speakers take turns of 40 s."""
-    segments = [
+    segments: list[dict[str, Any]] = [
         {
             "start_ms": 45_000 * place,
             "end_ms": 45_000 * place + 40_000,

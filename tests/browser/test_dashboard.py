@@ -235,6 +235,7 @@ def choose_row(table: Locator, row: int) -> None:
     """Click the box before a row of a table: the head is 35 pixels high, a row 33."""
     table.scroll_into_view_if_needed()
     box = table.locator("canvas").first.bounding_box()
+    assert box is not None
     table.page.mouse.click(box["x"] + 12, box["y"] + 50 + 33 * row)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -71,6 +72,9 @@ class Log:
     def size(self, *topics: str) -> int:
         return sum(sum(self._logs.ends(topic).values()) for topic in topics)
 
+    def reaches(self, size: int, topic: str) -> bool:
+        return self.size(topic) >= size
+
 
 def wait(done: Callable[[], bool], processes: Processes, patience_s: float) -> None:
     wait_until(done, patience_s, "what the workers do", every_s=0.01, check=processes.check)
@@ -116,12 +120,12 @@ def test_killed_workers_leave_what_an_undisturbed_one_does(settings: Settings) -
             for topic in KILLS:
                 before = log.size(topic) + chance.randint(1, 30)
                 processes.start_worker("one", STAGES)
-                wait(lambda t=topic, n=before: log.size(t) >= n, processes, START_S)
+                wait(partial(log.reaches, before, topic), processes, START_S)
                 processes.end("one", signal.SIGKILL)
             processes.start_worker("one", STAGES)
             processes.start_worker("two", STAGES)
             before = log.size("episode-transcripts") + 10
-            wait(lambda: log.size("episode-transcripts") >= before, processes, START_S)
+            wait(partial(log.reaches, before, "episode-transcripts"), processes, START_S)
             processes.end("one", signal.SIGKILL)
             lives = len(KILLS) + 2
             finished(log, processes, index.episode_ids)

@@ -63,6 +63,7 @@ class Flow:
         self,
         settings: dict[str, Any],
         clock: SkippingClock,
+        monkeypatch: pytest.MonkeyPatch,
         seed: int | None = None,
         kills: int = 0,
     ) -> None:
@@ -72,7 +73,7 @@ class Flow:
         self._kills_left = kills
         self.kills = 0
         self._append = self._runtime.log.append
-        self._runtime.log.append = self._maybe_killed
+        monkeypatch.setattr(self._runtime.log, "append", self._maybe_killed)
         self._plan_kill()
         for stage in STAGES:
             self._runtime.start(stage)
@@ -120,10 +121,12 @@ def storms(kind: str) -> pytest.MarkDecorator:
 
 
 @storms("api")
-def test_every_episode_of_the_api_ends_as_one_thing(seed: int) -> None:
+def test_every_episode_of_the_api_ends_as_one_thing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poisoned = newest_ids(3)
     with StormyIndex(Plan(seed, 0.3, poisoned=poisoned), skipping=True) as index:
-        found = Flow(index.settings, index.clock).run()
+        found = Flow(index.settings, index.clock, monkeypatch).run()
         counts = index.counts()
         ids = index.episode_ids
     assert len(ids) > 200
@@ -145,10 +148,12 @@ def test_every_episode_of_the_api_ends_as_one_thing(seed: int) -> None:
 
 
 @storms("feeds")
-def test_every_episode_of_the_feeds_ends_as_one_thing(seed: int) -> None:
+def test_every_episode_of_the_feeds_ends_as_one_thing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shows = 20
     with StormyIndex(Plan(seed, 0.3), shows, skipping=True) as index:
-        found = Flow(index.feed_settings, index.clock).run()
+        found = Flow(index.feed_settings, index.clock, monkeypatch).run()
         counts = index.counts()
         ids = index.feed_episode_ids
     assert len(ids) > 100
@@ -160,14 +165,14 @@ def test_every_episode_of_the_feeds_ends_as_one_thing(seed: int) -> None:
 
 
 @storms("kills")
-def test_kills_change_nothing(seed: int) -> None:
+def test_kills_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shows = 14
     poisoned = newest_ids(2, shows)
     plan = Plan(seed, 0.3, in_a_row=1, misleading=False, poisoned=poisoned)
     outcomes, flows = [], []
     for kills in (0, 6):
         with StormyIndex(plan, shows, skipping=True) as index:
-            flow = Flow(index.settings, index.clock, seed, kills)
+            flow = Flow(index.settings, index.clock, monkeypatch, seed, kills)
             found = flow.run()
             assert index.counts()["early"] == {}
             check_counts(index.counts(), found, lives=1 + flow.kills)

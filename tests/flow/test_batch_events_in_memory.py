@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,13 @@ def runtime_at(home: Path) -> MemoryRuntime:
     return runtime
 
 
-def kill_at(runtime: MemoryRuntime, number: int, *, written: bool) -> None:
+def kill_at(
+    runtime: MemoryRuntime, number: int, monkeypatch: pytest.MonkeyPatch, *, written: bool
+) -> None:
     """Let the next run die at its ``number``-th record, before or after the log has it."""
     append, left = runtime.log.append, [number]
 
-    def dying(*args: object, **options: object) -> Message:
+    def dying(*args: Any, **options: Any) -> Message:
         if not left:
             return append(*args, **options)
         left[0] -= 1
@@ -63,10 +66,10 @@ def kill_at(runtime: MemoryRuntime, number: int, *, written: bool) -> None:
             raise KilledError
         return append(*args, **options)
 
-    runtime.log.append = dying
+    monkeypatch.setattr(runtime.log, "append", dying)
 
 
-def batched(runtime: MemoryRuntime) -> list[tuple]:
+def batched(runtime: MemoryRuntime) -> list[tuple[int, int, str, int]]:
     return [
         row
         for frame in runtime.log.decoded(TARGET)
@@ -95,7 +98,9 @@ def accounted(runtime: MemoryRuntime, partition: int) -> list[int]:
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_kill_at_any_record_changes_nothing(tmp_path: Path, written: bool) -> None:
+def test_a_kill_at_any_record_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
     calm = runtime_at(tmp_path)
     calm.run(max_batch=MAX_BATCH)
     expected, dead = batched(calm), refused(calm)
@@ -104,7 +109,7 @@ def test_a_kill_at_any_record_changes_nothing(tmp_path: Path, written: bool) -> 
     number, killed = 0, True
     while killed:
         runtime = runtime_at(tmp_path)
-        kill_at(runtime, number, written=written)
+        kill_at(runtime, number, monkeypatch, written=written)
         try:
             runtime.run(max_batch=MAX_BATCH)
             killed = False

@@ -174,7 +174,7 @@ ERRORS_S = st.sampled_from(
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[int, Delivery, int]:
     """Seconds since the step before, what comes then, and how often."""
-    event = {
+    event: dict[str, Any] = {
         "user_id": draw(st.sampled_from(("anna", "anna", "bert", "carl"))),
         "episode_id": draw(st.sampled_from(("pi:100", "pi:100", "pi:102", "pi:105", "pi:unknown"))),
         "kind": draw(st.sampled_from((*KINDS, *RARE_KINDS))),
@@ -367,7 +367,7 @@ def test_anomalies_are_the_same_for_any_partition_count() -> None:
     for partitions, minutes_a_run, max_batch in ((1, 10, 30), (3, 25, 12), (4, 180, 64)):
         chance = random.Random(7)
         river = River(("track_engagement", "detect_anomalies"), partitions)
-        coming: list[tuple[int, int, dict[str, Any]]] = []
+        coming: list[tuple[int, int, int, dict[str, Any]]] = []
         for minute in range(180):
             for number, plays in enumerate(
                 (4, 3 if minute < 100 else 20, 4 if minute < 140 else 0)
@@ -375,10 +375,11 @@ def test_anomalies_are_the_same_for_any_partition_count() -> None:
                 for _ in range(plays + 1):
                     name, kind = f"e{len(coming)}", "play" if plays else "click"
                     event = {"event_id": name, "user_id": f"u{chance.randrange(40)}", "kind": kind}
-                    event |= {"episode_id": f"pi:{number}", "at": minute}
-                    coming.append((minute + chance.randrange(13), len(coming), event))
-        for number, (minute, _, event) in enumerate(sorted(coming, key=lambda one: one[:2])):
-            at, arrival = (START + timedelta(minutes=m) for m in (event.pop("at"), minute))
+                    event["episode_id"] = f"pi:{number}"
+                    coming.append((minute + chance.randrange(13), len(coming), minute, event))
+        coming.sort(key=lambda one: one[:2])
+        for number, (arrived, _, minute, event) in enumerate(coming):
+            at, arrival = (START + timedelta(minutes=m) for m in (minute, arrived))
             river.write(Delivery(event["user_id"], {**event, "occurred_at": at}), arrival)
             if number % (minutes_a_run * 12) == 0:
                 river.run(max_batch=max_batch)

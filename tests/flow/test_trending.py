@@ -159,11 +159,11 @@ def test_crashes_and_repeats_change_neither_rankings_nor_alerts(tmp_path: Path) 
         windows, poisson, chance = Windows(runtime), np.random.default_rng(3), random.Random(4)
         for minute in range(180):
             rates = [12 if minute < 150 else factor for factor in (60, 12, 0)]
-            counts = [
-                (f"pi:{number}", minute, source, *(int(n) for n in poisson.poisson(rate, 2)))
-                for number, rate in enumerate(rates)
-                for source in range(SOURCES)
-            ]
+            counts = []
+            for number, rate in enumerate(rates):
+                for source in range(SOURCES):
+                    plays, new = (int(n) for n in poisson.poisson(rate, 2))
+                    counts.append((f"pi:{number}", minute, source, plays, new))
             windows.add(*[counts[n] for n in chance.sample(range(len(counts)), len(counts))])
             if crashes and minute % 13 == 0:
                 windows.again(minute % 11)

@@ -85,7 +85,9 @@ def increments(
     return pl.DataFrame([{**row, **position, **amounts, "first_at": at, "last_at": at}])
 
 
-def test_tables_are_created_as_declared_and_readable_outside_spark(tables: Any, graph: Any) -> None:
+def test_tables_are_created_as_declared_and_readable_outside_spark(
+    tables: Settings, graph: Graph
+) -> None:
     for name, declared in graph.delta_tables.items():
         table = DeltaTable(table_path(tables, name))
         assert [field.name for field in table.schema().fields] == [
@@ -98,7 +100,7 @@ def test_tables_are_created_as_declared_and_readable_outside_spark(tables: Any, 
 
 
 def test_events_are_appended_once_however_they_are_cut_again(
-    spark: Any, tables: Any, graph: Any, wire: Any
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
 ) -> None:
     topic = "user-event-batches"
     writer = TableWriter(tables, graph, [topic])
@@ -124,27 +126,29 @@ def test_events_are_appended_once_however_they_are_cut_again(
 
 
 def test_the_newest_analysis_of_an_episode_replaces_the_others(
-    spark: Any, tables: Any, graph: Any, wire: Any
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
 ) -> None:
     topic = "episode-analysis"
     spoken = "This show is brought to you by Acme. Use code ROSES for bread. Sourdough bread! " * 9
     transcript = {"episode_id": "e", "status": "ok", "language": "en", "segments": []}
     found = [analyse({**transcript, "text": text}) for text in (spoken, spoken + "Bread, bread.")]
     writer = TableWriter(tables, graph, [topic])
-    places = [(topic, 0, n, wire.encode(topic, record)) for n, record in enumerate(found)]
+    places: list[Place] = [
+        (topic, 0, n, wire.encode(topic, record)) for n, record in enumerate(found) if record
+    ]
     for repeat in range(2):
         writer(micro_batch(spark, places), repeat)
         (row,) = rows(tables, "episode_analysis").to_dicts()
-        assert row == {name: value for name, value in found[1].items() if name in row}
+        assert row == {name: value for name, value in (found[1] or {}).items() if name in row}
         assert {"keywords", "sponsors", "readability"} < row.keys()
 
 
 def test_topics_and_duplicates_of_episodes_are_the_newest(
-    spark: Any, tables: Any, graph: Any, wire: Any
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
 ) -> None:
     similar = [{"episode_id": "f", "similarity": 0.9}]
     group = {"topic_id": "t", "size": 1, "centroid": b"1234", "model": "m"}
-    told = {
+    told: dict[str, list[dict[str, Any]]] = {
         "episode-duplicates": [
             {"episode_id": "e", "duplicate_of": "f", "similar": similar},
             {"episode_id": "e", "duplicate_of": None, "similar": []},
@@ -155,7 +159,7 @@ def test_topics_and_duplicates_of_episodes_are_the_newest(
         "topics": [{**group, "label": label} for label in ("bread", "bread, yeast")],
     }
     writer = TableWriter(tables, graph, list(told))
-    places: list[Any] = [
+    places: list[Place] = [
         (topic, 0, n, wire.encode(topic, record))
         for topic, records in told.items()
         for n, record in enumerate(records)
@@ -169,23 +173,26 @@ def test_topics_and_duplicates_of_episodes_are_the_newest(
 
 @pytest.mark.parametrize("topic", ["episode-topics", "topics", "episode-duplicates"])
 def test_what_is_no_more_leaves_the_tables_of_how_things_are_now(
-    spark: Any, tables: Any, graph: Any, wire: Any, topic: Any
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire, topic: str
 ) -> None:
-    records = {
+    records: dict[str, dict[str, Any]] = {
         "episode-topics": {"episode_id": "e", "topic_id": "t", "score": 0.5, "model": "m"},
         "topics": {"topic_id": "e", "size": 1, "centroid": b"1234", "model": "m", "label": "x"},
         "episode-duplicates": {"episode_id": "e", "duplicate_of": None, "similar": []},
     }
     writer, value = TableWriter(tables, graph, [topic]), wire.encode(topic, records[topic])
-    histories = ([value], [value, None], [value], [None], [None], [None, value])
+    histories: list[list[bytes | None]]
+    histories = [[value], [value, None], [value], [None], [None], [None, value]]
     for first, values in enumerate(histories):
-        places = [(topic, 0, 2 * first + n, found) for n, found in enumerate(values)]
+        places: list[Place] = [(topic, 0, 2 * first + n, found) for n, found in enumerate(values)]
         for _ in range(2):
             writer(micro_batch(spark, places, b"e"), 0)
             assert len(rows(tables, FACTS[topic].table)) == (values[-1] is not None)
 
 
-def test_daily_amounts_add_up_once(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
+def test_daily_amounts_add_up_once(
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
+) -> None:
     topic, table = "user-episode-daily", "user_vs_episode_daily"
     writer = TableWriter(tables, graph, [topic])
     told = ((9, 100, 0), (19, 20, 200), (29, 3, 164))
@@ -209,7 +216,7 @@ def test_daily_amounts_add_up_once(spark: Any, tables: Any, graph: Any, wire: An
 
 
 def test_tables_of_an_older_instance_gain_the_new_columns(
-    spark: Any, settings: Any, graph: Any, wire: Any
+    spark: SparkSession, settings: Any, graph: Graph, wire: Wire
 ) -> None:
     new = {
         "user_events": ["duration_ms", "logged_at"],
@@ -263,7 +270,9 @@ def test_tables_of_an_older_instance_gain_the_new_columns(
     assert (day["heard_ms"], day["duration_ms"], day["share"]) == (120, 200, 0.6)
 
 
-def test_settled_facts_are_written_once(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
+def test_settled_facts_are_written_once(
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
+) -> None:
     writer = TableWriter(tables, graph, SETTLED)
     minutes = [wire.encode("engagement-history", minute_of(n)) for n in range(3)]
     sessions = [
@@ -341,11 +350,13 @@ def curve(number: int, final: bool) -> pl.DataFrame:
     return pl.DataFrame([{**row, "minute": minute, "listeners": n} for minute, n in heard])
 
 
-def test_records_garbage_and_tombstones(spark: Any, tables: Any, graph: Any, wire: Any) -> None:
+def test_records_garbage_and_tombstones(
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
+) -> None:
     topics = [topic for topic in FACTS if graph.topics[topic].format == "avro"]
     writer = TableWriter(tables, graph, topics)
 
-    def episode(title: str) -> bytes:
+    def episode(title: str) -> bytes | None:
         return wire.encode(
             "episode-metadata",
             {"episode_id": "x:1", "title": title, "show_id": "s", "show_title": "S",
@@ -364,7 +375,7 @@ def test_records_garbage_and_tombstones(spark: Any, tables: Any, graph: Any, wir
     placed: list[int] = []
     sender.produce(
         "episode-metadata", bad, b"a key", headers=[("mine", b"kept")], partition=0,
-        on_delivery=lambda error, message: placed.append(message.offset()),
+        on_delivery=lambda error, message: placed.append(message.offset() or 0),
     )  # fmt: skip
     sender.flush(30)
     batch = micro_batch(
@@ -399,7 +410,7 @@ def test_records_garbage_and_tombstones(spark: Any, tables: Any, graph: Any, wir
 
 
 def test_history_of_many_days_is_one_file_a_day(
-    spark: Any, tables: Any, graph: Any, wire: Any
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
 ) -> None:
     topic = "user-event-batches"
     batch = [(topic, 0, 0, wire.encode(topic, events(0, range(12_000), days=60)))]

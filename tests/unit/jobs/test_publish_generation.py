@@ -26,12 +26,13 @@ class Output:
 
 
 def test_a_generation_is_announced_only_once_all_that_belongs_to_it_is_delivered() -> None:
-    one = np.ones(1)
-    pairs = Interactions(np.array(["u"]), np.array(["e"]), one, one, one, one)
+    place, at_ms = np.ones(1, np.int32), np.ones(1, np.int64)
+    weight = np.ones(1, np.float32)
+    pairs = Interactions(np.array(["u"]), np.array(["e"]), place, place, weight, at_ms)
     at = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     figures = {"als": {"ndcg": 0.5}, "popularity": {"ndcg": 0.1}}
     trainer = Trainer.__new__(Trainer)  # publishing asks for no session and no history
     trainer._settings, trainer._output = Settings(), Output()  # type: ignore[assignment]
-    trainer._publish(Generation("g", at, 1.0, pairs, np.ones((1, 2)), figures, {0: 9}))
+    trainer._publish(Generation("g", at, 1.0, pairs, np.ones((1, 2), np.float32), figures, {0: 9}))
     delivered = trainer._output.delivered  # type: ignore[attr-defined]
     assert delivered == [{"item-factors", "model-metrics"}, {"model-generations"}, set()]

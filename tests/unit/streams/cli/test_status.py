@@ -102,7 +102,7 @@ def test_memory_includes_children() -> None:
 def test_late_events_are_those_of_the_stage_that_counts(mongo_uri: str) -> None:
     settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="status_late")
     assert late_events(settings) == 0
-    with MongoClient(mongo_uri) as client:
+    with MongoClient[dict[str, Any]](mongo_uri) as client:
         client["status_late"]["table_progress"].insert_many(
             {"_id": f"{stage}|{partition}", "stage": stage, "late": 1200}
             for stage in ("track_engagement", "track_listening")
@@ -122,7 +122,7 @@ def test_nothing_is_said_of_late_events_where_there_are_none() -> None:
 def test_episodes_with_notes_are_counted(mongo_uri: str) -> None:
     settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="status_noted")
     assert noted_episodes(settings) == 0
-    with MongoClient(mongo_uri) as client:
+    with MongoClient[dict[str, Any]](mongo_uri) as client:
         client["status_noted"]["episodes"].insert_many(
             [{"_id": "1", "notes": ["guessed"]}, {"_id": "2", "notes": []}, {"_id": "3"}]
         )

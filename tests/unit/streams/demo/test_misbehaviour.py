@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -54,9 +56,12 @@ class Always(Plan):
         return self.fault if self.fault in LASTING else None
 
 
-def served(plan: Plan) -> TestServer:
+@asynccontextmanager
+async def served(plan: Plan) -> AsyncIterator[TestServer]:
     index = DemoIndex(build_catalogue(), time.time(), 1e6, misbehaviour=Misbehaviour(plan, PACE))
-    return TestServer(index.app())
+    server = TestServer(index.app())
+    async with server:
+        yield server
 
 
 def client_of(server: TestServer) -> PodcastIndexClient:

@@ -8,7 +8,7 @@ import pytest
 
 from streams.demo.core.simulation import PLAYER_KINDS
 from streams.demo.simulate_listeners import Listeners
-from streams.runtime.in_memory import MemoryRuntime
+from streams.runtime.in_memory import MemoryLog, MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Any:
+def log(tmp_path: Path) -> MemoryLog:
     log = MemoryRuntime(build_graph(2), Settings(podstream_home=tmp_path)).log
     for number in range(40):
         episode = {
@@ -32,19 +32,26 @@ def log(tmp_path: Path) -> Any:
     return log
 
 
-def crowd(log: Any, **options: Any) -> Listeners:
+def crowd(log: MemoryLog, **options: Any) -> Listeners:
     listeners = Listeners(log.wire, count=5, concurrent=3, **options)
     listeners.apply(log.records("episode-metadata"))
     return listeners
 
 
-def test_without_episodes_nothing_happens(log: Any) -> None:
+def drawn(listeners: Listeners, number: int) -> dict[str, Any]:
+    """The event that listeners do now; there always is one, once they know of episodes."""
+    event = listeners.next_event(number)
+    assert event is not None
+    return event
+
+
+def test_without_episodes_nothing_happens(log: MemoryLog) -> None:
     assert Listeners(log.wire).next_event(0) is None
 
 
-def test_events_fit_the_schema_and_repeat_no_id_between_runs(log: Any) -> None:
+def test_events_fit_the_schema_and_repeat_no_id_between_runs(log: MemoryLog) -> None:
     runs = [crowd(log, run=run) for run in (1, 2)]
-    events = [listeners.next_event(n) for n in range(1000) for listeners in runs]
+    events = [drawn(listeners, n) for n in range(1000) for listeners in runs]
     for event in events:
         log.wire.encode("user-events", event)
     assert len({event["event_id"] for event in events}) == 2000
@@ -52,30 +59,30 @@ def test_events_fit_the_schema_and_repeat_no_id_between_runs(log: Any) -> None:
     assert {e["surface"] for e in events} == {"trending", "search"}
 
 
-def test_nobody_hears_what_was_withdrawn(log: Any) -> None:
+def test_nobody_hears_what_was_withdrawn(log: MemoryLog) -> None:
     for number in range(35):
         log.append("episode-metadata", None, key=f"e{number}")
     listeners = crowd(log)
-    assert {listeners.next_event(n)["episode_id"] for n in range(500)} <= {
+    assert {drawn(listeners, n)["episode_id"] for n in range(500)} <= {
         f"e{number}" for number in range(35, 40)
     }
 
 
-def test_players_tell_how_long_the_episode_is(log: Any) -> None:
+def test_players_tell_how_long_the_episode_is(log: MemoryLog) -> None:
     listeners = crowd(log)
-    for event in (listeners.next_event(n) for n in range(500)):
+    for event in (drawn(listeners, n) for n in range(500)):
         played = event["kind"] in PLAYER_KINDS
         assert event["duration_ms"] == (600_000 if played else None)
         assert event["position_ms"] <= 600_000
 
 
-def test_the_same_seed_and_run_do_the_same(log: Any) -> None:
+def test_the_same_seed_and_run_do_the_same(log: MemoryLog) -> None:
     one, two = crowd(log, run=1), crowd(log, run=1)
-    assert [one.next_event(n) for n in range(500)] == [two.next_event(n) for n in range(500)]
+    assert [drawn(one, n) for n in range(500)] == [drawn(two, n) for n in range(500)]
 
 
 def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(
-    log: Any, caplog: pytest.LogCaptureFixture
+    log: MemoryLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     def recommend(*episodes: str) -> None:
         items = [
@@ -110,7 +117,7 @@ def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(
     listeners.apply(log.records("trending-episodes"))
     (line,) = caplog.messages
     assert line.startswith("simulate_listeners: trending-episodes[0]@0 is passed over: ")
-    events = [listeners.next_event(n) for n in range(500)]
+    events = [drawn(listeners, n) for n in range(500)]
     shown = [e for e in events if e["kind"] == "impression"]
     assert {e["episode_id"] for e in shown} == {"e3", "e4"}
     assert {(e["surface"], e["generation"]) for e in shown} == {("recommendations", "g2")}
@@ -118,11 +125,11 @@ def test_listeners_are_shown_their_newest_list_and_garbage_changes_nothing(
     assert "from recommendations" in listeners.truth.line()
 
 
-def test_new_listeners_are_shown_what_is_trending(log: Any) -> None:
+def test_new_listeners_are_shown_what_is_trending(log: MemoryLog) -> None:
     places = [{"episode_id": "e7", "score": 1.0, "plays": 3}]
     record = {"scope": "all", "source_partition": 0, "at": NOW, "episodes": places}
     log.append("trending-episodes", record, key="all|0")
     listeners = crowd(log)
     listeners.apply(log.records("trending-episodes"))
-    events = [listeners.next_event(n) for n in range(300)]
+    events = [drawn(listeners, n) for n in range(300)]
     assert {e["episode_id"] for e in events if e["kind"] == "impression"} == {"e7"}

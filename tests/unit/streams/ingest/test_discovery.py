@@ -87,7 +87,9 @@ def host() -> Iterator[FeedHost]:
 
 
 def runtime(host: FeedHost, clock: StandingClock, *stages: str, **overrides: Any) -> MemoryRuntime:
-    settings = Settings(**{"fetch_allow_hosts": host.name, "discover_interval_s": INTERVAL_S})
+    settings = Settings.model_validate(
+        {"fetch_allow_hosts": host.name, "discover_interval_s": INTERVAL_S}
+    )
     made = MemoryRuntime(build_graph(2), settings.model_copy(update=overrides), clock=clock)
     for stage in stages or ("discover_episodes",):
         made.start(stage)
@@ -257,7 +259,7 @@ def test_a_second_subscription_fetches_nothing_unless_it_asks_for_something_else
 
 @pytest.mark.parametrize(("status", "longest_s"), [(404, 86_400), (500, 3_600)])
 def test_a_failing_feed_is_asked_ever_less_often(
-    host: FeedHost, clock: StandingClock, status: int, longest_s: float
+    host: FeedHost, clock: StandingClock, status: int, longest_s: int
 ) -> None:
     host.status["/a.xml"] = status
     # The host itself never rests: what is asked of it is up to its feeds.

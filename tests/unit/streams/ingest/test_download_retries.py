@@ -97,7 +97,7 @@ class Flow:
 
     def refer(self, *episodes: DemoEpisode, **values: object) -> None:
         for episode in episodes:
-            ref = {
+            ref: dict[str, Any] = {
                 "episode_id": f"pi:{episode.episode_id}",
                 "source": "podcastindex",
                 "feed_id": str(episode.feed_id),

@@ -61,8 +61,9 @@ def put(flow: MemoryRuntime, *transcripts: dict[str, Any]) -> None:
 
 def newest(flow: MemoryRuntime, topic: str) -> dict[str, dict[str, Any]]:
     """What a compacted topic holds in the end."""
-    found: dict[Any, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     for message in flow.log.records(topic):
+        assert message.key is not None
         key = message.key.decode()
         found.pop(key, None)
         if message.value is not None:

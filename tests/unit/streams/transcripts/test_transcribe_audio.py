@@ -213,7 +213,9 @@ class Flow:
             "transcribe_audio": True,
             **settings,
         }
-        self.runtime = MemoryRuntime(build_graph(2), Settings(**values), clock=self.clock)
+        self.runtime = MemoryRuntime(
+            build_graph(2), Settings.model_validate(values), clock=self.clock
+        )
         for stage in ("fetch_transcripts", "transcribe_audio"):
             self.runtime.start(stage)
 

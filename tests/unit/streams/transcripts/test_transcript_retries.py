@@ -75,7 +75,7 @@ def started(host: Host, *intervals_s: float, **settings: object) -> MemoryRuntim
     values = {"fetch_allow_hosts": host.address, "fetch_backoff_s": 0.001, **settings}
     if intervals_s:
         values["fetch_retry_s"] = intervals_s
-    flow = MemoryRuntime(build_graph(2), Settings(**values), clock=host.clock)
+    flow = MemoryRuntime(build_graph(2), Settings.model_validate(values), clock=host.clock)
     flow.start("fetch_transcripts")
     return flow
 
@@ -510,8 +510,8 @@ def test_of_many_links_the_best_ones_are_tried(host: Host) -> None:
 def test_who_is_not_asked_has_not_failed(host: Host) -> None:
     flow = started(host)
     for number in range(24):
-        good = number >= 20
-        publish(flow, host.link(f"/{number}.vtt", ok if good else busy), key=f"pi:{number}")
+        answer = ok if number >= 20 else busy
+        publish(flow, host.link(f"/{number}.vtt", answer), key=f"pi:{number}")
     flow.run(timers=False)
     good, ends_at = [f"pi:{n}" for n in range(20, 24)], host.clock.now() + 1.5 * 86_400
     while {newest(flow)[key]["status"] for key in good} != {"ok"} and host.clock.now() < ends_at:

@@ -26,7 +26,6 @@ from streams.engagement.core.trending_state import TrendingState
 from streams.engagement.core.window_rows import WindowMessage
 from streams.engagement.core.windows import minutes_of, window_rows
 from streams.events.core.event_rows import event_rows
-from streams.state.protocols import PartitionState
 
 WRITTEN = json.loads((Path(__file__).parent / "earlier_states.json").read_text())
 SNAPSHOT_AT, CHANGES_UNTIL = 30, 40
@@ -97,7 +96,7 @@ def anomalies(state: AnomalyState, log: Sequence[WindowMessage]) -> list[Any]:
     return [state.fold([message]) for message in log]
 
 
-def trending(state: TrendingState, log: Sequence[WindowMessage]) -> dict[str, tuple]:
+def trending(state: TrendingState, log: Sequence[WindowMessage]) -> dict[str, tuple[float, ...]]:
     state.fold(log)
     totals = state.totals()
     columns = (totals.scores, totals.plays, totals.recent, totals.usual)
@@ -106,7 +105,7 @@ def trending(state: TrendingState, log: Sequence[WindowMessage]) -> dict[str, tu
     return {name: figure for name, figure in named if any(figure)}
 
 
-def engagement(state: Engagement, log: Sequence[pl.DataFrame]) -> list[tuple]:
+def engagement(state: Engagement, log: Sequence[pl.DataFrame]) -> list[tuple[object, ...]]:
     for frame in log:
         state.apply(event_rows([frame], state.applied))
         state.close_minutes()
@@ -115,7 +114,7 @@ def engagement(state: Engagement, log: Sequence[pl.DataFrame]) -> list[tuple]:
     return figures + sorted(rows.filter(pl.col("offset") >= 3 * CHANGES_UNTIL).rows())
 
 
-def listening(state: Listening, log: Sequence[pl.DataFrame]) -> list[tuple]:
+def listening(state: Listening, log: Sequence[pl.DataFrame]) -> list[tuple[object, ...]]:
     told = [state.apply(event_rows([frame], state.applied)) for frame in log]
     return [(sorted(news.sessions.rows()), sorted(news.streaks.rows())) for news in told]
 
@@ -148,7 +147,7 @@ def test_a_state_goes_on_from_what_an_earlier_release_wrote(name: str) -> None:
 def test_changes_of_today_go_over_what_an_earlier_release_wrote(name: str) -> None:
     make, fold, log = STATES[name]
 
-    def restored(*more: bytes) -> PartitionState:
+    def restored(*more: bytes) -> State:
         state = make()
         for value in (*written(name, "snapshot"), *written(name, "changes"), *more):
             state.load_changes(value)
@@ -156,9 +155,9 @@ def test_changes_of_today_go_over_what_an_earlier_release_wrote(name: str) -> No
 
     writer = restored()
     fold(writer, log()[CHANGES_UNTIL:50])
-    values = [writer.changes()]  # type: ignore[attr-defined]
+    values = [writer.changes()]
     fold(writer, log()[50:55])
-    values.append(writer.changes())  # type: ignore[attr-defined]
+    values.append(writer.changes())
     reader = restored(*values)
     assert reader.applied == writer.applied
     assert fold(reader, log()[55:]) == fold(writer, log()[55:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,10 +21,12 @@ from streams.events.core.event_rows import event_rows
 from tests.oracle import tables
 from tests.oracle.log import Row
 
+K = TypeVar("K", bound=tuple[object, ...])
+
 LATENESS = timedelta(minutes=15)
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
 BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-EPISODES = {
+EPISODES: dict[str, dict[str, Any]] = {
     "pi:1": {"show_id": "pi:s1", "categories": ["News", "Arts"]},
     "pi:2": {"show_id": "pi:s1", "categories": ["Arts"]},
     "rss:ü": {"show_id": "rss:s2", "categories": []},
@@ -74,8 +76,8 @@ def rows_of(log: list[tuple[Any, ...]]) -> list[Row]:
 
 def frame(rows: list[Row]) -> pl.DataFrame:
     names = {"user": "user_id", "episode": "episode_id"}
-    slots = ("offset", "logged_at", "event_id", "user", "episode", "kind", "occurred_at")
-    slots += ("heard_ms", "position_ms", "duration_ms", "user_agent")
+    slots = ["offset", "logged_at", "event_id", "user", "episode", "kind", "occurred_at"]
+    slots += ["heard_ms", "position_ms", "duration_ms", "user_agent"]
     table = [{names.get(s, s): getattr(row, s) for s in slots} | {"partition": 2} for row in rows]
     return pl.DataFrame(table, schema=columnar.columns("user_event"))
 
@@ -160,7 +162,7 @@ def picked(row: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in like}
 
 
-def check(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def check(found: Mapping[K, dict[str, Any]], expected: Mapping[K, dict[str, Any]]) -> None:
     assert found.keys() == expected.keys()
     assert {key: picked(found[key], expected[key]) for key in expected} == expected
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.units import MINUTE_MS
 from streams.engagement.core.trending_state import (
     HALF_LIFE_MINUTES,
     HORIZON_MINUTES,
@@ -18,7 +19,7 @@ from streams.engagement.core.trending_state import (
     SLACK_MINUTES,
     TrendingState,
 )
-from streams.engagement.core.window_rows import MINUTE_MS, WindowMessage
+from streams.engagement.core.window_rows import WindowMessage
 from streams.state.columnar import PIECE_ROWS
 
 AT = 29_453_760 + 17
@@ -35,6 +36,10 @@ SCHEMA = {
 }
 
 Row = tuple[str, int, int, int, int, int]
+Step = tuple[str, int, int, int, int]
+"""Episode, minutes back, source partition, plays and new listeners more."""
+Cells = dict[tuple[str, int], list[int]]
+"""Episode and minute: plays, new listeners."""
 
 
 def message(offset: int, rows: list[Row], log_ms: int = 0) -> WindowMessage:
@@ -50,8 +55,8 @@ def figures(state: TrendingState) -> dict[str, tuple[Any, ...]]:
     return {e: n for e, n in zip(state.names.all(), numbers, strict=True) if any(n)}
 
 
-def expected(cells: dict[tuple[str, int], list[int]]) -> dict[str, tuple[Any, ...]]:
-    """The same in plain Python; cells are (episode, minute) -> plays, new listeners."""
+def expected(cells: Cells) -> dict[str, tuple[Any, ...]]:
+    """The same in plain Python."""
     at = max(minute for _, minute in cells)
     sums: dict[str, list[Any]] = defaultdict(lambda: [0.0, 0, 0, 0.0])
     for (episode, minute), (plays, new) in cells.items():
@@ -68,18 +73,19 @@ def expected(cells: dict[tuple[str, int], list[int]]) -> dict[str, tuple[Any, ..
     return {e: tuple(round(x, 9) for x in n) for e, n in sums.items() if any(n)}
 
 
-def told(steps: list[tuple[Any, ...]], size: int) -> tuple[list[list[Row]], dict[str, Any]]:
+def told(steps: list[Step], size: int) -> tuple[list[list[Row]], Cells]:
     """What source partitions say, ``size`` steps a message, and what it adds up to."""
-    counts: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
-    messages, cells = [], defaultdict(lambda: [0, 0])
+    counts: dict[tuple[str, int, int], list[int]] = defaultdict(lambda: [0, 0])
+    cells: Cells = defaultdict(lambda: [0, 0])
+    messages: list[list[Row]] = []
     for start in range(0, len(steps), size):
-        rows = []
+        rows: list[Row] = []
         for offset, (episode, back, source, plays, new) in enumerate(
             steps[start : start + size], start
         ):
             count = counts[episode, back, source]
             count[0], count[1] = count[0] + plays, count[1] + new
-            rows.append((episode, AT - back, source, offset, *count))
+            rows.append((episode, AT - back, source, offset, count[0], count[1]))
         messages.append(rows)
     for (episode, back, _), count in counts.items():
         cell = cells[episode, AT - back]
@@ -103,7 +109,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 5), st.integers(1, 6), st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None)
 def test_cuts_repeats_and_restores_change_nothing(
-    log: list[tuple[Any, ...]], size: int, cut: int, chance: random.Random
+    log: list[Step], size: int, cut: int, chance: random.Random
 ) -> None:
     messages, cells = told(log, size)
     for _ in range(len(messages) // 2):  # a restart says again what it had said

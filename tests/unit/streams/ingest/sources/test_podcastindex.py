@@ -92,8 +92,8 @@ async def test_a_ref_becomes_the_full_record_with_the_categories_of_its_feed() -
         refs = await refs_of(source)
         records = await source.fetch(refs)
         assert set(records) == {ref["episode_id"] for ref in refs}
-        assert not [record for record in records.values() if isinstance(record, SourceError)]
         for record in records.values():
+            assert not isinstance(record, SourceError)
             assert bool(record["categories"]) == (record["show_title"] != NO_CATEGORIES)
             assert record["transcripts"]
             assert "<" not in record["description"]

@@ -30,7 +30,7 @@ def row(
     at: Any,
     episode: str = "e:1",
     user: str = "ann",
-    session: str = "s1",
+    session: str | None = "s1",
     log_ms: Any = 2**60,
 ) -> Any:
     return BlendEvent(offset, user, episode, kind, at, session, log_ms)
@@ -120,7 +120,8 @@ def test_no_more_than_the_limit_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def learned() -> Any:
     """Listeners who play what content says, whatever the other parts say."""
     random = np.random.default_rng(5)
-    parts, events = {}, []
+    parts: dict[str, ScoreParts] = {}
+    events: list[BlendEvent] = []
     for i in range(1500):
         a, c, t = random.random(3)
         parts[f"e:{i}"] = ScoreParts(a, c, t)

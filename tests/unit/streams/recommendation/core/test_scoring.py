@@ -1,5 +1,6 @@
 """Scores, their parts, and the best of them, on items placed by hand."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,14 +34,15 @@ def episode(number: Any, category: str = "History", day: int = 1) -> Any:
     }
 
 
-def embed(items: Any, number: Any, *values: Any) -> None:
+def embed(items: Items, number: Any, *values: Any) -> None:
     record = {"episode_id": f"e:{number}", "model": "m", "vector": vector(*values)}
     items.put_embedding(record)
 
 
-def generation(items: Any, name: str = "g1", **vectors: Any) -> Any:
+def generation(items: Items, vectors: Mapping[str, tuple[float, ...]], name: str = "g1") -> bool:
+    """Announce factors by episode; whether they became the active ones."""
     for episode_id, values in vectors.items():
-        record = {"episode_id": episode_id.replace("_", ":"), "generation": name}
+        record = {"episode_id": episode_id, "generation": name}
         items.put_factors({**record, "vector": vector(*values)})
     announced = {"generation": name, "model": "als", "items": len(vectors), "rank": 2}
     items.announce({**announced, "alpha": 20.0, "regularization": 0.05}, 77)
@@ -53,7 +55,7 @@ def heard(*numbers: Any, **totals: Any) -> Any:
 
 
 @pytest.fixture
-def items() -> Any:
+def items() -> Items:
     """Six episodes: 0, 1, 2 are History along the first axis; 3, 4, 5 Science along the second."""
     made = Items()
     for number in range(6):
@@ -63,27 +65,27 @@ def items() -> Any:
     return made
 
 
-def listing(items: Any, listener: Any, weights: Any = DEFAULT_WEIGHTS, count: int = 10) -> Any:
+def listing(items: Items, listener: Any, weights: Any = DEFAULT_WEIGHTS, count: int = 10) -> Any:
     (ranking,) = recommend(items, [profile(listener, items)], weights, count)
     return [items.ids[place.row] for place in ranking], ranking
 
 
-def test_what_was_heard_or_disliked_is_not_in_the_list(items: Any) -> None:
+def test_what_was_heard_or_disliked_is_not_in_the_list(items: Items) -> None:
     listener = ListenerState(
         0, "x", "", {"e:0": ListeningTotals(plays=1), "e:4": ListeningTotals(likes=-1)}
     )
     assert set(listing(items, listener)[0]) == {"e:1", "e:2", "e:3", "e:5"}
 
 
-def test_content_puts_the_near_before_the_far(items: Any) -> None:
+def test_content_puts_the_near_before_the_far(items: Items) -> None:
     ids, ranking = listing(items, heard(0))
     assert ids[:2] == ["e:1", "e:2"]
     assert ranking[0].parts.content == pytest.approx(1.0)
     assert ranking[0].parts.als == 0.0
 
 
-def test_scores_and_parts_lie_between_0_and_1_best_first(items: Any) -> None:
-    generation(items, **{f"e_{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
+def test_scores_and_parts_lie_between_0_and_1_best_first(items: Items) -> None:
+    generation(items, {f"e:{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
     items.set_trending({"all": [("e:5", 9.0), ("e:2", 3.0)]})
     _, ranking = listing(items, heard(0, 1))
     scores = [place.score for place in ranking]
@@ -93,8 +95,8 @@ def test_scores_and_parts_lie_between_0_and_1_best_first(items: Any) -> None:
         assert sum(place.earned) == pytest.approx(place.score, abs=1e-5)
 
 
-def test_with_all_parts_the_score_is_the_weighted_mean(items: Any) -> None:
-    generation(items, **{f"e_{n}": ((1, 0.1) if n < 3 else (0.1, 1)) for n in range(6)})
+def test_with_all_parts_the_score_is_the_weighted_mean(items: Items) -> None:
+    generation(items, {f"e:{n}": ((1, 0.1) if n < 3 else (0.1, 1)) for n in range(6)})
     items.set_trending({"all": [("e:5", 9.0), ("e:2", 3.0)]})
     weights = ScoreParts(0.6, 0.3, 0.1)
     for place in listing(items, heard(0), weights)[1]:
@@ -102,8 +104,8 @@ def test_with_all_parts_the_score_is_the_weighted_mean(items: Any) -> None:
         assert place.score == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_new_episode_without_factors_competes_by_content_alone(items: Any) -> None:
-    generation(items, **{f"e_{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
+def test_a_new_episode_without_factors_competes_by_content_alone(items: Items) -> None:
+    generation(items, {f"e:{n}": ((1, 0) if n < 3 else (0, 1)) for n in range(6)})
     items.put_episode(episode(99))
     embed(items, 99, 1.0, 0.0)
     ids, ranking = listing(items, heard(0))
@@ -111,14 +113,14 @@ def test_a_new_episode_without_factors_competes_by_content_alone(items: Any) -> 
     assert ranking[0].parts.als == 0.0
 
 
-def test_what_nothing_is_known_of_does_not_beat_what_fits(items: Any) -> None:
+def test_what_nothing_is_known_of_does_not_beat_what_fits(items: Items) -> None:
     items.put_episode(episode(99))
     items.set_trending({"all": [("e:99", 5.0)]})
     ids, _ = listing(items, heard(0))
     assert ids[0] == "e:1"
 
 
-def test_a_listener_without_history_gets_trending_overall_and_by_category(items: Any) -> None:
+def test_a_listener_without_history_gets_trending_overall_and_by_category(items: Items) -> None:
     items.set_trending(
         {"all": [("e:5", 8.0), ("e:4", 2.0)], "category:History": [("e:0", 3.0), ("e:1", 0.3)]}
     )
@@ -127,7 +129,7 @@ def test_a_listener_without_history_gets_trending_overall_and_by_category(items:
     assert [place.score for place in ranking[:3]] == pytest.approx([1.0, 0.5, 0.25])
 
 
-def test_a_category_ranking_counts_for_those_who_hear_it(items: Any) -> None:
+def test_a_category_ranking_counts_for_those_who_hear_it(items: Items) -> None:
     items.set_trending({"all": [], "category:History": [("e:2", 3.0)]})
     history = listing(items, heard(0), ScoreParts(0, 0, 1))[1][0]
     science = listing(items, heard(3), ScoreParts(0, 0, 1))[1]
@@ -136,7 +138,7 @@ def test_a_category_ranking_counts_for_those_who_hear_it(items: Any) -> None:
     assert all(place.parts.trending == 0.0 for place in science)
 
 
-def test_a_ranking_stays_until_its_scope_has_another(items: Any) -> None:
+def test_a_ranking_stays_until_its_scope_has_another(items: Items) -> None:
     items.set_trending({"all": [("e:5", 8.0)], "category:History": [("e:0", 3.0)]})
     items.set_trending({"category:History": [("e:1", 3.0)]})
     items.set_trending({"language:en": [("e:2", 9.0)], "category:Art": []})
@@ -153,15 +155,15 @@ def test_equals_go_by_date_then_by_id() -> None:
     assert listing(items, ListenerState(), count=2)[0] == ["e:2", "e:1"]
 
 
-def test_only_episodes_with_a_record_are_recommended(items: Any) -> None:
+def test_only_episodes_with_a_record_are_recommended(items: Items) -> None:
     items.set_trending({"all": [("e:unknown", 9.0)]})
     embed(items, 77, 1.0, 0.0)
     items.drop_episode("e:1")
     assert set(listing(items, heard(0))[0]) == {"e:2", "e:3", "e:4", "e:5"}
 
 
-def test_a_list_does_not_depend_on_who_is_scored_beside(items: Any) -> None:
-    generation(items, **{f"e_{n}": (1 + n / 9, n / 7) for n in range(6)})
+def test_a_list_does_not_depend_on_who_is_scored_beside(items: Items) -> None:
+    generation(items, {f"e:{n}": (1 + n / 9, n / 7) for n in range(6)})
     profiles = [profile(one, items) for one in (heard(0), ListenerState(), heard(3, likes=1))]
     together = recommend(items, profiles, DEFAULT_WEIGHTS, 10)
     for one, ranking in zip(profiles, together, strict=True):
@@ -188,14 +190,16 @@ def test_a_generation_is_active_once_announced_and_whole() -> None:
         items.put_factors({**record, "vector": vector(1, number)})
     assert items.activate()
     assert not items.activate()
+    assert items.factors is not None
     assert items.factors.generation == "g1"
     np.testing.assert_allclose(items.factors.gram, [[2, 1], [1, 1]])
 
 
 def test_an_older_generation_does_not_come_back() -> None:
     items = Items()
-    assert generation(items, "g2", e_1=(1, 0))
-    assert not generation(items, "g1", e_1=(0, 1), e_2=(0, 1))
+    assert generation(items, {"e:1": (1, 0)}, "g2")
+    assert not generation(items, {"e:1": (0, 1), "e:2": (0, 1)}, "g1")
+    assert items.factors is not None
     assert items.factors.generation == "g2"
 
 

@@ -38,6 +38,7 @@ async def consumer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Consumer]:
         made = transport.create_consumer(
             _nothing, on_partitions_revoked=_nothing, on_partitions_assigned=_nothing
         )
+    assert isinstance(made, Consumer)
     yield made
     for loop in loops:
         loop.close()
