@@ -1,6 +1,6 @@
 """What the dashboard asks the Delta tables: DuckDB over Arrow datasets.
 
-Nothing is copied or written.
+Nothing is copied or written. duckdb.Error where a query fails.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the dashboard asks about episodes, shows and categories: the analytics that MongoDB serves.
 
-As in `dashboard.queries`: pure functions of a database, nothing is written, times are UTC.
+As in `dashboard.queries`: pure functions of a database, nothing is written, times are UTC,
+PyMongoError where the server fails.
 """
 
 from __future__ import annotations

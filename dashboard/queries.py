@@ -1,7 +1,8 @@
 """What the dashboard asks MongoDB: pure functions of a database, every answer a polars frame.
 
-Nothing here writes. Times are UTC. The aggregations keep to ``$match``, ``$group``, ``$sort`` and
-``$limit``, which the embedded server and every MongoDB answer alike.
+Nothing here writes. Times are UTC. PyMongoError where the server fails. The aggregations keep to
+``$match``, ``$group``, ``$sort`` and ``$limit``, which the embedded server and every MongoDB
+answer alike.
 """
 
 from __future__ import annotations

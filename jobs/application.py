@@ -98,7 +98,10 @@ def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Even
 
 
 def lower_priority() -> None:
-    """Leave the processor to the live stages, now that everybody has seen first results."""
+    """Let live stages go first: raise the niceness of this process and all of its children.
+
+    It is done once the first results are there, which everybody waits for.
+    """
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):
         with contextlib.suppress(psutil.Error, OSError):

@@ -57,7 +57,10 @@ class UnfaithfulError(RuntimeError):
 
 
 class OnnxEncoder:
-    """One text after another: without padding, and in the processor's cache."""
+    """The model in ONNX Runtime, on one thread: ``backend`` names its file in ``folder``.
+
+    It embeds one text at a time: that needs no padding and stays in the processor's cache.
+    """
 
     def __init__(self, folder: Path, backend: str):
         import onnxruntime
@@ -74,7 +77,7 @@ class OnnxEncoder:
         self._session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, float32, shape (len(texts), d): one text at a time, without padding."""
+        """Unit vectors, (len(texts), d)."""
         vectors = [self._encode(text) for text in texts]
         return np.concatenate(vectors).astype(np.float32)
 
@@ -92,18 +95,21 @@ class OnnxEncoder:
 
 
 class TorchEncoder:
-    """The sentence-transformers model itself."""
+    """The sentence-transformers model itself, in torch, on one thread."""
 
     def __init__(self, name: str):
         self._model = load_torch(name)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, float32, shape (len(texts), d)."""
+        """Unit vectors, (len(texts), d)."""
         return unit_vectors(self._model, texts)
 
 
 def load_torch(name: str) -> Any:
-    """The packaged model, or any other that sentence-transformers knows by ``name``."""
+    """A SentenceTransformer: the packaged model, or any that the library finds by ``name``.
+
+    The library's errors where it finds none.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     path = name
     if name == PACKAGED_MODEL:
@@ -119,7 +125,7 @@ def load_torch(name: str) -> Any:
 
 
 def unit_vectors(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Of a sentence-transformers model, (len(texts), d)."""
+    """Unit vectors, (len(texts), d), by a SentenceTransformer."""
     vectors = model.encode(
         list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False
     )
@@ -140,7 +146,7 @@ def open_encoder(name: str, backend: str, home: Path) -> Encoder:
 
 
 def exported(name: str, home: Path) -> Path:
-    """The folder with a model's ONNX files, made at the first call."""
+    """The folder with a model's ONNX files, made at the first call; RuntimeError if it fails."""
     made_with = f"{_MODELS_VERSION}-onnxruntime-{version('onnxruntime')}"
     folder = home / "models" / f"{name.replace('/', '--')}-{made_with}"
     if not folder.is_dir():
@@ -154,7 +160,7 @@ def exported(name: str, home: Path) -> Path:
 
 
 class Model:
-    """A model that is loaded in the background: that takes long."""
+    """The model of the settings, loaded in a thread of its own: that takes long."""
 
     def __init__(self, settings: Settings):
         self.name = settings.embedding_model
@@ -169,5 +175,5 @@ class Model:
             self._loaded.set_exception(error)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, (len(texts), d)."""
+        """Unit vectors, (len(texts), d); waits for the model, and raises what loading it did."""
         return self._loaded.result().encode(texts)

@@ -48,7 +48,7 @@ _FIRST_LOOKS_S = 5.0
 
 @dataclass(frozen=True)
 class Factors:
-    """Vectors by the index of a listener or item, float32; a row of NaN has none."""
+    """Vectors of listeners (n, rank) and episodes (m, rank) by their index; NaN: it has none."""
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
@@ -56,7 +56,12 @@ class Factors:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished training: what is published."""
+    """A finished training, as it is published.
+
+    ``items`` are the factors of the episodes of ``pairs``, (m, rank); ``metrics`` the figures on
+    the time split by model and metric; ``offsets`` the last source offset that was trained on, by
+    source partition.
+    """
 
     name: str
     trained_at: dt.datetime
@@ -68,7 +73,7 @@ class Generation:
 
 
 def fit(spark: SparkSession, settings: Settings, pairs: Interactions) -> Factors:
-    """Train on pairs; whoever has no positive one gets no vector."""
+    """Train ALS, by the settings, on the pairs; who has no positive pair gets no vector."""
     pairs = trainable(pairs)
     table = pa.table({"user": pairs.user, "item": pairs.item, "strength": pairs.strength})
     als = ALS(
@@ -103,7 +108,10 @@ def _vectors(learned: DataFrame, count: int, rank: int) -> NDArray[np.float32]:
 
 
 def measure(spark: SparkSession, settings: Settings, pairs: Interactions) -> dict[str, Any]:
-    """Figures of ALS and of popularity on the time split, by model and metric."""
+    """The figures of ALS and of popularity on the time split: model -> metric -> value.
+
+    The metrics are those of `jobs.core.evaluation`; empty where no listener has enough pairs.
+    """
     train, test = time_split(pairs)
     if not len(test):
         return {}
@@ -113,7 +121,7 @@ def measure(spark: SparkSession, settings: Settings, pairs: Interactions) -> dic
 
 
 class Trainer:
-    """Looks for new data, trains, publishes."""
+    """Looks for new rows in the daily table, trains on all of it, and publishes the generation."""
 
     def __init__(self, spark: SparkSession, settings: Settings, graph: Graph):
         self._spark = spark
@@ -148,7 +156,7 @@ class Trainer:
         return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
 
     def look(self) -> Generation | None:
-        """Train and publish if there is enough new since the last generation."""
+        """Train and publish if enough is new since the last generation; None if not."""
         version = DeltaLog(self._path).version()
         if version == self._looked_at:
             return None

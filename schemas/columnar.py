@@ -51,9 +51,9 @@ def _polars_type(avro: Any) -> pl.DataType:
 
 @cache
 def columns(schema_name: str, only: tuple[str, ...] | None = None) -> pl.Schema:
-    """The columns of a flat record schema, or some of them, in its order.
+    """Name and polars type of the fields of a flat record schema, or of some, in its order.
 
-    `user_event` rows also carry their source position.
+    Rows of `user_event` also have the `SOURCE_COLUMNS`. KeyError if there is no such schema.
     """
     fields = {f["name"]: _polars_type(f["type"]) for f in files.load(schema_name)["fields"]}
     if schema_name == "user_event":
@@ -63,13 +63,17 @@ def columns(schema_name: str, only: tuple[str, ...] | None = None) -> pl.Schema:
 
 @cache
 def arrow_schema(schema_name: str) -> pa.Schema:
-    """The same columns for pyarrow; an enum is a plain string there."""
+    """The same columns as pyarrow's types; an enum is a plain string there."""
     frame = pl.DataFrame(schema=columns(schema_name)).cast({pl.Enum: pl.String})
     return frame.to_arrow(compat_level=CompatLevel.oldest()).schema
 
 
 def frame_of(values: Mapping[str, Any], schema_name: str) -> pl.DataFrame:
-    """Columns of numbers and strings as rows of a schema, so that a message is made as it is."""
+    """Rows whose columns are ``values``, by name, cast to the types that the schema declares.
+
+    Times are integers in milliseconds, dates integers in days since 1970. KeyError if a column is
+    missing.
+    """
     # Series by series: polars takes long over a frame of arrays, if the rows are few.
     declared = columns(schema_name)
     return pl.DataFrame([_series(name, values[name], dtype) for name, dtype in declared.items()])
@@ -82,10 +86,11 @@ def _series(name: str, values: Any, dtype: pl.DataType) -> pl.Series:
 
 
 def to_message(frame: pl.DataFrame, schema_name: str, *, compress: bool = False) -> bytes:
-    """One message of the rows; columns are put in order and cast to the declared types.
+    """The rows as one Arrow IPC stream, columns in the declared order and of the declared types.
 
-    Compressed, each column is so on its own, by lz4: whoever reads some of the columns
-    decompresses these only. Readers of Arrow read either form.
+    With ``compress`` each column is packed on its own, by lz4: whoever reads some of the columns
+    unpacks these only. Readers of Arrow read either form. polars' errors if a column is missing or
+    cannot be cast.
     """
     buffer = BytesIO()
     _as_declared(frame, schema_name).write_ipc_stream(

@@ -37,7 +37,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str, version: int | None = None) -> dict[str, Any]:
-    """The schema of a record as JSON data; the newest version unless told otherwise."""
+    """A record's schema as JSON data, the newest version by default; KeyError if it has none."""
     version = versions(name)[-1] if version is None else version
     schema: dict[str, Any] = json.loads(
         (FOLDER / f"{name}.v{version}.avsc").read_text(encoding="utf-8")
@@ -47,5 +47,5 @@ def load(name: str, version: int | None = None) -> dict[str, Any]:
 
 @cache
 def parsed(name: str, version: int | None = None) -> Any:
-    """The schema of a record, parsed by fastavro."""
+    """The same schema, parsed by fastavro."""
     return fastavro.parse_schema(load(name, version))

@@ -132,7 +132,7 @@ class TopicRegistry:
         }
 
     def register(self, versions: Sequence[SubjectVersion], compatibility: str) -> None:
-        """Write the records that Confluent's registry would; equal schemas share an id, as there.
+        """Append the records that Confluent's registry would; equal schemas share an id, as there.
 
         ``compatibility`` is not kept in the topic: `podstream topology apply` checks it itself.
         """

@@ -70,7 +70,11 @@ def apply_topology(settings: Settings, store: SchemaStore, *, mongo: bool = True
 def observe(
     settings: Settings, graph: Graph, store: SchemaStore, *, mongo: bool = True
 ) -> Observed:
-    """The cluster as it is."""
+    """What the cluster holds now: brokers, topics, schemas of ``store``, and indexes.
+
+    Without ``mongo`` no index is looked for. KafkaException, PyMongoError and the errors of
+    ``store`` where a server fails.
+    """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     metadata = admin.list_topics(timeout=TIMEOUT_S)
     managed = [name for name in graph.topics if name in metadata.topics]
@@ -87,7 +91,11 @@ def observe(
 
 
 def execute(settings: Settings, store: SchemaStore, actions: Sequence[Action]) -> None:
-    """Do what a plan says, in its order."""
+    """Do the actions of a plan: topics first, then schemas, then indexes.
+
+    KafkaException, PyMongoError and the errors of ``store`` where a server fails; what was done
+    before stays, and the next plan does the rest.
+    """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     _create_topics(admin, [a for a in actions if isinstance(a, CreateTopic)])
     _alter_configs(admin, [a for a in actions if isinstance(a, AlterConfig)])
@@ -194,7 +202,7 @@ def _indexes(settings: Settings, graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def create_index(database: Database[dict[str, Any]], collection: str, index: Index) -> None:
-    """Create one index; rows expire only where the server knows how to (see ``expires_rows``)."""
+    """Create one index; documents expire only where the server can do it (``expires_rows``)."""
     options: dict[str, Any] = {"name": index.name}
     if index.expire_after_s is not None and expires_rows(database):
         options["expireAfterSeconds"] = index.expire_after_s
@@ -202,7 +210,7 @@ def create_index(database: Database[dict[str, Any]], collection: str, index: Ind
 
 
 def expires_rows(database: Database[dict[str, Any]]) -> bool:
-    """Whether the server removes rows by a TTL index: it then has a setting for its monitor."""
+    """Whether the server removes documents by a TTL index: it then has a setting for that."""
     try:
         database.client.admin.command("getParameter", 1, ttlMonitorEnabled=1)
     except OperationFailure:

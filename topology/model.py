@@ -84,8 +84,8 @@ class RawTopic(Topic):
 
 @dataclass(frozen=True)
 class Table:
-    """State of one stage, kept in a topic of what changed, batch by batch, and of the whole of it
-    now and then, after which the topic is truncated.
+    """State of one stage, kept in a topic: the changes of each batch and, now and then, a snapshot
+    of the whole, after which the topic is truncated.
 
     ``keyed`` state is a value for each key, both bytes; ``key`` and ``value`` say in words what
     they hold. A ``log`` is state of the stage's own form, one for each partition. ``partitions``
@@ -102,7 +102,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Index:
-    """A MongoDB index: (field, 1 or -1) pairs, and seconds to live where the server can."""
+    """A MongoDB index: (field, 1 or -1) pairs, and the seconds after which a document expires."""
 
     fields: tuple[tuple[str, int], ...]
     expire_after_s: int | None = None
@@ -115,9 +115,10 @@ class Index:
 
 @dataclass(frozen=True)
 class Collection:
-    """A MongoDB collection; ``key`` says what its ``_id`` is.
+    """A MongoDB collection; ``key`` says in words what its ``_id`` is.
 
-    An ``eventual`` one is empty at first: what it holds must be over, or unusual, to be there.
+    An ``eventual`` one may be empty for long: it holds only what is over, such as a day, or
+    unusual.
     """
 
     name: str
@@ -139,9 +140,9 @@ class Column:
 
 @dataclass(frozen=True)
 class DeltaTable:
-    """A Delta table; ``key`` identifies a row, which is what makes a write idempotent.
+    """A Delta table; ``key`` are the columns that identify a row, so that a write is idempotent.
 
-    An ``eventual`` one is empty at first: what it holds, such as a day, must be over to be there.
+    An ``eventual`` one may be empty for long: it holds only what is over, such as a day.
     """
 
     name: str
@@ -173,7 +174,9 @@ class Stage:
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
     form gets the next ``version``: it reads its topics anew, from the first offset.
-    A stage with ``switch``, the name of a setting, runs only where this is on.
+    ``tables`` is its own state; ``reads`` and ``writes`` name MongoDB collections and Delta tables.
+    ``entry_point`` is the module, or the file, that holds it. A stage that is ``demo_only`` runs in
+    the demo alone, one with a ``switch``, the name of a setting, only where this is on.
     ``reaches`` is what it asks outside; stages that reach the same divide its rates among them.
     """
 
@@ -236,7 +239,7 @@ P = TypeVar("P", bound="Topic | Table")
 
 
 def resolved(part: P, event_partitions: int) -> P:
-    """A topic or table with the partitions it has where the event path has so many."""
+    """The same topic or table, with ``event_partitions`` where it declares `EVENT_PATH`."""
     return replace(part, partitions=event_partitions) if part.partitions is EVENT_PATH else part
 
 

@@ -14,18 +14,24 @@ POSITION = ("applied_offset", "source_partition")
 
 
 def amounts(table: DeltaTable) -> list[str]:
-    """The columns that add up."""
+    """The columns of a table whose values add up: all but keys, times, lengths and positions."""
     others = {*table.key, EARLIEST, LATEST, LENGTH, SHARE, *POSITION}
     return [column.name for column in table.columns if column.name not in others]
 
 
 def share(heard: str, length: str) -> str:
-    """SQL for how much of an episode was heard, at most all of it; null if its length is 0."""
+    """SQL for the share of an episode that was heard, 0 to 1; null if its length is 0.
+
+    ``heard`` and ``length`` are SQL expressions in one unit of time.
+    """
     return f"CASE WHEN {length} > 0 THEN least(1.0D, ({heard}) / {length}) END"
 
 
 def sum_daily(increments: DataFrame, table: DeltaTable) -> DataFrame:
-    """One row a key: amounts summed, the earliest and latest event, the last source offset."""
+    """The increments of a micro-batch as one row a key, in the columns of ``table``.
+
+    Amounts are summed; the earliest and latest event and the last source position are kept.
+    """
     last = F.max(F.struct(*POSITION)).alias("last")
     totals = increments.groupBy(*table.key).agg(
         *(F.sum(name).alias(name) for name in amounts(table)),
@@ -41,7 +47,7 @@ def sum_daily(increments: DataFrame, table: DeltaTable) -> DataFrame:
 
 
 def daily_update(table: DeltaTable) -> dict[str, str | Column]:
-    """What MERGE sets in a row ``t`` that exists already, from increments ``s``."""
+    """Column -> what MERGE sets in a row ``t`` that is there, from a row ``s`` of increments."""
     # A row of a table that did not have the column yet has null: `greatest` leaves nulls out.
     length = f"greatest(t.{LENGTH}, s.{LENGTH})"
     return {

@@ -28,7 +28,7 @@ from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What was in one message: a dict (Avro topic) or a frame (Arrow topic), and its place."""
+    """One message: source partition, offset, and content (Avro: a dict; Arrow: a DataFrame)."""
 
     partition: int
     offset: int
@@ -47,10 +47,10 @@ class Facts:
     first one, ``fold`` adds amounts up by key. ``rows`` gives the table's columns, by name, in any
     order. ``source`` names the pair of columns (partition, offset) that a repeat is recognised by:
     rows at or below an offset that the table holds already are repeats. A time that ascends within
-    a source partition serves as an offset too. Without it, repeats are harmless. ``pace``: facts
-    that are settled, which nothing can change any more, are hours or minutes old when they come:
-    nobody waits for them. ``keyed_by``, of a table that tells how things are now: the column that
-    a message's key is in; a tombstone deletes its row. In the other tables history stays.
+    a source partition serves as an offset too. Without it, repeats are harmless. ``pace`` is
+    ``settled`` for facts that nothing can change any more: they come minutes or hours late, so they
+    are written less often. ``keyed_by`` is set for a table of how things are now: the column that
+    holds a message's key; a tombstone deletes its row. In the other tables history stays.
     """
 
     table: str
@@ -199,7 +199,7 @@ def drop_repeats(rows: pa.Table, source: tuple[str, str], applied: dict[int, int
 
 
 def positions(offsets: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Offsets as int64; of a time, its milliseconds."""
+    """Offsets as int64; a time that serves as one is milliseconds since 1970."""
     if pa.types.is_timestamp(offsets.type):
         return offsets.cast(pa.timestamp("ms", offsets.type.tz)).cast(pa.int64())
     return offsets

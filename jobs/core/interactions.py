@@ -19,8 +19,10 @@ FEWEST_TO_SPLIT = 3
 class Interactions:
     """Pairs in the order of (user_id, episode_id).
 
-    ``users`` and ``items`` are the sorted ids; ``user``, ``item`` (int32) index into them;
-    ``strength`` (float32) is never 0; ``at`` (int64) is the time of the last event, UTC ms.
+    ``users`` and ``items`` are the sorted ids of listeners and episodes. The other arrays have one
+    entry a pair: ``user`` and ``item`` index into the ids; ``strength`` is what
+    `streams.recommendation.core.confidence` makes of the pair, below 0 for a dislike and never 0;
+    ``at`` is the time of its last event, milliseconds since 1970.
     """
 
     users: NDArray[np.str_]
@@ -34,15 +36,16 @@ class Interactions:
         return len(self.user)
 
     def where(self, mask: NDArray[np.bool_]) -> Interactions:
-        """The pairs of a mask, with the same ids."""
+        """The pairs where ``mask``, one entry a pair, is true; the ids stay, used or not."""
         chosen = {name: getattr(self, name)[mask] for name in ("user", "item", "strength", "at")}
         return replace(self, **chosen)
 
 
 def from_totals(totals: pl.DataFrame) -> Interactions:
-    """Of one row a pair: user_id, episode_id, heard_ms, plays, completes, likes, dislikes, last_at.
+    """The pairs of a frame with one row each, by user_id and episode_id.
 
-    Pairs that say nothing (shown or opened, but neither heard nor judged) are left out.
+    Its other columns are heard_ms, plays, completes, likes, dislikes and last_at (a time). Pairs
+    that say nothing (shown or opened, but neither heard nor judged) are left out.
     """
     columns = (totals[name] for name in ("heard_ms", "plays", "completes", "likes", "dislikes"))
     weighed = totals.with_columns(strength=strength(*columns)).filter(pl.col("strength") != 0)
@@ -60,7 +63,7 @@ def from_totals(totals: pl.DataFrame) -> Interactions:
 
 
 def trainable(pairs: Interactions) -> Interactions:
-    """The pairs of listeners and episodes that have a positive pair left.
+    """The pairs whose listener and episode both have a positive pair among those returned.
 
     Spark scales regularisation by the number of positive pairs: without one the equations of a
     listener or an episode are singular, and one such row fails the whole training.

@@ -62,7 +62,10 @@ class Subjects:
         return episodes >= FEWEST and (interrupted or episodes >= GROWTH * self.grouped)
 
     def regroup(self, vectors: NDArray[np.float32], phrases: Sequence[Phrases]) -> set[str]:
-        """Group unit vectors (n, d) with their phrases; the ids of subjects that are no more."""
+        """Group n episodes anew: their unit vectors (n, d), and keyphrases of each.
+
+        Returns the ids of the subjects that are no more.
+        """
         before = dict(zip(self._ids, self._centroids, strict=True))
         wanted = min(MOST, max(len(self._ids), round(math.sqrt(len(vectors) / 2))))
         centroids = _converge(vectors, _start(vectors, self._centroids, wanted))

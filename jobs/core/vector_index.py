@@ -36,7 +36,10 @@ class VectorIndex:
         return self._row[episode_id]
 
     def put(self, episode_id: str, vector: NDArray[np.float32], text_hash: str) -> None:
-        """Add or replace; room is doubled when it runs out."""
+        """Add or replace the unit vector (d,) of an episode and the hash of its text.
+
+        The matrix is doubled when it is full.
+        """
         row = self._row.setdefault(episode_id, len(self.ids))
         if row == len(self.ids):
             self.ids.append(episode_id)
@@ -49,7 +52,7 @@ class VectorIndex:
         self._vectors[row] = vector
 
     def drop(self, episode_id: str) -> None:
-        """Forget an episode, if it is known."""
+        """Remove an episode; nothing happens if it is not known."""
         row = self._row.pop(episode_id, None)
         if row is None:
             return

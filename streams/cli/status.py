@@ -51,7 +51,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class StageLag:
-    """``lag``: records (of source topics, summed over partitions) not yet worked on."""
+    """``lag``: records of its source topics, over all partitions, that wait for a stage."""
 
     name: str
     lag: int
@@ -349,7 +349,7 @@ def _database(settings: Settings) -> Iterator[Any]:
 
 
 def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
-    """Documents of every declared collection."""
+    """How many documents every declared collection holds. PyMongoError where MongoDB fails."""
     with _database(settings) as database:
         return [
             StoreRows(name, database[name].estimated_document_count(), "mongodb")
@@ -358,20 +358,20 @@ def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
 
 
 def late_events(settings: Settings) -> int:
-    """Events that came too late for the live tables, over all source partitions."""
+    """How many events came too late for the live tables. PyMongoError where MongoDB fails."""
     with _database(settings) as database:
         found = database["table_progress"].find({"stage": COUNTING_STAGE}, {"late": 1})
         return sum(document["late"] for document in found)
 
 
 def noted_episodes(settings: Settings) -> int:
-    """Episodes whose feed was not read as it is."""
+    """How many episodes have notes on how they were read. PyMongoError where MongoDB fails."""
     with _database(settings) as database:
         return int(database[EPISODES].count_documents({"notes.0": {"$exists": True}}))
 
 
 def noted_transcripts(settings: Settings) -> int:
-    """Transcripts of which something was dropped, guessed or mended."""
+    """How many transcripts have notes on how they were read, by the Delta table."""
     if (table := _delta_table(settings, TRANSCRIPTS)) is None:
         return 0
     rows = table.to_pyarrow_dataset()
@@ -383,7 +383,7 @@ def noted_transcripts(settings: Settings) -> int:
 
 
 def delta_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
-    """Rows of every declared Delta table; 0 for one that has not been written yet."""
+    """How many rows every declared Delta table holds; 0 for one not written yet."""
 
     def count(name: str) -> int:
         table = _delta_table(settings, name)

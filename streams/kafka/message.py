@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One Kafka record. ``timestamp_ms`` is the log's own time, the same at every replay."""
+    """One Kafka record.
+
+    ``timestamp_ms`` is the log's own time, milliseconds since 1970: the same at every replay.
+    """
 
     topic: str
     partition: int

@@ -56,7 +56,7 @@ def topic_registry(bootstrap_servers: str) -> TopicRegistry:
 
 
 def open_registry(settings: Settings) -> TopicRegistry | RestRegistry:
-    """The registry that the settings name."""
+    """The REST registry at `SCHEMA_REGISTRY_URL`; without one, the topic `_schemas`."""
     if settings.schema_registry_url:
         return RestRegistry(settings.schema_registry_url)
     return topic_registry(settings.kafka_bootstrap_servers)

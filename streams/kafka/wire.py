@@ -36,7 +36,10 @@ class Wire:
     def encode(
         self, topic: str, value: bytes | dict[str, Any] | pl.DataFrame | None
     ) -> bytes | None:
-        """Bytes, and None for a tombstone, pass; a dict is an Avro record; a frame Arrow rows."""
+        """A value as ``topic`` has it: a dict as an Avro record, a DataFrame as Arrow rows.
+
+        Bytes, and None for a tombstone, stay as they are. BadRecordError if it does not fit.
+        """
         if value is None or isinstance(value, bytes):
             return value
         if isinstance(value, dict):

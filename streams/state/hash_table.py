@@ -29,7 +29,7 @@ class ColumnarHashTable:
 
     ``columns`` gives each column's dtype; a sub-array dtype such as ``("u8", (4,))`` gives a
     column several numbers a row. A new row is all zeros. The place of a row, its slot, is the
-    same until rows are dropped.
+    same until rows are dropped. Keys and slots are arrays of int64, shape (n,).
     """
 
     def __init__(self, columns: Mapping[str, object]):

@@ -63,7 +63,11 @@ def ports_needed(settings: Settings, graph: Graph, demo: bool) -> dict[int, str]
 
 
 def derive_programs(settings: Settings, graph: Graph, demo: bool) -> list[Program]:
-    """Every process of the instance. Prepares the broker's storage on the way."""
+    """Every process of the instance, services first.
+
+    It formats the embedded broker's storage where that is new. JavaError, JarsError and BrokerError
+    if it cannot.
+    """
     home = settings.podstream_home
     common = _common_environment()
     programs = []

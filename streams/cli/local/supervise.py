@@ -133,20 +133,20 @@ def _quoted(value: str) -> str:
 
 
 class Supervisor:
-    """The supervisord of a home."""
+    """The supervisord of a home. SupervisorError where it does not answer, or refuses."""
 
     def __init__(self, home: Path):
         self.home = home
 
     def running(self) -> bool:
-        """Whether it answers."""
+        """Whether supervisord answers."""
         try:
             return bool(self._call("getState")["statename"] == "RUNNING")
         except SupervisorError:
             return False
 
     def launch(self, programs: Iterable[Program], environment: Mapping[str, str]) -> None:
-        """Start supervisord as a daemon, its programs all stopped. Raises SupervisorError."""
+        """Start supervisord as a daemon, its programs all stopped."""
         for name in ("run", "logs"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         configuration = self.home / "run" / "supervisord.conf"
@@ -177,7 +177,7 @@ class Supervisor:
         ]
 
     def start(self, names: Iterable[str]) -> None:
-        """Start programs that do not run; return at once."""
+        """Start those of the named programs that do not run; return at once."""
         states = {process.name: process.state for process in self.processes()}
         for name in names:
             if name not in states:
@@ -186,7 +186,7 @@ class Supervisor:
                 self._call("startProcess", name, False)
 
     def stop(self, names: Iterable[str]) -> None:
-        """Stop programs together; return when all are down (supervisord kills the slow ones)."""
+        """Stop the named programs together; return when all are down: slow ones are killed."""
         names = set(names)
         for process in self.processes():
             if process.name in names and process.state in ALIVE:
