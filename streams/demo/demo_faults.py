@@ -173,13 +173,13 @@ PASSING: dict[str, Fault] = {
     "too long a length": _too_long,
     "bad gzip": _bad_gzip,
 }
-"""Of whatever is asked for."""
+"""Faults of whatever is asked for."""
 
 PASSING_OF_API: dict[str, Fault] = {"a page for JSON": _page, "half of the JSON": _half}
-"""As well as those: whoever asks sees that this is no JSON, and no more."""
+"""Faults of the API beside those: whoever asks sees that this is no JSON, and no more."""
 
 PASSING_OF_FEEDS: dict[str, Fault] = {"a page for a feed": _page, "half of the feed": _half}
-"""The same of RSS."""
+"""Faults of RSS feeds, which are then seen to be none."""
 
 MISLEADING: dict[str, Fault] = {
     "status false": _says_false,
@@ -187,7 +187,7 @@ MISLEADING: dict[str, Fault] = {
     "other ids": _other_ids,
     "redirect loop": _redirects,
 }
-"""Of the API, and well-formed."""
+"""Answers of the API that are well-formed, and wrong."""
 
 LASTING: dict[str, Fault] = {
     "a page for captions": _page,
@@ -200,7 +200,7 @@ LASTING: dict[str, Fault] = {
     "binary": _binary,
     "captions behind a redirect loop": _redirects,
 }
-"""Of a transcript."""
+"""Faults of a transcript, which stay with it."""
 
 FAULTS = {**PASSING, **PASSING_OF_API, **PASSING_OF_FEEDS, **MISLEADING, **LASTING}
 

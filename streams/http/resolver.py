@@ -19,7 +19,7 @@ THREADS = 16
 
 
 class ResolverThreads:
-    """What aiohttp's resolver needs of an event loop, with at most so many look-ups at a time.
+    """What aiohttp's resolver needs of an event loop: look-ups, a limited number at a time.
 
     Threads are started as they are needed, and never end: they wait for the next name.
     """

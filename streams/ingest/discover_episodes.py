@@ -186,7 +186,7 @@ class FeedSchedule:
         """Partitions that were this worker's before, since it started."""
 
     def forget(self) -> None:
-        """What is in memory may be another worker's now."""
+        """Drop what is in memory: partitions have moved."""
         self._due.clear()
 
     def get(self, feed: FeedKey) -> Followed | None:

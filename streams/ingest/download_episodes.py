@@ -321,13 +321,13 @@ def _entry(task: DownloadTask, attempt: int, due: float) -> RetryEntry:
 
 
 class EpisodeFetcher:
-    """The sources and their connections, for one who asks at a time."""
+    """The sources of the settings and their connections, for one caller at a time."""
 
     def __init__(self, context: Context) -> None:
         self._sources = configured_sources(context.settings, context.clock)
 
     async def fetch(self, refs: Sequence[dict[str, Any]]) -> FetchedEpisodes:
-        """Ask every source once for all that is wanted of it."""
+        """The record of each ref, or why there is none; every source is asked once for its refs."""
         wanted: dict[str, dict[str, dict[str, Any]]] = {}
         for ref in refs:
             wanted.setdefault(ref["source"], {})[ref["episode_id"]] = ref

@@ -65,7 +65,11 @@ class Live:
 
 @dataclass(frozen=True)
 class RebuildResult:
-    """What a rebuild found and did."""
+    """What a rebuild found and did.
+
+    ``events``, ``refused`` and ``repeats`` are those of `user-events` that were replayed;
+    ``generation`` is the table generation made, and ``promoted`` whether it is served now.
+    """
 
     comparisons: list[Comparison]
     generation: int
@@ -79,7 +83,7 @@ class RebuildResult:
 
 
 class Rebuilder:
-    """One rebuild of everything that hangs on `user-events`."""
+    """One rebuild of the live tables out of `user-events`."""
 
     def __init__(self, settings: Settings, say: Say, progress: Progress):
         self._settings = settings

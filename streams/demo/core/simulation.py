@@ -95,7 +95,7 @@ def session(
     heard: set[str],
     rng: np.random.Generator,
 ) -> list[Act]:
-    """What ``listener`` does, in order.
+    """What ``listener`` does in one session, in order, with the list ``shown`` or in a search.
 
     ``heard`` are the episodes that the listener played before: in a search they do not come up
     again. Nothing is done with episodes that the catalogue does not know.
@@ -278,7 +278,7 @@ class Truth:
         )
 
     def verdict(self) -> str:
-        """What the figures mean."""
+        """What the figures mean, in one sentence."""
         if not self._lists:
             return "No recommendations were seen: nothing can be said about them."
         f = self.figures()

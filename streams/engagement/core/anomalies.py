@@ -63,7 +63,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """A bin that is far off: plays expected, and by how many standard deviations it is off."""
+    """A bin that is far off: ``expected`` plays, and ``score`` standard deviations from them."""
 
     direction: Literal["rise", "fall"]
     expected: float
@@ -71,7 +71,10 @@ class Surprise:
 
 
 class History:
-    """What is usual for one episode, learned bin by bin."""
+    """What is usual for one episode, learned bin by bin.
+
+    Plays are on the scale of y = 2 · sqrt(plays + 3/8), see above.
+    """
 
     __slots__ = ("_error", "_level", "bins", "last_heard")
 
@@ -86,7 +89,7 @@ class History:
 
     @classmethod
     def restored(cls, bins: int, last_heard: int, level: float, error: float) -> History:
-        """The history that had these numbers."""
+        """The history whose ``level`` and ``error`` were these after so many bins."""
         history = cls(error)
         history.bins, history.last_heard = bins, last_heard
         history._level.update(level)
@@ -94,16 +97,16 @@ class History:
 
     @property
     def level(self) -> float:
-        """Plays that are expected in a bin, before the time of day is taken into account."""
+        """The y that is expected of the next bin: an exponentially weighted mean."""
         return self._level.get()
 
     @property
     def error(self) -> float:
-        """By how much what came has differed from what was expected, averaged."""
+        """The usual squared error of what was expected: an exponentially weighted mean."""
         return self._error.get()
 
     def score_one(self, plays: int) -> Surprise | None:
-        """Whether this many plays in the next bin are an anomaly."""
+        """What is unusual about this many plays in the next bin; None if nothing is."""
         if self.bins < WARM_UP_BINS:
             return None
         level = self._level.get()

@@ -272,12 +272,12 @@ def time_of(table: ColumnarHashTable) -> np.ndarray:
 
 
 def pair_episodes(pairs: ColumnarHashTable) -> np.ndarray:
-    """The episode, by number, of each pair."""
+    """The episode, by number, of each row of ``pairs``."""
     return pairs.keys & _LOW_MASK
 
 
 def pair_users(pairs: ColumnarHashTable) -> np.ndarray:
-    """The listener, by number, of each pair."""
+    """The listener, by number, of each row of ``pairs``."""
     return pairs.keys >> _LOW
 
 

@@ -30,14 +30,14 @@ def added_by(events: pl.DataFrame, applied: int) -> pl.DataFrame | None:
 
 
 def above(events: pl.DataFrame, applied: int) -> pl.DataFrame:
-    """The events with a higher offset."""
+    """The events whose offset is above ``applied``."""
     if events.is_empty() or events["offset"].to_numpy().min() > applied:
         return events
     return events.filter(pl.col("offset") > applied)
 
 
 def added_by_each(batches: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
-    """The rows that each batch adds, none of them empty: counted in one go, and kept apart."""
+    """The rows of `user_episode_daily` that each of the batches, none of them empty, adds."""
     if not batches:
         return []
     events = batches[0] if len(batches) == 1 else pl.concat(batches)

@@ -41,7 +41,7 @@ _OUTSIDE = len(WINDOWS)
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """What of an episode's metadata the windows need."""
+    """The show and the categories of an episode."""
 
     show_id: str
     categories: tuple[str, ...]

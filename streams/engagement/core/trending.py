@@ -86,7 +86,7 @@ class TrendingScopes:
             self.version += 1
 
     def drop(self, episode_id: str) -> None:
-        """A withdrawn episode is in no scope, while one that nothing is known of is in all's."""
+        """Take a withdrawn episode out of every scope; one never put is still in that of all."""
         if self._of.get(episode_id) != ():
             self._of[episode_id] = ()
             self.version += 1

@@ -42,7 +42,7 @@ def minutes_of(state: Engagement, partition: int, slots: np.ndarray) -> Minutes:
 
 
 def window_rows(several: Sequence[Minutes]) -> pl.DataFrame:
-    """One frame of all of them, one after another."""
+    """Rows of `engagement_window` of all of these minutes, one after another."""
     counts = np.concatenate([some.counts for some in several]).astype(np.int64)
     columns: dict[str, Any] = {
         "episode_id": [episode for some in several for episode in some.episodes],

@@ -15,8 +15,11 @@ EPISODES_A_FEED = 200
 
 @dataclass(frozen=True)
 class FeedRecords:
-    """``records`` are `episode` records by their id, newest first; ``refused`` what became none,
-    and why; ``entries`` what they were made of, as `parse_feed` gives it with its ``feed``."""
+    """The `episode` ``records`` of a feed by their id, newest first.
+
+    ``entries`` are what they were made of, by the same id, and ``feed`` what that came in, both as
+    `parse_feed` gives them; ``refused`` has (what, why) of each entry that became no record.
+    """
 
     feed: Mapping[str, Any]
     records: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from streams.text.plain_text import MAX_NAME, MAX_SHORT, without_cdata
 logging.getLogger("podcastparser").setLevel(logging.CRITICAL)
 
 MAX_REFUSED = 100
-"""Entries of a feed that are told to be none of the list."""
+"""Most entries of a feed that are reported as left out."""
 MAX_OF_SHOW = 2 * MAX_SHORT
 """Characters of a text about the show, which is read anew for every episode."""
 
@@ -47,8 +47,8 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     ``{"url", "type", "language"}``, its `chapters_link` is ``{"url", "type"}``; `persons`, its own
     and the feed's, are ``{"name", "role", "href", "img"}``; its `guid` is as published or, without
     one, the address of its audio or page. Addresses are completed with ``url``. `notes`, the
-    feed's and each entry's, say what was dropped, guessed or mended; `refused`, the feed's, are
-    (what, why) of entries that are none of the list.
+    feed's and each entry's, say what was dropped, guessed or mended; `refused`, the feed's, has
+    (what, why) of each entry that was left out.
 
     What follows the end of the feed is passed over. Raises FeedError; a body that breaks the rules
     of XML in one of the usual ways is mended first, unless it declares entities of its own.

@@ -130,7 +130,10 @@ def is_gap(item: Item, dates: list[int]) -> bool:
 
 
 def remembered(known: Listing, listed: Listing, most: int) -> dict[str, Item]:
-    """What was listed now, then what was before, at most so many; a digest is not forgotten."""
+    """At most ``most`` items to remember: first those listed now, then those known before.
+
+    An item that is listed without a digest keeps the one that is known.
+    """
     merged = {
         key: item if item.digest or key not in known else known[key]
         for key, item in (*listed.items(), *((k, v) for k, v in known.items() if k not in listed))

@@ -39,7 +39,7 @@ class OpmlError(ValueError):
 
 
 def subscription(url: str, source: str, added_by: str, title: str = "") -> Subscription:
-    """A subscription that asks for nothing in particular."""
+    """A subscription without wishes: any language, any category, the usual interval."""
     return {
         "url": url,
         "source": source,

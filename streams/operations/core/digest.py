@@ -47,7 +47,7 @@ def digest(rows: pl.DataFrame) -> str:
 
 
 def combined(digests: Iterable[str]) -> str:
-    """One digest of several tables, in their order."""
+    """The digest of several tables, out of theirs in this order."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -59,17 +59,20 @@ def add_daily(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def windows(parts: pl.DataFrame) -> pl.DataFrame:
-    """Counts per episode and minute: source partitions add up."""
+    """Rows by WINDOW_KEY of window rows by PART_KEY: source partitions add up."""
     return parts.group_by(WINDOW_KEY).agg(pl.col(name).sum() for name in WINDOW_METRICS)
 
 
 def without(rows: pl.DataFrame, moving: pl.DataFrame) -> pl.DataFrame:
-    """The rows of other windows than these, by WINDOW_KEY."""
+    """The rows whose WINDOW_KEY is not among those of ``moving``."""
     return rows.join(moving, on=WINDOW_KEY, how="anti")
 
 
 class Sum:
-    """Frames added up by ``add`` as they come; sums of sums are the same sums."""
+    """Frames added up as they come; ``zero`` is the sum of none.
+
+    ``add`` gives the sum of several frames in their own columns, so that sums add up as well.
+    """
 
     def __init__(self, add: Callable[[Sequence[pl.DataFrame]], pl.DataFrame], zero: pl.DataFrame):
         self._add = add
@@ -93,18 +96,18 @@ class Sum:
 
 
 def daily_sum() -> Sum:
-    """Daily amounts by DAILY_KEY, of frames of any of its columns' order."""
+    """A sum of daily amounts by DAILY_KEY; columns may come in any order."""
     return Sum(add_daily, add_daily([_DAILY]))
 
 
 def newest_sum() -> Sum:
-    """`engagement-windows` in the order of its partitions: of each key the newest row."""
+    """A sum of window rows, put in the order of the log: of each PART_KEY the newest row."""
     return Sum(newest_parts, _PARTS)
 
 
 @dataclass
 class Replay:
-    """The events of one source partition, folded anew as they are fed."""
+    """One source partition of `user-events`, folded anew as its messages are fed."""
 
     batcher: PartitionBatcher
     state: Engagement
@@ -122,7 +125,7 @@ class Replay:
     later: list[pl.DataFrame] = field(default_factory=list)
 
     def feed(self, chunk: Chunk) -> None:
-        """The messages that follow, in any number."""
+        """Fold the messages that follow those fed before, any number of them."""
         for piece in chunk.pieces():
             made = self.batcher.batch(piece)
             self.refused += len(made.refused)

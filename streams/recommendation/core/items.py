@@ -65,7 +65,11 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Factors:
-    """The item vectors of one finished training, and what fold-in needs beside them."""
+    """The item vectors of one finished training, and what fold-in needs beside them.
+
+    ``gram`` is YᵀY of the vectors, (rank, rank); ``announced_ms`` the log's time of the generation,
+    milliseconds since 1970.
+    """
 
     generation: str
     vectors: Vectors
@@ -77,7 +81,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Episode:
-    """What a list shows of an episode."""
+    """What a list shows of an episode; ``show`` is the title of its show."""
 
     title: str
     show: str

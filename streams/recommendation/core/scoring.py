@@ -56,7 +56,13 @@ def mean_weights(records: Iterable[Mapping[str, Any]]) -> ScoreParts:
 
 @dataclass(frozen=True)
 class Profile:
-    """A listener in rows of `Items`: what was liked or disliked, how much, and what is settled."""
+    """A listener in rows of `Items`.
+
+    ``rows`` are the episodes that the listener did something with; one number for each have
+    ``strengths`` (see `core.confidence`) and ``recency``, 1 for the newest and halved every
+    `HALF_LIFE_MS`. ``settled`` are the rows not to be recommended again; ``affinities`` are by
+    category, 1 for the one heard most.
+    """
 
     rows: NDArray[np.int64]
     strengths: Floats
@@ -66,12 +72,12 @@ class Profile:
 
     @property
     def cold(self) -> bool:
-        """Nothing is known that speaks for any episode."""
+        """Whether nothing is known that speaks for any episode."""
         return not np.any(self.strengths > 0)
 
 
 def profile(listener: ListenerState, items: Items) -> Profile:
-    """The profile of a listener; the affinity to a category is 1 for the one heard most."""
+    """The profile of a listener, as far as ``items`` knows the episodes."""
     rows = np.array([items.row(e) for e in listener.episodes], dtype=np.int64)
     heard = list(listener.episodes.values())
     last_at = np.array([h.last_at for h in heard], dtype=np.float64)
@@ -183,7 +189,7 @@ def _content(items: Items, profiles: Sequence[Profile]) -> tuple[Floats, NDArray
 
 
 def liked(one: Profile) -> tuple[NDArray[np.int64], Floats]:
-    """Rows and weights of what speaks for a listener's taste, the more the newer."""
+    """Rows of what was liked, and their weights: the strengths times the recency."""
     positive = one.strengths > 0
     return one.rows[positive], one.strengths[positive] * one.recency[positive]
 

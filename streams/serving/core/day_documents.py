@@ -71,7 +71,7 @@ def retention_parts(rows: pl.DataFrame) -> dict[tuple[str, date], dict[str, DayP
 def count_changes(
     stored: Mapping[str, Document], parts: Mapping[tuple[str, date], Mapping[str, DayPart]]
 ) -> dict[str, Document]:
-    """What is to be set in the documents so that they hold parts of `count_parts`, by ``_id``.
+    """The fields to set, by ``_id``, so that the documents hold these parts of `count_parts`.
 
     ``stored`` are the documents as they are, by ``_id``. Empty once they hold everything: a part
     that is not newer than the stored one is a repeat.

@@ -174,7 +174,7 @@ def no_transcript(
 def to_be_heard(episode: Mapping[str, Any]) -> bool:
     """Whether an episode has audio, but lists no transcript in a format we read.
 
-    Imported ones bring what there is.
+    False for imported ones: their file brings the transcript, if there is one.
     """
     if episode["source"] == IMPORT or not episode.get("enclosure_url"):
         return False

@@ -74,7 +74,7 @@ class Fingerprints:
         return self._entries.get(episode_id)
 
     def put(self, episode_id: str, entry: Entry) -> None:
-        """Add or replace; room is doubled when it runs out."""
+        """Add or replace the entry of an episode; the matrix is doubled when it is full."""
         row = self._row.setdefault(episode_id, len(self._ids))
         if row == len(self._ids):
             self._ids.append(episode_id)
@@ -126,7 +126,7 @@ class Fingerprints:
         return entry.published_ms, entry.offset, episode_id
 
     def near(self, episode_id: str) -> set[str]:
-        """The episodes whose records an episode has a place in."""
+        """The most similar episodes: those whose records may change with this one."""
         return {other for other, _ in self.similar(episode_id)[:MOST_SIMILAR]}
 
 
