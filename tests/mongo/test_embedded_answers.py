@@ -332,6 +332,27 @@ def test_pipelines(minutes: Collection[Document]) -> None:
         minutes.aggregate([{"$nosuch": {}}])
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DOCUMENTS.filter(bool), st.sampled_from([None, "$b", "$a", "$nosuch"]))
+def test_sums_by_group_are_those_of_a_model_of_mongodb(
+    client: MongoClient[Document], documents: list[Document], by: str | None
+) -> None:
+    kept = client["answers"][f"c{uuid4().hex}"]
+    model: Any = mongomock.MongoClient()["model"]["model"]
+    for number, document in enumerate(documents):
+        kept.insert_one({"_id": number, **document})
+        model.insert_one({"_id": number, **document})
+    sums = {"n": {"$sum": 1}, "a": {"$sum": "$a"}, "b": {"$sum": "$b"}}
+    pipeline = [{"$group": {"_id": by, **sums}}]
+
+    def rows(found: Any) -> list[tuple[str, Any, Any, Any]]:
+        plain = [(repr(row["_id"]), row["n"], row["a"], row["b"]) for row in found]
+        return sorted(plain)
+
+    assert rows(kept.aggregate(pipeline)) == rows(model.aggregate(pipeline))
+    kept.drop()
+
+
 # -- collections -----------------------------------------------------------------------------------
 
 

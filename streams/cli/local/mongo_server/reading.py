@@ -9,7 +9,7 @@ from typing import Any
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from streams.cli.local.mongo_server import errors, semantics
+from streams.cli.local.mongo_server import errors, grouping, semantics
 from streams.cli.local.mongo_server.arguments import (
     Arguments,
     Command,
@@ -138,6 +138,8 @@ class Reading:
             found = [counted(count)] if count else []
         else:
             found = self._documents(known, query) if known is not None else []
+            if rest and grouping.is_sums(rest[0]):
+                found, rest = grouping.summed(found, rest[0]), rest[1:]
             if rest:
                 found = semantics.aggregated(found, rest, lambda other: self._all(database, other))
         made = [encoded(document) for document in found]

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CACHE_KIB = 16_384
-"""Pages that a connection keeps; the operating system caches the file besides."""
+WRITER_CACHE_KIB, READER_CACHE_KIB = 32_768, 2_048
+"""Pages that a connection keeps. There may be many readers, and the operating system caches the
+file for all of them."""
 
 WAL_LIMIT = 64 * 1024 * 1024
 """What is left of the write-ahead log after a checkpoint, in bytes."""
@@ -41,7 +42,7 @@ class Store:
             raise InUseError(f"{path} is in use: another server runs on it.") from None
         self._writing = threading.RLock()
         self._readers = threading.local()
-        self._writer = self._connected()
+        self._writer = self._connected(WRITER_CACHE_KIB)
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
 
@@ -65,7 +66,7 @@ class Store:
         """This thread's connection; the file looks the same throughout the block."""
         connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
         if connection is None:
-            connection = self._readers.connection = self._connected()
+            connection = self._readers.connection = self._connected(READER_CACHE_KIB)
         if connection.in_transaction:
             yield connection
             return
@@ -92,12 +93,12 @@ class Store:
             self._writer.close()
         self._claim.close()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self, cache_kib: int) -> sqlite3.Connection:
         # Statements are prepared once: a server says the same few thousands of times.
         made = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         made.execute("PRAGMA synchronous = NORMAL")
-        made.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        made.execute(f"PRAGMA cache_size = -{cache_kib}")
         made.execute("PRAGMA busy_timeout = 10000")
         return made
