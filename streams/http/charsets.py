@@ -18,6 +18,8 @@ def decode(body: bytes, charset: str | None = None, notes: Notes | None = None) 
     ``notes`` is told which charset was overruled or guessed, and that bytes were broken.
     """
     notes = Notes() if notes is None else notes
+    if body.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return body.decode("utf-32", "replace").lstrip("\ufeff")
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):
         return body.decode("utf-16", "replace").lstrip("\ufeff")
     if charset is None and (meta := _META_CHARSET.search(body[:1024])):

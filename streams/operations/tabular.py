@@ -95,6 +95,22 @@ def read_table(
         source.let_go()
 
 
+class _Unpacked(io.RawIOBase):
+    """What a gzip file holds, no further than it was asked for.
+
+    `gzip.GzipFile` fills what it is handed, and loses all of it where the file is broken within.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = gzip.GzipFile(fileobj=file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto1(buffer)
+
+
 class _Source:
     """A file, unpacked if it is packed, as bytes or as lines.
 
@@ -108,14 +124,17 @@ class _Source:
         file.seek(0)
         packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         file.seek(0)
-        self.file = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+        unpacked = io.BufferedReader(_Unpacked(file)) if packed else None
+        self.file: IO[bytes] = unpacked or file
         self.packed = packed
         try:
-            self.head = self.file.read(_LOOKED_AT)
+            # No more than is needed: what follows may be broken, and is for `read` to say.
+            self.head = unpacked.peek(_LOOKED_AT) if unpacked else file.read(_LOOKED_AT)
         except (EOFError, zlib.error, OSError) as error:
             raise FileError(f"{name} is no gzip file: {error}") from error
-        self.file.seek(0)
-        self.encoding = _encoding_of(self.head)
+        if not packed:
+            file.seek(0)
+        self.encoding = _encoding_of(self.head[:_LOOKED_AT])
         self._text: io.TextIOWrapper | None = None
 
     def read(self, lines: IO[Any]) -> Iterator[Any]:
@@ -171,7 +190,13 @@ class _Records:
 
     def read(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str], str]]:
         """(line, fields, fault) of each record that is not blank: those with a fault are none."""
-        reader = csv.reader(self._noted(chain(self._first, lines)), delimiter=self._delimiter)
+        # Who writes blanks behind the commas of the header writes them everywhere.
+        spaced = all(f"{self._delimiter} " in line for line in self._first)
+        reader = csv.reader(
+            self._noted(chain(self._first, lines)),
+            delimiter=self._delimiter,
+            skipinitialspace=spaced,
+        )
         begins = 1
         while True:
             self._lines.clear()

@@ -7,32 +7,41 @@ from urllib.parse import unquote
 
 _PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+(?![a-z])")
 # Part of the name of a parameter that is a signature, a token, or says until when it holds.
-_TELLING = re.compile(r"token|signature|hmac|expir", re.I)
+_TELLING = re.compile(r"token|signature|hmac|expir|secret|nonce", re.I)
 _TELLING_PARTS = {
-    *("phpsessid", "jsessionid", "sig", "lsig", "signed", "exp", "jwt", "auth", "nonce"),
-    *("hdnts", "hdnea", "hdntl", "gda"),
+    *("phpsessid", "jsessionid", "sig", "lsig", "signed", "exp", "jwt", "auth"),
+    *("hdnts", "hdnea", "hdntl", "gda", "authorization"),
 }
-_TELLING_FAMILIES = ("x-amz-", "x-goog-")
+_TELLING_FAMILIES = ("x-amz-", "x-goog-", "q-sign", "q-key-time")
 # These say nothing by themselves, but go with a signature: what it was made with, and for whom.
 _WITH_A_SIGNATURE = {
     *("policy", "key-pair-id", "awsaccesskeyid", "googleaccessid", "accesskeyid", "ossaccesskeyid"),
     *("keyname", "key_id", "key", "k", "hash", "md5", "sha1", "sha256", "digest", "h", "hs"),
     *("t", "ts", "time", "timestamp", "e", "ttl", "start", "end", "from", "until", "issued"),
     *("validfrom", "validto", "valid_from", "valid_to", "iat", "nbf", "acl", "l", "ip"),
+    *("validuntil", "valid-until", "valid_until", "wstime", "txtime", "q-ak", "s", "sign"),
     *("uid", "user", "sv", "st", "se", "sr", "sp", "spr", "sip", "ss", "srt", "sdd"),
     *("ske", "skoid", "sks", "skt", "sktid", "skv"),
 }
 # A digest, a key or a moment; a number of few digits or a name may be that of a file.
 _OPAQUE = re.compile(
-    r"[A-Za-z0-9+/_=~-]{8,}|[0-9]{10,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T%0-9A-Za-z:.-]*"
+    r"[A-Za-z0-9+/_=~-]{8,}|[0-9]{10,}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T%0-9A-Za-z:.-]*"
 )
+# Words and numbers with hyphens between them, as files have for names.
+_SLUG = re.compile(r"[A-Za-z]{3,20}(?:[-_](?:[a-z]{3,20}|[0-9]{1,5}))+")
 _OF_AZURE = re.compile(r"s(?!ha|tart)[a-z]{1,4}")
 # Names too short to tell by themselves: until when an address holds, and the digest that says so.
 _MOMENT = re.compile(r"(?:[0-9]{3})?[0-9]{10}")
 _DIGEST = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9+/_=~-]{16,}")
-_MOMENTS = ("e", "t", "ts", "until", "validto", "valid_to")
-_DIGESTS = ("h", "hs", "s", "st", "hash", "md5")
-_MOMENT_AND_DIGEST = re.compile(r"[0-9]{10}-[A-Za-z0-9%+/_=~-]{6,}")
+_MOMENTS = (
+    *("e", "t", "ts", "time", "timestamp", "until"),
+    *("validto", "valid_to", "validuntil", "valid-until", "valid_until"),
+)
+_DIGESTS = ("h", "hs", "s", "st", "hash", "md5", "sign")
+_MOMENT_AND_DIGEST = re.compile(
+    r"[0-9]{10}[-_,:~][A-Za-z0-9%+/_=~-]{6,}|[A-Za-z0-9%+/_=~-]{16,}[,:~][0-9]{10}"
+)
+_HOLDING_BOTH = ("verify", "sign", "secure", "s", "md5", "hash")
 
 
 def lasting_address(url: str) -> str:
@@ -63,7 +72,7 @@ def lasting_address(url: str) -> str:
 def _is_telling(part: str) -> bool:
     name = unquote(part.partition("=")[0].removeprefix("amp;"))[:100]
     value = part.partition("=")[2]
-    if name.lower() == "verify" and _MOMENT_AND_DIGEST.fullmatch(value):
+    if name.lower() in _HOLDING_BOTH and _MOMENT_AND_DIGEST.fullmatch(value):
         return True
     if _TELLING.search(name) or name.lower().startswith(_TELLING_FAMILIES):
         return True
@@ -85,4 +94,7 @@ def _goes_with_a_signature(part: str) -> bool:
     if name not in _WITH_A_SIGNATURE:
         return False
     # Azure's words are short, and their values as well.
-    return bool(_OF_AZURE.fullmatch(name) or _OPAQUE.fullmatch(unquote(value)))
+    plain = unquote(value)
+    if _OF_AZURE.fullmatch(name):
+        return True
+    return bool(_OPAQUE.fullmatch(plain)) and not _SLUG.fullmatch(plain)

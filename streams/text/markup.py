@@ -10,34 +10,92 @@ import html
 import re
 from collections.abc import Iterator
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # The quantifiers are possessive: what does not match is not tried in another way.
 _TOKEN = re.compile(
     r"<!--(?:-?>|.*?(?:--!?>|\Z))"
-    r"|<(?P<close>/?)(?P<tag>[a-zA-Z][^\t\n\f\r />]*+)"
-    r"(?:[^>=]++|=[\t\n\f\r ]*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))|=)*+(?:>|\Z)"
+    r"|<(?P<close>/?)(?P<tag>[a-zA-Z][^\t\n\f\r /<>]*+)"
+    r"(?P<said>(?:[^<>=]++|=[\t\n\f\r ]*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))|=)*+)(?P<end>>|\Z)"
     r"|<[!?/][^>]*+(?:>|\Z)",
     re.S,
 )
+# An element has attributes with values, or one word of HTML's; prose has several others.
+_ATTRIBUTE = re.compile(r"[^\s=]++\s*+=\s*+(?:\"[^\"]*+\"?|'[^']*+'?|[^\s\"'=]++)")
+_WORD = re.compile(r"[^\W\d_][\w'-]*+[,.;:!?]?(?=\s|\Z)")
+_VALUELESS = _words(
+    """
+    allowfullscreen async autofocus autoplay checked compact controls default defer disabled
+    download formnovalidate hidden inert ismap itemscope loop multiple muted nohref nomodule
+    noresize noshade novalidate nowrap open playsinline readonly required reversed scoped
+    selected
+    """
+)
 _UNSEEN = ("script", "style", "title", "template", "noscript", "iframe")
+# A word, a mail address or a link.
+_WORD_ALONE = re.compile(r"<[^\s<>/]++(?:\s*+>|(?<=:)//[^\s<>]*+>)")
+_CLOSED = re.compile(r"</([a-zA-Z][a-zA-Z0-9]{0,40})")
+_ELEMENTS = _words(
+    """
+    a abbr acronym address applet area article aside audio b base basefont bdi bdo big blink
+    blockquote body br button canvas caption center cite code col colgroup command content
+    data datalist dd del details dfn dialog dir div dl dt em embed fieldset figcaption
+    figure font footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html i
+    iframe image img input ins isindex kbd keygen label legend li link listing main map mark
+    marquee math menu menuitem meta meter nav nobr noembed noframes noscript object ol
+    optgroup option output p param path picture plaintext pre progress q rb rbc rp rt rtc
+    ruby s samp script search section select slot small source spacer span strike strong
+    style sub summary sup svg table tbody td template textarea tfoot th thead time title tr
+    track tt u ul var video wbr xml xmp
+    """
+)
 _END = {tag: re.compile(rf"</{tag}(?=[\t\n\f\r />]|\Z)", re.I) for tag in _UNSEEN}
 
 
 def tokens(markup: str) -> Iterator[tuple[str, str]]:
     """(`text`, what it says), (`open`, tag) and (`close`, tag) in order, tags in lower case.
 
-    What no reader sees, such as scripts, is left out.
+    What no reader sees, such as scripts, is left out. A sign for less that words follow (`a<b then
+    c`), or before which no tag ends, begins none; nor does a word in angle brackets that HTML has
+    no element for, and that is never closed (`List<String>`).
     """
-    at = 0
+    told = at = 0
+    closed: frozenset[str] | None = None
     while found := _TOKEN.search(markup, at):
-        if found.start() > at:
-            yield "text", html.unescape(markup[at : found.start()])
-        at = found.end()
-        tag = (found["tag"] or "").lower()
+        tag, at = (found["tag"] or "").lower(), found.end()
+        if tag and tag not in _ELEMENTS and not found["end"]:
+            at = found.start() + 1
+            continue
+        if tag and not found["close"] and tag not in _ELEMENTS and _WORD_ALONE.match(found[0]):
+            if closed is None:
+                closed = frozenset(map(str.lower, _CLOSED.findall(markup)))
+            if tag not in closed and (tag.isalnum() or "@" in tag or tag.endswith(":")):
+                at = found.start() + 1
+                continue
+        if tag and is_prose(found["said"], closed=bool(found["end"])):
+            at = found.start() + 1
+            continue
+        if found.start() > told:
+            yield "text", html.unescape(markup[told : found.start()])
         if tag in _END:
             if not found["close"]:
                 end = _END[tag].search(markup, at)
                 at = end.start() if end else len(markup)
         elif tag:
             yield "close" if found["close"] else "open", tag
-    if at < len(markup):
-        yield "text", html.unescape(markup[at:])
+        told = at
+    if told < len(markup):
+        yield "text", html.unescape(markup[told:])
+
+
+def is_prose(said: str, *, closed: bool) -> bool:
+    """Whether what follows a name behind an opening angle bracket is prose rather than attributes.
+
+    Of a tag that is not ``closed`` only what comes before the next one, or the end, is known.
+    """
+    rest = _ATTRIBUTE.sub(" ", said)
+    words = [word for word in _WORD.findall(rest) if word.lower() not in _VALUELESS]
+    return (len(words) > 1 and rest == said) or (not closed and len(words) > 2)

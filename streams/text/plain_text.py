@@ -16,17 +16,6 @@ _BLOCK_END = re.compile(
 )
 _MARKUP = re.compile(r"<[a-zA-Z/!]|&[a-zA-Z#]")
 _CDATA = re.compile(r"<!\[CDATA\[")
-HTML_NAMES = (
-    "a|abbr|acronym|address|article|aside|audio|b|big|blockquote|body|br|button|center|cite"
-    "|code|dd|del|details|div|dl|dt|em|embed|figcaption|figure|font|footer|form|h[1-6]|head"
-    "|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|noscript"
-    "|object|ol|p|pre|q|s|samp|script|section|small|source|span|strike|strong|style|sub"
-    "|summary|sup|svg|table|tbody|td|template|tfoot|th|thead|time|title|tr|tt|u|ul|var|video"
-    "|wbr"
-)
-"""The elements of HTML that text may hold, as a part of a pattern."""
-# What begins like a tag of no name that HTML has, and never ends: a sign for less.
-_UNCLOSED = re.compile(rf"<(?!/?(?:{HTML_NAMES})(?![\w-])|[!?])(?=[/\w][^<>]*+\Z)", re.I)
 _SCRIPT = re.compile(r"<(script|style)(?:\s[^<>]*+)?>[^<]*+</\1\s*+>", re.I)
 _BREAKS = ("br", "wbr", "hr")
 _PARTING = ("p", "div", "br", "hr", "li", "h1", "h2", "h3", "h4", "h5", "h6")
@@ -102,7 +91,6 @@ def short_name(value: object) -> str:
 def plain_text(value: object) -> str:
     """HTML as the text a reader sees, one line a block; text without markup stays as it is."""
     text = without_cdata(clean(value))
-    text = _UNCLOSED.sub("&lt;", text)
     if _MARKUP.search(text):
         # Cut first: what is thrown away afterwards need not be parsed.
         marked = _BLOCK_END.sub(r"\n\g<0>", text[: 10 * MAX_DESCRIPTION])

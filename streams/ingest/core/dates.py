@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from streams.ingest.core.episodes import utc_time
-from streams.ingest.core.months import month_number
+from streams.ingest.core.months import month_name, month_number
 
 # RFC 822 names UT, GMT and the American zones; publishers write others. Where a name has several
 # meanings, that of most shows counts: BST is British Summer Time, not Bangladesh's or
@@ -54,7 +54,7 @@ _FORMS = [
     re.compile(form, re.IGNORECASE)
     for form in (
         rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<number>\d\d?)(?P=mark)(?P<day>\d\d?){_TIME}",
-        rf"(?P<day>\d\d?)(?:st|nd|rd|th|\.)?[\s-]{{0,9}}(?:de\s)?{_MONTH}[\s-]{{0,9}}(?:de\s)?"
+        rf"(?P<day>\d\d?)(?:st|nd|rd|th|\.)?[\s-]{{0,9}}(?:(?:de|of)\s)?{_MONTH}[\s-]{{0,9}}(?:de\s)?"
         rf"(?P<year>\d{{4}}|\d\d(?![\d:]))(?![\d:]){_TIME}",
         rf"{_MONTH}\s{{0,9}}(?P<day>\d\d?)(?:st|nd|rd|th)?\s{{1,9}}(?P<year>\d{{4}})(?![\d:]){_TIME}",
         rf"{_MONTH}\s{{1,9}}(?P<day>\d\d?)\s{{1,9}}{_CLOCK}\s{{0,9}}"
@@ -63,9 +63,26 @@ _FORMS = [
         rf"(?P<one>\d\d?)(?P<mark>[/.-])(?P<two>\d\d?)(?P=mark)(?P<year>\d{{4}}){_TIME}",
     )
 ]
-_WEEKDAY = re.compile(r"([^\W\d_]{2,12})\.?(?:\s{1,9}|(?=\d))")
+_WEEKDAY = re.compile(r"\(?([^\W\d_]{2,12}|[^\W\d_a-zA-Z])(?:-feira)?\)?\.?(?:\s{1,9}|(?=\d))")
+_HALVES = {
+    **dict.fromkeys(("\u4e0a\u5348", "\u5348\u524d", "\uc624\uc804"), "AM"),
+    **dict.fromkeys(("\u4e0b\u5348", "\u5348\u5f8c", "\uc624\ud6c4"), "PM"),
+}
+"""Of Chinese, Japanese and Korean clocks, before the hour."""
+_EAST_ASIAN_CLOCK = re.compile(
+    rf"(?:({'|'.join(_HALVES)})\s?)?(\d\d?)\s?(?:[時时點点시]\s?(?:(\d\d?)\s?[分분])?|:(\d\d))"
+)
+_EAST_ASIAN_MONTH = re.compile(r"(?<=\d )(\d\d?)\s?[月월](?= \d{4})")
 _EAST_ASIAN = re.compile(r"(\d{4})\s?[年년]\s?(\d\d?)\s?[月월]\s?(\d\d?)\s?[日일]?")
 _CLOCK_WORD = re.compile(r"(?<=\d)\s{0,9}(?:uhr|hrs?|h)\b", re.I)
+_BETWEEN_HOURS = re.compile(r"(?<=\d)\s?h\s?(?=\d\d(?!\d))", re.I)
+_YEAR_WORD = re.compile(r"(?<=\d{4}) (?:\u0433\.?|года|\u0440\.|року)(?= |\Z)")
+_POINTED_ZONE = re.compile(r"\b([A-Z])\.([A-Z])\.(?:([A-Z])\.)?(?= |\Z)")
+_CLOCK_FIRST = re.compile(
+    r"(\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?: ?[ap]\.?m\b\.?)?(?: [A-Z]{2,5})?) (.+)", re.I
+)
+_DIGITS_ONLY = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)")
+_DAY_OF_YEAR = re.compile(r"\d{4}-\d{3}(?=T|\Z)")
 _UNIX_TIME = re.compile(r"[0-9]{10}(?:\.[0-9]{1,9})?|[0-9]{13}|[0-9]{16}")
 _PLACE_BEHIND = re.compile(r"\[[\w/]{1,40}\]\Z")
 _MOST_HOURS = 14
@@ -116,12 +133,37 @@ def _moment(text: str) -> tuple[datetime | None, str]:
     if _UNIX_TIME.fullmatch(text):
         seconds = int(text[:10])
         return datetime.fromtimestamp(seconds, UTC), "date read as Unix time"
-    plain = " ".join(_EAST_ASIAN.sub(r"\1-\2-\3 ", text).replace(",", " ").split())
-    plain = _CLOCK_WORD.sub("", plain)
+    if digits := _DIGITS_ONLY.fullmatch(text):
+        text = "{}-{}-{} {}:{}:{}".format(*digits.groups())
+    with suppress(ValueError):
+        # Python reads all of ISO 8601 but days of the year.
+        if _DAY_OF_YEAR.match(text):
+            day = datetime.strptime(f"{text[:8]}Z", "%Y-%j%z")
+            # The last day of a leap year is, in others, the first of the next one.
+            text = f"{day:%Y-%m-%d}{text[8:]}" if f"{day:%Y}" == text[:4] else text
+    plain = _plain(text)
     found = _form_of(_without_weekday(plain))
+    if found is None and (clock := _CLOCK_FIRST.fullmatch(plain)):
+        found = _form_of(f"{_without_weekday(clock[2])} {clock[1]}")
     if found is not None:
         return _moment_of(found)
     return _moment_of_mail(text)
+
+
+def _plain(text: str) -> str:
+    """A date without commas and words around its figures, and in the order of Europe."""
+    text = _EAST_ASIAN_CLOCK.sub(_european_clock, _EAST_ASIAN.sub(r"\1-\2-\3 ", text))
+    text = _YEAR_WORD.sub("", " ".join(text.replace(",", " ").split()))
+    text = _EAST_ASIAN_MONTH.sub(lambda month: month_name(int(month[1])), text)
+    return _POINTED_ZONE.sub(
+        lambda zone: "".join(filter(None, zone.groups())),
+        _CLOCK_WORD.sub("", _BETWEEN_HOURS.sub(":", text)),
+    )
+
+
+def _european_clock(clock: re.Match[str]) -> str:
+    half = f" {_HALVES[clock[1]]}" if clock[1] else ""
+    return f"{clock[2]}:{clock[3] or clock[4] or '0':0>2}{half}"
 
 
 def _unknown(zone: str) -> str:

@@ -30,9 +30,12 @@ EPISODE_TYPES = ("full", "trailer", "bonus")
 
 _NO_AUDIO = ("image", "text", "font", "document", "executable", "model")
 _NO_AUDIO_TYPE = re.compile(
-    r"application/(?:pdf|epub\+zip|json|xml|x?html|xhtml\+xml|zip|msword|x-shockwave-flash|javascript)"
+    r"application/(?:pdf|epub\+zip|json|xml|x?html|xhtml\+xml|zip|msword|x-shockwave-flash|javascript"
+    r"|x-bittorrent)"
 )
-_NO_AUDIO_SUFFIX = re.compile(r"\.(?:jpe?g|png|gif|webp|svg|avif|bmp|pdf|epub|html?|txt)\Z", re.I)
+_NO_AUDIO_SUFFIX = re.compile(
+    r"\.(?:jpe?g|png|gif|webp|svg|avif|bmp|pdf|epub|html?|txt|torrent|zip)\Z", re.I
+)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
 
 

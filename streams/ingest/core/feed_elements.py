@@ -86,12 +86,20 @@ class _Enclosure(podcastparser.Target):
     """A file of an episode. `medium` (Media RSS) says what it is where its type does not."""
 
     def start(self, handler: Any, attrs: Any) -> None:
-        if url := _joined(handler.base, attrs.get("url") or attrs.get("rdf:resource")):
+        if url := _joined(handler.base, _address_in(attrs)):
             size = podcastparser.parse_length(attrs.get("length") or attrs.get("fileSize"))
-            kind, medium = attrs.get("type"), (attrs.get("medium") or "").strip().lower()
+            kind = attrs.get("type") or attrs.get("enc:type")
+            medium = (attrs.get("medium") or "").strip().lower()
             if medium and (not kind or kind.strip().lower() in _TELLS_NOTHING):
                 kind = f"{medium}/*"
             handler.add_enclosure(url, size, kind)
+        elif not _address_in(attrs):
+            handler.note_of_entry("an enclosure without an address left out")
+
+
+def _address_in(attrs: Any) -> str:
+    names = ("url", "rdf:resource", "href")
+    return next((attrs[name] for name in names if attrs.get(name)), "")
 
 
 class _RdfItem(podcastparser.EpisodeItem):
@@ -245,7 +253,7 @@ _ITEM, _ENTRY, RDF = "rss/channel/item", "atom:feed/atom:entry", "rdf:RDF"
 _TELLS_NOTHING = ("application/octet-stream", "binary/octet-stream", "application/unknown")
 _NO_RANK = 99
 _DATES = {
-    **{"pubDate": 0, "pubdate": 0, "atom:published": 1, "atom:issued": 2, "dc:date": 3},
+    **{"pubDate": 0, "published": 1, "atom:published": 1, "atom:issued": 2, "dc:date": 3},
     **{"dcterms:issued": 4, "dcterms:created": 5, "dcterms:modified": 6, "atom:created": 7},
     **{"atom:updated": 8, "atom:modified": 9},
 }
@@ -329,6 +337,8 @@ MAPPING |= {
     if path.startswith("rss/channel/")
 } | {f"{RDF}/item": _RdfItem()}
 ROOTS = {path.partition("/")[0] for path in MAPPING}
+SPELLINGS = {name.lower(): name for path in MAPPING for name in path.split("/")}
+"""The names of all these elements by what they are without capitals, as some generators write."""
 DEEPEST = 1 + max(path.count("/") for path in MAPPING)
 
 

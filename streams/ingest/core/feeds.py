@@ -16,11 +16,20 @@ from xml.parsers import expat
 
 import podcastparser
 
+from streams.http.charsets import wide_encoding
 from streams.ingest.core.episodes import MAX_NAMES
-from streams.ingest.core.feed_elements import DEEPEST, MAPPING, MAX_LISTED, RDF, ROOTS, audio_of
+from streams.ingest.core.feed_elements import (
+    DEEPEST,
+    MAPPING,
+    MAX_LISTED,
+    RDF,
+    ROOTS,
+    SPELLINGS,
+    audio_of,
+)
 from streams.ingest.core.xml_declarations import DeclarationError, Declarations
 from streams.ingest.core.xml_mending import MARKS_OF_UTF_32, encoding_of, mended_xml
-from streams.ingest.core.xml_namespaces import Namespace
+from streams.ingest.core.xml_namespaces import Namespace, passed_over
 from streams.text.addresses import lasting_address
 from streams.text.notes import MAX_NOTES, Notes
 from streams.text.plain_text import MAX_NAME, MAX_SHORT, without_cdata
@@ -33,6 +42,13 @@ MAX_REFUSED = 100
 MAX_OF_SHOW = 2 * MAX_SHORT
 """Characters of a text about the show, which is read anew for every episode."""
 
+_WITHIN_WORDS = frozenset(
+    [
+        *("a", "abbr", "b", "cite", "code", "em", "font", "i", "mark", "q", "s"),
+        *("small", "span", "strong", "sub", "sup", "u"),
+    ]
+)
+"""Elements of XHTML that part no words."""
 _DECLARES = re.compile(rb"<!(?:DOCTYPE|ENTITY)\b")
 
 
@@ -56,7 +72,7 @@ def parse_feed(url: str, body: bytes, max_episodes: int) -> dict[str, Any]:
     try:
         return _parsed(url, body, max_episodes, Notes())
     except FeedError:
-        wide = b"\0" in body[:100] and not body.startswith(MARKS_OF_UTF_32)
+        wide = wide_encoding(body[:100]) and not body.startswith(MARKS_OF_UTF_32)
         if _DECLARES.search(body.replace(b"\0", b"")) or wide:
             raise
         notes = Notes()
@@ -144,6 +160,8 @@ class _Handler(podcastparser.PodcastHandler):
         self.namespace = Namespace(attrs, self.namespace)
         # A default namespace that nobody knows is a dialect of RSS.
         name = self.namespace.map(name).removeprefix("None:")
+        self.notes.add(passed_over(name))
+        name = SPELLINGS.get(name.lower(), name)
         if not self.path_stack:
             if name not in ROOTS:
                 raise FeedError(f"it begins with <{name[:60]}>")
@@ -151,13 +169,16 @@ class _Handler(podcastparser.PodcastHandler):
         self.path_stack.append(name)
         target = MAPPING.get("/".join(self.path_stack))
         if target is not None:
-            self._try(lambda: target.start(self, attrs))
+            # Capitals where the names of attributes have none.
+            plain = all(map(str.islower, attrs))
+            said = attrs if plain else {key.lower(): value for key, value in attrs.items()} | attrs
+            self._try(lambda: target.start(self, said))
             if target.WANT_TEXT:
                 self.text = []
 
     def endElement(self, name: str) -> None:
         self.depth -= 1
-        if self.text is not None:
+        if self.text is not None and name.rpartition(":")[2].lower() not in _WITHIN_WORDS:
             self.text.append(" ")
         if self.depth >= DEEPEST:
             return

@@ -40,6 +40,24 @@ Ukrainian, Turkish, Polish, Czech, Finnish, Romanian, Hungarian, Catalan, Danish
 Norwegian. `listopad` is Polish and Czech, not Croatian."""
 
 
+_MORE = """
+ιανουαριου ιανουαριος ιαν يناير ינואר ינו ian oca led січ яну януари tammi
+φεβρουαριου φεβρουαριος φεβ فبراير פברואר פבר sub uno лют февруари helmi
+μαρτιου μαρτιος μαρ مارس מרץ bre бер maalis maret
+απριλιου απριλιος απρ أبريل ابريل אפריל אפר nis dub кві април huhti
+μαιου μαιος μαι مايو מאי kve тра touko
+ιουνιου ιουνιος ιουν يونيو יוני יונ haz iun cvn чер юни kesa
+ιουλιου ιουλιος ιουλ يوليو יולי יול tem iul cvc лип юли heina
+αυγουστου αυγουστος αυγ أغسطس אוגוסט אוג agu agustus agt сер elo
+σεπτεμβριου σεπτεμβριος σεπ سبتمبر ספטמבר ספט eyl zar вер септември syys
+οκτωβριου οκτωβριος οκτ أكتوبر אוקטובר אוק eki rij жов октомври loka
+νοεμβριου νοεμβριος νοε نوفمبر נובמבר נוב kas лис ное ноември marras
+δεκεμβριου δεκεμβριος δεκ ديسمبر דצמבר דצמ ara pro des гру декември joulu
+"""  # noqa: RUF001 - they are Greek and Cyrillic letters indeed
+"""The same of Greek, Arabic, Hebrew, Bulgarian and Indonesian, and the short forms of Turkish,
+Czech, Romanian, Finnish and Ukrainian."""
+
+
 def _plain(word: str) -> str:
     """A word in lower case without accents and anything that is no letter."""
     decomposed = unicodedata.normalize(
@@ -50,7 +68,8 @@ def _plain(word: str) -> str:
 
 _NUMBERS = {
     _plain(name): number
-    for number, names in enumerate(_WHOLE.strip().splitlines(), 1)
+    for listed in (_WHOLE, _MORE)
+    for number, names in enumerate(listed.strip().splitlines(), 1)
     for name in names.split()
 }
 
@@ -66,3 +85,8 @@ def month_number(word: str) -> int:
         if len(letters) >= 3 and any(name.startswith(letters) for name in names.split())
     ]
     return fits[0] if len(fits) == 1 else 0
+
+
+def month_name(number: int) -> str:
+    """The English name of a month; `?`, which is no name, where there is no such month."""
+    return _BEGINNINGS[number - 1].split()[0] if 1 <= number <= 12 else "?"

@@ -7,6 +7,7 @@ import html
 import re
 from html.entities import html5
 
+from streams.http.charsets import wide_encoding
 from streams.text.notes import Notes
 
 OF_XML = frozenset(("amp", "lt", "gt", "quot", "apos"))
@@ -18,13 +19,23 @@ MARKS_OF_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _LATIN_1 = ("iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii")
 _BEYOND_LATIN_1 = re.compile(rb"[\x80-\x9f]")
 """Controls that nobody writes in Latin-1; quotation marks, dashes and the euro in Windows-1252."""
-_XML_DECLARATION = re.compile(r"\A<\?xml[^>]{0,1000}\?>")
+_XML_DECLARATION = re.compile(r"\A(?:\s{0,99}<\?xml\s[^>]{0,1000}\?>){1,9}")
 _BEGINS = re.compile(r"<\?xml\s|<(?:rss|feed|opml|rdf:RDF|[a-z]{1,10}:feed)[\s>]")
 _LOOKED_AT = 20_000
 """Characters in which a document must have begun: warnings of a server are shorter."""
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _REFERENCE = re.compile(r"&(?:(#x?[0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]{1,31});)?")
 _BARE_ANGLE = re.compile(r"<(?=[^A-Za-z_:/!?\x80-\U0010ffff])")
+# A tag never holds another one's beginning: what does is text.
+_NO_TAG = re.compile(r"<(?=[A-Za-z][^<>]{0,1000}<)")
+_COMMENT = re.compile(r"<!--((?:[^-]++|-(?!->))*+)(-->|\Z)")
+_VALUE = r"(?:\"[^\"]*+\"|'[^']*+'|(?:[^\s\"'<>=/]|/(?!>))++)"
+# Attributes without quotes, without a blank between them, or with `<` in them.
+_LOOSE_TAG = re.compile(
+    rf"<(?P<name>[A-Za-z_:][^\s=<>\"'/!?]*+)(?P<said>(?:\s*+[A-Za-z_:][\w.:-]*+\s*+=\s*+{_VALUE})++)"
+    r"(?P<end>\s*+/?>)"
+)
+_LOOSE_ATTRIBUTE = re.compile(rf"\s*+([A-Za-z_:][\w.:-]*+)\s*+=\s*+({_VALUE})")
 _ATTRIBUTE = r"[\s]++[^\s=<>\"'/]++\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
 _TAG = re.compile(rf"<[^\s=<>\"'/!?]++(?:{_ATTRIBUTE}){{2,}}+")
 _ONE_ATTRIBUTE = re.compile(r"\s++([^\s=<>\"'/]++)\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')")
@@ -79,6 +90,11 @@ def encoding_of(body: bytes) -> tuple[str, str]:
         return "utf-8", f"declared as {name}, but it is UTF-8"
     if body.startswith(_MARKS_OF_UTF_16) and not body.startswith(MARKS_OF_UTF_32):
         return "utf-16", ""
+    if wide := wide_encoding(body):
+        narrow = _DECLARED.match(body.replace(b"\0", b""))
+        otherwise = narrow[1].decode() if narrow and b"16" not in narrow[1] else ""
+        note = f"declared as {otherwise}, but it is UTF-16" if otherwise else ""
+        return wide.replace("-16-", "-16"), note
     declared = _DECLARED.match(body)
     said = declared[1].decode().lower() if declared else ""
     if said in _LATIN_1 and _BEYOND_LATIN_1.search(body):
@@ -105,6 +121,8 @@ def _decoded(body: bytes, notes: Notes) -> str:
     notes.add(note)
     if known == "windows-1252":
         return body.decode("cp1252", "replace")
+    if known.startswith("utf-16"):
+        return body.decode(known, "replace")
     if body.startswith(codecs.BOM_UTF8):
         body = body[3:]
     if (declared := _DECLARED.match(body)) and not declared_otherwise(body):
@@ -125,11 +143,32 @@ def _mended_markup(text: str, notes: Notes) -> str:
     mended = _REFERENCE.sub(_mended_reference, text)
     if mended != text:
         notes.add("ampersands that begin no entity of XML mended")
-    single = _TAG.sub(lambda tag: _without_repeats(tag, notes), mended)
-    whole = _BARE_ANGLE.sub("&lt;", single)
+    plain = _COMMENT.sub(lambda c: "" if c[2] and "--" in c[1] else c[0], mended)
+    if plain != mended:
+        notes.add("comments with -- in them left out")
+    strict = _LOOSE_TAG.sub(_with_strict_attributes, plain)
+    if strict != plain:
+        notes.add("attributes without quotes or blanks, or with < in them, mended")
+    single = _TAG.sub(lambda tag: _without_repeats(tag, notes), strict)
+    whole = _NO_TAG.sub("&lt;", _BARE_ANGLE.sub("&lt;", single)).replace("]]>", "]]&gt;")
     if whole != single:
         notes.add("angle brackets that begin no tag mended")
     return whole
+
+
+def _with_strict_attributes(tag: re.Match[str]) -> str:
+    """A tag with its attributes as XML wants them; the tag as it is where they are so."""
+
+    def strict(attribute: re.Match[str]) -> str:
+        name, value = attribute[1], attribute[2]
+        if attribute[0][0].isspace() and value[0] in "\"'" and "<" not in value:
+            return attribute[0]
+        quote = value[0] if value[0] in "\"'" else '"'
+        inside = value.strip(quote).replace("<", "&lt;")
+        return f" {name}={quote}{inside}{quote}"
+
+    said = _LOOSE_ATTRIBUTE.sub(strict, tag["said"])
+    return f"<{tag['name']}{said}{tag['end']}"
 
 
 def _without_repeats(tag: re.Match[str], notes: Notes) -> str:
@@ -153,6 +192,8 @@ def _mended_reference(found: re.Match[str]) -> str:
     if name in OF_XML:
         return found[0]
     if name.startswith("#"):
-        return html.escape(_NO_XML.sub("", html.unescape(found[0])))
+        written = html.unescape(found[0])
+        # HTML has a sign for what is none.
+        return html.escape(_NO_XML.sub("", written if written != "\ufffd" else ""))
     known = html5.get(f"{name};")
     return html.escape(known) if known else f"&amp;{name};"

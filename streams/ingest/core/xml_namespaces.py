@@ -28,13 +28,14 @@ def _canonical(name: str) -> str:
     return plain.removeprefix("www.").rstrip("/#")
 
 
-# Of these any version or document of theirs is meant.
+# Of these any version, document or misspelling of theirs is meant.
 _FAMILIES = {
-    "itunes.com/dtds/podcast": "itunes",
-    "github.com/podcastindex-org/podcast-namespace": "podcast",
-    "podcastindex.org/namespace": "podcast",
-    "search.yahoo.com/mrss": "media",
-    "video.search.yahoo.com/mrss": "media",
+    "itunes.com/": "itunes",
+    "apple.com/itunes": "itunes",
+    "podcastindex-org/podcast-namespace": "podcast",
+    "podcastindex.org/": "podcast",
+    "podcastnamespace.org": "podcast",
+    "yahoo.com/mrss": "media",
     "google.com/schemas/play-podcasts": "googleplay",
 }
 _PREFIXES = {
@@ -44,13 +45,23 @@ _PREFIXES = {
 
 
 _DECLARABLE = frozenset((*_PREFIXES.values(), *_FAMILIES.values()))
+UNKNOWN = "!"
+"""What marks the name of an element whose namespace is none of these."""
 
 
 def _prefix_of(name: str) -> str | None:
     if name in _PREFIXES:
         known: str = _PREFIXES[name]
         return known
-    return next((known for begin, known in _FAMILIES.items() if name.startswith(begin)), None)
+    return next((known for part, known in _FAMILIES.items() if part in name), None)
+
+
+def passed_over(name: str) -> str:
+    """A note on an element that `Namespace.map` marked, if its prefix promises what is known."""
+    prefix = name.removeprefix(UNKNOWN).partition(":")[0]
+    if not name.startswith(UNKNOWN) or prefix.lower() not in _DECLARABLE:
+        return ""
+    return f"the namespace of {prefix[:20]} is not known: its elements were passed over"
 
 
 class Namespace(podcastparser.Namespace):  # type: ignore[misc, unused-ignore]
@@ -69,5 +80,5 @@ class Namespace(podcastparser.Namespace):  # type: ignore[misc, unused-ignore]
             return f"{usual}:{local}" if usual in _DECLARABLE else name
         known = _prefix_of(_canonical(uri[:200]))
         if known is None and colon:
-            return f"!{prefix}:{local}"
+            return f"{UNKNOWN}{prefix}:{local}"
         return f"{known}:{local}"

@@ -309,6 +309,9 @@ def _boolean(value: Any) -> bool:
 
 
 def _absent(value: Any) -> bool:
+    """Whether there is no value; tables of numbers have NaN for none."""
+    if isinstance(value, float):
+        return value != value
     return value is None or (isinstance(value, str) and not value.strip())
 
 

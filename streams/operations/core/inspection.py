@@ -61,7 +61,8 @@ def inspect_feed(url: str, body: bytes) -> Inspected:
     return {
         "show": _show(url, found.feed),
         "episodes": [_episode(record, found.entries[key]) for key, record in found.records.items()],
-        "refused": [{"what": what, "why": why} for what, why in found.refused],
+        "refused": [{"what": what, "why": why} for what, why in found.refused]
+        or ([] if found.records else [{"what": "the feed", "why": "it lists no episodes"}]),
         "notes": notes.listed(),
     }
 
@@ -104,7 +105,8 @@ def _episode(record: Mapping[str, Any], entry: Mapping[str, Any]) -> Inspected:
         "chapters_url": record["chapters_url"],
         "transcripts": record["transcripts"],
         "identity": identity_of(dict(record)),
-        "digest": digest_of(record).hex(),
+        # Not of the ids, which are those of the address or file that the feed was read from.
+        "digest": digest_of({**record, "episode_id": "", "show_id": ""}).hex(),
         "notes": record["notes"],
     }
 
@@ -145,7 +147,8 @@ def inspect_opml(body: bytes) -> Inspected:
         return no_opml("the list", str(error))
     return {
         "feeds": [{"url": feed["url"], "title": feed["title"]} for feed in feeds],
-        "refused": [{"what": f"feed {place}", "why": why} for place, why in refused],
+        "refused": [{"what": f"feed {place}", "why": why} for place, why in refused]
+        or ([] if feeds else [{"what": "the list", "why": "it lists no feeds"}]),
         "notes": notes.listed(),
     }
 

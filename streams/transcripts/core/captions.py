@@ -11,6 +11,7 @@ import re
 
 import webvtt
 
+from streams.text.markup import is_prose
 from streams.text.notes import Notes
 from streams.transcripts.core.cue_times import times_of
 from streams.transcripts.core.segments import Segment, segment, unroll
@@ -20,17 +21,23 @@ _TORN = re.compile(
     r"\s{0,9}(?:[0-9]{1,4}:[0-9:.,]{0,12}[\s-]{0,9}|[0-9]{1,6}[.,]?[0-9]{0,9}\s{0,9}-{1,2}\s{0,9})"
 )
 _NUMBER = re.compile(r"-?\d+(?:\.\d{1,3})?")
+_MARKED_NUMBER = re.compile(r"#(\d{1,9})|(\d{1,9})[.):]")
 _LINE_END = re.compile(r"\r{0,9}\n|\r")
 
 _VOICE = re.compile(r"<v(?:\.[^\s>]{0,80})?\s{1,9}([^>]{1,200})>", re.I)
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}(?:>|\Z)|<[0-9][0-9:.]{0,20}>|\{\\[^{}]{0,100}\}")
+_TAG = re.compile(
+    r"(?<!\w)</?[a-zA-Z][^<>]{0,300}\Z|</?(?P<name>[a-zA-Z][^\s.<>/]{0,30})(?P<said>[^<>]{0,300})>"
+    r"|<[0-9][0-9:.]{0,20}>|\{\\[^{}]{0,100}\}"
+)
+_ANNOTATED = ("v", "lang", "c")
+"""Tags of cues that words may follow."""
 _CAPITAL = r"[A-ZÀ-ÖØ-Þ\u0386-\u03ab\u0400-\u042f]"
 _NAME = rf"(?:{_CAPITAL}[\w.'\u2019-]{{0,30}}|[0-9]{{1,3}})"
-_NUMBERED = r"[Ss](?:peaker|PEAKER)[ _-]?[0-9]{1,3}"
+_NUMBERED = r"(?:[Ss](?:peaker|PEAKER|PK|pk)|spk)[ _-]?[0-9]{1,3}"
 _NAMES = rf"(?:{_NUMBERED}|{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}})"
 # In brackets a number of a speaker needs no colon; any other word there may be a sound.
 _SPEAKER = re.compile(
-    rf"(?:(?:\[|>>\s?)?({_NAMES})\]?:\s+|\(({_NAMES})\):\s+"
+    rf"(?:(?:\[|>>\s?)?({_NAMES})\]?[ \u00a0\u202f]?:\s+|\(({_NAMES})\):\s+"
     rf"|[\[(]({_NUMBERED})[\])]\s+)(?=\S)"
 )
 # Words that stand before a colon, as a name does, but speak for nobody.
@@ -102,8 +109,8 @@ def _named_in_words(captions: list[webvtt.Caption], notes: Notes) -> list[Segmen
     spoken = [
         (caption, voice, said.strip(), _name_before(said.strip()))
         for caption in captions
-        for voice, said in _voices(caption.raw_text)
-        if said.strip()
+        for voice, stretch in _voices(caption.raw_text)
+        for said in _turns(stretch)
     ]
     names = ["" if voice else name for _, voice, _, name in spoken]
     named = bool(names and names[0]) or len({*names} - {""}) > 1
@@ -116,6 +123,17 @@ def _named_in_words(captions: list[webvtt.Caption], notes: Notes) -> list[Segmen
             notes.add("speakers from words before a colon or in brackets")
         segments.append(segment(*_span(caption), speaker, words))
     return unroll([said for said in segments if said.text])
+
+
+def _turns(words: str) -> list[str]:
+    """The lines of a cue, those together that one speaker says: a name may begin any of them."""
+    turns: list[str] = []
+    for line in filter(None, map(str.strip, words.split("\n"))):
+        if turns and not (_name_before(turns[-1]) and _name_before(line)):
+            turns[-1] += f"\n{line}"
+        else:
+            turns.append(line)
+    return turns
 
 
 def _span(caption: webvtt.Caption) -> tuple[int, int]:
@@ -173,7 +191,10 @@ def _mended(text: str, notes: Notes, *, numbered: bool) -> tuple[list[str], int]
 
 def _drop_number(lines: list[str], cues: int) -> None:
     """Take off the number of the next cue, which an empty line may part from its times."""
-    if lines and _is_number(lines[-1]):
+    if not lines:
+        return
+    marked = _MARKED_NUMBER.fullmatch(lines[-1].strip())
+    if _is_number(lines[-1]) or (marked and str(cues + 1) in marked.groups()):
         lines.pop()
     elif len(lines) > 1 and not lines[-1].strip() and lines[-2].strip() == str(cues + 1):
         # Any other number that stands alone, a year perhaps, was said.
@@ -189,8 +210,15 @@ def _voices(raw: str) -> list[tuple[str, str]]:
     """The (speaker, text) stretches of a cue; an unclosed voice tag lasts to the next one."""
     parts = _VOICE.split(raw)
     stretches = [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    return [(html.unescape(name).strip(), _cue_text(words)) for name, words in stretches]
+    return [(html.unescape(name).strip().strip('"'), _cue_text(words)) for name, words in stretches]
 
 
 def _cue_text(raw: str) -> str:
-    return html.unescape(_TAG.sub("", raw))
+    return html.unescape(_TAG.sub(_left_of_tag, raw))
+
+
+def _left_of_tag(tag: re.Match[str]) -> str:
+    """Nothing of a tag, all of what only looks like one: `if a<b then c>d`."""
+    name = (tag["name"] or "").lower()
+    prose = name and name not in _ANNOTATED and is_prose(tag["said"], closed=True)
+    return tag[0] if prose else ""

@@ -24,6 +24,7 @@ _OTHER_ARROW = re.compile(
     r"[ \t]{0,9}(?:[-=\u2010-\u2015\u2212]{1,3}(?:>|&gt;)|\u2192|\u21d2|\u27f6)[ \t]{0,9}"
 )
 _OTHER_TIME = re.compile(r"\+?(-?[0-9.,:;\s]{1,40}?)\s?(s|ms)?", re.I)
+_NEGATIVE_PART = re.compile(r"[0-9:]{1,12}-[0-9:.,-]{1,20}")
 _ONLY_WHOLE = re.compile(rf"\s{{0,9}}({_WHOLE})\s{{0,9}}-->\s{{0,9}}({_WHOLE})\s{{0,9}}")
 _FULL = r"[0-9]{1,3}:[0-9]{2}:[0-9]{2}"
 _PAIR = re.compile(
@@ -70,6 +71,8 @@ def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
 
 def _plain_time(text: str) -> str:
     """A time without blanks, sign and unit; empty if it is none."""
+    if _NEGATIVE_PART.fullmatch(text.strip()):
+        return "-0:00"
     found = _OTHER_TIME.fullmatch(text.strip())
     if not found:
         return ""

@@ -13,6 +13,7 @@ _LONGEST_CHARS = 2 * _MERGED_CHARS
 """Languages that part no words have no blank to end a segment at."""
 _OVERLAP_WORDS = 60
 _CLOSING = re.compile(r"[,.;:!?%)\]}\u2026\u201d\u2019\u3001\u3002\uff0c\uff1f\uff01]{1,3}")
+_OPENING = ("(", "[", "{", "\u201c", "\u2018", "\u201e", "\u00bf", "\u00a1")
 _CLOCK = re.compile(r"(?:([0-9]{1,4}):)?([0-9]{1,4}):([0-9]{1,2})(?:[.,:;]([0-9]{1,9}))?")
 
 
@@ -62,6 +63,8 @@ def merge_words(segments: Sequence[Segment], apart: Sequence[bool] = ()) -> list
     for place, segment in enumerate(segments):
         last = merged[-1] if merged else None
         parted = apart[place] if apart else not _CLOSING.fullmatch(segment.text)
+        if not apart and last and last.text.endswith(_OPENING):
+            parted = False
         if (
             last is None
             or last.speaker != segment.speaker

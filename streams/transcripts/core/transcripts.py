@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from streams.http.charsets import decode
 from streams.ingest.core.episodes import IMPORT
+from streams.text.markup import tokens
 from streams.text.notes import Notes
-from streams.text.plain_text import HTML_NAMES, clean, one_line
+from streams.text.plain_text import clean, one_line
 from streams.transcripts.core.captions import read_srt, read_vtt
 from streams.transcripts.core.cue_times import first_timing
 from streams.transcripts.core.html_transcripts import read_html
@@ -69,8 +70,8 @@ _HTML_START = re.compile(
     re.I,
 )
 _JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{\]]')
-# A tag that HTML has, or one that is closed: anything else in angle brackets was written so.
-_ANY_TAG = re.compile(rf"</?(?:{HTML_NAMES})(?=[\s/>])|</[a-z][\w-]{{0,40}}>|<!--|<!doctype", re.I)
+# What is HTML even where it holds no tag that opens an element.
+_ANY_MARKUP = re.compile(r"</[a-z][\w-]{0,40}>|<!--|<!doctype", re.I)
 _LOOKED_AT = 20_000
 
 
@@ -240,7 +241,7 @@ def parse_transcript(
     if not seen and sample.lstrip().startswith("<?xml"):
         raise TranscriptError("an XML document in no format we read")
     name = seen or declared or "text"
-    if name == "html" and not seen and not _ANY_TAG.search(text):
+    if name == "html" and not seen and not _is_markup(text):
         name, text = "text", html.unescape(text)
     if declared and name != declared:
         notes.add(f"announced as {declared}, but it is {name}")
@@ -256,6 +257,11 @@ def parse_transcript(
     if not segments:
         raise TranscriptError(f"no speech in {name}")
     return name, segments, running_text(segments)
+
+
+def _is_markup(text: str) -> bool:
+    """Whether a text that is said to be HTML has a tag; other words in angle brackets are words."""
+    return bool(_ANY_MARKUP.search(text)) or any(kind != "text" for kind, _ in tokens(text))
 
 
 def _look(text: str, declared: str) -> str:
@@ -312,6 +318,9 @@ def _read_json(text: str, notes: Notes) -> list[Segment]:
         segments.append(said)
         apart.append(ended_apart or body[:1].isspace())
         ended_apart = body[-1:].isspace()
+    timeless = sum(one.start_ms is None for one in segments)
+    if timeless:
+        notes.add(f"{timeless} of {len(segments)} segments without a time")
     if odd:
         notes.add(f"{odd} of {len(listed)} segments without text left out")
     return merge_words(segments, apart if 4 * blanks >= len(segments) else ())
@@ -326,12 +335,24 @@ def _span(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
             return start, end
     if isinstance(stamps, dict):
         return _milliseconds(stamps.get("from")), _milliseconds(stamps.get("to"))
-    whole = entry.get("start_ms"), entry.get("end_ms")
+    whole = _first(entry, _START_MS), _first(entry, _END_MS)
     if "startTime" not in entry and all(type(ms) is int and 0 <= ms < MAX_MS for ms in whole):
         return whole
-    start = entry.get("startTime", entry.get("start"))
-    end = entry.get("endTime", entry.get("end"))
-    return _milliseconds(start), _milliseconds(end)
+    said = _first(entry, _STARTS)
+    before = isinstance(said, int | float) and -MAX_MS < said < 0
+    start, end = _milliseconds(0 if before else said), _milliseconds(_first(entry, _ENDS))
+    if end is None and start is not None:
+        lasts = _milliseconds(entry.get("duration"))
+        end = None if lasts is None else start + lasts
+    return start, end
+
+
+_STARTS, _ENDS = ("startTime", "start", "start_time"), ("endTime", "end", "end_time")
+_START_MS, _END_MS = ("start_ms", "startMs"), ("end_ms", "endMs")
+
+
+def _first(entry: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((entry[name] for name in names if name in entry), None)
 
 
 def _name(speaker: object) -> str:

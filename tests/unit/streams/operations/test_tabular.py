@@ -107,6 +107,7 @@ TWO = [
     {"user_id": "u-1", "episode_id": "é-1", "kind": "play"},
     {"user_id": "u-2", "episode_id": "e-2", "kind": "play"},
 ]
+QUOTED = "\n".join('"' + line.replace(",", '", "') + '"' for line in EVENTS.splitlines())
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TWO)
 
 
@@ -134,6 +135,8 @@ LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TWO)
         ("utf-16-tabs.csv", EVENTS.replace(",", "\t").replace("\n", "\r\n").encode("utf-16")),
         ("utf-32.csv", EVENTS.encode("utf-32")),
         ("carriage-returns.csv", EVENTS.replace("\n", "\r").encode()),
+        ("blanks-after-commas.csv", EVENTS.replace(",", ", ").encode()),
+        ("quotes-after-blanks.csv", QUOTED.encode()),
         ("blank-lines-first.csv", ("\n\n" + EVENTS).encode()),
         ("without-suffix", EVENTS.encode()),
         ("lines-without-suffix", LINES.encode()),
@@ -227,4 +230,16 @@ def test_a_packed_file_without_its_end_is_read_as_far_as_it_goes(tmp_path: Path,
     path.write_bytes(packed[:-100])
     rows = read(path)
     assert 1_000 < len(rows.rows) < 2_000
+    assert "the packed file is broken" in rows.refused[-1][1]
+
+
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.jsonl.gz"])
+def test_of_a_packed_file_with_something_behind_it_all_rows_are_read(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    body = EVENTS if name.startswith("x.csv") else LINES
+    path.write_bytes(gzip.compress(body.encode()) + b"something else")
+    rows = read(path)
+    assert rows.rows == TWO
     assert "the packed file is broken" in rows.refused[-1][1]

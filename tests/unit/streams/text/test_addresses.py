@@ -29,6 +29,17 @@ EXPIRING = {
     "s=0123456789abcdef&t=1704700800123": "",
     "verify=1704700800-Zm9vYmFy%3D": "",
     "PHPSESSID=0a1b2c&id=3": "id=3",
+    "sign=1704700800-a1b2c3d4-0-e5f6a7b8": "",
+    "secure=Qk1zVGhpcwQk1zVGhpcw,1704700800": "",
+    "q-sign-algorithm=sha1&q-sign-time=1;2&q-key-time=1;2&q-signature=ab": "",
+    "wsSecret=ab12&wsTime=1704700800&id=3": "id=3",
+    "secret=ab12&id=3": "id=3",
+    "_wpnonce=a1b2c3d4e5&id=3": "id=3",
+    "Authorization=3_20240108_ab12": "",
+    "timestamp=1704700800&sign=0123456789abcdef": "",
+    "cf_sig=ab&ValidUntil=1704700800&ri=1": "ri=1",
+    "sig=ab&ip=192.0.2.17": "",
+    "key=episode-0001&token=a": "key=episode-0001",
 }
 NAMING = [
     "",
@@ -44,6 +55,9 @@ NAMING = [
     "?e=1704700800&name=0123456789abcdef",
     "?verify=1",
     "?design=1&sign=2&author=3&expert=4",
+    "?sign=aries",
+    "?time=evening&sign=leo",
+    "?secure=1",
 ]
 
 

@@ -52,6 +52,29 @@ def test_text() -> None:
     assert list(tokens("")) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if a<b then c",
+        "if a<b then c>d",
+        "x<y and y<z",
+        "a List<String> of it",
+        "by <ann@example.com>",
+        "see <https://a.example/f> for it",
+        "cut <String",
+    ],
+)
+def test_what_only_looks_like_a_tag_is_text(text: str) -> None:
+    assert list(tokens(text)) == [("text", text)]
+    around = list(tokens(f"<p>{text}</p>"))
+    assert around == [("open", "p"), ("text", text), ("close", "p")]
+
+
+@pytest.mark.parametrize("markup", ["<video controls muted>", "<o:p>", "<x-y>", "<made>a</made>"])
+def test_what_html_may_hold_is_a_tag(markup: str) -> None:
+    assert next(kind for kind, _ in tokens(markup)) == "open"
+
+
 @given(st.text(st.sampled_from("<>/!-?=\"' abp&;"), max_size=60))
 def test_nothing_is_said_that_was_not_written(text: str) -> None:
     for kind, what in tokens(text):

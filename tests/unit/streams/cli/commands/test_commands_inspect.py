@@ -124,6 +124,17 @@ def test_what_is_no_feed_says_why(body: bytes, why: str) -> None:
 def test_a_feed_without_episodes_ends_with_one() -> None:
     found = shown("feed", "-", body=b"<rss><channel><title>T</title></channel></rss>", code=1)
     assert (found["show"]["title"], found["episodes"]) == ("T", [])
+    assert found["refused"] == [{"what": "the feed", "why": "it lists no episodes"}]
+
+
+def test_what_tells_edits_is_the_same_wherever_a_feed_is_read_from(tmp_path: Path) -> None:
+    digests = []
+    for name, body in {"monday": FEED, "tuesday": FEED, "wednesday": FEED + b"x"}.items():
+        (tmp_path / name).write_bytes(body.replace(b"1.mp3", f"1.mp3?token={name}".encode()))
+        digests.append(shown("feed", str(tmp_path / name))["episodes"][0]["digest"])
+    assert len(set(digests)) == 1
+    edited = shown("feed", "-", body=FEED.replace(b"30:15", b"30:16"))["episodes"][0]
+    assert edited["digest"] not in digests
 
 
 def test_a_transcript_is_shown_as_it_would_be_stored() -> None:
@@ -146,6 +157,14 @@ def test_a_list_of_feeds_is_shown() -> None:
     found = shown("opml", "-", body=f"<opml><body>{outlines}</body></opml>".encode())
     assert found["feeds"] == [{"url": "http://a.example/f", "title": "A"}]
     assert found["refused"] == [{"what": "feed 2", "why": "'gopher://b' is no address of a feed"}]
+    empty = shown("opml", "-", body=b"<opml><body/></opml>", code=1)
+    assert empty["refused"] == [{"what": "the list", "why": "it lists no feeds"}]
+    slips = (
+        b"<opml><body><!-- a -- b --><outline type=rss text='A <b>'xmlUrl='http://a.example/f'/>"
+    )
+    mended = shown("opml", "-", body=slips + b"</body></opml>")
+    assert mended["feeds"] == [{"url": "http://a.example/f", "title": "A <b>"}]
+    assert len(mended["notes"]) == 2
     none = shown("opml", "-", body=b"<rss/>", code=1)
     assert (none["feeds"], len(none["refused"])) == ([], 1)
 

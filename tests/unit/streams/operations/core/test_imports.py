@@ -37,6 +37,14 @@ def test_a_minimal_row_is_an_event_with_a_derived_id() -> None:
     codec("user-events", "user_event").encode(event)
 
 
+def test_what_is_not_a_number_is_no_value() -> None:
+    none = float("nan")
+    (event, same), refused = parse({**EVENT, "position_ms": none, "rank": none}, EVENT)
+    assert (event, refused) == (same, [])
+    episode, _ = imports.parse_episode({"episode_id": "e", "title": "T", "show_id": none})
+    assert episode["show_id"] == "import:e"
+
+
 def test_the_derived_id_says_the_same_of_equal_rows_only() -> None:
     (one, same, other), _ = parse(EVENT, {**EVENT, "heard_ms": "0"}, {**EVENT, "heard_ms": "1"})
     assert one["event_id"] == same["event_id"] != other["event_id"]
