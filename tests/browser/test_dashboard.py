@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -20,6 +20,9 @@ from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 from streams.cli.local.ports import free_ports
 from tests.browser.seed_analysis import RICH, UNANALYSED, UNSPACED
 from topology.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Dashboard
 
 pytestmark = [pytest.mark.browser, pytest.mark.mongo]
 
@@ -79,7 +82,7 @@ def metric(page: Page, label: str) -> Locator:
     return box.locator('[data-testid="stMetricValue"]').first
 
 
-def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard: Any) -> None:
+def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Live")
     page.get_by_text("24 h", exact=True).click()
     expect(page.get_by_text("The last 24 h")).to_be_visible()
@@ -101,7 +104,9 @@ def test_live_numbers_are_those_of_the_store_and_move(page: Page, dashboard: Any
     settled(page)
 
 
-def test_scopes_of_every_kind_and_window_are_those_of_the_store(page: Page, dashboard: Any) -> None:
+def test_scopes_of_every_kind_and_window_are_those_of_the_store(
+    page: Page, dashboard: Dashboard
+) -> None:
     open_page(page, dashboard.url, "Live")
     rolling = dashboard.stores.database["rolling_windows"]
     for kind, label, window, minutes in (
@@ -112,7 +117,7 @@ def test_scopes_of_every_kind_and_window_are_those_of_the_store(page: Page, dash
         page.get_by_text(window, exact=True).click()
         page.locator('[data-testid="stMain"]').get_by_text(label, exact=True).click()
         expect(page.get_by_text(f"Distinct listeners of the {window} up to")).to_be_visible()
-        first = rolling.find_one({"_id": f"{kind}|{minutes}"})["scopes"][0]
+        first = next(rolling.find({"_id": f"{kind}|{minutes}"}))["scopes"][0]
         expect(cell(page, first["title"])).to_be_attached()
         expect(cell(page, str(first["impressions"]))).to_be_attached()
         settled(page)
@@ -129,7 +134,7 @@ def cell(page: Page, text: str) -> Locator:
     )
 
 
-def test_trending_says_why_by_category_and_language(page: Page, dashboard: Any) -> None:
+def test_trending_says_why_by_category_and_language(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Live")
     reason = "40 new listeners in the last hour, none in the day before"
     expect(cell(page, reason)).to_be_attached()
@@ -137,9 +142,8 @@ def test_trending_says_why_by_category_and_language(page: Page, dashboard: Any) 
     expect(cell(page, first)).to_be_attached()
     choose(page, "Category", "Music")
     choose(page, "Language", "de")
-    places = dashboard.stores.database["trending_episodes"].find_one(
-        {"_id": "category:Music|language:de"}
-    )["episodes"]
+    trending = dashboard.stores.database["trending_episodes"]
+    places = next(trending.find({"_id": "category:Music|language:de"}))["episodes"]
     titles = {episode["_id"]: episode["title"] for episode in dashboard.stores.episodes}
     expect(cell(page, titles[places[1]["episode_id"]])).to_be_attached()
     expect(cell(page, "38 new listeners in the last hour, 8.7 times its usual")).to_be_attached()
@@ -160,7 +164,7 @@ def choose(page: Page, label: str, option: str) -> None:
     wanted.click()
 
 
-def test_anomalies_and_late_events_are_told(page: Page, dashboard: Any) -> None:
+def test_anomalies_and_late_events_are_told(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Live")
     expect(cell(page, "▲ rise")).to_be_attached()
     expect(cell(page, "▼ fall")).to_be_attached()
@@ -187,10 +191,10 @@ def put_more(stores: Any, minute: datetime) -> int:
     return counts["plays"] * len(documents)
 
 
-def test_a_listeners_list_moves_by_itself(page: Page, dashboard: Any) -> None:
+def test_a_listeners_list_moves_by_itself(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Recommendations")
     lists = dashboard.stores.database["final_recommendations"]
-    newest = lists.find_one({"_id": "listener-000"})
+    newest = next(lists.find({"_id": "listener-000"}))
     expect(metric(page, "Caused by")).to_have_text(newest["caused_by"])
     expect(metric(page, "Items")).to_have_text("50")
     expect(page.get_by_text("What the scores are made of")).to_be_visible()
@@ -199,7 +203,7 @@ def test_a_listeners_list_moves_by_itself(page: Page, dashboard: Any) -> None:
     settled(page)
 
 
-def test_a_listener_can_be_typed(page: Page, dashboard: Any) -> None:
+def test_a_listener_can_be_typed(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Recommendations")
     field = page.get_by_role("combobox").first
     field.click()
@@ -209,7 +213,7 @@ def test_a_listener_can_be_typed(page: Page, dashboard: Any) -> None:
     settled(page)
 
 
-def test_models_show_generations_and_the_blend(page: Page, dashboard: Any) -> None:
+def test_models_show_generations_and_the_blend(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Models")
     stored = dashboard.stores.database["model_metrics"]
     for label, name in (("nDCG@10", "ndcg_at_10"), ("Coverage", "coverage")):
@@ -239,7 +243,7 @@ def choose_row(table: Locator, row: int) -> None:
     table.page.mouse.click(box["x"] + 12, box["y"] + 50 + 33 * row)
 
 
-def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard: Any) -> None:
+def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Episodes")
     expect(metric(page, "Episodes")).to_have_text(f"{len(dashboard.stores.episodes)}")
     settled(page)
@@ -251,7 +255,9 @@ def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard: Any)
     settled(page)
 
 
-def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboard: Any) -> None:
+def test_an_episode_shows_its_days_and_where_listeners_leave(
+    page: Page, dashboard: Dashboard
+) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, "demo:1004")
     days = list(dashboard.stores.database["episode_days"].find({"episode_id": "demo:1004"}))
@@ -265,7 +271,7 @@ def test_an_episode_shows_its_days_and_where_listeners_leave(page: Page, dashboa
     settled(page)
 
 
-def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard: Any) -> None:
+def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + RICH}")
     for label in ("Words a minute", "Speech", "Reading ease"):
@@ -285,7 +291,9 @@ def test_what_was_worked_out_of_a_transcript_is_shown(page: Page, dashboard: Any
     keep_picture(page, "episode_analysed_on_a_phone")
 
 
-def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboard: Any) -> None:
+def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(
+    page: Page, dashboard: Dashboard
+) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + RICH}")
     expect(page.get_by_text("Another one came first.")).to_be_visible()
@@ -305,7 +313,9 @@ def test_a_near_duplicate_is_opened_and_all_of_it_stays_text(page: Page, dashboa
     settled(page)
 
 
-def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dashboard: Any) -> None:
+def test_episodes_without_an_analysis_or_without_numbers_say_so(
+    page: Page, dashboard: Dashboard
+) -> None:
     open_page(page, dashboard.url, "Episodes")
     choose_episode(page, f"demo:{1000 + UNANALYSED}")
     expect(page.get_by_text("The transcript is not analysed yet.")).to_be_visible()
@@ -317,7 +327,7 @@ def test_episodes_without_an_analysis_or_without_numbers_say_so(page: Page, dash
     settled(page)
 
 
-def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard: Any) -> None:
+def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Episodes")
     expect(page.get_by_text("160 shown")).to_be_visible()
     settled(page)
@@ -341,14 +351,14 @@ def test_the_chosen_episode_stays_where_the_list_changes(page: Page, dashboard: 
     settled(page)
 
 
-def test_history_counts_what_delta_holds(page: Page, dashboard: Any) -> None:
+def test_history_counts_what_delta_holds(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "History")
     expect(page.get_by_text("Plays per day")).to_be_visible()
     expect(page.get_by_text(re.compile(r"\d+ events, the newest"))).to_be_visible()
     settled(page)
 
 
-def test_lineage_draws_every_stage(page: Page, dashboard: Any) -> None:
+def test_lineage_draws_every_stage(page: Page, dashboard: Dashboard) -> None:
     open_page(page, dashboard.url, "Lineage")
     drawing = page.locator('[data-testid="stGraphVizChart"] svg')
     expect(drawing).to_be_visible()

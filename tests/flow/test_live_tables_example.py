@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from streams.engagement.core.trending import merge_scopes
-from streams.runtime.in_memory import MemoryRuntime
+from streams.runtime.in_memory import MemoryLog, MemoryRuntime
 from streams.serving.core.rolling_documents import add_up
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -38,7 +37,7 @@ EVENTS = (
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def log(tmp_path_factory: pytest.TempPathFactory) -> MemoryLog:
     home: Path = tmp_path_factory.mktemp("example")
     settings = Settings(podstream_home=home, event_partitions=2, _env_file=None)
     runtime = MemoryRuntime(build_graph(2), settings)
@@ -62,19 +61,19 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return runtime.log
 
 
-def newest(log: Any, topic: str, *key: str) -> pl.DataFrame:
+def newest(log: MemoryLog, topic: str, *key: str) -> pl.DataFrame:
     """The newest row of each key and source partition."""
     rows = pl.concat(log.decoded(topic)).sort("offset")
     found: pl.DataFrame = rows.unique([*key, "source_partition"], keep="last", maintain_order=True)
     return found
 
 
-def test_the_day(log: Any) -> None:
+def test_the_day(log: MemoryLog) -> None:
     days = newest(log, "episode-days", "episode_id", "day").sum()
     assert days.select(*COUNTS, "downloads").rows() == [(1, 1, 4, 0, 860_000, 2, 1, 2)]
 
 
-def test_the_minutes_have_their_listeners(log: Any) -> None:
+def test_the_minutes_have_their_listeners(log: MemoryLog) -> None:
     rows = newest(log, "engagement-windows", "episode_id", "bucket")
     minutes = rows.group_by("bucket").agg(pl.col("listeners", "new_listeners").sum()).sort("bucket")
     told = {f"{row[0]:%H:%M}": row[1:] for row in minutes.rows()}
@@ -89,7 +88,7 @@ def test_the_minutes_have_their_listeners(log: Any) -> None:
     }
 
 
-def test_the_rolling_windows(log: Any) -> None:
+def test_the_rolling_windows(log: MemoryLog) -> None:
     newest_of = {m.partition: m.value for m in log.records("rolling-windows")}
     parts = [log.wire.decode("rolling-windows", value) for value in newest_of.values()]
     rolling = add_up(parts)
@@ -105,13 +104,13 @@ def test_the_rolling_windows(log: Any) -> None:
     assert told[60].rows() == [(4, 2, 2, 1)]
 
 
-def test_the_retention_curve(log: Any) -> None:
+def test_the_retention_curve(log: MemoryLog) -> None:
     rows = newest(log, "episode-retention", "episode_id", "day", "minute")
     curve = rows.group_by("minute").agg(pl.col("listeners").sum()).sort("minute")
     assert curve.rows() == [(0, 2), *((minute, 1) for minute in range(1, 14))]
 
 
-def test_the_late_event(log: Any) -> None:
+def test_the_late_event(log: MemoryLog) -> None:
     (late,) = log.decoded("late-events")[-1:]
     assert late["user_id"].to_list() == ["ben"]
     progress = {
@@ -126,12 +125,12 @@ def test_the_late_event(log: Any) -> None:
     assert heard.rows() == [("anna", 810_000), ("ben", 80_000), ("crawler", 0)]
 
 
-def test_the_trend(log: Any) -> None:
+def test_the_trend(log: MemoryLog) -> None:
     (place,) = merge_scopes(r for r in log.decoded("trending-episodes") if r["scope"] == "all")
     assert place["score"] == pytest.approx(2 ** (-46 / 30) + 2 ** (-41 / 30), abs=1e-5)
     assert (place["recent"], place["usual"], place["rise"]) == (2, 0.0, 3.0)
 
 
-def test_the_streaks(log: Any) -> None:
+def test_the_streaks(log: MemoryLog) -> None:
     streaks = pl.concat(log.decoded("listening-streaks")).unique(["user_id", "day"])
     assert streaks.select("user_id", "days").sort("user_id").rows() == [("anna", 1), ("ben", 1)]

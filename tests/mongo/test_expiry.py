@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import polars as pl
 import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from schemas import columnar
 from schemas.metrics import DAY_METRICS, WINDOW_METRICS
 from streams.runtime.clock import ManualClock
 from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core.documents import Document
 from streams.serving.mongo import expiry
 from streams.serving.mongo.expiry import DATED, REFRESHES_TO_SEE, Expiry
 from streams.serving.mongo.mongo import MongoSink
@@ -46,15 +47,15 @@ def settings(mongo_uri: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Any]:
-    with MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
+def database(settings: Settings) -> Iterator[Database[Document]]:
+    with MongoClient[Document](settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
         yield client[settings.mongodb_database]
 
 
 class Served:
     """serve_mongo, and what it is told: one play a day in each source partition."""
 
-    def __init__(self, settings: Settings, database: Any) -> None:
+    def __init__(self, settings: Settings, database: Database[Document]) -> None:
         self.runtime = MemoryRuntime(GRAPH, settings)
         self.context = self.runtime.start("serve_mongo")
         self.database = database
@@ -111,7 +112,7 @@ class Served:
 
 
 @pytest.fixture
-def served(settings: Settings, database: Any) -> Served:
+def served(settings: Settings, database: Database[Document]) -> Served:
     return Served(settings, database)
 
 
@@ -161,7 +162,7 @@ def test_a_partition_that_has_not_told_anything_is_not_waited_for(served: Served
     assert served.all_days() == list(range(5, DAYS))
 
 
-def test_nothing_leaves_where_all_is_kept(settings: Settings, database: Any) -> None:
+def test_nothing_leaves_where_all_is_kept(settings: Settings, database: Database[Document]) -> None:
     served = Served(settings.model_copy(update={"mongo_keep_days": 0}), database)
     served.tell(range(DAYS), 0, 1)
     served.reach(4000, 4000)
@@ -170,7 +171,9 @@ def test_nothing_leaves_where_all_is_kept(settings: Settings, database: Any) -> 
     assert database[expiry.EXPIRY].count_documents({}) == 0
 
 
-def test_seven_months_are_whole_under_the_default(settings: Settings, database: Any) -> None:
+def test_seven_months_are_whole_under_the_default(
+    settings: Settings, database: Database[Document]
+) -> None:
     default = Settings.model_fields["mongo_keep_days"].default
     served = Served(settings.model_copy(update={"mongo_keep_days": default}), database)
     months = range(0, 215, 5)
@@ -191,7 +194,7 @@ def two_workers(settings: Settings) -> tuple[MongoSink, Expiry, Expiry]:
 
 
 async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
-    settings: Settings, database: Any
+    settings: Settings, database: Database[Document]
 ) -> None:
     served = Served(settings, database)
     await asyncio.to_thread(prepare, served)
@@ -208,7 +211,7 @@ async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
     await asyncio.gather(one.refresh(), other.refresh())
     assert served.all_days() == list(range(5, DAYS))
     await other.refresh()
-    assert database[expiry.EXPIRY].find_one()[expiry.FIELD] == limit
+    assert next(database[expiry.EXPIRY].find())[expiry.FIELD] == limit
     assert await Expiry(sink, ManualClock(), COUNTED_BY, 2, 0).before() == limit
     sink.close()
 
@@ -220,7 +223,7 @@ def prepare(served: Served) -> None:
 
 
 async def test_much_leaves_little_by_little(
-    settings: Settings, database: Any, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, database: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = Served(settings, database)
     await asyncio.to_thread(prepare, served)
@@ -239,11 +242,13 @@ async def test_much_leaves_little_by_little(
     sink.close()
 
 
-async def test_times_are_raised_and_never_lowered(settings: Settings, database: Any) -> None:
+async def test_times_are_raised_and_never_lowered(
+    settings: Settings, database: Database[Document]
+) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     for days in (3, 9, 4):
         await sink.raise_to(expiry.EXPIRY, "x", "before", NOON + timedelta(days=days))
-    assert database[expiry.EXPIRY].find_one()["before"] == NOON + timedelta(days=9)
+    assert next(database[expiry.EXPIRY].find())["before"] == NOON + timedelta(days=9)
     sink.close()
 
 

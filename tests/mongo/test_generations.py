@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from schemas import columnar
+from streams.serving.core.documents import Document
 from streams.serving.mongo.generations import WindowGenerations, window_documents
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -32,22 +34,22 @@ def parts(*rows: tuple[str, int, int, int]) -> pl.DataFrame:
 
 
 @pytest.fixture
-def database(mongo_uri: str) -> Iterator[Any]:
-    with MongoClient(mongo_uri, tz_aware=True) as client:
+def database(mongo_uri: str) -> Iterator[Database[Document]]:
+    with MongoClient[Document](mongo_uri, tz_aware=True) as client:
         client.drop_database("generations")
         yield client["generations"]
 
 
 @pytest.fixture
-def generations(mongo_uri: str, database: Any) -> Iterator[WindowGenerations]:
-    settings = Settings(mongodb_uri=mongo_uri, mongodb_database="generations")
+def generations(mongo_uri: str, database: Database[Document]) -> Iterator[WindowGenerations]:
+    settings = Settings(mongodb_uri=SecretStr(mongo_uri), mongodb_database="generations")
     opened = WindowGenerations(settings, DECLARED)
     yield opened
     opened.close()
 
 
 def test_equal_documents_are_not_written_again(
-    database: Any, generations: WindowGenerations
+    database: Database[Document], generations: WindowGenerations
 ) -> None:
     made = window_documents(parts(("a", 0, 5, 1), ("a", 1, 7, 2), ("b", 0, 6, 3)))
     database["engagement_windows"].insert_many(made)
@@ -57,7 +59,7 @@ def test_equal_documents_are_not_written_again(
 
 
 def test_what_differs_below_is_replaced_unless_it_was_written_since(
-    database: Any, generations: WindowGenerations
+    database: Database[Document], generations: WindowGenerations
 ) -> None:
     served = database["engagement_windows"]
     served.insert_many(window_documents(parts(("a", 0, 4, 3), ("b", 0, 6, 3))))
@@ -72,7 +74,7 @@ def test_what_differs_below_is_replaced_unless_it_was_written_since(
 
 
 def test_a_kept_generation_has_its_indexes_and_is_dropped_when_told(
-    database: Any, generations: WindowGenerations
+    database: Database[Document], generations: WindowGenerations
 ) -> None:
     made = window_documents(parts(("a", 0, 5, 1)))
     assert generations.keep(3, made) == "engagement_windows_g3"

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from schemas import columnar
 from schemas.metrics import DAY_METRICS, ROLLING_METRICS
@@ -21,6 +22,7 @@ from streams.cli.local.mongo import running_mongo
 from streams.cli.local.ports import free_ports
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
+from streams.serving.core.documents import Document
 from streams.serving.mongo.mongo import LostWritesError, MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
 from topology.graph import UndeclaredError, build_graph
@@ -44,8 +46,8 @@ def settings(mongo_uri: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Any]:
-    with MongoClient(settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
+def database(settings: Settings) -> Iterator[Database[Document]]:
+    with MongoClient[Document](settings.mongodb_uri.get_secret_value(), tz_aware=True) as client:
         yield client[settings.mongodb_database]
 
 
@@ -96,7 +98,9 @@ def window(episode: str, partition: int, offset: int, plays: int) -> dict[str, A
     }
 
 
-def test_the_newest_list_of_a_listener_is_served(runtime: Any, database: Any) -> None:
+def test_the_newest_list_of_a_listener_is_served(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
     runtime.log.append("recommendations", recommendation("u", "a"), key="u")
     runtime.log.append("recommendations", recommendation("u", "b", "c", offset=2), key="u")
     runtime.run()
@@ -108,7 +112,7 @@ def test_the_newest_list_of_a_listener_is_served(runtime: Any, database: Any) ->
 
 
 def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(
-    runtime: Any, database: Any
+    runtime: MemoryRuntime, database: Database[Document]
 ) -> None:
     runtime.log.append("recommendations", recommendation("u", "a"), key="u")
     runtime.log.append("recommendations", None, key="u")
@@ -120,7 +124,9 @@ def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(
     assert database["final_recommendations"].count_documents({}) == 1
 
 
-def test_windows_add_up_over_source_partitions_after_a_crash(runtime: Any, database: Any) -> None:
+def test_windows_add_up_over_source_partitions_after_a_crash(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
     def send(*rows: dict[str, Any]) -> None:
         runtime.log.append("engagement-windows", pl.DataFrame(rows), partition=1)
 
@@ -155,13 +161,13 @@ def rolling_rows(partition: int, listeners: int, *scopes: str, minutes: int = 15
     return pl.DataFrame(rows, schema=columnar.columns("rolling_window"))
 
 
-def scopes(database: Any, document_id: str) -> list[tuple[str, str, int]]:
-    document = database["rolling_windows"].find_one({"_id": document_id})
+def scopes(database: Database[Document], document_id: str) -> list[tuple[str, str, int]]:
+    document = next(database["rolling_windows"].find({"_id": document_id}))
     return [(one["scope"], one["title"], one["listeners"]) for one in document["scopes"]]
 
 
 def test_rolling_windows_add_up_partitions_and_survive_a_restart(
-    runtime: Any, database: Any
+    runtime: MemoryRuntime, database: Database[Document]
 ) -> None:
     def send(partition: int, listeners: int, *scopes: str) -> None:
         rows = rolling_rows(partition, listeners, *scopes)
@@ -177,7 +183,7 @@ def test_rolling_windows_add_up_partitions_and_survive_a_restart(
     assert scopes(database, "episode|15") == [("a", "T", 5), ("c", "", 3)]
     assert scopes(database, "show|15") == [("s", "S", 2)]
     assert scopes(database, "category|15") == [("Art", "Art", 2)]
-    assert database["rolling_windows"].find_one({"_id": "show|15"})["at"] == MINUTE
+    assert next(database["rolling_windows"].find({"_id": "show|15"}))["at"] == MINUTE
     runtime.crash("serve_mongo")
     send(1, 1, "episode:a")
     runtime.run()
@@ -193,7 +199,7 @@ async def no_titles(_: Collection[str]) -> dict[str, Any]:
 
 
 async def test_workers_that_own_some_partitions_each_write_all_of_them(
-    settings: Any, database: Any
+    settings: Settings, database: Database[Document]
 ) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     workers = [RollingWindows(sink, 2, no_titles) for _ in range(2)]
@@ -215,7 +221,7 @@ async def test_workers_that_own_some_partitions_each_write_all_of_them(
 
 
 async def test_unchanged_rolling_windows_are_not_written_again(
-    settings: Any, database: Any
+    settings: Settings, database: Database[Document]
 ) -> None:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
     windows = RollingWindows(sink, 2, no_titles)
@@ -257,7 +263,7 @@ def curve_rows(partition: int, offset: int, *listeners: int) -> pl.DataFrame:
 
 
 def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(
-    runtime: Any, database: Any
+    runtime: MemoryRuntime, database: Database[Document]
 ) -> None:
     for partition in (0, 1):
         days = day_row(partition, 5, 10 + partition)
@@ -277,7 +283,7 @@ def test_a_day_of_an_episode_holds_counts_and_curve_of_every_partition(
 
 
 async def test_two_workers_that_change_a_day_at_once_lose_nothing(
-    settings: Any, database: Any
+    settings: Settings, database: Database[Document]
 ) -> None:
     runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
     handlers = [runtime.start("serve_mongo").handlers["episode-days"][0] for runtime in runtimes]
@@ -297,7 +303,9 @@ async def test_two_workers_that_change_a_day_at_once_lose_nothing(
     }
 
 
-def test_anomalies_and_progress_are_kept_by_key(runtime: Any, database: Any) -> None:
+def test_anomalies_and_progress_are_kept_by_key(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
     for plays, direction in ((9, "rise"), (10, "rise")):
         anomaly = {
             "episode_id": "a",
@@ -325,7 +333,9 @@ def test_anomalies_and_progress_are_kept_by_key(runtime: Any, database: Any) -> 
     assert (progress["_id"], progress["late"]) == ("track_engagement|0", 4)
 
 
-def test_trending_carries_titles_and_survives_a_restart(runtime: Any, database: Any) -> None:
+def test_trending_carries_titles_and_survives_a_restart(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
     episode = {"episode_id": "a", "title": "T", "show_id": "s", "show_title": "S", "source": "x"}
 
     def rank(partition: int, episode_id: str, score: float) -> None:
@@ -342,7 +352,7 @@ def test_trending_carries_titles_and_survives_a_restart(runtime: Any, database: 
     runtime.run()
     (document,) = database["trending_episodes"].find()
     assert [(p["episode_id"], p["title"]) for p in document["episodes"]] == [("b", ""), ("a", "T")]
-    assert database["episodes"].find_one({"_id": "a"})["show_title"] == "S"
+    assert next(database["episodes"].find({"_id": "a"}))["show_title"] == "S"
     runtime.log.append("episode-metadata", None, key="a")
     runtime.run()
     rank(0, "a", 3.0)
@@ -352,7 +362,9 @@ def test_trending_carries_titles_and_survives_a_restart(runtime: Any, database: 
     assert database["episodes"].count_documents({}) == 0
 
 
-def test_metrics_and_generations_are_kept_by_key(runtime: Any, database: Any) -> None:
+def test_metrics_and_generations_are_kept_by_key(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
     for value in (0.1, 0.2):
         metric = {"model": "als", "generation": "g", "metric": "auc", "value": value, "at": MINUTE}
         runtime.log.append("model-metrics", metric, key="als|g|auc")
@@ -367,11 +379,11 @@ def test_metrics_and_generations_are_kept_by_key(runtime: Any, database: Any) ->
     runtime.run()
     (metric,) = database["model_metrics"].find()
     assert (metric["_id"], metric["value"]) == ("als|g|auc", 0.2)
-    assert database["table_generations"].find_one({"_id": "live"})["generation"] == 2
+    assert next(database["table_generations"].find({"_id": "live"}))["generation"] == 2
 
 
 def test_garbage_goes_to_the_dead_letter_topic_and_the_rest_is_served(
-    runtime: Any, database: Any
+    runtime: MemoryRuntime, database: Database[Document]
 ) -> None:
     runtime.log.append("recommendations", b"garbage", key="u", partition=0)
     runtime.log.append("engagement-windows", b"garbage", partition=0)
@@ -382,7 +394,7 @@ def test_garbage_goes_to_the_dead_letter_topic_and_the_rest_is_served(
     assert database["final_recommendations"].count_documents({}) == 1
 
 
-def test_a_stage_writes_only_its_own_collections(settings: Any) -> None:
+def test_a_stage_writes_only_its_own_collections(settings: Settings) -> None:
     sink = MongoSink(settings, GRAPH.stages["dashboard"])
     with pytest.raises(UndeclaredError, match="engagement_windows"):
         asyncio.run(sink.replace("engagement_windows", [{"_id": "x"}]))
@@ -430,7 +442,7 @@ async def test_writes_that_the_server_still_has_are_confirmed(settings: Settings
 
 
 async def test_a_server_that_lost_its_newest_writes_is_found_out(
-    settings: Settings, database: Any
+    settings: Settings, database: Database[Document]
 ) -> None:
     """Also when later writes have put a newer mark in the place of the lost one."""
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from tests import waiting
 from topology.settings import Settings, instance_file
@@ -60,9 +62,12 @@ class Instance:
         found: int = next(s["rows"] for s in stores if (s["kind"], s["name"]) == (kind, store))
         return found
 
-    def mongo(self) -> Any:
+    @contextmanager
+    def mongo(self) -> Iterator[Database[dict[str, Any]]]:
+        """The database, for the length of a block."""
         uri = self.settings.mongodb_uri.get_secret_value()
-        return MongoClient(uri, serverSelectionTimeoutMS=30_000)[self.settings.mongodb_database]
+        with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=30_000) as client:
+            yield client[self.settings.mongodb_database]
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:

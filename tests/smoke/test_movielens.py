@@ -84,7 +84,8 @@ def test_the_engagement_windows_add_up_to_the_events(movielens: Instance) -> Non
     # writes them.
     wait_until(lambda: lag() == 0, WAIT_S, "every event in MongoDB")
     fields = ("episode_id", "heard_ms", "completes", "plays")
-    documents = list(movielens.mongo()["engagement_windows"].find({}, fields))
+    with movielens.mongo() as database:
+        documents = list(database["engagement_windows"].find({}, fields))
     types = {name: expected.schema[name] for name in fields}
     sums = pl.DataFrame(documents, schema=types).group_by("episode_id")
     served = sums.agg(pl.col("heard_ms", "completes", "plays").sum()).sort("episode_id")
@@ -93,7 +94,8 @@ def test_the_engagement_windows_add_up_to_the_events(movielens: Instance) -> Non
 
 def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Instance) -> None:
     def metrics() -> dict[tuple[str, str], float]:
-        documents = movielens.mongo()["model_metrics"].find({"metric": "ndcg_at_10"})
+        with movielens.mongo() as database:
+            documents = list(database["model_metrics"].find({"metric": "ndcg_at_10"}))
         newest = sorted(documents, key=lambda d: d["generation"])
         return {(d["model"], d["metric"]): d["value"] for d in newest}
 

@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
+import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from schemas import columnar
 from streams.kafka.clients import producer
@@ -132,7 +133,8 @@ def _events_written(platform: Instance) -> dict[int, int]:
 
 def _counted_up_to(platform: Instance, partition: int) -> int:
     """The last offset of a partition that is in the served windows of the newest minutes."""
-    windows = platform.mongo()["engagement_windows"].find(sort=[("bucket", -1)], limit=1000)
+    with platform.mongo() as database:
+        windows = list(database["engagement_windows"].find(sort=[("bucket", -1)], limit=1000))
     parts = [window["parts"].get(str(partition), {"offset": -1}) for window in windows]
     return max((part["offset"] for part in parts), default=-1)
 
@@ -142,16 +144,15 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
     platform.run("down")
     started = platform.run("up", "--detach", timeout=WAIT_S)
     assert started.returncode == 0, started.stdout + started.stderr
-    import polars as pl
-    from deltalake import DeltaTable
 
     counts = ("impressions", "clicks", "plays", "completes", "heard_ms")
 
     def in_mongo() -> dict[str, int]:
         sums = dict.fromkeys(counts, 0)
-        for document in platform.mongo()["engagement_windows"].find({}, dict.fromkeys(counts, 1)):
-            for name in counts:
-                sums[name] += document[name]
+        with platform.mongo() as database:
+            for document in database["engagement_windows"].find({}, dict.fromkeys(counts, 1)):
+                for name in counts:
+                    sums[name] += document[name]
         return sums
 
     def counted(rows: pl.DataFrame) -> dict[str, int]:
@@ -165,7 +166,7 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
         }
 
     def in_events() -> dict[str, int]:
-        return counted(pl.from_arrow(_delta(DeltaTable, platform, "user_events")))
+        return counted(_delta(platform, "user_events"))
 
     def late() -> dict[str, int]:
         """History that was imported into the running instance is too old for the windows."""
@@ -184,9 +185,9 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
         return {name: windows[name] + others[name] for name in counts}
 
     def in_daily() -> dict[str, int]:
-        rows = pl.from_arrow(_delta(DeltaTable, platform, "user_vs_episode_daily"))
+        rows = _delta(platform, "user_vs_episode_daily")
         assert rows.select("user_id", "episode_id", "day").is_unique().all()
-        return {name: rows[name].sum() for name in counts}
+        return {name: int(rows[name].sum()) for name in counts}
 
     wait_until(
         lambda: in_windows_or_late() == in_events() == in_daily(), WAIT_S, "agreement of all counts"
@@ -194,13 +195,15 @@ def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance
     assert in_mongo()["plays"] > 0
 
 
-def _delta(table_type: Any, platform: Instance, name: str) -> Any:
-    return table_type(f"{platform.settings.delta_root}/{name}").to_pyarrow_table()
+def _delta(platform: Instance, name: str) -> pl.DataFrame:
+    table = DeltaTable(f"{platform.settings.delta_root}/{name}")
+    return pl.DataFrame(pl.from_arrow(table.to_pyarrow_table()))
 
 
 def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance) -> None:
     done = platform.run("rebuild", "--all", timeout=WAIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
-    promoted = platform.mongo()["table_generations"].find_one()
+    with platform.mongo() as database:
+        promoted = database["table_generations"].find_one()
     assert promoted
     assert promoted["generation"] >= 2, json.dumps(promoted, default=str)

@@ -216,7 +216,7 @@ def test_daily_amounts_add_up_once(
 
 
 def test_tables_of_an_older_instance_gain_the_new_columns(
-    spark: SparkSession, settings: Any, graph: Graph, wire: Wire
+    spark: SparkSession, settings: Settings, graph: Graph, wire: Wire
 ) -> None:
     new = {
         "user_events": ["duration_ms", "logged_at"],

@@ -23,7 +23,7 @@ def test_offsets_count_up_within_a_partition_and_a_key_keeps_its_partition() -> 
     assert (second.partition, second.offset) == (first.partition, first.offset + 1)
 
 
-def test_a_crash_keeps_tables_and_brings_messages_again(settings: Any) -> None:
+def test_a_crash_keeps_tables_and_brings_messages_again(settings: Settings) -> None:
     graph = build_graph(1)
     runtime = MemoryRuntime(graph, settings)
     context = runtime.start("recommend")
@@ -44,7 +44,7 @@ def test_a_stage_may_only_touch_what_it_declares() -> None:
         check_writes(stage, "user-events")
 
 
-def test_an_undeclared_table_is_refused_at_start(settings: Any) -> None:
+def test_an_undeclared_table_is_refused_at_start(settings: Settings) -> None:
     context = MemoryRuntime(build_graph(1), settings).start("recommend")
     with pytest.raises(UndeclaredError, match="opens table 'engagement_state'"):
         context.table(ENGAGEMENT_STATE)

@@ -43,7 +43,7 @@ def many(
     ]
 
 
-def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue: Any) -> None:
+def test_a_session_is_a_function_of_the_generator_and_what_was_shown(catalogue: Catalogue) -> None:
     shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u"), "g1")
     assert many(catalogue, shown, 20) == many(catalogue, shown, 20)
 
@@ -76,7 +76,7 @@ def test_who_hears_what_is_not_to_their_taste_skips_more(catalogue: Catalogue) -
     assert bored > 2 * taken > 0.0
 
 
-def test_ten_places_are_shown_with_rank_and_generation(catalogue: Any) -> None:
+def test_ten_places_are_shown_with_rank_and_generation(catalogue: Catalogue) -> None:
     shown = ShownList(RECOMMENDATIONS, [f"e{n}" for n in range(30)], "g1")
     browsed = [s for s in many(catalogue, shown) if s and s[0].kind == "impression"]
     for acts in browsed:
@@ -87,13 +87,13 @@ def test_ten_places_are_shown_with_rank_and_generation(catalogue: Any) -> None:
         assert {act.episode_id for act in acts if act.kind == "play"} <= clicked
 
 
-def test_about_a_fifth_of_the_sessions_are_searches(catalogue: Any) -> None:
+def test_about_a_fifth_of_the_sessions_are_searches(catalogue: Catalogue) -> None:
     shown = ShownList(TRENDING, [f"e{n}" for n in range(10)])
     searches = sum(acts[0].surface == SEARCH for acts in many(catalogue, shown, 600))
     assert 0.15 < searches / 600 < 0.25
 
 
-def test_a_better_list_earns_more_plays_and_longer_listening(catalogue: Any) -> None:
+def test_a_better_list_earns_more_plays_and_longer_listening(catalogue: Catalogue) -> None:
     def gained(*, worst: bool) -> tuple[int, int]:
         shown = ShownList(RECOMMENDATIONS, best_list(catalogue, "u", worst=worst))
         acts = [a for s in many(catalogue, shown) for a in s if a.surface == RECOMMENDATIONS]
@@ -104,7 +104,7 @@ def test_a_better_list_earns_more_plays_and_longer_listening(catalogue: Any) -> 
     assert good[1] > 3 * bad[1]
 
 
-def test_higher_places_are_looked_at_more(catalogue: Any) -> None:
+def test_higher_places_are_looked_at_more(catalogue: Catalogue) -> None:
     favourite = best_list(catalogue, "u")[0]
     others = best_list(catalogue, "u", worst=True)[:9]
 
@@ -118,7 +118,7 @@ def test_higher_places_are_looked_at_more(catalogue: Any) -> None:
     assert clicks([favourite, *others]) > 1.5 * clicks([*others, favourite])
 
 
-def test_a_search_does_not_repeat_what_was_heard(catalogue: Any) -> None:
+def test_a_search_does_not_repeat_what_was_heard(catalogue: Catalogue) -> None:
     heard = {f"e{n}" for n in range(99)}
     for seed in range(20):
         acts = session(catalogue, "u", None, heard, name_rng(seed))
@@ -132,13 +132,13 @@ def test_a_few_listeners_are_crawlers_and_the_others_are_not() -> None:
     assert len({user_agent(number) for number in bots}) == 2
 
 
-def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue: Any) -> None:
+def test_nothing_happens_without_episodes_or_with_unknown_ones(catalogue: Catalogue) -> None:
     assert session(Catalogue(1), "u", None, set(), name_rng(0)) == []
     shown = ShownList(RECOMMENDATIONS, ["unknown"])
     assert all(not s or s[0].surface == SEARCH for s in many(catalogue, shown, 50))
 
 
-def test_the_truth_tells_good_lists_from_blind_and_bad_ones(catalogue: Any) -> None:
+def test_the_truth_tells_good_lists_from_blind_and_bad_ones(catalogue: Catalogue) -> None:
     def truth_of(ids: list[str]) -> Truth:
         truth, shown = Truth(), ShownList(RECOMMENDATIONS, ids)
         for acts in many(catalogue, shown, 100):

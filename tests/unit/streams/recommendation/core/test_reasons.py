@@ -16,7 +16,7 @@ CONTENT = ScoreParts(0.1, 0.5, 0.1)
 
 
 @pytest.fixture
-def items() -> Any:
+def items() -> Items:
     made = Items()
     for name, category, direction in (
         ("bees", "Nature", (1.0, 0.0)),
@@ -52,18 +52,18 @@ LISTENER = ListenerState(
 )
 
 
-def reason(items: Any, name: Any, earned: Any, listener: Any = LISTENER) -> Any:
+def reason(items: Items, name: Any, earned: Any, listener: Any = LISTENER) -> Any:
     place = Ranked(items.rows[name], 0.5, NOTHING, earned)
     (text,) = explain(items, listener, profile(listener, items), [place])
     return text
 
 
-def test_content_names_the_nearest_liked_episode(items: Any) -> None:
+def test_content_names_the_nearest_liked_episode(items: Items) -> None:
     assert reason(items, "wasps", CONTENT) == "Because you finished “Bees”"
     assert reason(items, "blues", CONTENT) == "Because you listened to “Jazz”"
 
 
-def test_a_disliked_episode_is_no_reason(items: Any) -> None:
+def test_a_disliked_episode_is_no_reason(items: Items) -> None:
     listener = ListenerState(
         0,
         "x",
@@ -76,16 +76,16 @@ def test_a_disliked_episode_is_no_reason(items: Any) -> None:
     assert reason(items, "wasps", CONTENT, listener) == "Because you listened to “Jazz”"
 
 
-def test_factors_speak_of_listeners_alike(items: Any) -> None:
+def test_factors_speak_of_listeners_alike(items: Items) -> None:
     assert reason(items, "wasps", ScoreParts(0.5, 0.2, 0.1)) == ALIKE
 
 
-def test_trending_names_the_ranking_where_it_stands_highest(items: Any) -> None:
+def test_trending_names_the_ranking_where_it_stands_highest(items: Items) -> None:
     trending = ScoreParts(0.0, 0.0, 0.3)
     assert reason(items, "wasps", trending) == "Trending in Nature"
     assert reason(items, "blues", trending) == "Trending now"
 
 
-def test_without_any_sign_it_is_new(items: Any) -> None:
+def test_without_any_sign_it_is_new(items: Items) -> None:
     assert reason(items, "wasps", NOTHING) == "New in Nature"
     assert reason(items, "bare", NOTHING) == "New"
