@@ -1,7 +1,6 @@
 """The online blend: any batching, any duplicate delivery, the same weights; and it learns."""
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,19 +19,19 @@ PARTS = {
 }
 
 
-def parts_of(user: Any, episode: Any) -> Any:
+def parts_of(user: str, episode: str) -> ScoreParts | None:
     return PARTS.get(episode)
 
 
 def row(
-    offset: Any,
-    kind: Any,
-    at: Any,
+    offset: int,
+    kind: str,
+    at: int,
     episode: str = "e:1",
     user: str = "ann",
     session: str | None = "s1",
-    log_ms: Any = 2**60,
-) -> Any:
+    log_ms: int = 2**60,
+) -> BlendEvent:
     return BlendEvent(offset, user, episode, kind, at, session, log_ms)
 
 
@@ -55,7 +54,9 @@ rows = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(rows, st.lists(st.integers(0, 40), max_size=5), st.integers(0, 40))
-def test_the_weights_do_not_depend_on_cuts_and_repeats(events: Any, cuts: Any, back: Any) -> None:
+def test_the_weights_do_not_depend_on_cuts_and_repeats(
+    events: list[BlendEvent], cuts: list[int], back: int
+) -> None:
     whole = fold(Blend(), events, parts_of)
     state = Blend()
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
@@ -72,7 +73,7 @@ def test_folding_leaves_the_state_before_alone() -> None:
     assert blend.encode(before) == kept
 
 
-def outcome(*events: Any) -> Any:
+def outcome(*events: BlendEvent) -> tuple[int, int]:
     state = fold(Blend(), [row(0, "impression", 0), *events], parts_of)
     return state.samples, state.positives
 
@@ -117,7 +118,7 @@ def test_no_more_than_the_limit_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def learned() -> Any:
+def learned() -> Blend:
     """Listeners who play what content says, whatever the other parts say."""
     random = np.random.default_rng(5)
     parts: dict[str, ScoreParts] = {}
@@ -131,14 +132,14 @@ def learned() -> Any:
     return fold(Blend(), events, lambda user, episode: parts[episode])
 
 
-def test_the_signal_that_earns_plays_gains_weight(learned: Any) -> None:
+def test_the_signal_that_earns_plays_gains_weight(learned: Blend) -> None:
     weights = blend.weights(learned)
     assert weights.content > 0.6
     assert min(weights) >= 0
     assert sum(weights) == pytest.approx(1.0)
 
 
-def test_figures_tell_a_model_that_ranks(learned: Any) -> None:
+def test_figures_tell_a_model_that_ranks(learned: Blend) -> None:
     figures = blend.figures(learned)
     assert 0.6 < figures["auc"] < 0.9
     assert figures["log_loss"] < np.log(2)

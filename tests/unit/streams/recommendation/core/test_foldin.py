@@ -1,16 +1,17 @@
 """Fold-in against a reference ALS that trains the listeners' vectors itself."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from streams.recommendation.core.foldin import fold_in, gram
+from streams.recommendation.core.foldin import Doubles, Floats, fold_in, gram
+
+Trained = tuple[Doubles, Doubles, Floats]
+"""Strengths, and the factors of listeners and of items that training gave."""
 
 ALPHA, REGULARIZATION, RANK = 20.0, 0.05, 6
 
 
-def half_step(fixed: Any, strengths: Any) -> Any:
+def half_step(fixed: Doubles, strengths: Doubles) -> Doubles:
     """One half-step of implicit ALS as in the papers, with Spark's scaled regularisation.
 
     Written with full confidence matrices, so that it shares nothing with the code under test.
@@ -25,7 +26,7 @@ def half_step(fixed: Any, strengths: Any) -> Any:
     return solved
 
 
-def train(strengths: Any, iterations: int = 8, seed: int = 0) -> Any:
+def train(strengths: Doubles, iterations: int = 8, seed: int = 0) -> tuple[Doubles, Doubles]:
     users = np.random.default_rng(seed).normal(size=(len(strengths), RANK)) / RANK
     for _ in range(iterations):
         items = half_step(users, strengths.T)
@@ -34,7 +35,7 @@ def train(strengths: Any, iterations: int = 8, seed: int = 0) -> Any:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Any:
+def trained() -> Trained:
     random = np.random.default_rng(7)
     strengths = np.where(random.random((40, 25)) < 0.3, random.exponential(1.0, (40, 25)), 0.0)
     strengths[random.random(strengths.shape) < 0.05] = -1.0
@@ -42,12 +43,12 @@ def trained() -> Any:
     return strengths, users, items.astype(np.float32)
 
 
-def history(items: Any, row: Any) -> Any:
+def history(items: Floats, row: Doubles) -> tuple[Floats, Floats]:
     known = np.flatnonzero(row)
     return items[known], row[known].astype(np.float32)
 
 
-def test_folding_in_gives_the_vector_that_training_gave(trained: Any) -> None:
+def test_folding_in_gives_the_vector_that_training_gave(trained: Trained) -> None:
     strengths, users, items = trained
     folded = fold_in(
         gram(items),
@@ -58,7 +59,7 @@ def test_folding_in_gives_the_vector_that_training_gave(trained: Any) -> None:
     np.testing.assert_allclose(folded, users, atol=1e-3)
 
 
-def test_listeners_folded_in_together_do_not_change_each_other(trained: Any) -> None:
+def test_listeners_folded_in_together_do_not_change_each_other(trained: Trained) -> None:
     strengths, _, items = trained
     histories = [history(items, row) for row in strengths]
     parameters = {"alpha": ALPHA, "regularization": REGULARIZATION}
@@ -67,7 +68,7 @@ def test_listeners_folded_in_together_do_not_change_each_other(trained: Any) -> 
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained: Any) -> None:
+def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained: Trained) -> None:
     strengths, _, items = trained
     row = strengths[0].copy()
     episode = int(np.flatnonzero(row == 0)[np.argmax(items[row == 0] @ trained[1][0])])
@@ -79,7 +80,7 @@ def test_a_dislike_lowers_the_prediction_of_what_was_disliked(trained: Any) -> N
     assert after < before - 0.2
 
 
-def test_without_anything_positive_the_vector_is_zero(trained: Any) -> None:
+def test_without_anything_positive_the_vector_is_zero(trained: Trained) -> None:
     _, _, items = trained
     nothing = (items[:0], np.zeros(0, dtype=np.float32))
     disliked = (items[:1], np.array([-1.0], dtype=np.float32))

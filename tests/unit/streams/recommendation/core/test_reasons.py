@@ -1,7 +1,6 @@
 """Reasons follow the part that contributes most."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ LISTENER = ListenerState(
 )
 
 
-def reason(items: Items, name: Any, earned: Any, listener: Any = LISTENER) -> Any:
+def reason(items: Items, name: str, earned: ScoreParts, listener: ListenerState = LISTENER) -> str:
     place = Ranked(items.rows[name], 0.5, NOTHING, earned)
     (text,) = explain(items, listener, profile(listener, items), [place])
     return text

@@ -11,6 +11,7 @@ from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.scoring import (
     DEFAULT_WEIGHTS,
+    Ranked,
     ScoreParts,
     mean_weights,
     profile,
@@ -20,11 +21,11 @@ from streams.recommendation.core.scoring import (
 CATEGORIES = ("History", "Science")
 
 
-def vector(*values: Any) -> Any:
+def vector(*values: float) -> bytes:
     return np.array(values, dtype="<f4").tobytes()
 
 
-def episode(number: Any, category: str = "History", day: int = 1) -> Any:
+def episode(number: int, category: str = "History", day: int = 1) -> dict[str, Any]:
     return {
         "episode_id": f"e:{number}",
         "title": f"Title {number}",
@@ -34,7 +35,7 @@ def episode(number: Any, category: str = "History", day: int = 1) -> Any:
     }
 
 
-def embed(items: Items, number: Any, *values: Any) -> None:
+def embed(items: Items, number: int, *values: float) -> None:
     record = {"episode_id": f"e:{number}", "model": "m", "vector": vector(*values)}
     items.put_embedding(record)
 
@@ -49,7 +50,7 @@ def generation(items: Items, vectors: Mapping[str, tuple[float, ...]], name: str
     return items.activate()
 
 
-def heard(*numbers: Any, **totals: Any) -> Any:
+def heard(*numbers: int, **totals: int) -> ListenerState:
     totals = {"heard_ms": 1_200_000, "plays": 1, **totals}
     return ListenerState(0, "x", "", {f"e:{n}": ListeningTotals(**totals) for n in numbers})
 
@@ -65,7 +66,9 @@ def items() -> Items:
     return made
 
 
-def listing(items: Items, listener: Any, weights: Any = DEFAULT_WEIGHTS, count: int = 10) -> Any:
+def listing(
+    items: Items, listener: ListenerState, weights: ScoreParts = DEFAULT_WEIGHTS, count: int = 10
+) -> tuple[list[str], list[Ranked]]:
     (ranking,) = recommend(items, [profile(listener, items)], weights, count)
     return [items.ids[place.row] for place in ranking], ranking
 
