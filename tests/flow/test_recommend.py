@@ -1,5 +1,6 @@
 """`recommend` and `learn_blend` in memory: from reference data and events to lists and weights."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from schemas import columnar
+from streams.kafka.message import Message
 from streams.recommendation.core.reasons import ALIKE
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
@@ -20,21 +22,21 @@ PARTITION = 1
 CATEGORIES = ("History", "Science")
 
 
-def vector(*values: Any) -> Any:
+def vector(*values: float) -> bytes:
     return np.array(values, dtype="<f4").tobytes()
 
 
 class World:
     """Ten episodes, even ones History, odd ones Science, and who did what with them."""
 
-    def __init__(self, runtime: Any) -> None:
+    def __init__(self, runtime: MemoryRuntime) -> None:
         self.runtime = runtime
         self.log = runtime.log
         self.clock = runtime.clock
         self.clock.set(START.timestamp())
         self.offset = 0
 
-    def episode(self, number: Any, **more: Any) -> None:
+    def episode(self, number: int, **more: object) -> None:
         record = {
             "episode_id": f"e:{number}",
             "title": f"Title {number}",
@@ -45,9 +47,9 @@ class World:
             "source": "import",
             **more,
         }
-        self.log.append("episode-metadata", record, key=record["episode_id"])
+        self.log.append("episode-metadata", record, key=f"e:{number}")
 
-    def embedding(self, number: Any) -> None:
+    def embedding(self, number: int) -> None:
         axis = np.eye(2)[number % 2] + 0.01 * number
         axis /= np.linalg.norm(axis)
         record = {
@@ -57,20 +59,20 @@ class World:
             "chunks": 1,
             "text_hash": "",
         }
-        self.log.append("episode-embeddings", record, key=record["episode_id"])
+        self.log.append("episode-embeddings", record, key=f"e:{number}")
 
-    def generation(self, name: Any, numbers: Any, announce: bool = True) -> None:
+    def generation(self, name: str, numbers: Collection[int], announce: bool = True) -> None:
         for number in numbers:
             record = {
                 "episode_id": f"e:{number}",
                 "generation": name,
                 "vector": vector(*(np.eye(2)[number % 2] + 0.02 * number)),
             }
-            self.log.append("item-factors", record, key=record["episode_id"])
+            self.log.append("item-factors", record, key=f"e:{number}")
         if announce:
             self.announce(name, len(numbers))
 
-    def announce(self, name: Any, items: Any) -> None:
+    def announce(self, name: str, items: int) -> None:
         record = {
             "generation": name,
             "model": "als",
@@ -88,12 +90,12 @@ class World:
         }
         self.log.append("model-generations", record, key=name)
 
-    def trending(self, scope: Any, *ranking: Any) -> None:
+    def trending(self, scope: str, *ranking: tuple[int, float]) -> None:
         episodes = [{"episode_id": f"e:{n}", "score": s, "plays": 1} for n, s in ranking]
         record = {"scope": scope, "source_partition": 0, "at": START, "episodes": episodes}
         self.log.append("trending-episodes", record, key=f"{scope}|0")
 
-    def events(self, *acts: Any) -> Any:
+    def events(self, *acts: tuple[Any, ...]) -> Message:
         """One batch of (user, kind, episode number, minute[, heard_ms])."""
         rows = []
         for user, kind, number, minute, *heard in acts:
@@ -124,15 +126,15 @@ class World:
     def run(self) -> None:
         self.runtime.run()
 
-    def lists(self, user: Any) -> list[Any]:
+    def lists(self, user: str) -> list[dict[str, Any]]:
         return [r for r in self.log.decoded("recommendations") if r["user_id"] == user]
 
-    def latest(self, user: Any) -> Any:
+    def latest(self, user: str) -> dict[str, Any]:
         return self.lists(user)[-1]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Any:
+def world(tmp_path: Path) -> World:
     settings = Settings(podstream_home=tmp_path)
     runtime = MemoryRuntime(build_graph(settings.event_partitions), settings)
     made = World(runtime)
@@ -142,11 +144,11 @@ def world(tmp_path: Path) -> Any:
     return made
 
 
-def ids(record: Any) -> list[Any]:
+def ids(record: dict[str, Any]) -> list[str]:
     return [item["episode_id"] for item in record["items"]]
 
 
-def test_a_stranger_gets_trending_even_for_an_impression(world: Any) -> None:
+def test_a_stranger_gets_trending_even_for_an_impression(world: World) -> None:
     world.trending("all", (3, 8.0), (4, 4.0))
     world.trending("category:Science", (5, 2.0))
     message = world.events(("ann", "impression", 1, 0))
@@ -166,7 +168,7 @@ def test_a_stranger_gets_trending_even_for_an_impression(world: Any) -> None:
     assert record["items"][0]["show"] == "The Show"
 
 
-def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world: Any) -> None:
+def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world: World) -> None:
     for number in range(10):
         world.embedding(number)
     world.trending("all", (3, 8.0), (4, 4.0))
@@ -188,7 +190,7 @@ def test_a_withdrawn_episode_is_recommended_no_more_until_it_is_back(world: Any)
 
 
 def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_like(
-    world: Any,
+    world: World,
 ) -> None:
     for number in range(10):
         world.embedding(number)
@@ -210,7 +212,7 @@ def test_an_episode_whose_vector_is_withdrawn_has_no_content_and_is_none_to_be_l
     assert set(content().values()) == {0}
 
 
-def test_impressions_of_a_known_listener_cause_no_list(world: Any) -> None:
+def test_impressions_of_a_known_listener_cause_no_list(world: World) -> None:
     world.events(("ann", "impression", 1, 0))
     world.run()
     world.events(("ann", "impression", 2, 1))
@@ -221,7 +223,7 @@ def test_impressions_of_a_known_listener_cause_no_list(world: Any) -> None:
     assert len(world.lists("ann")) == 2
 
 
-def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world: Any) -> None:
+def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world: World) -> None:
     for number in range(10):
         world.embedding(number)
     world.generation("20260110T000000Z", range(8))
@@ -246,7 +248,7 @@ def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world: A
     assert reasons["e:8"] == "Because you finished “Title 0”"
 
 
-def test_a_new_episode_is_reachable_through_content_at_once(world: Any) -> None:
+def test_a_new_episode_is_reachable_through_content_at_once(world: World) -> None:
     for number in range(10):
         world.embedding(number)
     world.generation("20260110T000000Z", range(10))
@@ -263,7 +265,7 @@ def test_a_new_episode_is_reachable_through_content_at_once(world: Any) -> None:
     assert item["parts"]["als"] == 0.0
 
 
-def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: Any) -> None:
+def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: World) -> None:
     for number in range(10):
         world.embedding(number)
     world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
@@ -278,7 +280,7 @@ def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: Any) -
 
 
 def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No event comes again for them, so a state may not say of a list that it is there."""
     for number in range(10):
@@ -305,7 +307,7 @@ def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(
     assert world.latest("ann")["generation"] == "20260110T010000Z"
 
 
-def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world: Any) -> None:
+def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world: World) -> None:
     world.events(("ann", "progress", 0, 0, 900_000), ("bob", "impression", 1, 0))
     world.run()
     world.generation("20260110T010000Z", range(9), announce=False)
@@ -326,7 +328,7 @@ def test_a_generation_counts_when_it_is_whole_and_refreshes_everybody(world: Any
     assert len(world.lists("ann")) == 2, "nobody who has the generation is refreshed again"
 
 
-def test_the_first_embeddings_refresh_lists_too(world: Any) -> None:
+def test_the_first_embeddings_refresh_lists_too(world: World) -> None:
     world.events(("ann", "progress", 0, 0, 900_000))
     world.run()
     for number in range(10):
@@ -337,14 +339,14 @@ def test_the_first_embeddings_refresh_lists_too(world: Any) -> None:
     assert set(ids(record)[:4]) == {"e:2", "e:4", "e:6", "e:8"}
 
 
-def test_lists_go_to_the_partition_of_the_events_under_the_listener(world: Any) -> None:
+def test_lists_go_to_the_partition_of_the_events_under_the_listener(world: World) -> None:
     world.events(("ann", "play", 1, 0))
     world.run()
     (message,) = world.log.records("recommendations")
     assert (message.partition, message.key) == (PARTITION, b"ann")
 
 
-def test_blend_weights_move_the_list(world: Any) -> None:
+def test_blend_weights_move_the_list(world: World) -> None:
     world.trending("all", (3, 8.0))
     for number in range(10):
         world.embedding(number)
@@ -359,7 +361,7 @@ def test_blend_weights_move_the_list(world: Any) -> None:
     assert ids(world.latest("ann"))[0] == "e:3"
 
 
-def test_a_batch_that_is_none_goes_to_the_dead_letters(world: Any) -> None:
+def test_a_batch_that_is_none_goes_to_the_dead_letters(world: World) -> None:
     world.log.append("user-event-batches", b"garbage", partition=PARTITION)
     world.events(("ann", "play", 1, 0))
     world.run()
@@ -367,7 +369,7 @@ def test_a_batch_that_is_none_goes_to_the_dead_letters(world: Any) -> None:
     assert world.lists("ann")
 
 
-def test_the_blend_learns_from_what_was_shown_and_played(world: Any) -> None:
+def test_the_blend_learns_from_what_was_shown_and_played(world: World) -> None:
     world.runtime.start("learn_blend")
     for number in range(10):
         world.embedding(number)

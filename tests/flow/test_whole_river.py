@@ -64,10 +64,12 @@ def seed_catalogue(runtime: MemoryRuntime) -> None:
         runtime.log.append("episode-embeddings", embedding, key=episode_id)
 
 
+River = tuple[MemoryRuntime, Listeners, list[dict[str, Any]]]
+"""Everything that ran, who listened, and the events that were sent."""
+
+
 @pytest.fixture(scope="module")
-def river(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[MemoryRuntime, Listeners, list[dict[str, Any]]]:
+def river(tmp_path_factory: pytest.TempPathFactory) -> River:
     """Everything after two thousand events, with four crashes on the way."""
     home: Path = tmp_path_factory.mktemp("river")
     settings = Settings(podstream_home=home, event_partitions=3, _env_file=None)
@@ -111,7 +113,7 @@ def by_episode(rows: pl.DataFrame) -> Counter[Any]:
     )
 
 
-def test_the_windows_hold_every_event_once(river: Any) -> None:
+def test_the_windows_hold_every_event_once(river: River) -> None:
     runtime, _, sent = river
     rows = pl.concat(runtime.log.decoded("engagement-windows"))
     newest = rows.sort("offset").unique(
@@ -120,7 +122,7 @@ def test_the_windows_hold_every_event_once(river: Any) -> None:
     assert by_episode(newest) == expected(sent)
 
 
-def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river: Any) -> None:
+def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river: River) -> None:
     runtime, _, sent = river
     rows = pl.concat(runtime.log.decoded("user-episode-daily"))
     once = rows.unique(["source_partition", "last_offset", "user_id", "episode_id", "day"])
@@ -128,7 +130,7 @@ def test_the_daily_amounts_hold_every_event_once_and_know_the_day(river: Any) ->
     assert once["day"].n_unique() == 2  # it goes on past midnight
 
 
-def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river: Any) -> None:
+def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river: River) -> None:
     runtime, _, sent = river
     heard = defaultdict(set)
     for event in sent:
@@ -146,13 +148,13 @@ def test_every_listener_has_a_list_of_what_was_not_heard_with_reasons(river: Any
         assert scores == sorted(scores, reverse=True)
 
 
-def test_lists_match_tastes_better_than_chance(river: Any) -> None:
+def test_lists_match_tastes_better_than_chance(river: River) -> None:
     _, crowd, _ = river
     figures = crowd.truth.figures()
     assert figures["match_listed"] > figures["random"] + 0.1, crowd.truth.line()
 
 
-def test_the_blend_is_learned_and_what_trends_is_ranked(river: Any) -> None:
+def test_the_blend_is_learned_and_what_trends_is_ranked(river: River) -> None:
     runtime, _, sent = river
     weights = runtime.log.decoded("blend-weights")
     assert weights
@@ -163,7 +165,7 @@ def test_the_blend_is_learned_and_what_trends_is_ranked(river: Any) -> None:
     assert {"all", *(f"category:{CATEGORIES[n % len(CATEGORIES)]}" for n in played)} <= scopes
 
 
-def test_nothing_ended_as_a_dead_letter(river: Any) -> None:
+def test_nothing_ended_as_a_dead_letter(river: River) -> None:
     runtime, _, _ = river
     assert not [
         name
