@@ -178,6 +178,7 @@ def test_what_readers_ask_for_is_found_by_index(minutes: Collection[Document]) -
     assert examined(minutes, {"_id": {"$in": ["e1|1", "e2|2", "nosuch"]}}) == 2
     assert examined(minutes, {"_id": {"$gte": "e9|39", "$lt": "e9|3A"}}) < 200
     assert examined(minutes, {}, sort={"bucket": -1}, limit=1) == 1
+    assert examined(minutes, {}, sort={"bucket": 1}, limit=1) == 1
     assert examined(minutes, {"episode_id": "e3"}, sort={"bucket": -1}, limit=5) == 5
 
 

@@ -47,7 +47,7 @@ def order(sort: Sequence[tuple[str, int]], columns: Mapping[str, str]) -> str | 
     if any(name not in columns for name, _ in sort):
         return None
     terms = [f"{columns[name]} {'DESC' if direction < 0 else 'ASC'}" for name, direction in sort]
-    return f" ORDER BY {', '.join([*terms, 'rowid'])}"
+    return f" ORDER BY {', '.join(terms)}"
 
 
 def _conjuncts(wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
