@@ -137,12 +137,16 @@ class FetchTranscripts:
         """Fetch for what is new in a batch: of each episode, its newest record counts."""
         wanted: list[Attempt] = []
         results: list[Result] = []
+        told: list[KeyedRecord] = []
         for found in (await newest_records(self._context, messages, "episode_id")).values():
             planned = self._plan(found)
             if isinstance(planned, Attempt):
                 wanted.append(planned)
             elif planned is not None:
                 results.append(planned)
+            else:
+                told.append(found)
+        await self._readdress(told)
         self._in_hand = {new.key for new in wanted} | {result.attempt.key for result in results}
         try:
             await self._settle(results)
@@ -196,6 +200,25 @@ class FetchTranscripts:
         heard = self._context.settings.transcribe_audio
         reason = why_none(episode) + ("; the audio is to be transcribed" if heard else "")
         return self._result(new, TranscriptOutcome(no_transcript(episode, "none", reason)))
+
+    async def _readdress(self, told: Iterable[KeyedRecord]) -> None:
+        """Let what waits be tried at the newest addresses of its links: what expires in them makes
+        no version of its own, and those of the first try are no longer answered after hours."""
+        async with self._settling:
+            for key, offset, episode in told:
+                value, known = self._queue.get(key), self._known(key)
+                if (
+                    episode is None
+                    or value is None
+                    or (known is not None and known.offset > offset)
+                ):
+                    continue
+                retry, links = decode_retry(value), episode["transcripts"]
+                fresh = encode_retry({**retry, "transcripts": links})
+                if fresh != value and digest_of_links(links) == digest_of_links(
+                    retry["transcripts"]
+                ):
+                    self._queue.replace(key, fresh)
 
     async def _first_tries(self, wanted: Iterable[Attempt]) -> None:
         """Fetch and tell, each as soon as it is there; what takes long is left to the timer."""

@@ -227,6 +227,48 @@ def test_the_same_links_told_again_keep_their_place(host: Host) -> None:
     assert len(told(flow)) == 1
 
 
+def test_what_waits_is_tried_at_the_newest_address_that_was_told(host: Host) -> None:
+    asked: list[str] = []
+
+    async def if_fresh(request: web.Request) -> web.Response:
+        asked.append(request.query["token"])
+        return busy() if request.query["token"] == "monday" else ok()
+
+    with served(answering(if_fresh)) as host.address:
+        flow = started(host, 60.0, 60.0)
+
+        def signed(day: str) -> dict[str, str]:
+            return {"url": f"http://{host.address}/a.vtt?token={day}", "type": "text/vtt"}
+
+        publish(flow, signed("monday"))
+        flow.run(timers=False)
+        before = waiting(flow)[b"pi:1"]
+        publish(flow, signed("tuesday"), title="another")
+        flow.run(timers=False)
+        waits = waiting(flow)[b"pi:1"]
+        assert [link["url"][-7:] for link in waits["transcripts"]] == ["tuesday"]
+        assert {**waits, "transcripts": before["transcripts"]} == before
+        asked.clear()
+        host.clock.move(80)
+        flow.run()
+    assert set(asked) == {"tuesday"}
+    assert told(flow)[-1][0] == "ok"
+    assert waiting(flow) == {}
+
+
+def test_an_address_of_before_does_not_come_back(host: Host) -> None:
+    flow = started(host, 60.0, 60.0)
+    link = host.link("/a.vtt", busy)
+    for day in ("monday", "tuesday"):
+        publish(flow, link | {"url": f"{link['url']}?token={day}"})
+        flow.run(timers=False)
+    context = flow.start("fetch_transcripts")
+    handler, _ = context.handlers["episode-metadata"]
+    asyncio.run(handler([flow.log.records("episode-metadata")[0]]))
+    (waits,) = waiting(flow).values()
+    assert waits["transcripts"][0]["url"].endswith("tuesday")
+
+
 def test_an_edit_and_back_is_fetched_each_time(host: Host) -> None:
     flow = started(host)
     first, second = host.link("/a.vtt", ok), host.link("/b.vtt", ok)
