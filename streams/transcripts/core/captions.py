@@ -13,7 +13,7 @@ import webvtt
 
 from streams.text.markup import is_prose
 from streams.text.notes import Notes
-from streams.transcripts.core.cue_times import times_of
+from streams.transcripts.core.cue_times import times_of, words_behind
 from streams.transcripts.core.segments import Segment, segment, unroll
 
 _ODD = re.compile(r"\s{0,9}[\[(]?[+-]?[0-9][^>&\r\n]{0,40}-{1,3}(?:>|&gt;)")
@@ -33,11 +33,11 @@ _ANNOTATED = ("v", "lang", "c")
 """Tags of cues that words may follow."""
 _CAPITAL = r"[A-ZÀ-ÖØ-Þ\u0386-\u03ab\u0400-\u042f]"
 _NAME = rf"(?:{_CAPITAL}[\w.'\u2019-]{{0,30}}|[0-9]{{1,3}})"
-_NUMBERED = r"(?:[Ss](?:peaker|PEAKER|PK|pk)|spk)[ _-]?[0-9]{1,3}"
+_NUMBERED = r"(?:[Ss](?:peaker|PEAKER|PK|pk)|spk)[ _-]?(?:[0-9]{1,3}|[A-Z](?![\w']))"
 _NAMES = rf"(?:{_NUMBERED}|{_NAME}(?: (?:{_NAME}|&|al|da|de|del|der|di|la|le|van|von)){{0,4}})"
 # In brackets a number of a speaker needs no colon; any other word there may be a sound.
 _SPEAKER = re.compile(
-    rf"(?:(?:\[|>>\s?)?({_NAMES})\]?[ \u00a0\u202f]?:\s+|\(({_NAMES})\):\s+"
+    rf"(?:(?:-\s)?(?:\[|>>\s?)?({_NAMES})(?:\]:\s*|\]?[ \u00a0\u202f]?:\s+)|\(({_NAMES})\):\s+"
     rf"|[\[(]({_NUMBERED})[\])]\s+)(?=\S)"
 )
 # Words that stand before a colon, as a name does, but speak for nobody.
@@ -179,6 +179,8 @@ def _mended(text: str, notes: Notes, *, numbered: bool) -> tuple[list[str], int]
         if numbered:
             lines.append(str(cues))
         lines.append(" --> ".join(times))
+        if words := words_behind(line):
+            lines.append(words.replace("-->", "--&gt;"))
     if odd:
         notes.add(f"{odd} lines with an arrow, but no times, are no cues")
     if len(lines) > 1 and _TORN.fullmatch(lines[-1]) and _is_number(lines[-2]):

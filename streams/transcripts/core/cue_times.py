@@ -34,14 +34,26 @@ _PAIR = re.compile(
 _SETTINGS = re.compile(r"\s{1,9}[a-z]{1,20}:\S.{0,200}\Z", re.I)
 _HAS_ARROW = re.compile(r">|&gt;|[\u2192\u21d2\u27f6]")
 _LONGEST = 400
+# Blanks are no part of a time but beside its signs: `00: 00: 01, 000`, or before its milliseconds.
+_BLANK_OF_TIME = re.compile(r"\s+(?=[.,:;])|(?<=[.,:;])\s+|(?<=:\d\d)\s(?=\d{3}\Z)")
+_NUMBER_BEFORE = re.compile(r"\s{0,9}#?[0-9]{1,6}[.):]?\s{1,9}(?=[0-9]{1,3}:[0-9]{2}:[0-9]{2}[.,])")
+_IN_BRACKETS = re.compile(
+    r"\s{0,9}\[([0-9:.,]{4,16}\s{0,9}-->\s{0,9}[0-9:.,]{4,16})\]\s{0,9}(.*)", re.S
+)
+_BEHIND = re.compile(rf"\s{{0,9}}{_TIME}{_ARROW}{_TIME}(?=\s)(.*)", re.S)
+_SETTING = re.compile(r"[A-Za-z][A-Za-z0-9]{0,20}:\S+")
 
 
-def first_timing(text: str) -> str:
-    """The line of times of the first cue in a text without a header, or ''."""
+def first_timing(text: str, *, captions: bool = False) -> str:
+    """The line of times of the first cue in a text without a header, or ''.
+
+    Times in brackets before what is said are those of cues only where ``captions`` are announced.
+    """
     found = _TIMING.search(text)
     if found:
         return found.group()
-    return next((line for line in text.splitlines() if times_of(line, after_blank=False)), "")
+    lines = (line for line in text.splitlines() if captions or not _IN_BRACKETS.fullmatch(line))
+    return next((line for line in lines if times_of(line, after_blank=False)), "")
 
 
 def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
@@ -50,6 +62,9 @@ def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
     Without an end it is 0. Whole numbers alone are seconds only ``after_blank``: where the line
     before is empty or a number, and a cue may begin.
     """
+    line = _NUMBER_BEFORE.sub("", line, count=1)
+    if bracketed := _IN_BRACKETS.fullmatch(line):
+        line = bracketed[1]
     if timing := _TIMING.match(line):
         return _time(timing[1] or timing[3]), _time(timing[2] or timing[4] or "0:00")
     if len(line) > _LONGEST:
@@ -69,6 +84,14 @@ def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
     return (_time(again[1] or again[3]), _time(again[2] or again[4])) if again else None
 
 
+def words_behind(line: str) -> str:
+    """What is said on the line of a cue's times, behind them; settings are no words."""
+    found = _IN_BRACKETS.fullmatch(line)
+    behind = found or _BEHIND.fullmatch(_NUMBER_BEFORE.sub("", line, count=1))
+    words: str = behind[behind.re.groups].strip() if behind else ""
+    return "" if found is None and all(map(_SETTING.fullmatch, words.split())) else words
+
+
 def _plain_time(text: str) -> str:
     """A time without blanks, sign and unit; empty if it is none."""
     if _NEGATIVE_PART.fullmatch(text.strip()):
@@ -76,7 +99,7 @@ def _plain_time(text: str) -> str:
     found = _OTHER_TIME.fullmatch(text.strip())
     if not found:
         return ""
-    digits, unit = re.sub(r"\s", "", found[1]), (found[2] or "").lower()
+    digits, unit = _BLANK_OF_TIME.sub("", found[1]), (found[2] or "").lower()
     if unit == "ms":
         return f"{int(digits) / 1000:.3f}" if digits.isdigit() else ""
     if unit == "s" and digits.isdigit():

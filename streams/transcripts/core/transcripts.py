@@ -276,7 +276,7 @@ def _look(text: str, declared: str) -> str:
         start = start[prolog.end() :]
     if _HTML_START.match(start):
         return "html"
-    cue = first_timing(text[:_LOOKED_AT])
+    cue = first_timing(text[:_LOOKED_AT], captions=declared in ("vtt", "srt"))
     if cue:
         in_vtt = "," not in cue and (declared == "vtt" or "<v " in text[:_LOOKED_AT])
         return "vtt" if in_vtt else "srt"
