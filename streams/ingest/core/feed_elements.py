@@ -254,7 +254,8 @@ _TELLS_NOTHING = ("application/octet-stream", "binary/octet-stream", "applicatio
 _NO_RANK = 99
 _DATES = {
     **{"pubDate": 0, "published": 1, "atom:published": 1, "atom:issued": 2, "dc:date": 3},
-    **{"dcterms:issued": 4, "dcterms:created": 5, "dcterms:modified": 6, "atom:created": 7},
+    **dict.fromkeys(("dcterms:issued", "dcterms:date", "dcterms:available"), 4),
+    **{"dcterms:created": 5, "dcterms:modified": 6, "atom:created": 7},
     **{"atom:updated": 8, "atom:modified": 9},
 }
 """Elements that hold the date of an episode, by their rank."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 
 from streams.text.addresses import lasting_address
 
+_ADDRESS = re.compile(r"https?://[^\s<>\"']+", re.I)
+"""An address in a text: descriptions for members tell them where to manage what they pay for."""
 DIGEST_BYTES = 8
 MISSED_LISTINGS = 3
 """Listings in a row, each other than the one before, after which an item stays away."""
@@ -68,7 +71,9 @@ def digest_of(record: Mapping[str, Any]) -> bytes:
 def _lasting(value: Any) -> Any:
     """A value with every address in it as `lasting_address` has it."""
     if isinstance(value, str):
-        return lasting_address(value)
+        if value.lower().startswith(("http://", "https://")):
+            return lasting_address(value)
+        return _ADDRESS.sub(lambda found: lasting_address(found[0]), value)
     if isinstance(value, list):
         return [_lasting(part) for part in value]
     if isinstance(value, dict):

@@ -56,6 +56,16 @@ def test_a_record_as_an_item() -> None:
     assert digest_of(dict(reversed(RECORD.items()))) == item.digest
 
 
+def test_what_expires_is_no_edit_wherever_it_is_told() -> None:
+    def told(token: str, words: str = "about it") -> bytes:
+        links = [{"url": f"https://a.example/1.vtt?token={token}", "type": "text/vtt"}]
+        text = f"Manage it at https://a.example/me?auth={token}, {words}.\nBye."
+        return digest_of({**RECORD, "transcripts": links, "description": text})
+
+    assert told("monday") == told("tuesday")
+    assert told("monday") != told("monday", "or not")
+
+
 @given(listings(), listings())
 def test_new_and_edited(known: dict[str, Item], listed: dict[str, Item]) -> None:
     new, edited = new_and_edited(known, listed)
