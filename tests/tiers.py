@@ -92,7 +92,7 @@ def unlisted() -> list[str]:
 def start(tier: Tier, folder: Path, options: Sequence[str]) -> Run:
     """Start pytest on a tier, its output in a file."""
     command = [sys.executable, "-m", "pytest", *(f"tests/{path}" for path in tier.paths)]
-    command += [f"--hypothesis-seed={int(commit()[:8], 16)}", *options]
+    command += [f"--hypothesis-seed={int(commit()[:8], 16)}", "--durations=8", *options]
     if tier in PURE:
         command += ["--cov", "--cov-report="]
     if tier.workers > 1:

@@ -31,7 +31,8 @@ from tests.drawing import drawn
 from topology.graph import STATE_SUFFIXES, build_graph
 from topology.settings import Settings
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.no_cover]
+"""Measuring branches doubles the time, and chance is no test of a branch."""
 
 GRAPH = build_graph(2)
 STAGES = [stage.name for stage in ingestion_stages(GRAPH)]

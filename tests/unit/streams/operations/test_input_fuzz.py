@@ -33,6 +33,9 @@ MEGABYTE = 1_000_000
 CPU_LIMIT_S = 20.0
 """Far above what a busy machine takes, and far below square time."""
 
+pytestmark = pytest.mark.no_cover
+"""Measuring branches slows down what is timed here, and chance is no test of a branch."""
+
 CSV = (
     b"user_id,episode_id,kind,occurred_at,title\r\n"
     b'anna,x:1,play,2024-01-01 10:00:00 UTC,"One, or ""two"""\r\n'

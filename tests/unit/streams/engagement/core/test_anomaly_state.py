@@ -262,6 +262,7 @@ def logged(counts: np.ndarray, chance: random.Random) -> list[WindowMessage]:
     return [message(number, *rows, closed=closed) for number, (rows, closed) in enumerate(made)]
 
 
+@pytest.mark.no_cover  # it doubles the time, and chance is no test of a branch
 @given(st.integers(0, 1_000_000), st.integers(1, 9))
 @settings(max_examples=8, deadline=None)
 def test_order_and_cuts_and_restores_change_nothing(seed: int, cut: int) -> None:

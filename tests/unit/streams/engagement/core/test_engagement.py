@@ -167,6 +167,7 @@ def check(found: Mapping[K, dict[str, Any]], expected: Mapping[K, dict[str, Any]
     assert {key: picked(found[key], expected[key]) for key in expected} == expected
 
 
+@pytest.mark.no_cover  # it doubles the time, and chance is no test of a branch
 @settings(max_examples=300, deadline=None)
 @given(logs, cuts)
 def test_every_table_is_what_plain_python_says(
@@ -209,6 +210,7 @@ def audience_of(verdicts: list[tables.Verdict]) -> dict[tuple[Any, ...], set[str
     return found
 
 
+@pytest.mark.no_cover  # it doubles the time, and chance is no test of a branch
 @settings(max_examples=300, deadline=None)
 @given(logs, cuts, st.sampled_from([0, 0, 1, 4, 50, 700]))
 def test_rolling_windows_are_what_plain_python_says(

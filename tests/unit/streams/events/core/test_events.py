@@ -108,6 +108,7 @@ def one_by_one(values: list[bytes]) -> tuple[list[dict[str, Any]], set[int]]:
     return good, bad
 
 
+@pytest.mark.no_cover  # it doubles the time, and chance is no test of a branch
 @given(st.lists(payloads, min_size=1, max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_a_block_decodes_like_its_records(group: list[bytes]) -> None:
@@ -115,6 +116,7 @@ def test_a_block_decodes_like_its_records(group: list[bytes]) -> None:
     assert BlockDecoder(SCHEMA).decode(values).to_dicts() == one_by_one(values)[0]
 
 
+@pytest.mark.no_cover  # it doubles the time, and chance is no test of a branch
 @given(st.lists(st.one_of(payloads, damaged(), st.binary(max_size=60)), min_size=1, max_size=6))
 @example([written({**PLAY, "occurred_at": at}) for at in EDGES_MS])
 @settings(max_examples=150, deadline=None)
