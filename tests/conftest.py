@@ -24,7 +24,7 @@ hypothesis.settings.register_profile("everything", deadline=None, max_examples=5
 hypothesis.settings.load_profile("everything" if os.environ.get(EVERYTHING) else "podstream")
 
 
-WARNINGS_PASS = ("browser", "smoke", "spark")
+WARNINGS_PASS = ("smoke", "spark")
 """Folders of tests in which a warning is no error; PySpark, for one, leaves sockets unclosed."""
 
 
