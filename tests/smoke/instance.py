@@ -8,14 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from streams.cli.status import delta_rows, measure, process_status
+from streams.kafka.log_reader import LogReader
 from tests import waiting
+from topology.graph import build_graph
 from topology.settings import Settings, instance_file
 
 
@@ -48,19 +51,29 @@ class Instance:
         )
 
     def status(self) -> dict[str, Any]:
+        """What `podstream status` says: a process that starts, so not for a loop."""
         done = self.run("status", "--json")
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def process(self, name: str) -> dict[str, Any]:
-        return next(p for p in self.status()["processes"] if p["name"] == name)
+        """What the supervisor says of a process."""
+        return next(asdict(p) for p in process_status(self.settings) if p.name == name)
 
-    def rows(self, kind: str, store: str) -> int:
-        """Rows of a `delta` table or a `mongodb` collection."""
-        stores = self.status()["stores"]
-        found: int = next(s["rows"] for s in stores if (s["kind"], s["name"]) == (kind, store))
-        return found
+    def lags(self) -> dict[str, int]:
+        """How many records wait for each stage."""
+        return {stage.name: stage.lag for stage in measure(self.settings, delta=False).stages}
+
+    def dead_letters(self, topic: str) -> int:
+        """How many records a dead-letter topic holds."""
+        with LogReader(self.settings.kafka_bootstrap_servers) as logs:
+            return sum(logs.ends(topic).values())
+
+    def delta_rows(self, table: str) -> int:
+        """Rows of a Delta table, 0 before its first commit."""
+        graph = build_graph(self.settings.event_partitions)
+        return next(s.rows for s in delta_rows(self.settings, graph) if s.name == table)
 
     @contextmanager
     def mongo(self) -> Iterator[Database[dict[str, Any]]]:
@@ -71,5 +84,5 @@ class Instance:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """`waiting.wait_until` with longer pauses: a look at the platform costs it half a core."""
-    return waiting.wait_until(condition, timeout_s, what, every_s=0.5)
+    """`waiting.wait_until` with longer pauses: what a look costs, the platform does not have."""
+    return waiting.wait_until(condition, timeout_s, what, every_s=1.0)

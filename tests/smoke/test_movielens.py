@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from streams.cli.commands.recommend import find_list
 from tests.smoke.instance import Instance, wait_until
 
 INTERACTIONS = 100_000
@@ -42,7 +42,7 @@ def delta(instance: Instance, name: str) -> pl.DataFrame:
 
 def test_delta_holds_every_interaction_once(movielens: Instance) -> None:
     wait_until(
-        lambda: movielens.rows("delta", "user_events") >= INTERACTIONS,
+        lambda: movielens.delta_rows("user_events") >= INTERACTIONS,
         WAIT_S,
         "100,000 events in Delta",
     )
@@ -51,7 +51,7 @@ def test_delta_holds_every_interaction_once(movielens: Instance) -> None:
     assert events["event_id"].n_unique() == INTERACTIONS
     wait_until(
         lambda: (
-            movielens.rows("delta", "user_vs_episode_daily")
+            movielens.delta_rows("user_vs_episode_daily")
             and delta(movielens, "user_vs_episode_daily")["heard_ms"].sum()
             == events["heard_ms"].sum()
         ),
@@ -77,8 +77,8 @@ def test_the_engagement_windows_add_up_to_the_events(movielens: Instance) -> Non
     )
 
     def lag() -> int:
-        stages = {stage["name"]: stage["lag"] for stage in movielens.status()["stages"]}
-        return sum(stages[name] for name in ("batch_events", "track_engagement", "serve_mongo"))
+        lags = movielens.lags()
+        return sum(lags[name] for name in ("batch_events", "track_engagement", "serve_mongo"))
 
     # Not before: to read a collection of 100,000 documents again and again is to slow down who
     # writes them.
@@ -103,12 +103,15 @@ def test_the_generation_beats_popularity_and_reaches_listener_196(movielens: Ins
     figures = metrics()
     assert figures["als", "ndcg_at_10"] > figures["popularity", "ndcg_at_10"]
 
-    def recommended() -> dict[str, Any] | None:
-        done = movielens.run("recommend", "196", "--json")
-        found = json.loads(done.stdout) if done.returncode == 0 else None
-        return found if found and any(i["parts"]["als"] > 0 for i in found["items"]) else None
+    def recommended() -> bool:
+        found = find_list(movielens.settings, "196")
+        return found is not None and any(item["parts"]["als"] > 0 for item in found["items"])
 
-    found = wait_until(recommended, WAIT_S, "listener 196's list from factors")
+    wait_until(recommended, WAIT_S, "listener 196's list from factors")
+    done = movielens.run("recommend", "196", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert any(item["parts"]["als"] > 0 for item in found["items"])
     heard = set(
         delta(movielens, "user_events").filter(pl.col("user_id") == "196")["episode_id"].to_list()
     )

@@ -94,16 +94,14 @@ def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Insta
     out.produce("user-events", garbage, key=b"nobody")
     assert out.flush(30) == 0
 
-    def dead() -> int:
-        letters = {d["topic"]: d["count"] for d in platform.status()["dead_letters"]}
-        found: int = letters.get("user-events.dlq", 0)
-        return found
-
-    wait_until(dead, WAIT_S, "the dead letter")
+    wait_until(lambda: platform.dead_letters("user-events.dlq"), WAIT_S, "the dead letter")
+    status = platform.status()
+    assert {d["topic"] for d in status["dead_letters"] if d["count"]} >= {"user-events.dlq"}
+    states = {process["name"]: process["state"] for process in status["processes"]}
+    assert states["batch_events"] == "RUNNING"
     shown = platform.run("dlq", "show", "user-events.dlq")
     assert garbage.hex() in shown.stdout, shown.stdout
     assert "nobody" in shown.stdout
-    assert platform.process("batch_events")["state"] == "RUNNING"
 
 
 @pytest.mark.parametrize("name", ["track", "batch_events", "serve", "mongo"])

@@ -10,12 +10,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-LOOK_EVERY_S = 5.0
-"""A look costs a second of a core, which the platform would use to get there."""
+if TYPE_CHECKING:
+    from topology.settings import Settings
+
+LOOK_EVERY_S = 2.0
+"""What a look costs, the platform would use to get there."""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,16 +83,20 @@ def _wait(
     environment: dict[str, str], started: float, timeout: float, report: dict[str, Any], log: Any
 ) -> list[str]:
     """Wait until every condition has been met once; return what never came."""
+    from streams.cli.status import delta_rows, mongo_rows
     from topology.graph import get_graph
+    from topology.settings import Settings, instance_file
 
     graph = get_graph()
+    home = Path(environment["PODSTREAM_HOME"])
+    settings = Settings(podstream_home=home, _env_file=instance_file(home))
     waiting = {f"rows in delta {t.name}" for t in graph.delta_tables.values() if not t.eventual}
     waiting |= {f"rows in mongodb {c.name}" for c in graph.collections.values() if not c.eventual}
     waiting.add("ALS in final_recommendations")
     while waiting and time.monotonic() - started < timeout:
-        stores = _status(environment)["stores"]
-        arrived = {f"rows in {s['kind']} {s['name']}" for s in stores if s["rows"]}
-        if _has_als(environment):
+        stores = (*delta_rows(settings, graph), *mongo_rows(settings, graph))
+        arrived = {f"rows in {store.kind} {store.name}" for store in stores if store.rows}
+        if _has_als(settings):
             arrived.add("ALS in final_recommendations")
         for condition in sorted(waiting & arrived):
             seconds = round(time.monotonic() - started, 1)
@@ -101,14 +108,10 @@ def _wait(
     return sorted(waiting)
 
 
-def _has_als(environment: dict[str, str]) -> bool:
+def _has_als(settings: Settings) -> bool:
     """Whether a listener has a recommendation that a trained ALS generation had a part in."""
     from pymongo import MongoClient
 
-    from topology.settings import Settings, instance_file
-
-    home = Path(environment["PODSTREAM_HOME"])
-    settings = Settings(podstream_home=home, _env_file=instance_file(home))
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb_uri.get_secret_value())
     with client:
         found = client[settings.mongodb_database]["final_recommendations"].find_one(
