@@ -630,3 +630,26 @@ def test_an_older_record_that_comes_again_does_not_undo_a_newer_one(host: Host) 
     assert host.asked["/old.vtt"] == 1
     assert waiting(flow) == before
     assert len(told(flow)) == 2
+
+
+def test_a_retry_leaves_alone_what_another_worker_let_wait_meanwhile(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = started(host, 60.0)
+    link = host.link("/a.vtt", ok)
+    overdue(flow, "pi:1", link)
+    context = flow.start("fetch_transcripts")
+    table, at = context.table(TRANSCRIPT_RETRIES), host.clock.now() + 600
+    newer = encode_retry(retry_record({"episode_id": "pi:1", "transcripts": [link]}, 2, at, at))
+    flush = context.flush
+
+    async def away_and_back() -> None:
+        """The partition leaves while what was fetched is flushed, and comes back changed."""
+        await flush()
+        monkeypatch.setattr(context, "flush", flush)
+        table.put(0, b"pi:1", newer)
+
+    monkeypatch.setattr(context, "flush", away_and_back)
+    asyncio.run(context.timers[-1]())
+    assert told(flow) == [("ok", 2, False)]
+    assert table.get(0, b"pi:1") == newer
