@@ -13,7 +13,7 @@ import webvtt
 
 from streams.text.markup import is_prose
 from streams.text.notes import Notes
-from streams.transcripts.core.cue_times import times_of, words_behind
+from streams.transcripts.core.cue_times import of_milliseconds, times_of, words_behind
 from streams.transcripts.core.segments import Segment, segment, unroll
 
 _ODD = re.compile(r"\s{0,9}[\[(]?[+-]?[0-9][^>&\r\n]{0,40}-{1,3}(?:>|&gt;)")
@@ -165,7 +165,10 @@ def _mended(text: str, notes: Notes, *, numbered: bool) -> tuple[list[str], int]
     lines: list[str] = []
     cues, first = 0, 0
     odd = 0
-    for line in _LINE_END.split(text):
+    said = _LINE_END.split(text)
+    if in_seconds := of_milliseconds(said):
+        notes.add("times of whole numbers taken for milliseconds")
+    for line in in_seconds or said:
         may_begin = not lines or not lines[-1].strip() or _is_number(lines[-1])
         times = times_of(line, after_blank=may_begin)
         if times is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from streams.transcripts.core.segments import clock_ms
 
@@ -27,6 +28,7 @@ _OTHER_TIME = re.compile(r"\+?(-?[0-9.,:;\s]{1,40}?)\s?(s|ms)?", re.I)
 _NEGATIVE_PART = re.compile(r"[0-9:]{1,12}-[0-9:.,-]{1,20}")
 _ONLY_WHOLE = re.compile(rf"\s{{0,9}}({_WHOLE})\s{{0,9}}-->\s{{0,9}}({_WHOLE})\s{{0,9}}")
 _FULL = r"[0-9]{1,3}:[0-9]{2}:[0-9]{2}"
+_WHOLE_OF_ANY_UNIT = re.compile(r"\s{0,9}([0-9]{1,8})\s{0,9}-->\s{0,9}([0-9]{1,8})\s{0,9}")
 _PAIR = re.compile(
     rf"\s{{0,9}}(?:({_FULL}\.[0-9]{{1,3}}),({_FULL}\.[0-9]{{1,3}})"
     rf"|({_FULL}[.,][0-9]{{1,3}})\s{{1,9}}[-\u2013]\s{{1,9}}({_FULL}[.,][0-9]{{1,3}}))\s{{0,9}}"
@@ -34,6 +36,7 @@ _PAIR = re.compile(
 _SETTINGS = re.compile(r"\s{1,9}[a-z]{1,20}:\S.{0,200}\Z", re.I)
 _HAS_ARROW = re.compile(r">|&gt;|[\u2192\u21d2\u27f6]")
 _LONGEST = 400
+_LONGEST_CUE_S = 120
 # Blanks are no part of a time but beside its signs: `00: 00: 01, 000`, or before its milliseconds.
 _BLANK_OF_TIME = re.compile(r"\s+(?=[.,:;])|(?<=[.,:;])\s+|(?<=:\d\d)\s(?=\d{3}\Z)")
 _NUMBER_BEFORE = re.compile(r"\s{0,9}#?[0-9]{1,6}[.):]?\s{1,9}(?=[0-9]{1,3}:[0-9]{2}:[0-9]{2}[.,])")
@@ -47,13 +50,14 @@ _SETTING = re.compile(r"[A-Za-z][A-Za-z0-9]{0,20}:\S+")
 def first_timing(text: str, *, captions: bool = False) -> str:
     """The line of times of the first cue in a text without a header, or ''.
 
-    Times in brackets before what is said are those of cues only where ``captions`` are announced.
+    Times in brackets before what is said, or of whole numbers alone, are those of cues only where
+    ``captions`` are announced.
     """
     found = _TIMING.search(text)
     if found:
         return found.group()
     lines = (line for line in text.splitlines() if captions or not _IN_BRACKETS.fullmatch(line))
-    return next((line for line in lines if times_of(line, after_blank=False)), "")
+    return next((line for line in lines if times_of(line, after_blank=captions)), "")
 
 
 def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
@@ -82,6 +86,21 @@ def times_of(line: str, *, after_blank: bool) -> tuple[str, str] | None:
     start, end = map(_plain_time, ends)
     again = _TIMING.fullmatch(f"{start} --> {end}") if start and end else None
     return (_time(again[1] or again[3]), _time(again[2] or again[4])) if again else None
+
+
+def of_milliseconds(lines: Sequence[str]) -> list[str] | None:
+    """The lines with seconds where times of whole numbers must be milliseconds; else None.
+
+    As seconds, half of the cues would last for minutes.
+    """
+    found = [_WHOLE_OF_ANY_UNIT.fullmatch(line) for line in lines]
+    lasting = sorted(int(whole[2]) - int(whole[1]) for whole in found if whole)
+    if not lasting or lasting[len(lasting) // 2] < _LONGEST_CUE_S:
+        return None
+    return [
+        f"{int(whole[1]) / 1000:.3f} --> {int(whole[2]) / 1000:.3f}" if whole else line
+        for line, whole in zip(lines, found, strict=True)
+    ]
 
 
 def words_behind(line: str) -> str:
