@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +13,12 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
 from tests.broker.probe import MAX_BATCH, PARTITIONS, Declared, TrippedError, declared
-from tests.paths import ROOT
+from tests.broker.workers import start
 from tests.waiting import wait_until
 from topology.graph import dead_letter_name
 from topology.settings import Settings
@@ -85,7 +82,7 @@ class OnFaust:
     def __init__(self, parts: Declared, home: Path, broker: str):
         self.declared = parts
         self._broker = broker
-        self._home = home
+        self._settings = Settings(podstream_home=home, kafka_bootstrap_servers=broker)
         topics = [
             NewTopic(topic.name, topic.partitions, 1, config=topic.config())
             for topic in parts.graph.topics.values()
@@ -107,20 +104,9 @@ class OnFaust:
     def _running(self) -> bool:
         """Start the worker where it has ended."""
         if self._process is None or self._process.poll() is not None:
-            (port,) = free_ports(1)
-            script = Path(__file__).with_name("probe_worker.py")
-            with (self._home / "worker.log").open("ab") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, str(script), self.declared.stage.name, str(port)],
-                    env={
-                        **os.environ,
-                        "PYTHONPATH": str(ROOT),
-                        "PODSTREAM_HOME": str(self._home),
-                        "KAFKA_BOOTSTRAP_SERVERS": self._broker,
-                    },
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
+            with (self._settings.podstream_home / "worker.log").open("ab") as output:
+                name = self.declared.stage.name
+                self._process = start(self._settings, "probe_worker.py", name, output=output)
         return True
 
     def records(self, topic: str) -> list[Message]:

@@ -7,7 +7,7 @@ import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 from bson import ObjectId
@@ -50,9 +50,7 @@ class Documents:
 
     def find(self, query: Query) -> array[int]:
         """The numbers of the documents that match, in the order asked for."""
-        columns = self._known.columns()
-        plan = planning.plan(query.wanted, columns)
-        order = planning.order(query.sort, columns) if query.sort else ""
+        plan, order = self._planned(query)
         if plan.exact and order is not None:
             window = f" LIMIT {query.limit or -1} OFFSET {query.skip}"
             rows = self._select("number", plan, order + window)
@@ -84,8 +82,8 @@ class Documents:
             )
         return [found[number] for number in numbers if number in found]
 
-    def fitting(self, numbers: Sequence[int], most_bytes: int) -> int:
-        """How many of the first documents have so many bytes together; at least one."""
+    def sizes(self, numbers: Sequence[int]) -> list[int]:
+        """The bytes of documents by number, in this order; 0 for those that are gone."""
         sizes: dict[int, int] = dict(
             self._connection.execute(
                 f"SELECT number, LENGTH(document) FROM {self._table}"  # noqa: S608  names of ours
@@ -93,8 +91,7 @@ class Documents:
                 numbers,
             )
         )
-        sums = accumulate(sizes.get(number, 0) for number in numbers)
-        return max(1, sum(1 for size in sums if size <= most_bytes))
+        return [sizes.get(number, 0) for number in numbers]
 
     def read(self, numbers: Sequence[int]) -> Iterator[Document]:
         """The same, some at a time, decoded."""
@@ -103,9 +100,7 @@ class Documents:
 
     def scans(self, query: Query) -> bool:
         """Whether the whole table is read to find what is asked for, or to sort it."""
-        columns = self._known.columns()
-        plan = planning.plan(query.wanted, columns)
-        order = planning.order(query.sort, columns) if query.sort else ""
+        plan, order = self._planned(query)
         if order is None:
             return True
         steps = self._connection.execute(
@@ -116,6 +111,12 @@ class Documents:
             "USE TEMP B-TREE" in what or (what.startswith("SCAN") and not query.limit)
             for *_, what in steps
         ) and bool(query.wanted or query.sort)
+
+    def _planned(self, query: Query) -> tuple[planning.Plan, str | None]:
+        """Which rows may match, and the ORDER BY clause; None if SQL cannot sort them."""
+        columns = self._known.columns()
+        order = planning.order(query.sort, columns) if query.sort else ""
+        return planning.plan(query.wanted, columns), order
 
     def _select(self, what: str, plan: planning.Plan, rest: str = "") -> Iterator[tuple[Any, ...]]:
         return self._connection.execute(
@@ -129,8 +130,9 @@ class Documents:
         matches = semantics.matcher(wanted)
         for number, raw in self._select("number, document", plan, order):
             self.examined += 1
-            if plan.exact or matches(document := decoded(raw)):
-                yield number, decoded(raw) if plan.exact else document
+            document = decoded(raw)
+            if plan.exact or matches(document):
+                yield number, document
 
     def _sorted(self, query: Query, plan: planning.Plan) -> list[int]:
         """By fields without keys: what they are sorted by is kept, not the documents."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from streams.cli.local.mongo_server import errors
+from streams.cli.local.mongo_server.collection import FETCHED_AT_ONCE
 from streams.cli.local.mongo_server.documents import LARGEST
 from streams.cli.local.mongo_server.errors import CommandError
 
 FIRST_BATCH = 101
 """Documents of the first answer, as MongoDB's."""
 
-FETCHED = 200
 IDLE_S = 600.0
 """After so long without a word of its client a cursor is forgotten."""
 
@@ -51,7 +52,7 @@ class Cursor:
         made: Batch = []
         room = LARGEST
         while self.left and room > 0 and not (count and len(made) >= count):
-            most = min(FETCHED, count - len(made)) if count else FETCHED
+            most = min(FETCHED_AT_ONCE, count - len(made)) if count else FETCHED_AT_ONCE
             fetched = self.fetch(self.numbers[self.position : self.position + most], room)
             made += fetched.documents
             self.position += fetched.numbers
@@ -59,6 +60,11 @@ class Cursor:
             if fetched.numbers < most:
                 break
         return made
+
+
+def fitting(sizes: Iterable[int], most_bytes: int) -> int:
+    """How many of the first documents have so many bytes together; at least one."""
+    return max(1, sum(1 for size in accumulate(sizes) if size <= most_bytes))
 
 
 class Cursors:

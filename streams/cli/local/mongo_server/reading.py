@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 from bson import Int64
@@ -19,7 +18,13 @@ from streams.cli.local.mongo_server.arguments import (
 )
 from streams.cli.local.mongo_server.catalogue import Catalogue, Description
 from streams.cli.local.mongo_server.collection import Documents, Query
-from streams.cli.local.mongo_server.cursors import FIRST_BATCH, Cursor, Cursors, Fetched
+from streams.cli.local.mongo_server.cursors import (
+    FIRST_BATCH,
+    Cursor,
+    Cursors,
+    Fetched,
+    fitting,
+)
 from streams.cli.local.mongo_server.documents import Document, decoded, encoded, values_at
 from streams.cli.local.mongo_server.errors import CommandError
 from streams.cli.local.mongo_server.store import Store
@@ -66,13 +71,13 @@ class Reading:
         def fetch(numbers: Sequence[int], most_bytes: int) -> Fetched:
             with self._store.reading() as connection:
                 documents = Documents(connection, known)
-                fitting = documents.fitting(numbers, most_bytes)
-                raw = documents.fetch(numbers[:fitting])
+                count = fitting(documents.sizes(numbers), most_bytes)
+                raw = documents.fetch(numbers[:count])
             size = sum(map(len, raw))
             if projection:
                 shown = semantics.projected(map(decoded, raw), projection)
-                return Fetched(list(shown), fitting, size)
-            return Fetched([RawBSONDocument(each) for each in raw], fitting, size)
+                return Fetched(list(shown), count, size)
+            return Fetched([RawBSONDocument(each) for each in raw], count, size)
 
         return fetch
 
@@ -145,11 +150,9 @@ class Reading:
         made = [encoded(document) for document in found]
 
         def fetch(numbers: Sequence[int], most_bytes: int) -> Fetched:
-            sizes = accumulate(len(made[number]) for number in numbers)
-            fitting = max(1, sum(1 for size in sizes if size <= most_bytes))
-            raw = [made[number] for number in numbers[:fitting]]
-            documents = [RawBSONDocument(each) for each in raw]
-            return Fetched(documents, fitting, sum(map(len, raw)))
+            count = fitting((len(made[number]) for number in numbers), most_bytes)
+            raw = [made[number] for number in numbers[:count]]
+            return Fetched([RawBSONDocument(each) for each in raw], count, sum(map(len, raw)))
 
         cursor = Cursor(namespace, range(len(made)), fetch)
         batch = cursor.batch(int(plain(arguments.get("cursor")).get("batchSize", FIRST_BATCH)))

@@ -30,19 +30,20 @@ class Writing:
         }
 
     def _insert(self, database: str, arguments: Arguments) -> Document:
-        namespace = namespace_of(database, arguments["insert"])
+        done = {"n": 0}
 
-        def insert(writer: Writer, document: RawBSONDocument, done: Document) -> None:
+        def insert(writer: Writer, _: int, document: RawBSONDocument) -> None:
             writer.insert(document)
             done["n"] += 1
 
-        return self._write(namespace, arguments, "documents", insert, {"n": 0})
+        namespace = namespace_of(database, arguments["insert"])
+        return done | self._write(namespace, arguments, "documents", insert)
 
     def _update(self, database: str, arguments: Arguments) -> Document:
-        namespace = namespace_of(database, arguments["update"])
+        done = {"n": 0, "nModified": 0}
         upserted: list[Document] = []
 
-        def update(writer: Writer, said: RawBSONDocument, done: Document) -> None:
+        def update(writer: Writer, index: int, said: RawBSONDocument) -> None:
             operation = plain(said)
             written = writer.update(
                 operation["q"],
@@ -54,45 +55,45 @@ class Writing:
             done["n"] += written.matched + written.made
             done["nModified"] += written.modified
             if written.made:
-                upserted.append({"index": done["at"], "_id": written.upserted})
+                upserted.append({"index": index, "_id": written.upserted})
 
-        answer = self._write(namespace, arguments, "updates", update, {"n": 0, "nModified": 0})
-        return {**answer, "upserted": upserted} if upserted else answer
+        namespace = namespace_of(database, arguments["update"])
+        failed = self._write(namespace, arguments, "updates", update)
+        return done | failed | ({"upserted": upserted} if upserted else {})
 
     def _delete(self, database: str, arguments: Arguments) -> Document:
+        done = {"n": 0}
         namespace = namespace_of(database, arguments["delete"])
         if self._catalogue.get(namespace) is None:
-            return {"n": 0}
+            return done
 
-        def delete(writer: Writer, said: RawBSONDocument, done: Document) -> None:
+        def delete(writer: Writer, _: int, said: RawBSONDocument) -> None:
             operation = plain(said)
             done["n"] += writer.delete(operation["q"], int(operation.get("limit", 0)))
 
-        return self._write(namespace, arguments, "deletes", delete, {"n": 0})
+        return done | self._write(namespace, arguments, "deletes", delete)
 
     def _write(
         self,
         namespace: str,
         arguments: Arguments,
         operations: str,
-        write: Callable[[Writer, RawBSONDocument, Document], None],
-        done: Document,
+        write: Callable[[Writer, int, RawBSONDocument], None],
     ) -> Document:
-        """Do operations in one transaction; one that fails is told, and ends an ordered batch."""
+        """Do operations in one transaction, each with its index; give what the answer says of
+        those that failed. One that fails ends an ordered batch."""
         failed: list[Document] = []
         with self._catalogue.writing() as connection:
             known = self._catalogue.draft_or_create(connection, namespace)
             writer = Writer(connection, known, self._catalogue)
             for index, operation in enumerate(arguments[operations]):
                 try:
-                    done["at"] = index
-                    write(writer, operation, done)
+                    write(writer, index, operation)
                 except CommandError as error:
                     failed.append({"index": index, "code": error.code, "errmsg": str(error)})
                     if arguments.get("ordered", True):
                         break
-        done.pop("at", None)
-        return {**done, "writeErrors": failed} if failed else done
+        return {"writeErrors": failed} if failed else {}
 
     def _find_and_modify(self, database: str, arguments: Arguments) -> Document:
         namespace = namespace_of(database, next(iter(arguments.values())))
