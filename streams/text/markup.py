@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 
 def _words(text: str) -> frozenset[str]:
@@ -63,19 +64,11 @@ def tokens(markup: str) -> Iterator[tuple[str, str]]:
     no element for, and that is never closed (`List<String>`).
     """
     told = at = 0
-    closed: frozenset[str] | None = None
+    # Once, and only where a tag makes it a question.
+    closed = cache(lambda: frozenset(map(str.lower, _CLOSED.findall(markup))))
     while found := _TOKEN.search(markup, at):
         tag, at = (found["tag"] or "").lower(), found.end()
-        if tag and tag not in _ELEMENTS and not found["end"]:
-            at = found.start() + 1
-            continue
-        if tag and not found["close"] and tag not in _ELEMENTS and _WORD_ALONE.match(found[0]):
-            if closed is None:
-                closed = frozenset(map(str.lower, _CLOSED.findall(markup)))
-            if tag not in closed and (tag.isalnum() or "@" in tag or tag.endswith(":")):
-                at = found.start() + 1
-                continue
-        if tag and is_prose(found["said"], closed=bool(found["end"])):
+        if tag and _is_text(found, tag, closed):
             at = found.start() + 1
             continue
         if found.start() > told:
@@ -89,6 +82,18 @@ def tokens(markup: str) -> Iterator[tuple[str, str]]:
         told = at
     if told < len(markup):
         yield "text", html.unescape(markup[told:])
+
+
+def _is_text(found: re.Match[str], tag: str, closed: Callable[[], frozenset[str]]) -> bool:
+    """Whether what looks like a tag is none. ``closed``: the names of all closing tags."""
+    if tag not in _ELEMENTS:
+        if not found["end"]:
+            return True
+        word = tag.isalnum() or "@" in tag or tag.endswith(":")
+        alone = word and not found["close"] and _WORD_ALONE.match(found[0])
+        if alone and tag not in closed():
+            return True
+    return is_prose(found["said"], closed=bool(found["end"]))
 
 
 def is_prose(said: str, *, closed: bool) -> bool:
