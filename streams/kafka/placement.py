@@ -13,6 +13,9 @@ import polars as pl
 
 _SEED, _MULTIPLIER = 0x9747B28C, 0x5BD1E995
 _32_BITS, _31_BITS = 0xFFFF_FFFF, 0x7FFF_FFFF
+_KEPT = np.array([0, 0xFF, 0xFFFF, 0xFF_FFFF], np.uint32)
+"""What counts of the last word, by how many bytes of it the key has."""
+
 _FEW = 64
 """Keys that Python hashes sooner, most of them from its cache, than numpy gets started."""
 
@@ -25,10 +28,10 @@ def partition_of(key: bytes, partitions: int) -> int:
 def partitions_of(keys: pl.Series, partitions: int) -> np.ndarray:
     """The partition of each string of a column without nulls, as its UTF-8 bytes: int64."""
     if len(keys) < _FEW:
-        hashes = np.array([_murmur2_of_text(key) for key in keys.to_list()], np.int64)
+        hashes = np.array([_murmur2_of_text(key) for key in keys.to_list()], np.uint32)
     else:
         hashes = _murmur2_each(keys)
-    return (hashes & _31_BITS) % partitions
+    return ((hashes & np.uint32(_31_BITS)) % np.uint32(partitions)).astype(np.int64)
 
 
 def _murmur2(data: bytes) -> int:
@@ -72,12 +75,9 @@ def _murmur2_each(keys: pl.Series) -> np.ndarray:
         word *= multiplier
         values[rows] = values[rows] * multiplier ^ word
     left = lengths & 3
-    rest = np.flatnonzero(left)
-    if rest.size:
-        kept = (np.uint32(1) << (left[rest] << 3).astype(np.uint32)) - np.uint32(1)
-        word = words[starts[rest] + 4 * whole[rest]] & kept
-        values[rest] = (values[rest] ^ word) * multiplier
+    last = (values ^ (words[starts + 4 * whole] & _KEPT[left])) * multiplier
+    values = np.where(left > 0, last, values)
     values ^= values >> np.uint32(13)
     values *= multiplier
     values ^= values >> np.uint32(15)
-    return values.astype(np.int64)
+    return values
