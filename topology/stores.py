@@ -19,9 +19,18 @@ COLLECTIONS = (
         indexes=(Index((("bucket", -1),)), Index((("episode_id", 1), ("bucket", -1)))),
     ),
     Collection(
+        "engagement_totals",
+        "One document a UTC hour: the counts of each of its minutes over all episodes, summed "
+        'over source partitions: `{_id, hour, minutes: {"05": {plays, …}}, first: {partition: '
+        'the first minute it told of}, parts: {partition: {"05": {offset, plays, …}}}}`.',
+        key="hour in ISO 8601",
+        indexes=(Index((("hour", -1),)),),
+    ),
+    Collection(
         "rolling_windows",
         "One document a kind of scope and length of window, such as `show|15`: `{_id, at, "
-        "scopes: [{scope, title, counts}]}`, most listeners first, summed over source partitions.",
+        "active, scopes: [{scope, title, counts}]}`, most listeners first, summed over source "
+        "partitions; `active` is how many scopes there are, listed or not.",
         key="kind|minutes",
     ),
     Collection(

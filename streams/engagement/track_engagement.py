@@ -1,9 +1,9 @@
 """Counts what happens to each episode, show and category: minutes, windows, days, retention.
 
 In: `user-event-batches`; broadcast: `episode-metadata`, for shows and categories. Out:
-`engagement-windows` by episode, everything else by source partition: `engagement-history`,
-`rolling-windows`, `episode-days`, `episode-retention`, `audience-days`, `late-events` and
-`table-progress`.
+`engagement-windows` by episode, everything else by source partition: `engagement-totals`,
+`engagement-history`, `rolling-windows`, `episode-days`, `episode-retention`, `audience-days`,
+`late-events` and `table-progress`.
 
 Each source partition keeps its own counts, which add up on read, so nothing is repartitioned in
 order to be counted. Rows go out as the whole value so far. After a restart everything that is
@@ -21,11 +21,12 @@ import numpy as np
 import polars as pl
 
 from schemas.units import MINUTE_MS
-from streams.engagement.core.engagement import Engagement
+from streams.engagement.core.engagement import Engagement, time_of
 from streams.engagement.core.episode_days import day_rows, retention_rows
 from streams.engagement.core.progress import progress_record
 from streams.engagement.core.reach import audience_rows
 from streams.engagement.core.rolling import EpisodeScopes, Show, rolling_rows, scopes_of
+from streams.engagement.core.totals import total_rows
 from streams.engagement.core.watermark import watermark_header
 from streams.engagement.core.windows import (
     Minutes,
@@ -43,6 +44,7 @@ from topology.tables import ENGAGEMENT_STATE
 from topology.topics.engagement import (
     AUDIENCE_DAYS,
     ENGAGEMENT_HISTORY,
+    ENGAGEMENT_TOTALS,
     ENGAGEMENT_WINDOWS,
     EPISODE_DAYS,
     EPISODE_RETENTION,
@@ -57,6 +59,7 @@ LINGER_S = 0.01
 """Enough for what batch_events sent at once, one batch a partition, to arrive together."""
 
 MAX_BATCH = 64
+TOTALS_EVERY_S = 1.0
 ROLLING_EVERY_S = 2.0
 DAYS_EVERY_S = 10.0
 PUBLISHER_LOOP_SHARE = 0.05
@@ -89,6 +92,8 @@ class EngagementTracker:
         self._scopes: dict[int, tuple[tuple[int, int, int], EpisodeScopes]] = {}
         self._published: dict[int, tuple[int, int, int]] = {}
         self._told_watermarks: dict[int, int] = {}
+        self._untold: dict[int, set[int]] = {}
+        """Source partition -> minutes whose totals have changed since they were sent."""
         for forget in (
             self._scopes.clear,
             self._published.clear,
@@ -100,6 +105,7 @@ class EngagementTracker:
         context.agent(USER_EVENT_BATCHES, max_batch=MAX_BATCH, linger_s=LINGER_S)(
             self._handle_user_event_batches
         )
+        context.timer(TOTALS_EVERY_S)(self._publish_totals)
         context.timer(ROLLING_EVERY_S)(self._publish_rolling)
         context.timer(DAYS_EVERY_S)(self._publish_days)
 
@@ -163,6 +169,8 @@ class EngagementTracker:
         state.restored = False
         changed = minutes_of(state, partition, slots)
         targets = self._targets.of(state, partition, slots)
+        touched = np.unique(time_of(state.minutes)[slots]).tolist()
+        self._untold.setdefault(partition, set()).update(touched)
         if late.any():
             whole = [self._context.decode(message) for message, _ in batch]
             gone = late_rows(whole, rows.offsets[late])
@@ -179,10 +187,12 @@ class EngagementTracker:
         history = window_rows([minutes_of(state, partition, closed)])
         days = state.days_over()
         finished = self._finished_days(partition, state, days) if days.size else []
+        totals = self._final_totals(partition, state, closed)
         state.drop_days()
         state.drop_old()
         for rows in history_messages(history):
             await self._context.send(ENGAGEMENT_HISTORY, rows, partition=partition)
+        await self._send_totals(partition, totals)
         await self._send_days(partition, finished)
 
     def _finished_days(
@@ -193,6 +203,22 @@ class EngagementTracker:
         return messages + [(AUDIENCE_DAYS, r) for r in audience.iter_slices(_AUDIENCE_ROWS)]
 
     # -- publishing ----------------------------------------------------------------------------
+
+    async def _publish_totals(self) -> None:
+        async for partition, state in self._each_in_turn():
+            minutes = self._untold.pop(partition, set())
+            await self._send_totals(partition, total_rows(state, partition, minutes))
+
+    def _final_totals(self, partition: int, state: Engagement, closed: np.ndarray) -> pl.DataFrame:
+        """The totals of minutes that are over, whether or not they were sent before: when they
+        have left the state, nobody can send them."""
+        minutes = set(np.unique(time_of(state.minutes)[closed]).tolist())
+        self._untold.get(partition, set()).difference_update(minutes)
+        return total_rows(state, partition, minutes)
+
+    async def _send_totals(self, partition: int, rows: pl.DataFrame) -> None:
+        if rows.height:
+            await self._context.send(ENGAGEMENT_TOTALS, rows, partition=partition)
 
     async def _publish_rolling(self) -> None:
         async for partition, state in self._each_in_turn():

@@ -6,9 +6,9 @@ of their own what is more than that. Out: documents.
 Every write says the whole of what it is about, so that records may come again. Documents merged
 from several source partitions are read back once a batch, unless this process wrote them lately
 itself. Where all records of a document come through one Kafka partition (`engagement_windows`), it
-has one writer. Days and rolling windows have one for each worker, since their parts come by source
-partition: `core.day_documents` and `mongo.rolling` say how these agree. `mongo.expiry` says how
-what is old leaves.
+has one writer. Totals, days and rolling windows have one for each worker, since their parts come
+by source partition: `core.day_documents` and `mongo.rolling` say how these agree. `mongo.expiry`
+says how what is old leaves.
 
 Bad input: a message without a record or rows is dead-lettered. While the server is away, handlers
 wait; what it has lost is written again.
@@ -26,15 +26,17 @@ import polars as pl
 
 from streams.kafka.message import Message
 from streams.runtime.context import Context, Handler, decode_all
-from streams.serving.core import day_documents, documents
+from streams.serving.core import day_documents, documents, total_documents
 from streams.serving.core.day_documents import DayPart, day_id
 from streams.serving.core.documents import Document
+from streams.serving.core.total_documents import hour_id
 from streams.serving.mongo.document_cache import DocumentCache
 from streams.serving.mongo.expiry import DATED, Expiry
 from streams.serving.mongo.mongo import MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
 from topology.model import ArrowTopic, AvroTopic, Topic
 from topology.topics.engagement import (
+    ENGAGEMENT_TOTALS,
     ENGAGEMENT_WINDOWS,
     EPISODE_ANOMALIES,
     EPISODE_DAYS,
@@ -49,6 +51,7 @@ from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
+HOURS_PER_WRITE = 50
 TITLES_REMEMBERED = 100_000
 
 CONFLATE_S = 1.0
@@ -138,6 +141,7 @@ class MongoServer:
             self._serve(days.topic, partial(self._handle_days, days), linger_s=CONFLATE_S)
         self._serve(EPISODE_METADATA, self._handle_episode_metadata, EPISODES.max_batch)
         self._serve(ENGAGEMENT_WINDOWS, self._handle_engagement_windows)
+        self._serve(ENGAGEMENT_TOTALS, self._handle_engagement_totals)
         self._serve(ROLLING_WINDOWS, self._handle_rolling_windows)
         self._serve(TRENDING_EPISODES, self._handle_trending_episodes, max_batch=512)
         context.timer(ROLLING_EVERY_S)(self._write_rolling_windows)
@@ -207,6 +211,18 @@ class MongoServer:
             changed = documents.merge_windows(stored, some)
             await self._sink.replace("engagement_windows", changed)
             self._windows.put(changed)
+
+    async def _handle_engagement_totals(self, messages: list[Message]) -> None:
+        if (rows := await self._rows(messages, "bucket")) is None:
+            return
+        told = total_documents.total_parts(rows)
+        for hours in _slices(list(told), HOURS_PER_WRITE):
+            some = {hour: told[hour] for hour in hours}
+            ids = [hour_id(hour) for hour in hours]
+            while missing := total_documents.total_changes(
+                await self._sink.find("engagement_totals", ids), some
+            ):
+                await self._sink.set_fields("engagement_totals", missing)
 
     async def _handle_rolling_windows(self, messages: list[Message]) -> None:
         told = await decode_all(self._context, messages)

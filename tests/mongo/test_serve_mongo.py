@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from schemas import columnar
-from schemas.metrics import DAY_METRICS, ROLLING_METRICS
+from schemas.metrics import ADDITIVE_METRICS, DAY_METRICS, ROLLING_METRICS
 from streams.cli.local.mongo import running_mongo
 from streams.cli.local.ports import free_ports
 from streams.kafka.message import Message
@@ -301,6 +301,64 @@ async def test_two_workers_that_change_a_day_at_once_lose_nothing(
         "0": 19,
         "1": 19,
     }
+
+
+def total_rows(partition: int, offset: int, *minutes: tuple[int, int]) -> pl.DataFrame:
+    """Rows of (minutes after MINUTE, plays)."""
+    rows = [
+        {
+            **dict.fromkeys(ADDITIVE_METRICS, plays),
+            "bucket": MINUTE + timedelta(minutes=after),
+            "source_partition": partition,
+            "offset": offset,
+        }
+        for after, plays in minutes
+    ]
+    return pl.DataFrame(rows, schema=columnar.columns("engagement_total"))
+
+
+def test_an_hour_holds_the_sums_of_every_minute_and_partition(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
+    for partition in (0, 1):
+        rows = total_rows(partition, 5, (0, 3), (partition, 10), (60, 1))
+        runtime.log.append("engagement-totals", rows[partition:], partition=partition)
+    runtime.run()
+    runtime.crash("serve_mongo", redeliver=1)
+    runtime.log.append("engagement-totals", total_rows(1, 8, (1, 20)), partition=1)
+    runtime.log.append("engagement-totals", total_rows(1, 7, (1, 15)), partition=1)
+    runtime.run()
+    documents = {document["_id"]: document for document in database["engagement_totals"].find()}
+    assert sorted(documents) == ["2026-01-31T12Z", "2026-01-31T13Z"]
+    hour = documents["2026-01-31T12Z"]
+    assert hour["hour"] == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert {minute: sums["plays"] for minute, sums in hour["minutes"].items()} == {
+        "05": 10,
+        "06": 20,
+    }
+    assert hour["minutes"]["06"] == dict.fromkeys(ADDITIVE_METRICS, 20)
+    assert hour["first"] == {"0": 5, "1": 6}
+    assert documents["2026-01-31T13Z"]["minutes"]["05"]["plays"] == 2
+
+
+async def test_two_workers_that_change_an_hour_at_once_lose_nothing(
+    settings: Settings, database: Database[Document]
+) -> None:
+    runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
+    handlers = [
+        runtime.start("serve_mongo").handlers["engagement-totals"][0] for runtime in runtimes
+    ]
+
+    async def serve(worker: int) -> None:
+        log = runtimes[worker].log
+        for offset in range(20):
+            rows = total_rows(worker, offset, (0, offset), (offset % 3, offset))
+            await handlers[worker]([log.append("engagement-totals", rows, partition=worker)])
+
+    await asyncio.gather(serve(0), serve(1))
+    (document,) = database["engagement_totals"].find()
+    plays = {minute: sums["plays"] for minute, sums in document["minutes"].items()}
+    assert plays == {"05": 38, "06": 38, "07": 34}
 
 
 def test_anomalies_and_progress_are_kept_by_key(

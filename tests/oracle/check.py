@@ -78,6 +78,9 @@ class Oracle:
         shown = outputs("engagement-windows")
         self._agree("engagement-windows", readers.windows(shown), tables.windows)
         self._check_every_window(shown)
+        told = outputs("engagement-totals")
+        self._agree("engagement-totals", readers.totals(told), tables.totals)
+        self._check_every_total(told)
         self._agree(
             "engagement-history",
             readers.history(outputs("engagement-history")),
@@ -116,6 +119,13 @@ class Oracle:
                 then = tables.up_to(groups[row["source_partition"], *place], row["offset"])
                 assert readers.pick(row, readers.WINDOW) == tables.windows(then).get(place), row
                 assert partition == zlib.crc32(row["episode_id"].encode()) % self.partitions
+
+    def _check_every_total(self, told: list[tuple[int, Any]]) -> None:
+        for partition, rows in told:
+            for row in rows:
+                assert row["source_partition"] == partition
+                then = tables.up_to(self.verdicts[partition], row["offset"])
+                assert readers.pick(row, readers.TOTAL) == tables.totals(then)[row["bucket"]], row
 
     def _check_rolling(self, messages: list[tuple[int, Any]]) -> None:
         newest = max(tables.watermark_of(verdicts) for verdicts in self.verdicts.values())

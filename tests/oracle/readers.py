@@ -21,6 +21,7 @@ Rows = list[dict[str, Any]]
 Messages = Iterable[tuple[int, Rows]]
 
 WINDOW = (*COUNTS, "offset", "listeners", "new_listeners", "streams", "engaged")
+TOTAL = (*COUNTS, "offset", "streams")
 DAILY_SUMS = (*COUNTS, "likes", "dislikes")
 DAY = (*COUNTS, "streams", "engaged", "downloads", "final")
 ROLLING = (*COUNTS, "streams", "listeners", "engaged")
@@ -47,6 +48,11 @@ def newest(
 
 def windows(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
     return _picked(newest(messages, ("episode_id", "bucket")), WINDOW)
+
+
+def totals(messages: Messages) -> dict[int, dict[Any, dict[str, Any]]]:
+    found = _picked(newest(messages, ("bucket",)), TOTAL)
+    return {p: {minute: row for (minute,), row in rows.items()} for p, rows in found.items()}
 
 
 def days(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:

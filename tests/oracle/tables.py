@@ -178,6 +178,19 @@ def windows(verdicts: Iterable[Verdict]) -> dict[tuple[str, datetime], Counts]:
     }
 
 
+def totals(verdicts: Iterable[Verdict]) -> dict[datetime, Counts]:
+    """`engagement-totals`: minute -> the newest row."""
+    groups = _grouped(on_time(verdicts), lambda v: v.minute)
+    return {
+        minute: {
+            **counts_of(v.row for v in group),
+            "offset": max(v.row.offset for v in group),
+            "streams": sum(v.stream for v in group),
+        }
+        for minute, group in groups.items()
+    }
+
+
 def history(verdicts: Sequence[Verdict], lateness: timedelta) -> dict[tuple[str, datetime], Counts]:
     """`engagement-history`: the windows that nothing can change any more."""
     watermark = watermark_of(verdicts)

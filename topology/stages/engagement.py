@@ -7,6 +7,7 @@ from topology.tables import ANOMALY_MODELS, ENGAGEMENT_STATE, LISTENING_STATE, T
 from topology.topics.engagement import (
     AUDIENCE_DAYS,
     ENGAGEMENT_HISTORY,
+    ENGAGEMENT_TOTALS,
     ENGAGEMENT_WINDOWS,
     EPISODE_ANOMALIES,
     EPISODE_DAYS,
@@ -35,6 +36,7 @@ TRACK_ENGAGEMENT = declare_stage(
     produces=(
         ENGAGEMENT_WINDOWS,
         ENGAGEMENT_HISTORY,
+        ENGAGEMENT_TOTALS,
         ROLLING_WINDOWS,
         EPISODE_DAYS,
         EPISODE_RETENTION,

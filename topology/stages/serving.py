@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from topology.model import declare_stage
 from topology.topics.engagement import (
+    ENGAGEMENT_TOTALS,
     ENGAGEMENT_WINDOWS,
     EPISODE_ANOMALIES,
     EPISODE_DAYS,
@@ -25,6 +26,7 @@ SERVE_MONGO = declare_stage(
     consumes=(
         RECOMMENDATIONS,
         ENGAGEMENT_WINDOWS,
+        ENGAGEMENT_TOTALS,
         ROLLING_WINDOWS,
         EPISODE_DAYS,
         EPISODE_RETENTION,
@@ -38,6 +40,7 @@ SERVE_MONGO = declare_stage(
     writes=(
         "final_recommendations",
         "engagement_windows",
+        "engagement_totals",
         "rolling_windows",
         "rolling_window_parts",
         "episode_days",
@@ -61,6 +64,7 @@ DASHBOARD = declare_stage(
     reads=(
         "final_recommendations",
         "engagement_windows",
+        "engagement_totals",
         "rolling_windows",
         "episode_days",
         "episode_anomalies",

@@ -28,6 +28,17 @@ ENGAGEMENT_HISTORY = ArrowTopic(
     max_message_bytes=16 * MEGABYTE,
 )
 
+ENGAGEMENT_TOTALS = ArrowTopic(
+    "engagement-totals",
+    "Counts per minute over all episodes, always the whole value so far: the row with the "
+    "highest offset replaces the others, and source partitions add up.",
+    key="none; partition = the source partition",
+    schema="engagement_total",
+    partitions=EVENT_PATH,
+    retention_ms=7 * DAY_MS,
+    max_message_bytes=16 * MEGABYTE,
+)
+
 ROLLING_WINDOWS = ArrowTopic(
     "rolling-windows",
     "The last 1, 5, 15, 60 minutes and 24 hours of every episode, show and category; "
@@ -142,6 +153,7 @@ EPISODE_ANOMALIES = AvroTopic(
 TOPICS: tuple[Topic, ...] = (
     ENGAGEMENT_WINDOWS,
     ENGAGEMENT_HISTORY,
+    ENGAGEMENT_TOTALS,
     ROLLING_WINDOWS,
     EPISODE_DAYS,
     EPISODE_RETENTION,

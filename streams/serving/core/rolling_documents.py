@@ -35,11 +35,12 @@ class Rolling:
     """The newest minute that any partition tells of, and the best scopes of every window.
 
     ``windows`` is by kind and minutes; its frames have `scope` and ROLLING_METRICS, those with
-    the most listeners first.
+    the most listeners first. ``active`` says how many scopes there are, listed or not.
     """
 
     at: datetime | None
     windows: Mapping[tuple[str, int], pl.DataFrame]
+    active: Mapping[tuple[str, int], int]
 
     def scopes(self, kind: str) -> set[str]:
         """Every scope of a kind that is in one of the windows."""
@@ -78,13 +79,15 @@ def add_up(parts: Iterable[pl.DataFrame]) -> Rolling:
     )
     groups = summed.partition_by("kind", "minutes", as_dict=True, include_key=False)
     nothing = summed.clear().drop("kind", "minutes")
+    windows = {
+        (kind, minutes): groups.get((kind, minutes), nothing)
+        for kind in KINDS
+        for minutes in WINDOWS
+    }
     return Rolling(
         at,  # type: ignore[arg-type]
-        {
-            (kind, minutes): groups.get((kind, minutes), nothing).head(MOST_SCOPES)
-            for kind in KINDS
-            for minutes in WINDOWS
-        },
+        {key: scopes.head(MOST_SCOPES) for key, scopes in windows.items()},
+        {key: scopes.height for key, scopes in windows.items()},
     )
 
 
@@ -96,6 +99,7 @@ def rolling_documents(rolling: Rolling, episodes: Names, shows: Names) -> list[D
             "kind": kind,
             "minutes": minutes,
             "at": rolling.at,
+            "active": rolling.active[kind, minutes],
             "scopes": [
                 {**_named(kind, row["scope"], episodes, shows), **row}
                 for row in rows.iter_rows(named=True)

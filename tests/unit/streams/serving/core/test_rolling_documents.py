@@ -67,6 +67,7 @@ def test_only_the_best_scopes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rolling_documents, "MOST_SCOPES", 2)
     rolling = add_up([part(0, *(("episode", name, 1, n) for n, name in enumerate("abcd")))])
     assert listeners(rolling.windows["episode", 1]) == {"d": 3, "c": 2}
+    assert rolling.active["episode", 1] == 4
 
 
 def test_nothing_told_is_nothing_shown() -> None:
@@ -108,6 +109,7 @@ def test_documents_carry_titles_where_they_are_known() -> None:
         "kind": "category",
         "minutes": 1440,
         "at": NOON,
+        "active": 0,
         "scopes": [],
     }
 
