@@ -19,7 +19,7 @@ STATE_SEGMENT_BYTES = 64 * MEGABYTE
 """Small enough that truncating the log of a state frees disk soon."""
 
 STATE_MESSAGE_BYTES = 16 * MEGABYTE
-"""Twice the records that a change is cut into, so that a large value of a table fits too."""
+"""Twice the records that states are cut into."""
 
 STATE_SUFFIXES = ("-changelog", "-state")
 """Of the topics behind tables."""

@@ -21,10 +21,13 @@ S = TypeVar("S", bound=PartitionState)
 Headers = list[tuple[str, bytes]]
 
 RECORD_BYTES = 8 * 1_048_576
-"""Longest record that a change is cut into."""
+"""Longest record that an entry is cut into, whatever it holds."""
 
 PIECE_BYTES = 4 * 1_048_576
-"""Of rows in one record of a snapshot, unless a single row has more."""
+"""Of rows in one piece of a snapshot, unless a single row has more."""
+
+_GOES_ON = "goes_on"
+"""Header of a record whose piece goes on in the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,8 @@ class Entry:
 
 
 def change(value: bytes, base: str, since: int, applied: int, after: str | None) -> Entry:
-    """What `PartitionState.changes` gave, in records of a size that brokers take."""
-    pieces = [value[at : at + RECORD_BYTES] for at in range(0, len(value), RECORD_BYTES)]
-    return Entry("change", base, since, applied, tuple(pieces or [b""]), uuid.uuid4().hex, after)
+    """What `PartitionState.changes` gave, as one piece."""
+    return Entry("change", base, since, applied, (value,), uuid.uuid4().hex, after)
 
 
 def snapshot(pieces: Sequence[bytes], base: str, applied: int, after: str | None) -> Entry:
@@ -63,34 +65,60 @@ def snapshot(pieces: Sequence[bytes], base: str, applied: int, after: str | None
 
 
 def to_records(entry: Entry) -> Iterator[tuple[bytes, Headers]]:
-    """Value and headers of each record of an entry, in their order."""
-    for number, value in enumerate(entry.pieces):
+    """Value and headers of each record of an entry, in their order.
+
+    No value is longer than `RECORD_BYTES`: a piece that has more goes on in the next record.
+    """
+    records = [
+        (piece[at : at + RECORD_BYTES], at + RECORD_BYTES < len(piece))
+        for piece in entry.pieces
+        for at in range(0, max(len(piece), 1), RECORD_BYTES)
+    ]
+    for number, (value, goes_on) in enumerate(records):
         headers = {
             "kind": entry.kind,
             "id": entry.id,
             "piece": str(number),
-            "pieces": str(len(entry.pieces)),
+            "pieces": str(len(records)),
             "base": entry.base,
             "since": str(entry.since),
             "applied": str(entry.applied),
         }
         if entry.after is not None:
             headers["after"] = entry.after
+        if goes_on:
+            headers[_GOES_ON] = "1"
         yield value, [(name, text.encode()) for name, text in headers.items()]
 
 
 def from_records(records: Sequence[Message]) -> Entry:
     """The entry that records add up to, all of them in order."""
     first = records[0]
+    kind: Literal["change", "snapshot"] = (
+        "snapshot" if _text(first, "kind") == "snapshot" else "change"
+    )
     return Entry(
-        "snapshot" if _text(first, "kind") == "snapshot" else "change",
+        kind,
         _text(first, "base"),
         int(_text(first, "since")),
         int(_text(first, "applied")),
-        tuple(record.value or b"" for record in records),
+        tuple(_pieces(records, kind == "change")),
         _text(first, "id"),
         _text(first, "after") if first.header("after") is not None else None,
     )
+
+
+def _pieces(records: Sequence[Message], whole: bool) -> Iterator[bytes]:
+    """The pieces in records; one if it is known to be ``whole``, which earlier releases cut
+    without telling so."""
+    parts: list[bytes] = []
+    for record in records:
+        parts.append(record.value or b"")
+        if not whole and record.header(_GOES_ON) is None:
+            yield b"".join(parts)
+            parts = []
+    if parts:
+        yield b"".join(parts)
 
 
 def _text(record: Message, name: str) -> str:
@@ -156,7 +184,7 @@ class StateFold(Generic[S]):
             self.base, self.first = entry.id, first
             self.snapshot_bytes, self.change_bytes = entry.size, 0
         else:
-            self.state.load_changes(b"".join(entry.pieces))
+            self.state.load_changes(entry.pieces[0])
             self.change_bytes += entry.size
         self.state.applied = entry.applied
 

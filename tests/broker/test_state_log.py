@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.state.kafka_log import Appender, KafkaStateLog
 from streams.state.log import StateFold
 from streams.state.store import FencedError, LogStates, StateLostError
+from topology.graph import STATE_MESSAGE_BYTES
 
 pytestmark = pytest.mark.broker
 
@@ -55,18 +56,38 @@ class Counters:
 @pytest.fixture
 def topic(broker: str) -> str:
     name = f"states-{uuid.uuid4().hex[:8]}"
-    config = {"cleanup.policy": "delete", "retention.ms": "-1"}
+    config = {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "max.message.bytes": str(STATE_MESSAGE_BYTES),
+    }
     admin = AdminClient({"bootstrap.servers": broker})
     admin.create_topics([NewTopic(name, 2, 1, config=config)])[name].result(30)
     return name
 
 
+class Large(Counters):
+    """Counters whose snapshot is one piece that no record takes, nor any compression shrinks."""
+
+    PADDING = np.random.default_rng(1).bytes(STATE_MESSAGE_BYTES + 1)
+
+    def snapshot(self) -> Iterable[bytes]:
+        return [b"".join([*super().snapshot(), self.PADDING])]
+
+    def load_snapshot(self, pieces: Sequence[bytes]) -> None:
+        (whole,) = pieces
+        assert whole.endswith(self.PADDING)
+        super().load_snapshot([whole.removesuffix(self.PADDING)])
+
+
 class Worker:
-    def __init__(self, broker: str, topic: str, snapshot_bytes: int) -> None:
+    def __init__(
+        self, broker: str, topic: str, snapshot_bytes: int, make: Callable[[], Counters]
+    ) -> None:
         self.appender = Appender(broker)
         self.log = KafkaStateLog(broker, topic, self.appender)
         self.pending: list[Awaitable[Any]] = []
-        self.states = LogStates(self.log, lambda _: Counters(), self.pending.append, snapshot_bytes)
+        self.states = LogStates(self.log, lambda _: make(), self.pending.append, snapshot_bytes)
         self.states.assign([0, 1])
 
     async def handle(self, partition: int, end: int) -> None:
@@ -89,8 +110,8 @@ async def hire(broker: str, topic: str) -> AsyncIterator[Hire]:
     """Makes a worker that takes snapshots every so many bytes."""
     workers: list[Worker] = []
 
-    def make(snapshot_bytes: int = 1 << 60) -> Worker:
-        workers.append(Worker(broker, topic, snapshot_bytes))
+    def make(snapshot_bytes: int = 1 << 60, state: Callable[[], Counters] = Counters) -> Worker:
+        workers.append(Worker(broker, topic, snapshot_bytes, state))
         return workers[-1]
 
     yield make
@@ -139,3 +160,12 @@ async def test_a_log_without_its_beginning_is_refused(hire: Hire) -> None:
     await worker.log.truncate(0, 1)
     with pytest.raises(StateLostError, match="begins at offset 1"):
         await hire().states.get(0)
+
+
+async def test_a_state_larger_than_any_record_comes_back(hire: Hire) -> None:
+    worker = hire(0, Large)
+    for end in (10, 20):
+        await worker.handle(0, end)
+    state = await hire(0, Large).states.get(0)
+    assert state.applied == 19
+    assert state.counts.tolist() == expected(20)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryLog, MemoryStateLog
-from streams.state.log import Entry, StateFold, change, snapshot, to_records
+from streams.state.log import Entry, StateFold, change, from_records, snapshot, to_records
 from streams.state.store import FencedError, Fold, LogStates, StateLostError
 from topology.graph import build_graph, changelog_name
 
@@ -235,9 +236,54 @@ def test_records_of_strangers_are_refused(log: MemoryLog) -> None:
         StateFold(Sums).apply(log.append(TOPIC, b"{}", partition=0))
 
 
-def test_a_large_change_travels_in_several_records() -> None:
-    entry = change(b"x" * (20 * 1_048_576), "", -1, 5, None)
-    assert [len(value) for value, _ in to_records(entry)] == [8 << 20, 8 << 20, 4 << 20]
+def test_what_is_large_travels_in_several_records() -> None:
+    large = b"x" * (20 * 1_048_576)
+    for entry in (change(large, "", -1, 5, None), snapshot([large], "", 5, None)):
+        assert [len(value) for value, _ in to_records(entry)] == [8 << 20, 8 << 20, 4 << 20]
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=40), min_size=1, max_size=6),
+    longest=st.integers(1, 12),
+)
+def test_no_record_is_too_long_and_the_pieces_come_back(pieces: list[bytes], longest: int) -> None:
+    entries = [snapshot(pieces, "", 5, ""), change(b"".join(pieces), "", -1, 5, "")]
+    for entry in entries:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("streams.state.log.RECORD_BYTES", longest)
+            records = list(to_records(entry))
+        assert max(len(value) for value, _ in records) <= longest
+        messages = [
+            Message(TOPIC, 0, offset, None, value, headers=tuple(headers))
+            for offset, (value, headers) in enumerate(records)
+        ]
+        assert from_records(messages) == entry
+
+
+def test_a_change_that_an_earlier_release_has_cut_is_read() -> None:
+    headers = {
+        "kind": "change",
+        "id": "a",
+        "pieces": "2",
+        "base": "",
+        "since": "-1",
+        "applied": "3",
+    }
+    records = [
+        Message(
+            TOPIC,
+            0,
+            place,
+            None,
+            value,
+            headers=tuple((k, v.encode()) for k, v in {**headers, "piece": str(place)}.items()),
+        )
+        for place, value in enumerate((b'{"0": ', b"9}"))
+    ]
+    fold = StateFold(Sums)
+    for record in records:
+        fold.apply(record)
+    assert (fold.state.sums, fold.state.applied) == ({"0": 9}, 3)
 
 
 def append(log: MemoryLog, entry: Entry) -> None:
