@@ -71,6 +71,12 @@ COLLECTIONS = (
         indexes=(Index((("show_id", 1),)), Index((("published_at", -1),))),
     ),
     Collection(
+        "episode_neighbours",
+        "The episodes nearest to each episode in what is said in them: `{_id, model, neighbours: "
+        "[{episode_id, score}]}`, nearest first.",
+        key="episode_id",
+    ),
+    Collection(
         "model_metrics",
         "Figures of every model and generation.",
         key="model|generation|metric",

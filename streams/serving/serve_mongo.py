@@ -48,6 +48,7 @@ from topology.topics.engagement import (
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
+from topology.topics.similarity import EPISODE_NEIGHBOURS
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
@@ -88,6 +89,7 @@ RECORDS = (
     RecordTable(
         RECOMMENDATIONS, "final_recommendations", documents.recommendation_document, max_batch=256
     ),
+    RecordTable(EPISODE_NEIGHBOURS, "episode_neighbours", documents.neighbours_document),
     RecordTable(MODEL_METRICS, "model_metrics", documents.metric_document),
     RecordTable(
         TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64

@@ -124,6 +124,25 @@ def test_a_tombstone_removes_the_document_and_a_later_record_brings_it_back(
     assert database["final_recommendations"].count_documents({}) == 1
 
 
+def test_the_neighbours_of_an_episode_are_served_until_it_is_withdrawn(
+    runtime: MemoryRuntime, database: Database[Document]
+) -> None:
+    def near(episode: str, *others: str) -> dict[str, Any]:
+        told = [{"episode_id": other, "score": 0.5} for other in others]
+        return {"episode_id": episode, "model": "m", "neighbours": told}
+
+    for episode, others in (("a", "bc"), ("b", "a"), ("a", "cd")):
+        runtime.log.append("episode-neighbours", near(episode, *others), key=episode)
+    runtime.run()
+    found = {d["_id"]: d for d in database["episode_neighbours"].find()}
+    assert set(found) == {"a", "b"}
+    assert [n["episode_id"] for n in found["a"]["neighbours"]] == ["c", "d"]
+    assert found["a"]["neighbours"][0]["score"] == 0.5
+    runtime.log.append("episode-neighbours", None, key="a")
+    runtime.run()
+    assert [d["_id"] for d in database["episode_neighbours"].find()] == ["b"]
+
+
 def test_windows_add_up_over_source_partitions_after_a_crash(
     runtime: MemoryRuntime, database: Database[Document]
 ) -> None:

@@ -16,6 +16,7 @@ from topology.topics.engagement import (
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
+from topology.topics.similarity import EPISODE_NEIGHBOURS
 
 SERVE_MONGO = declare_stage(
     "serve_mongo",
@@ -34,6 +35,7 @@ SERVE_MONGO = declare_stage(
         TABLE_PROGRESS,
         TRENDING_EPISODES,
         EPISODE_METADATA,
+        EPISODE_NEIGHBOURS,
         MODEL_METRICS,
         TABLE_GENERATIONS,
     ),
@@ -48,6 +50,7 @@ SERVE_MONGO = declare_stage(
         "table_progress",
         "trending_episodes",
         "episodes",
+        "episode_neighbours",
         "model_metrics",
         "serving_progress",
         "document_expiry",

@@ -48,6 +48,18 @@ def episode_document(record: TopicRecord) -> Document:
     return {"_id": record["episode_id"], **record}
 
 
+def neighbours_document(record: TopicRecord) -> Document:
+    """`episode_neighbours`: the episodes nearest to one, nearest first."""
+    return {
+        "_id": record["episode_id"],
+        "model": record["model"],
+        "neighbours": [
+            {"episode_id": near["episode_id"], "score": near["score"]}
+            for near in record["neighbours"]
+        ],
+    }
+
+
 def metric_document(record: TopicRecord) -> Document:
     """`model_metrics`: the newest value of a model's, generation's and metric's figure."""
     return {"_id": f"{record['model']}|{record['generation']}|{record['metric']}", **record}
