@@ -18,6 +18,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from topology.access import mongo_refusal
 from topology.settings import get_settings
 
 TIMEOUT_MS = 1_500
@@ -96,6 +97,9 @@ def mongo_answers() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
+        if (refusal := mongo_refusal(error)) is not None:
+            st.error(refusal, icon=":material/lock:")
+            st.stop()
         st.error(
             f"MongoDB does not answer at {mongo_address()} ({type(error).__name__}). "
             "This page goes on by itself once it does; `podstream status` shows its process.",

@@ -17,7 +17,6 @@ import time
 
 import psutil
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from requests import RequestException
@@ -26,7 +25,9 @@ from jobs import embed_transcripts, train_als, write_delta
 from jobs.embedding_model import Model
 from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
+from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
+from topology.access import admin_client
 from topology.graph import declared_subjects, get_graph
 from topology.model import Graph
 from topology.settings import Settings, get_settings
@@ -83,7 +84,7 @@ def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Even
 
     A session takes so long to start that it is started beside the broker.
     """
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
+    admin = admin_client(settings.kafka_bootstrap_servers, log_level=0)
     while not stopping.is_set():
         try:
             if graph.topics.keys() <= admin.list_topics(timeout=2).topics.keys():
@@ -132,6 +133,8 @@ def main() -> int:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("py4j").setLevel(logging.WARNING)
+    with refusals_as_sentences():
+        require_access(settings)
     stopping = threading.Event()
     started = time.monotonic()
     model = Model(settings)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from topology.graph import check_reads
+from topology.access import java_client
+from topology.graph import app_id, check_reads
 from topology.model import Stage
 from topology.settings import Settings
 
@@ -25,9 +26,13 @@ def read_topics(
     """
     for topic in topics:
         check_reads(stage, topic)
+    # options of the source, not of the session: those are on the JVM's command line and its page
+    secured = {f"kafka.{name}": value for name, value in java_client(settings).items()}
     return (
         spark.readStream.format("kafka")
+        .options(**secured)
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap_servers)
+        .option("groupIdPrefix", app_id(stage))
         .option("subscribe", ",".join(topics))
         .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", limit)

@@ -26,6 +26,7 @@ import pyarrow as pa
 from delta.tables import DeltaTable as Delta
 from deltalake import DeltaTable as DeltaLog
 from deltalake import Schema as DeltaSchema
+from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
@@ -40,7 +41,7 @@ from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage
-from topology.settings import Settings
+from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class TableWriter:
     def _decode(self, batch: DataFrame) -> DataFrame:
         schemas, applied = self._schemas, {name: dict(v) for name, v in self._applied.items()}
         servers = self._settings.kafka_bootstrap_servers
-        registry_url = self._settings.schema_registry_url
+        registry_url = self._settings.schema_registry_url.get_secret_value()
         partitions = self._settings.event_partitions
 
         def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -274,9 +275,15 @@ def _same_days(rows: DataFrame) -> str:
 
 @lru_cache(maxsize=1)
 def wire_decoder(bootstrap_servers: str, registry_url: str, event_partitions: int) -> Decode:
-    """The decoder of a Python worker, kept for as long as the worker lives."""
-    settings = Settings.model_validate(
-        {"kafka_bootstrap_servers": bootstrap_servers, "schema_registry_url": registry_url}
+    """The decoder of a Python worker, kept for as long as the worker lives.
+
+    The worker has its credentials from its own environment, as every process has.
+    """
+    settings = get_settings().model_copy(
+        update={
+            "kafka_bootstrap_servers": bootstrap_servers,
+            "schema_registry_url": SecretStr(registry_url),
+        }
     )
     return Wire(build_graph(event_partitions), open_registry(settings)).decode
 

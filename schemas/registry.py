@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,9 +15,12 @@ import requests
 from schemas import files
 from schemas.codec import UnknownSchemaError
 
+log = logging.getLogger(__name__)
+
 SCHEMAS_TOPIC = "_schemas"
 _RELOAD_EVERY_S = 5.0
 _REST_TIMEOUT_S = 30.0
+_FIRST_ANSWER_S = 5.0
 
 SubjectVersion = tuple[str, int, str]
 """Subject, version (from 1) and schema text."""
@@ -161,18 +165,35 @@ def _canonical(text: str) -> str:
     return json.dumps(json.loads(text), sort_keys=True)
 
 
+class RegistryRefusalError(requests.RequestException):
+    """The registry does not let us in; the message is one sentence without any secret."""
+
+
 class RestRegistry:
     """Ids from the REST API of a Confluent-compatible registry.
 
-    Failures are requests' exceptions.
+    ``credentials`` are user and password, ``ca`` a file of certificates that the registry's is
+    checked against. Failures are requests' exceptions, which show the URL: it must carry no secret.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, credentials: tuple[str, str] | None = None, ca: str = ""):
         self._url = url.rstrip("/")
         self._session = requests.Session()
+        self._session.auth = credentials
+        if ca:
+            self._session.verify = ca
         self._session.headers["Content-Type"] = "application/vnd.schemaregistry.v1+json"
         self._parsed: dict[int, Any] = {}
         self._ids: dict[str, int] = {}
+
+    def require_access(self) -> None:
+        """RegistryRefusalError if the registry refuses us; one that does not answer is let be."""
+        try:
+            self._ask("GET", "subjects", timeout_s=_FIRST_ANSWER_S)
+        except RegistryRefusalError:
+            raise
+        except requests.RequestException:
+            log.debug("the registry does not answer yet", exc_info=True)
 
     def schema(self, schema_id: int) -> Any:
         """The parsed writer's schema of an id; UnknownSchemaError if there is none."""
@@ -214,10 +235,29 @@ class RestRegistry:
             body = {"schema": text, "schemaType": "AVRO"}
             self._ask("POST", f"subjects/{name}/versions", body)
 
-    def _ask(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
-        answer = self._session.request(
-            method, f"{self._url}/{path}", json=body, timeout=_REST_TIMEOUT_S
-        )
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        missing_ok: bool = False,
+        timeout_s: float = _REST_TIMEOUT_S,
+    ) -> Any:
+        try:
+            answer = self._session.request(
+                method, f"{self._url}/{path}", json=body, timeout=timeout_s
+            )
+        except requests.exceptions.SSLError:
+            raise RegistryRefusalError(
+                f"No TLS connection to the schema registry at {self._url}: its certificate is not "
+                "one that KAFKA_SSL_CA_FILE, or the system, vouches for."
+            ) from None
+        if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+            raise RegistryRefusalError(
+                f"The schema registry at {self._url} refuses us ({answer.status_code}): user or "
+                "password in SCHEMA_REGISTRY_URL is wrong, or may not do this."
+            )
         if missing_ok and answer.status_code == requests.codes.not_found:
             return None
         answer.raise_for_status()

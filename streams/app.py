@@ -11,6 +11,7 @@ import logging
 
 import faust
 
+from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
 from streams.runtime.faust.stage_app import stage_app
 from streams.runtime.watchdog import watch_event_loop
@@ -53,4 +54,14 @@ def build_worker(settings: Settings, graph: Graph) -> faust.App:
     return main
 
 
-app = build_worker(get_settings(), get_graph())
+def admitted_worker() -> faust.App:
+    """The worker of this process's settings; it ends with a sentence if a server refuses it."""
+    settings, graph = get_settings(), get_graph()
+    stages = running_stages(graph, settings)
+    serving = any(set(stage.writes + stage.reads) & graph.collections.keys() for stage in stages)
+    with refusals_as_sentences():
+        require_access(settings, mongo=serving)
+    return build_worker(settings, graph)
+
+
+app = admitted_worker()

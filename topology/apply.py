@@ -25,6 +25,7 @@ from pymongo.errors import OperationFailure
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from schemas.registry import SchemaStore
+from topology.access import admin_client
 from topology.graph import build_graph
 from topology.model import Graph, Index
 from topology.plan import (
@@ -75,7 +76,7 @@ def observe(
     Without ``mongo`` no index is looked for. KafkaException, PyMongoError and the errors of
     ``store`` where a server fails.
     """
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    admin = admin_client(settings.kafka_bootstrap_servers)
     metadata = admin.list_topics(timeout=TIMEOUT_S)
     managed = [name for name in graph.topics if name in metadata.topics]
     configs = _topic_configs(admin, managed)
@@ -96,7 +97,7 @@ def execute(settings: Settings, store: SchemaStore, actions: Sequence[Action]) -
     KafkaException, PyMongoError and the errors of ``store`` where a server fails; what was done
     before stays, and the next plan does the rest.
     """
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    admin = admin_client(settings.kafka_bootstrap_servers)
     _create_topics(admin, [a for a in actions if isinstance(a, CreateTopic)])
     _alter_configs(admin, [a for a in actions if isinstance(a, AlterConfig)])
     schemas = [a for a in actions if isinstance(a, RegisterSchema)]

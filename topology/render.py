@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from schemas import files
 from schemas.units import DAY_MS
+from topology.acls import grants
 from topology.graph import STATE_SUFFIXES, build_graph, declared_subjects, workers
 from topology.model import MEGABYTE, Graph, Stage, Topic
 from topology.settings import PORT_OFFSETS, Settings
@@ -34,6 +35,7 @@ def pages() -> dict[str, str]:
         "topology.md": topology_page(build_graph(_DEFAULT_PARTITIONS)),
         "settings.md": settings_page(),
         "schemas.md": schemas_page(build_graph(_DEFAULT_PARTITIONS)),
+        "access.md": access_page(build_graph(_DEFAULT_PARTITIONS)),
     }
 
 
@@ -233,6 +235,24 @@ def settings_page() -> str:
         f"{_table(('variable', 'type', 'default', 'meaning'), rows)}\n"
         f"## Ports of the embedded services\n\nAll on the loopback interface; Faust workers count "
         f"up from the last one.\n\n{ports}"
+    )
+
+
+def access_page(graph: Graph) -> str:
+    """What each user may do on the brokers."""
+    rows = [
+        (
+            f"`{grant.user}`",
+            ", ".join(grant.operations),
+            f"{grant.resource} `{grant.name}{'*' if grant.prefixed else ''}`",
+        )
+        for grant in grants(graph)
+    ]
+    return (
+        f"{_NOTICE}\n# Who may do what on the brokers\n\nA user for each stage, one for the Spark "
+        "application, and `operator` for the commands of `podstream`. Everything else is denied. "
+        "`podstream topology acls` prints the same as commands.\n\n"
+        f"{_table(('user', 'may', 'on'), rows)}"
     )
 
 

@@ -30,7 +30,10 @@ class Settings(BaseSettings):
     An address left empty means the embedded service of this home.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+    # an invalid setting is named in the error, its value is not shown: it may be a secret
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     podstream_home: Path = Field(Path("var"), description="Everything the instance writes.")
     podstream_port_base: int = Field(
@@ -44,10 +47,36 @@ class Settings(BaseSettings):
     )
 
     kafka_bootstrap_servers: str = Field("", description="Brokers; empty: the embedded one.")
-    schema_registry_url: str = Field(
-        "", description="A Confluent-compatible registry; empty: the `_schemas` topic."
+    kafka_security_protocol: Literal["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How every client speaks to the brokers."
     )
-    mongodb_uri: SecretStr = Field(SecretStr(""), description="MongoDB; empty: the embedded one.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How a user proves who it is, with `SASL_…`."
+    )
+    kafka_sasl_username: str = Field("", description="The user, with `SASL_…`.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    kafka_ssl_ca_file: str = Field(
+        "",
+        description="Certificates (PEM) that brokers' and the registry's are checked against; "
+        "empty: the system's. Host names are always checked.",
+    )
+    kafka_ssl_certificate_file: str = Field(
+        "", description="The client's certificate and its chain (PEM), for brokers that ask."
+    )
+    kafka_ssl_key_file: str = Field("", description="The key of that certificate (PEM, PKCS#8).")
+    kafka_ssl_key_password: SecretStr = Field(
+        SecretStr(""), description="The password of the key, where it has one."
+    )
+    schema_registry_url: SecretStr = Field(
+        SecretStr(""),
+        description="A Confluent-compatible registry, `https://user:password@host` where it asks; "
+        "empty: the `_schemas` topic.",
+    )
+    mongodb_uri: SecretStr = Field(
+        SecretStr(""),
+        description="MongoDB, with user, password and TLS as options of the URI; empty: the "
+        "embedded one.",
+    )
     mongodb_database: str = Field("podstream", description="Database name.")
     mongo_keep_days: int = Field(
         400,
@@ -190,6 +219,32 @@ class Settings(BaseSettings):
         return values
 
     @model_validator(mode="after")
+    def _check_credentials(self) -> Settings:
+        protocol = self.kafka_security_protocol
+        if protocol != "PLAINTEXT" and not self.kafka_bootstrap_servers:
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL is {protocol}, but the embedded broker speaks PLAINTEXT: "
+                "set KAFKA_BOOTSTRAP_SERVERS"
+            )
+        if self.kafka_uses_sasl and not (
+            self.kafka_sasl_username and self.kafka_sasl_password.get_secret_value()
+        ):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL {protocol} needs KAFKA_SASL_USERNAME and "
+                "KAFKA_SASL_PASSWORD"
+            )
+        if bool(self.kafka_ssl_certificate_file) != bool(self.kafka_ssl_key_file):
+            raise ValueError("KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE belong together")
+        for name in ("kafka_ssl_ca_file", "kafka_ssl_certificate_file", "kafka_ssl_key_file"):
+            if not getattr(self, name):
+                continue
+            path = Path(getattr(self, name)).expanduser().absolute()
+            if not path.is_file():
+                raise ValueError(f"{name.upper()}: there is no file {path}")
+            setattr(self, name, str(path))
+        return self
+
+    @model_validator(mode="after")
     def _fill_addresses(self) -> Settings:
         self.podstream_home = self.podstream_home.expanduser().absolute()
         self.kafka_bootstrap_servers = (
@@ -200,6 +255,22 @@ class Settings(BaseSettings):
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
         return self
+
+    @property
+    def kafka_uses_sasl(self) -> bool:
+        """Whether brokers ask for a user."""
+        return self.kafka_security_protocol.startswith("SASL")
+
+    @property
+    def kafka_uses_tls(self) -> bool:
+        """Whether connections to brokers are encrypted."""
+        return self.kafka_security_protocol.endswith("SSL")
+
+    @property
+    def mongo_asks(self) -> bool:
+        """Whether the URI shows MongoDB a user, or asks for TLS."""
+        uri = self.mongodb_uri.get_secret_value().lower()
+        return "@" in uri or "tls=true" in uri or "ssl=true" in uri or uri.startswith("mongodb+srv")
 
     def port(self, service: str) -> int:
         """The port of an embedded service, by its name in ``PORT_OFFSETS``."""

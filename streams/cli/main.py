@@ -40,7 +40,10 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point of `podstream`."""
-    build_app()()
+    from streams.kafka.entry import refusals_as_sentences
+
+    with refusals_as_sentences():
+        build_app()()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ import psutil
 import pyarrow.compute as pc
 import pyarrow.fs
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
+from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -162,7 +163,7 @@ class LogView:
     def __init__(self, bootstrap_servers: str, graph: Graph):
         self.graph = graph
         self._servers = bootstrap_servers
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        self._admin = admin_client(bootstrap_servers, log_level=0)
         existing = self._admin.list_topics(timeout=_TIMEOUT_S).topics
         partitions = [
             TopicPartition(name, number)

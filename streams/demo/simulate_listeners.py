@@ -35,6 +35,7 @@ from streams.demo.core.simulation import (
 from streams.demo.core.taste import Catalogue, name_rng
 from streams.engagement.core.trending import merge_scopes
 from streams.kafka.clients import producer
+from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
@@ -247,7 +248,9 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    truth = simulate(get_settings(), get_graph(), stop=stop)
+    with refusals_as_sentences():
+        require_access(get_settings())
+        truth = simulate(get_settings(), get_graph(), stop=stop)
     print(truth.line())
     print(truth.verdict())
 

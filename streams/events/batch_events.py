@@ -28,6 +28,7 @@ from streams.events.core.events import EventDecoder
 from streams.events.core.sequencing import EventTopics, Refusal, Sequencer, resume
 from streams.kafka import clients as kafka
 from streams.kafka.clients import DeliveryError
+from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import dead_letter_headers, error_headers
@@ -268,8 +269,10 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(20 * SPAN_RECORDS)
     stage = graph.stages["batch_events"]
-    decoder = EventDecoder(stage.consumes[0], open_registry(settings))
-    BatchEvents(stage, settings, graph, decoder).run(stop)
+    with refusals_as_sentences():
+        require_access(settings)
+        decoder = EventDecoder(stage.consumes[0], open_registry(settings))
+        BatchEvents(stage, settings, graph, decoder).run(stop)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from streams.kafka.message import Message
+from topology.access import kafka_config
+from topology.acls import READERS
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,13 @@ class DeliveryError(RuntimeError):
 
 
 def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
-    """An idempotent producer that places keys as Java's and Faust's producers do (murmur2)."""
+    """An idempotent producer that places keys as Java's and Faust's producers do (murmur2).
+
+    AccessError if the brokers do not let this process in.
+    """
     return Producer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **kafka_config(bootstrap_servers),
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "compression.type": "lz4",
@@ -36,11 +41,14 @@ def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
     )
 
 
-def reader(bootstrap_servers: str, group: str = "podstream-reader", **overrides: Any) -> Consumer:
-    """A consumer that commits nothing: for whoever assigns partitions by hand."""
+def reader(bootstrap_servers: str, group: str = READERS, **overrides: Any) -> Consumer:
+    """A consumer that commits nothing: for whoever assigns partitions by hand.
+
+    AccessError if the brokers do not let this process in.
+    """
     return Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **kafka_config(bootstrap_servers),
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",

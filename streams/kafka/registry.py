@@ -11,6 +11,7 @@ from schemas.registry import SCHEMAS_TOPIC, RestRegistry, TopicRegistry
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
+from topology.access import split_credentials
 from topology.settings import Settings
 
 TIMEOUT_S = 30.0
@@ -55,8 +56,15 @@ def topic_registry(bootstrap_servers: str) -> TopicRegistry:
     return TopicRegistry(KafkaSchemaLog(bootstrap_servers))
 
 
+def rest_registry(settings: Settings) -> RestRegistry | None:
+    """The REST registry at `SCHEMA_REGISTRY_URL`, with the credentials in it; None without one."""
+    url = settings.schema_registry_url.get_secret_value()
+    if not url:
+        return None
+    address, credentials = split_credentials(url)
+    return RestRegistry(address, credentials, settings.kafka_ssl_ca_file)
+
+
 def open_registry(settings: Settings) -> TopicRegistry | RestRegistry:
     """The REST registry at `SCHEMA_REGISTRY_URL`; without one, the topic `_schemas`."""
-    if settings.schema_registry_url:
-        return RestRegistry(settings.schema_registry_url)
-    return topic_registry(settings.kafka_bootstrap_servers)
+    return rest_registry(settings) or topic_registry(settings.kafka_bootstrap_servers)

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.kafka.clients import end_process
+from topology.access import admin_client
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ async def _ends(bootstrap_servers: str, places: tuple[Place, ...]) -> dict[Place
 
 @cache
 def _admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers})
+    return admin_client(bootstrap_servers)
 
 
 async def watch_event_loop() -> None:

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient
 
 from streams.kafka.clients import producer, to_message
 from streams.kafka.log_reader import LogReader
 from streams.state.log import Headers
 from streams.state.store import Fold
+from topology.access import admin_client
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class KafkaStateLog:
         return start, end
 
     def _truncate(self, partition: int, offset: int) -> None:
-        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        admin = admin_client(self._bootstrap)
         place = TopicPartition(self.name, partition, offset)
         for future in admin.delete_records([place], request_timeout=TIMEOUT_S).values():
             future.result(TIMEOUT_S)

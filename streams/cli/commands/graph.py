@@ -1,8 +1,9 @@
-"""`podstream topology validate|plan|apply|render`: the declared graph and the cluster."""
+"""`podstream topology validate|plan|apply|acls|render`: the declared graph and the cluster."""
 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,13 @@ from typing import Annotated
 import typer
 
 _ROOT = Path(__file__).parents[3]
+
+
+class By(StrEnum):
+    """Whom a user of the brokers stands for."""
+
+    STAGE = "stage"
+    WORKER = "worker"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("validate")(validate)
     group.command("plan")(plan)
     group.command("apply")(apply)
+    group.command("acls")(acls)
     group.command("render")(render)
     app.add_typer(group, name="topology")
 
@@ -98,6 +107,19 @@ def apply() -> None:
     for action in done:
         typer.echo(action.sentence())
     typer.echo(f"{len(done)} changed." if done else "Nothing to change.")
+
+
+def acls(
+    by: Annotated[
+        By, typer.Option(help="A user for each stage, or for each worker process.")
+    ] = By.STAGE,
+) -> None:
+    """Print what each user may do on the brokers, as `kafka-acls` commands."""
+    from topology.acls import commands, grants
+    from topology.graph import get_graph
+
+    for line in commands(grants(get_graph(), by_worker=by is By.WORKER)):
+        typer.echo(line)
 
 
 def render(

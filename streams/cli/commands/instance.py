@@ -27,6 +27,7 @@ def _errors_as_sentences() -> Iterator[None]:
     from streams.cli.local.broker import BrokerError
     from streams.cli.local.instance import InstanceError
     from streams.cli.local.supervise import SupervisorError
+    from topology.access import mongo_refusal
     from topology.java import JavaError
 
     try:
@@ -35,6 +36,8 @@ def _errors_as_sentences() -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except (KafkaException, PyMongoError) as error:
+        if mongo_refusal(error) is not None:
+            raise
         typer.echo(f"A service does not answer ({error}). `podstream up` starts them.", err=True)
         raise typer.Exit(1) from error
 

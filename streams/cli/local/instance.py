@@ -31,6 +31,7 @@ from streams.cli.local.programs import (
 )
 from streams.cli.local.supervise import Supervisor, log_file
 from streams.cli.progress import Step, step
+from topology.access import split_credentials
 from topology.graph import build_graph
 from topology.java import require_java
 from topology.model import Graph
@@ -96,8 +97,15 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What a script needs to reach the instance: addresses and places."""
-    every = variables(settings)
+    """What a script needs to reach the instance: addresses and places.
+
+    An address that carries a password is left out: what is printed ends up in logs.
+    """
+    every = {
+        name: value
+        for name, value in variables(settings).items()
+        if "://" not in value or split_credentials(value)[1] is None
+    }
     names = ["PODSTREAM_HOME", "PODSTREAM_PORT_BASE", "KAFKA_BOOTSTRAP_SERVERS"]
     names += ["SCHEMA_REGISTRY_URL", "MONGODB_URI", "MONGODB_DATABASE", "DELTA_ROOT"]
     names += ["CHECKPOINT_ROOT", "EVENT_PARTITIONS"]

@@ -7,13 +7,28 @@ import os
 from pathlib import Path
 
 import faust
+from faust import SASLCredentials, SSLCredentials
 
 from schemas.codec import Registry
 from streams.runtime.faust.consumer import Transport
 from streams.runtime.faust.runner import FaustContext
+from topology.access import ssl_context
 from topology.graph import app_id
 from topology.model import Graph, Stage
 from topology.settings import LOOPBACK, Settings
+
+
+def credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
+    """How Faust's consumer proves who it is; None for brokers that ask nobody."""
+    context = ssl_context(settings)
+    if settings.kafka_uses_sasl:
+        return SASLCredentials(
+            username=settings.kafka_sasl_username,
+            password=settings.kafka_sasl_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )
+    return SSLCredentials(context) if context else None
 
 
 def stage_app(
@@ -26,6 +41,7 @@ def stage_app(
     app = faust.App(
         app_id(stage),
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=credentials(settings),
         store="memory://",
         datadir=datadir,
         web_enabled=web,

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from pymongo import MongoClient
 
 from streams.serving.mongo.mongo import PROGRESS
+from topology.access import admin_client
 from topology.graph import app_id
 from topology.model import Stage
 from topology.settings import Settings
@@ -34,7 +35,7 @@ def serve_anew(settings: Settings, stages: Iterable[Stage]) -> list[str]:
     ) as client:
         if client[settings.mongodb_database][PROGRESS].find_one({}, {"_id": 1}) is not None:
             return []
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
+    admin = admin_client(settings.kafka_bootstrap_servers, log_level=0)
     listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result()
     groups = {group.group_id for group in listed.valid}
     begun = [stage for stage in marking if app_id(stage) in groups]

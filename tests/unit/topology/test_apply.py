@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from pydantic import SecretStr
 
 from schemas import files
 from schemas.codec import RecordCodec, UnknownSchemaError, unframe
@@ -92,7 +93,7 @@ def registry() -> Iterator[RegistryServer]:
 
 
 def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
-    settings = Settings(schema_registry_url=f"http://127.0.0.1:{registry.server_port}")
+    settings = Settings(schema_registry_url=SecretStr(f"http://127.0.0.1:{registry.server_port}"))
     graph, store = build_graph(1), open_registry(settings)
 
     def wanted() -> list[RegisterSchema]:
@@ -112,7 +113,7 @@ def test_schemas_go_to_the_registry_and_stay(registry: RegistryServer) -> None:
 
 def test_records_go_round_by_the_registrys_ids(registry: RegistryServer) -> None:
     url = f"http://127.0.0.1:{registry.server_port}"
-    settings = Settings(schema_registry_url=url)
+    settings = Settings(schema_registry_url=SecretStr(url))
     rest = open_registry(settings)
     execute(settings, rest, [a for a in plan(build_graph(1), Observed()) if hasattr(a, "text")])
     codec = RecordCodec("blend-weights", "blend_weights", rest)
