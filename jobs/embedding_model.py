@@ -132,12 +132,15 @@ def unit_vectors(model: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     return np.asarray(vectors, dtype=np.float32)
 
 
-def open_encoder(name: str, backend: str, home: Path) -> Encoder:
-    """The encoder that is asked for, or torch's where it cannot be had or is not faithful."""
+def open_encoder(name: str, backend: str, models: Path) -> Encoder:
+    """The encoder that is asked for, or torch's where it cannot be had or is not faithful.
+
+    ``models`` is where `exported` looks.
+    """
     if backend in BACKENDS:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
-            encoder = OnnxEncoder(exported(name, home), backend)
+            encoder = OnnxEncoder(exported(name, models), backend)
             encoder.check()
             return encoder
         except Exception as error:  # of three libraries, and of another process
@@ -145,10 +148,13 @@ def open_encoder(name: str, backend: str, home: Path) -> Encoder:
     return TorchEncoder(name)
 
 
-def exported(name: str, home: Path) -> Path:
-    """The folder with a model's ONNX files, made at the first call; RuntimeError if it fails."""
+def exported(name: str, models: Path) -> Path:
+    """The folder in ``models`` with a model's ONNX files, made at the first call.
+
+    Processes that make it at once come to the same: the first one's. RuntimeError if it fails.
+    """
     made_with = f"{_MODELS_VERSION}-onnxruntime-{version('onnxruntime')}"
-    folder = home / "models" / f"{name.replace('/', '--')}-{made_with}"
+    folder = models / f"{name.replace('/', '--')}-{made_with}"
     if not folder.is_dir():
         log.info("%s is exported to %s", name, folder)
         command = [sys.executable, "-m", "jobs.export_model", name, str(folder)]
@@ -164,7 +170,7 @@ class Model:
 
     def __init__(self, settings: Settings):
         self.name = settings.embedding_model
-        self._open = (self.name, settings.embedding_backend, settings.podstream_home)
+        self._open = (self.name, settings.embedding_backend, Path(settings.models_root))
         self._loaded: Future[Encoder] = Future()
         threading.Thread(target=self._load, name="load-embedding-model", daemon=True).start()
 

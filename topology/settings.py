@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
     checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")
+    models_root: str = Field(
+        "", description="Folder of the exported embedding models, which instances may share."
+    )
     spark_master: str = Field("local[2]", description="Spark master.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver.")
     delta_trigger_s: float = Field(10.0, gt=0, description="Seconds between Delta commits.")
@@ -254,6 +257,7 @@ class Settings(BaseSettings):
             self.mongodb_uri = SecretStr(f"mongodb://{LOOPBACK}:{self.port('mongo')}")
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
+        self.models_root = self.models_root or str(self.podstream_home / "models")
         return self
 
     @property

@@ -145,7 +145,13 @@ def finished(log: Log, processes: Processes, ids: set[str]) -> None:
     written = {topic for stage in ingestion_stages(GRAPH) for topic in stage.produces}
     topics = written - TELLING
 
-    wait(lambda: ended(log.outcome(), ids), processes, PATIENCE_S)
+    wait_until(
+        lambda: ended(log.outcome(), ids),
+        PATIENCE_S,
+        "an end of every episode",
+        every_s=1.0,  # a look reads everything, and takes from the workers what it costs
+        check=processes.check,
+    )
     wait_for_rest(
         lambda: log.size(*topics),
         QUIET_S,

@@ -176,7 +176,7 @@ class Killer(threading.Thread):
             if point.topic and self._records(point.topic) >= mark:
                 self.story.append(f"{point.topic}+{point.records} ({life:.1f} s)")
                 return
-            time.sleep(0.002)
+            time.sleep(0.01)
         self.story.append(f"{life:.1f} s (looking at {point.topic})")
 
     def _records(self, topic: str) -> int:

@@ -70,11 +70,13 @@ def messages(wire: Wire, number: int) -> list[tuple[str, int, bytes]]:
     return sent
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any], seconds: float) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[Any], every_s: float = 0.5
+) -> None:
     def alive() -> None:
         assert process.poll() is None, f"the application ended with {process.returncode}"
 
-    wait_until(condition, seconds, "what the application does", every_s=0.02, check=alive)
+    wait_until(condition, 300, "what the application does", every_s=every_s, check=alive)
 
 
 @pytest.mark.timeout(900)
@@ -116,6 +118,15 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
             return pl.DataFrame({"heard_ms": []})
         return pl.DataFrame(pl.from_arrow(DeltaTable(path).to_pyarrow_table()))
 
+    looked_at = 0
+
+    def merged() -> bool:
+        """Whether there is a row: read at each new commit only, for a look is to cost little."""
+        nonlocal looked_at
+        commits = Path(table_path(settings, "user_vs_episode_daily"), "_delta_log").glob("*.json")
+        before, looked_at = looked_at, len(list(commits))
+        return looked_at > before and len(rows("user_vs_episode_daily")) > 0
+
     heard = PARTITIONS * sum(range(MESSAGES * ROWS))
     text = {"episode_id": "x:1", "status": "ok", "text": "whales sing across the deep ocean"}
     value = wire.encode("episode-transcripts", text)
@@ -123,13 +134,17 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
     send(range(4))
     process = start()
     try:
-        wait_for(lambda: len(rows("user_vs_episode_daily")) > 0, process, 300)
+        wait_for(merged, process, every_s=0.005)
         os.killpg(process.pid, signal.SIGKILL)  # its MERGE is committed, its checkpoint is not
         process.wait()
         send(range(2, MESSAGES))  # and the stages before it repeat themselves as well
         process = start()
-        wait_for(lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, 300)
-        wait_for(lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, 300)
+        wait_for(
+            lambda: rows("user_vs_episode_daily")["heard_ms"].sum() >= heard, process, every_s=0.5
+        )
+        wait_for(
+            lambda: len(rows("user_events")) >= PARTITIONS * MESSAGES * ROWS, process, every_s=0.5
+        )
         reader = LogTail(settings.kafka_bootstrap_servers, ["episode-embeddings"])
         embedded: list[Any] = []
 
@@ -137,7 +152,7 @@ def test_kill_in_mid_commit_changes_no_count_and_sigterm_ends_cleanly(
             reader.read_to_end(lambda found: embedded.extend(m for m in found if m.key == b"x:1"))
             return bool(embedded)
 
-        wait_for(has_embedding, process, 300)
+        wait_for(has_embedding, process)
         reader.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
