@@ -10,6 +10,7 @@ from schemas.codec import BadRecordError
 from streams.kafka.clients import DeliveryError, producer, to_message
 from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
+from streams.kafka.sizes import letter
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from topology.graph import check_writes, dead_letter_name
 from topology.model import Graph, Stage
@@ -55,7 +56,8 @@ class Output:
                 )
                 headers = dead_letter_headers(message.headers, why)
                 log.warning("%s/%d@%d is unusable: %s", topic, partition, offset, error)
-                self._produce(dead, message.value, message.key, [*headers])
+                made = letter(self.wire.graph.topics[dead], message.key, message.value, headers)
+                self._produce(dead, made.value, made.key, [*made.headers])
         self.flush()
 
     def _produce(

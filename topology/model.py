@@ -70,9 +70,16 @@ class AvroTopic(Topic):
 
 @dataclass(frozen=True)
 class ArrowTopic(Topic):
-    """A topic whose values are rows of one schema: a polars DataFrame each."""
+    """A topic whose values are rows of one schema: a polars DataFrame each.
+
+    Rows of a ``divisible`` one mean the same in several messages, in their order, of which the
+    last has the headers: what would be too large is cut. Rows with the same value of the column
+    ``together``, which follow each other, stay in one message.
+    """
 
     format: Literal["arrow"] = "arrow"
+    divisible: bool = False
+    together: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 CRASH_EXIT_CODE = 70
 
+LARGEST_RECORD_BYTES = 32 * 1_048_576
+"""Longest record that a client of ours sends, before it is compressed."""
+
 
 class DeliveryError(RuntimeError):
     """The broker did not take a record; whoever sent it must not go on as if it had."""
@@ -35,7 +38,7 @@ def producer(bootstrap_servers: str, **overrides: Any) -> Producer:
             "enable.idempotence": True,
             "compression.type": "lz4",
             "linger.ms": 5,
-            "message.max.bytes": 32 * 1_048_576,
+            "message.max.bytes": LARGEST_RECORD_BYTES,
             **overrides,
         }
     )
@@ -52,7 +55,7 @@ def reader(bootstrap_servers: str, group: str = READERS, **overrides: Any) -> Co
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "fetch.message.max.bytes": 32 * 1_048_576,
+            "fetch.message.max.bytes": LARGEST_RECORD_BYTES,
             # librdkafka otherwise idles for a second whenever its queue is full
             "fetch.queue.backoff.ms": 10,
             **overrides,

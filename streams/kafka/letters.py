@@ -7,18 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from streams.kafka.message import Message
+from streams.kafka.sizes import VALUE_BYTES, Header, record_bytes
 from streams.kafka.wire import ERROR_PREFIX
 from topology.graph import dead_letter_name
 
 REDRIVEN = "podstream.redriven"
 """Header of a record that was sent back: how often. One that dies again keeps it."""
 
-Header = tuple[str, bytes | None]
 Range = tuple[int, int]
 """First and last offset, both included."""
-
-_OVERHEAD_BYTES = 160
-"""At most what a batch of one record takes beside key, value and headers, and `REDRIVEN` itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,11 @@ class Letter:
     def reason(self) -> str:
         """Why the record was refused, in words; empty where its headers do not say."""
         return self.error.get("exception.message", "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the letter has all of the record's value; it cannot be sent back if not."""
+        return VALUE_BYTES.removeprefix(ERROR_PREFIX) not in self.error
 
 
 def letter_of(message: Message) -> Letter:
@@ -90,10 +92,7 @@ def headers_to_send(message: Message, max_message_bytes: int) -> list[Header]:
     A record that the topic takes only just goes without the count: it would be too large with it.
     """
     own = [(name, value) for name, value in original_headers(message.headers) if name != REDRIVEN]
-    parts = [message.key, message.value, *(part for name, value in own for part in (name, value))]
-    # A header's lengths take up to five bytes each.
-    size = sum(len(part) for part in parts if part) + 10 * len(own) + _OVERHEAD_BYTES
-    if size > max_message_bytes:
+    if record_bytes(message.key, message.value, own) > max_message_bytes:
         return own
     return [*own, (REDRIVEN, str(redrives_of(message.headers) + 1).encode())]
 
@@ -110,8 +109,13 @@ def distinct(letters: Iterable[Letter]) -> list[Letter]:
 
 
 def waiting(letters: Iterable[Letter], done: Sequence[Range]) -> list[Letter]:
-    """The distinct letters of which no copy is done, the one that died first first."""
-    left = [letter for letter in letters if not any(_within(at, done) for at in letter.offsets)]
+    """The distinct letters that can be sent back and of which no copy is done, the one that died
+    first first."""
+    left = [
+        letter
+        for letter in letters
+        if letter.is_whole and not any(_within(at, done) for at in letter.offsets)
+    ]
     return sorted(left, key=lambda letter: letter.offsets)
 
 

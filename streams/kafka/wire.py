@@ -23,12 +23,12 @@ class Wire:
     """Encodes and decodes by the format that a topic declares."""
 
     def __init__(self, graph: Graph, registry: Registry):
-        self._graph = graph
+        self.graph = graph
         self._registry = registry
         self._codec = cache(self._make_codec)
 
     def _make_codec(self, topic: str) -> RecordCodec:
-        schema = self._graph.topics[topic].schema
+        schema = self.graph.topics[topic].schema
         if schema is None:
             raise BadRecordError(f"{topic} declares no schema")
         return RecordCodec(topic, schema, self._registry)
@@ -44,14 +44,14 @@ class Wire:
             return value
         if isinstance(value, dict):
             return self._codec(topic).encode(value)
-        return columnar.to_message(value, _schema_name(self._graph.topics[topic]))
+        return columnar.to_message(value, _schema_name(self.graph.topics[topic]))
 
     def decode(self, topic: str, value: bytes | None, only: tuple[str, ...] | None = None) -> Any:
         """A dict for an Avro topic, a frame for an Arrow topic; BadRecordError if it is neither.
 
         Of a frame, ``only`` these columns are read.
         """
-        declared = self._graph.topics[topic]
+        declared = self.graph.topics[topic]
         if declared.format == "arrow":
             return columnar.from_message(value, _schema_name(declared), only)
         return self._codec(topic).decode(value)
@@ -86,18 +86,29 @@ def _schema_name(topic: Topic) -> str:
 
 
 def error_headers(
-    topic: str, partition: int, offset: int, stage: str, error: BaseException
+    topic: str,
+    partition: int | None,
+    offset: int | None,
+    stage: str,
+    error: BaseException,
 ) -> list[tuple[str, bytes]]:
-    """The headers of a dead letter, named as Kafka Connect names them."""
+    """The headers of a dead letter, named as Kafka Connect names them.
+
+    Without an offset it never was in the topic, and without a partition none was chosen.
+    """
     values = {
         "topic": topic,
-        "partition": str(partition),
-        "offset": str(offset),
+        "partition": partition,
+        "offset": offset,
         "stage": stage,
         "class.name": type(error).__name__,
         "exception.message": str(error)[:1000],
     }
-    return [(ERROR_PREFIX + name, value.encode()) for name, value in values.items()]
+    return [
+        (ERROR_PREFIX + name, str(value).encode())
+        for name, value in values.items()
+        if value is not None
+    ]
 
 
 def key_bytes(key: str | bytes | None) -> bytes | None:

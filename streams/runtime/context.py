@@ -11,12 +11,14 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
+import numpy as np
 import polars as pl
 
 from schemas.codec import BadRecordError, Registry
 from streams.kafka.message import Message
+from streams.kafka.sizes import letter, takes, too_large
 from streams.kafka.wire import Wire, dead_letter_headers, error_headers, key_bytes
 from streams.runtime.clock import Clock
 from streams.state.keyed_table import KeyedState, StateTable
@@ -193,13 +195,23 @@ class Context(ABC):
     ) -> None:
         """Send to a produced topic what its class says: a record, rows or bytes.
 
-        None is a tombstone. Without a partition the key chooses it, by murmur2 on a broker. Returns
-        once it is on its way; `flush` waits for its arrival.
+        None is a tombstone. Without a partition the key chooses it, by murmur2. Returns once it is
+        on its way; `flush` waits for its arrival. What is larger than the topic takes is sent in
+        several messages where the topic is divisible; otherwise it is not sent, and its beginning
+        goes to the topic's dead letters, if it has any.
         """
         check_writes(self.stage, topic.name)
-        value = self.wire.encode(topic.name, value)
-        pairs = list((headers or {}).items())
-        await self._send(topic.name, value, key_bytes(key), partition, pairs)
+        raw_key, pairs = key_bytes(key), list((headers or {}).items())
+        encoded = self.wire.encode(topic.name, value)
+        if takes(topic, raw_key, encoded, pairs):
+            await self._send(topic.name, encoded, raw_key, partition, pairs)
+        elif (parts := _halves(topic, value)) is not None:
+            await self.send(parts.topic, parts.first, key=key, partition=partition)
+            await self.send(
+                parts.topic, parts.second, key=key, partition=partition, headers=headers
+            )
+        else:
+            await self._put_aside(topic, encoded, raw_key, partition, pairs)
 
     @abstractmethod
     async def _send(
@@ -275,10 +287,60 @@ class Context(ABC):
         errors = error_headers(
             message.topic, message.partition, message.offset, self.stage.name, error
         )
-        topic = dead_letter_name(message.topic)
-        check_writes(self.stage, topic)
         headers = dead_letter_headers(message.headers, errors)
-        await self._send(topic, message.value, message.key, 0, headers)
+        await self._send_letter(message.topic, message.key, message.value, headers)
+
+    async def _put_aside(
+        self,
+        topic: Topic,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: list[tuple[str, bytes]],
+    ) -> None:
+        """Tell of a record that its topic does not take; where it has dead letters, there too."""
+        error = too_large(topic, key, value, headers)
+        log.error("%s: not sent: %s", self.stage.name, error)
+        if dead_letter_name(topic.name) in self.wire.graph.topics:
+            why = error_headers(topic.name, partition, None, self.stage.name, error)
+            await self._send_letter(topic.name, key, value, [*headers, *why])
+
+    async def _send_letter(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]],
+    ) -> None:
+        dead = dead_letter_name(topic)
+        check_writes(self.stage, dead)
+        made = letter(self.wire.graph.topics[dead], key, value, headers)
+        await self._send(dead, made.value, made.key, 0, made.headers)
+
+
+class Halves(NamedTuple):
+    """Rows of a topic in two parts."""
+
+    topic: ArrowTopic
+    first: pl.DataFrame
+    second: pl.DataFrame
+
+
+def _halves(topic: Topic, rows: object) -> Halves | None:
+    """Rows in two parts that their topic may have in messages of their own, about the middle.
+
+    None where it may not.
+    """
+    if not (isinstance(topic, ArrowTopic) and topic.divisible and isinstance(rows, pl.DataFrame)):
+        return None
+    ends = np.arange(1, rows.height)
+    if topic.together is not None:
+        column = rows[topic.together]
+        ends = ends[(column[1:] != column[:-1]).to_numpy()]
+    if not ends.size:
+        return None
+    middle = int(ends[np.abs(ends - rows.height // 2).argmin()])
+    return Halves(topic, rows[:middle], rows[middle:])
 
 
 def broadcast_records(

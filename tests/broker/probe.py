@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from streams.kafka.message import Message
@@ -42,6 +43,7 @@ class Declared:
             self.known,
             self.told,
             dead_letter_topic(self.orders),
+            dead_letter_topic(self.told),
             state_topic(self.stage, self.counts),
         )
         return Graph({topic.name: topic for topic in topics}, stages={self.stage.name: self.stage})
@@ -111,6 +113,10 @@ class Probe:
                 known=self._known,
                 sum=self._number(partition, b"sum"),
             )
+            if "large" in order:
+                # Of a whole round of bytes in disorder: nothing that compression could shrink.
+                noise = Random(0).randbytes(order["large"])
+                await self._context.send(self._declared.told, noise, partition=partition)
             if order.get("raise") == "flushed":
                 await self._context.flush()
             if order.get("raise") in ("flushed", "unflushed"):

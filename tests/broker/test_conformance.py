@@ -13,9 +13,11 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.kafka.clients import producer
+from streams.kafka.clients import LARGEST_RECORD_BYTES, producer
+from streams.kafka.letters import error_of
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
+from streams.kafka.sizes import KEPT_BYTES
 from streams.runtime.in_memory import MemoryRuntime
 from tests.broker.probe import MAX_BATCH, PARTITIONS, Declared, TrippedError, declared
 from tests.broker.workers import start
@@ -93,7 +95,7 @@ class OnFaust:
         self._process: subprocess.Popen[bytes] | None = None
 
     def write(self, topic: str, partition: int, *values: bytes) -> None:
-        writer = producer(self._broker)
+        writer = producer(self._broker, **{"message.max.bytes": 2 * LARGEST_RECORD_BYTES})
         for value in values:
             writer.produce(topic, value, partition=partition)
         assert writer.flush(30) == 0
@@ -151,7 +153,9 @@ def told(runner: Runner) -> list[list[dict[str, Any]]]:
     """What the stage told of the orders, by partition."""
     found: list[list[dict[str, Any]]] = [[] for _ in range(PARTITIONS)]
     for message in runner.records(runner.declared.told.name):
-        said = json.loads(message.value or b"")
+        value = message.value or b""
+        # What is large is no JSON.
+        said = json.loads(value) if value.startswith(b"{") else {}
         if "offset" in said:
             found[message.partition].append(said)
     return found
@@ -194,6 +198,31 @@ def test_what_cannot_be_used_is_put_aside_and_stops_nothing(runner: Runner) -> N
     assert b"1" in said.values()
     assert runner.declared.orders.name.encode() in said.values()
     assert told(runner)[0][-1]["sum"] == 12
+
+
+def test_what_its_topic_does_not_take_is_put_aside_and_stops_nothing(runner: Runner) -> None:
+    most = runner.declared.told.max_message_bytes
+    larger = most + 100_000
+    order(runner, 0, {"add": 5, "large": larger}, {"add": 7, "large": most // 2})
+    runner.until(heard(runner, 1, -1), "the order behind")
+    (dead,) = runner.records(dead_letter_name(runner.declared.told.name))
+    error = error_of(dead.headers)
+    assert error["class.name"] == "RecordTooLargeError"
+    assert f"takes {most:,}" in error["exception.message"]
+    assert error["value.bytes"] == str(larger)
+    large = [m for m in runner.records(runner.declared.told.name) if len(m.value or b"") > 1000]
+    assert [len(m.value or b"") for m in large] == [most // 2]
+
+
+def test_a_bomb_is_put_aside_and_stops_nothing(runner: Runner) -> None:
+    """A few thousand bytes to the broker, and more than any record may have to whoever reads."""
+    bomb = bytes(LARGEST_RECORD_BYTES + 1)
+    runner.write(runner.declared.orders.name, 0, bomb)
+    order(runner, 0, {"add": 7})
+    runner.until(heard(runner, 1, -1), "the order behind")
+    (dead,) = runner.records(dead_letter_name(runner.declared.orders.name))
+    assert error_of(dead.headers)["value.bytes"] == str(len(bomb))
+    assert dead.value == bytes(KEPT_BYTES)
 
 
 @pytest.mark.parametrize("where", ["unflushed", "flushed", "confirming"])

@@ -16,6 +16,7 @@ ENGAGEMENT_WINDOWS = ArrowTopic(
     partitions=EVENT_PATH,
     retention_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 ENGAGEMENT_HISTORY = ArrowTopic(
@@ -26,6 +27,8 @@ ENGAGEMENT_HISTORY = ArrowTopic(
     schema="engagement_window",
     partitions=EVENT_PATH,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
+    together="bucket",
 )
 
 ENGAGEMENT_TOTALS = ArrowTopic(
@@ -59,6 +62,7 @@ EPISODE_DAYS = ArrowTopic(
     partitions=EVENT_PATH,
     retention_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 EPISODE_RETENTION = ArrowTopic(
@@ -70,6 +74,7 @@ EPISODE_RETENTION = ArrowTopic(
     partitions=EVENT_PATH,
     retention_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 AUDIENCE_DAYS = ArrowTopic(
@@ -81,6 +86,7 @@ AUDIENCE_DAYS = ArrowTopic(
     schema="audience_day",
     partitions=EVENT_PATH,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 LATE_EVENTS = ArrowTopic(
@@ -91,6 +97,7 @@ LATE_EVENTS = ArrowTopic(
     schema="user_event",
     partitions=EVENT_PATH,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 TABLE_PROGRESS = AvroTopic(
@@ -111,6 +118,8 @@ LISTENING_SESSIONS = ArrowTopic(
     schema="listening_session",
     partitions=EVENT_PATH,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
+    together="offset",
 )
 
 LISTENING_STREAKS = ArrowTopic(
@@ -120,6 +129,7 @@ LISTENING_STREAKS = ArrowTopic(
     schema="listening_streak",
     partitions=EVENT_PATH,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 USER_EPISODE_DAILY = ArrowTopic(

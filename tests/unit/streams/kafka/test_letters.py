@@ -17,6 +17,7 @@ from streams.kafka.letters import (
     with_letters,
 )
 from streams.kafka.message import Message
+from streams.kafka.sizes import VALUE_BYTES
 from streams.kafka.wire import dead_letter_headers, error_headers
 
 LIMIT = 1_048_588
@@ -100,6 +101,12 @@ def test_a_late_copy_of_what_was_sent_back_does_not_wait() -> None:
     assert [one.offsets for one in waiting(letters, [(0, 0)])] == [(1,), (3,)]
     assert waiting(letters, [(0, 3)]) == []
     assert [one.offsets for one in waiting(letters, [])] == [(0, 2), (1,), (3,)]
+
+
+def test_what_is_not_whole_is_never_sent_back() -> None:
+    large = dead(5, 0, "large")
+    cut = replace(large, headers=(*large.headers, (VALUE_BYTES, b"9000")))
+    assert waiting([letter_of(cut), letter_of(dead(6, 1))], []) == [letter_of(dead(6, 1))]
 
 
 def test_only_the_newest_record_of_a_key_is_not_replaced() -> None:
