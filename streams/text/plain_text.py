@@ -9,6 +9,8 @@ from streams.text.markup import tokens
 
 MAX_DESCRIPTION = 20_000
 MAX_SHORT = 2_000
+MAX_TITLE = 300
+"""Longest title, in characters: a list has two in each of its rows, and fits into a message."""
 MAX_NAME = 200
 
 _BLOCK_END = re.compile(
@@ -81,6 +83,11 @@ def _without_formatting(text: str) -> str:
 def identifier(value: object) -> str:
     """An id on one line, at most 2,000 characters; an ampersand in it begins no entity."""
     return " ".join(clean(value).split())[:MAX_SHORT]
+
+
+def short_title(value: object) -> str:
+    """A title on one line, at most 300 characters."""
+    return one_line(value)[:MAX_TITLE].strip()
 
 
 def short_name(value: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -391,3 +392,23 @@ def test_the_blend_learns_from_what_was_shown_and_played(world: World) -> None:
     world.run()
     assert world.runtime.rows("learn_blend", BLEND) == state
     assert world.log.decoded("blend-weights")[-1] == weights
+
+
+def test_the_longest_list_with_the_longest_titles_fits(tmp_path: Path) -> None:
+    settings = Settings(podstream_home=tmp_path, recommendation_count=500)
+    runtime = MemoryRuntime(build_graph(settings.event_partitions), settings)
+    world = World(runtime)
+    random = Random(0)
+    for number in range(520):
+        # Wide signs in disorder: four bytes each, which no compression makes fewer.
+        words = "".join(chr(random.randrange(0x20000, 0x2A000)) for _ in range(2_000))
+        world.episode(number, title=words, show_title=words[::-1])
+        world.embedding(number)
+    runtime.start("recommend")
+    world.events(("ann", "complete", 0, 1), ("ann", "like", 0, 2))
+    world.run()
+    made = world.latest("ann")
+    assert len(made["items"]) > 400
+    assert max(len(item["title"]) for item in made["items"]) == 300
+    assert any("Because you" in item["reason"] for item in made["items"])
+    assert world.log.records("recommendations.dlq") == []

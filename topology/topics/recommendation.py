@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topology.model import EVENT_PATH, AvroTopic, Topic
+from topology.model import EVENT_PATH, MEGABYTE, AvroTopic, Topic
 
 ITEM_FACTORS = AvroTopic(
     "item-factors",
@@ -45,6 +45,7 @@ RECOMMENDATIONS = AvroTopic(
     schema="recommendation",
     partitions=EVENT_PATH,
     cleanup="compact",
+    max_message_bytes=4 * MEGABYTE,
 )
 
 TOPICS: tuple[Topic, ...] = (

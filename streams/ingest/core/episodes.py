@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 
 from streams.text.addresses import lasting_address
 from streams.text.notes import Notes
-from streams.text.plain_text import clean, identifier, one_line, plain_text, short_name
+from streams.text.plain_text import (
+    MAX_TITLE,
+    clean,
+    identifier,
+    one_line,
+    plain_text,
+    short_name,
+    short_title,
+)
 
 PODCASTINDEX = "podcastindex"
 RSS = "rss"
@@ -55,10 +63,11 @@ def episode_from_podcastindex(
     feed_id = index_id(item.get("feedId")) or index_id(feed.get("id"))
     if not episode_id or not feed_id:
         raise EpisodeError("the episode has no id or no feed")
-    show_title = one_line(item.get("feedTitle") or feed.get("title"))
+    long_title, long_show_title = item.get("title"), item.get("feedTitle") or feed.get("title")
+    show_title = short_title(long_show_title)
     record = {
         "episode_id": f"pi:{episode_id}",
-        "title": one_line(item.get("title")) or show_title or f"Episode {episode_id}",
+        "title": short_title(long_title) or show_title or f"Episode {episode_id}",
         "show_id": f"pi:{feed_id}",
         "show_title": show_title,
         "description": plain_text(item.get("description")),
@@ -90,7 +99,8 @@ def episode_from_podcastindex(
         "number": item.get("episode"),
         "episode_type": item.get("episodeType"),
     }
-    return record | {"notes": Notes(_of_no_use(said, record)).listed()}
+    notes = (*_cut(title=long_title, show_title=long_show_title), *_of_no_use(said, record))
+    return record | {"notes": Notes(notes).listed()}
 
 
 def episode_from_rss(
@@ -104,14 +114,14 @@ def episode_from_rss(
     guid = lasting_address(identifier(entry.get("guid")))
     if not guid:
         raise EpisodeError("the entry has no guid")
-    show_title = one_line(feed.get("title"))
+    show_title = short_title(feed.get("title"))
     named = [name for path in feed.get("itunes_categories") or () for name in path]
     keys = ("explicit", "google_explicit")
     explicit = [said.get(key) for said in (entry, feed) for key in keys]
     chapters = next(iter(_links(entry.get("chapters_link"))), {"url": "", "type": ""})
     record = {
         "episode_id": rss_episode_id(feed_url, guid),
-        "title": one_line(entry.get("title")) or show_title or guid,
+        "title": short_title(entry.get("title")) or show_title or guid[:MAX_TITLE],
         "show_id": rss_show_id(feed_url),
         "show_title": show_title,
         "description": plain_text(entry.get("description_html") or entry.get("description")),
@@ -138,8 +148,18 @@ def episode_from_rss(
         "enclosure_url": _first_url(entry.get("enclosures")),
         "language": entry.get("language") or feed.get("language"),
     }
-    notes = (*feed.get("notes", ()), *entry.get("notes", ()), *_of_no_use(said, record))
+    cut = _cut(title=entry.get("title"), show_title=feed.get("title"))
+    notes = (*feed.get("notes", ()), *entry.get("notes", ()), *cut, *_of_no_use(said, record))
     return record | {"notes": Notes(notes).listed()}
+
+
+def _cut(**titles: object) -> list[str]:
+    """Notes on the titles that are longer than a record has them."""
+    return [
+        f"{name} cut to {MAX_TITLE} characters"
+        for name, said in titles.items()
+        if len(one_line(said)) > MAX_TITLE
+    ]
 
 
 def _of_no_use(said: Mapping[str, object], record: Mapping[str, object]) -> list[str]:

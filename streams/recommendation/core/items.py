@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from schemas.vectors import read_vector
 from streams.engagement.core.trending import ALL, category_scope
 from streams.recommendation.core.foldin import Doubles, Floats, gram
+from streams.text.plain_text import MAX_TITLE
 
 CATEGORY_PREFIX = category_scope("")
 UNKNOWN_MS = np.iinfo(np.int64).min
@@ -122,9 +123,9 @@ class Items:
     def put_episode(self, record: Mapping[str, Any]) -> None:
         """An `episode` record: from now on it may be recommended."""
         row = self.row(record["episode_id"])
-        self.episodes[row] = Episode(
-            record["title"], record["show_title"], tuple(record["categories"])
-        )
+        # Whoever writes the topic without the sources may write longer ones.
+        title, show = record["title"][:MAX_TITLE], record["show_title"][:MAX_TITLE]
+        self.episodes[row] = Episode(title, show, tuple(record["categories"]))
         published: datetime | None = record["published_at"]
         self._published[row] = int(published.timestamp() * 1000) if published else UNKNOWN_MS
         self._order = self._candidates = None

@@ -232,3 +232,15 @@ def test_what_the_index_says_in_vain_is_noted() -> None:
         "language left out: 'English'",
     ]
     assert episode_from_podcastindex({"id": 1, "feedId": 7})["notes"] == []
+
+
+def test_titles_are_cut_and_that_is_noted() -> None:
+    long, longest = "y" * 301, "n" * 300
+    item = {"id": 1, "feedId": 7, "title": long, "feedTitle": longest}
+    feed, entry = {"title": long}, {"guid": "g", "title": longest}
+    for record, cut, whole in (
+        (episode_from_podcastindex(item), "title", "show_title"),
+        (episode_from_rss("https://a.example/", feed, entry), "show_title", "title"),
+    ):
+        assert (record[cut], record[whole]) == ("y" * 300, longest)
+        assert record["notes"] == [f"{cut} cut to 300 characters"]
