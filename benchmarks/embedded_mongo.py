@@ -1,4 +1,4 @@
-"""The embedded MongoDB server with minutes of engagement in it: writes, the dashboard's queries.
+"""The embedded MongoDB server with minutes of engagement in it: writes, and queries by index.
 
 Documents are those of `engagement_windows`, with the declared indexes, and are written as
 `serve_mongo` writes them. Printed are documents written a second, the size of the file, the
@@ -24,7 +24,6 @@ import psutil
 from pymongo import MongoClient, ReplaceOne
 from pymongo.database import Database
 
-from dashboard import queries
 from streams.cli.local.mongo import running_mongo
 from topology.apply import create_index
 from topology.graph import build_graph
@@ -85,8 +84,13 @@ def _asked(database: Documents, documents: int) -> dict[str, Callable[[int], obj
     last = START + timedelta(minutes=(documents - 1) // EPISODES)
     generator = np.random.default_rng(1)
 
-    def minutes(count: int) -> queries.Window:
-        return queries.Window(last - timedelta(minutes=count - 1), last, historic=True)
+    def fifteen_minutes(_: int) -> object:
+        within = {"bucket": {"$gt": last - timedelta(minutes=15), "$lte": last}}
+        return list(
+            kept.aggregate(
+                [{"$match": within}, {"$group": {"_id": "$bucket", "plays": {"$sum": "$plays"}}}]
+            )
+        )
 
     def some_ids(_: int) -> object:
         chosen = generator.integers(0, documents, BATCH)
@@ -97,8 +101,10 @@ def _asked(database: Documents, documents: int) -> dict[str, Callable[[int], obj
         return list(kept.find({"episode_id": f"e{number % EPISODES}", "bucket": span}))
 
     return {
-        "the newest minute": lambda _: queries.newest_bucket(database),
-        "15 minutes, summed by minute": lambda _: queries.counts_over_time(database, minutes(15)),
+        "the newest minute": lambda _: list(
+            kept.find({}, {"bucket": 1}).sort("bucket", -1).limit(1)
+        ),
+        "15 minutes, summed by minute": fifteen_minutes,
         "an hour of one episode": an_hour_of_an_episode,
         f"{BATCH:,} documents by _id": some_ids,
         "100 that expire": lambda _: list(

@@ -103,14 +103,6 @@ def topics(history: History) -> pl.DataFrame:
     )
 
 
-def episodes_of_topic(history: History, topic_id: str) -> list[str]:
-    """The episodes of a topic."""
-    if not history.has("episode_topics"):
-        return []
-    rows = ask(history, "SELECT episode_id FROM episode_topics WHERE topic_id = ?", [topic_id])
-    return rows["episode_id"].to_list()
-
-
 def topic_name(label: str, episodes: int) -> str:
     """A topic's label, which may be empty, and how many episodes it has."""
     return f"{label or UNLABELLED} ({episodes:,})"

@@ -55,9 +55,13 @@ _DAY_TYPES: Types = {
 
 @dataclass(frozen=True)
 class Rolling:
-    """A rolling window: the newest minute in it, and what each scope did, most listeners first."""
+    """A rolling window: the newest minute in it, and what each scope did, most listeners first.
+
+    ``active`` is how many scopes there are; ``scopes`` has the first of them.
+    """
 
     at: datetime
+    active: int
     scopes: pl.DataFrame
 
 
@@ -82,7 +86,7 @@ def rolling(database: Database[dict[str, Any]], kind: str, minutes: int) -> Roll
     scopes = pl.DataFrame(document["scopes"], schema=_ROLLING_TYPES).with_columns(
         title=pl.when(pl.col("title") == "").then("scope").otherwise("title")
     )
-    return Rolling(at, scopes)
+    return Rolling(at, document.get("active", len(scopes)), scopes)
 
 
 def scope_name(category: str | None, language: str | None) -> str:
@@ -133,9 +137,10 @@ def anomalies(database: Database[dict[str, Any]], limit: int = 12) -> pl.DataFra
     return with_titles(database, pl.DataFrame(rows, schema=_ANOMALY_TYPES))
 
 
-def late_events(database: Database[dict[str, Any]]) -> Late:
+def late_events(database: Database[dict[str, Any]], partitions: int) -> Late:
     """What came too late for the live tables, over all source partitions."""
-    found = list(collection(database, "table_progress").find({"stage": COUNTING_STAGE}))
+    ids = [f"{COUNTING_STAGE}|{number}" for number in range(partitions)]
+    found = list(collection(database, "table_progress").find({"_id": {"$in": ids}}))
     return Late(
         late=sum(document["late"] for document in found),
         events=sum(document["events"] for document in found),

@@ -1,30 +1,24 @@
 """What the dashboard asks MongoDB: pure functions of a database, every answer a polars frame.
 
-Nothing here writes. Times are UTC. PyMongoError where the server fails. The aggregations keep to
-``$match``, ``$group``, ``$sort`` and ``$limit``, which the embedded server and every MongoDB
-answer alike.
+Nothing here writes. Times are UTC. PyMongoError where the server fails. Documents are asked for by
+``_id``, or by a declared index with a limit: no answer costs what ever happened.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from schemas.metrics import ADDITIVE_METRICS
 from topology.graph import UndeclaredError, get_graph
 
-MINUTE = timedelta(minutes=1)
 Types = dict[str, pl.DataType | type[pl.DataType]]
 
 UTC_TYPE = pl.Datetime("ms", "UTC")
-_COUNT_TYPES: Types = dict.fromkeys(ADDITIVE_METRICS, pl.Int64)
 _METRIC_TYPES: Types = {
     "model": pl.String,
     "generation": pl.String,
@@ -44,35 +38,6 @@ _ITEM_TYPES: Types = {
     "reason": pl.String,
 }
 _TITLE_TYPES: Types = {"episode_id": pl.String, "title": pl.String, "show": pl.String}
-_EPISODE_TYPES: Types = {
-    "episode_id": pl.String,
-    "title": pl.String,
-    "show": pl.String,
-    "categories": pl.List(pl.String),
-    "language": pl.String,
-    "published_at": UTC_TYPE,
-    "duration_s": pl.Int64,
-    "description": pl.String,
-    "notes": pl.List(pl.String),
-}
-
-
-@dataclass(frozen=True)
-class Window:
-    """The span ``start <= bucket < end``; ``historic`` where it ends at the newest event."""
-
-    start: datetime
-    end: datetime
-    historic: bool
-
-    @property
-    def minutes(self) -> int:
-        """The length of the window."""
-        return round((self.end - self.start) / MINUTE)
-
-    def at_least(self, minutes: int) -> Window:
-        """The same, or a longer window with the same end."""
-        return replace(self, start=min(self.start, self.end - minutes * MINUTE))
 
 
 @dataclass(frozen=True)
@@ -96,77 +61,12 @@ def collection(database: Database[dict[str, Any]], name: str) -> Collection[dict
     return database[name]
 
 
-def newest_bucket(database: Database[dict[str, Any]]) -> datetime | None:
-    """The newest minute that holds an event, in event time."""
-    windows = collection(database, "engagement_windows")
-    for document in windows.find({}, {"bucket": 1}).sort("bucket", -1).limit(1):
-        return in_utc(document["bucket"])
-    return None
-
-
 def newest_update(database: Database[dict[str, Any]]) -> datetime | None:
     """When the newest event that has reached a recommendation was logged (the broker's clock)."""
     lists = collection(database, "final_recommendations")
     for document in lists.find({}, {"updated_at": 1}).sort("updated_at", -1).limit(1):
         return in_utc(document.get("updated_at"))
     return None
-
-
-def rolling_window(
-    database: Database[dict[str, Any]], minutes: int, now: datetime
-) -> Window | None:
-    """The last ``minutes``, the current one included; None where there are no events at all.
-
-    Where nothing happened in them (history was imported, or the events stopped), the window ends
-    with the newest event instead.
-    """
-    end = now.replace(second=0, microsecond=0) + MINUTE
-    live = Window(end - minutes * MINUTE, end, historic=False)
-    if collection(database, "engagement_windows").find_one(_within(live), {"_id": 1}):
-        return live
-    newest = newest_bucket(database)
-    if newest is None:
-        return None
-    end = newest + MINUTE
-    return Window(end - minutes * MINUTE, end, historic=True)
-
-
-def counts_over_time(
-    database: Database[dict[str, Any]], window: Window, every_minutes: int = 1
-) -> pl.DataFrame:
-    """``at`` and sums per ``every_minutes`` of the window, oldest first, zeros included."""
-    rows = collection(database, "engagement_windows").aggregate(
-        [{"$match": _within(window)}, {"$group": {"_id": "$bucket", **_SUMS}}]
-    )
-    counted = pl.DataFrame(
-        [{**row, "at": in_utc(row["_id"])} for row in rows], schema={"at": UTC_TYPE, **_COUNT_TYPES}
-    )
-    every = timedelta(minutes=every_minutes)
-    start = window.end - every * -(-window.minutes // every_minutes)
-    spans = pl.select(
-        at=pl.datetime_range(start, window.end, every, closed="left", time_unit="ms")
-    ).with_columns(pl.col("at").cast(UTC_TYPE))
-    elapsed = (pl.col("at") - pl.lit(start, dtype=UTC_TYPE)).dt.total_minutes()
-    counted = counted.with_columns(
-        at=pl.lit(start, dtype=UTC_TYPE)
-        + pl.duration(minutes=elapsed // every_minutes * every_minutes)
-    )
-    summed = counted.group_by("at").agg(pl.col(ADDITIVE_METRICS).sum())
-    return spans.join(summed, on="at", how="left").with_columns(
-        pl.col(ADDITIVE_METRICS).fill_null(0)
-    )
-
-
-def active_episodes(database: Database[dict[str, Any]], window: Window) -> int:
-    """How many episodes something happened to within the window."""
-    rows = collection(database, "engagement_windows").aggregate(
-        [
-            {"$match": _within(window)},
-            {"$group": {"_id": "$episode_id"}},
-            {"$group": {"_id": None, "episodes": {"$sum": 1}}},
-        ]
-    )
-    return int(next(iter(rows), {"episodes": 0})["episodes"])
 
 
 def listeners(database: Database[dict[str, Any]], limit: int = 200) -> pl.DataFrame:
@@ -227,50 +127,6 @@ def online_figures(metrics: pl.DataFrame) -> dict[str, float]:
     return found
 
 
-def episode_count(database: Database[dict[str, Any]]) -> int:
-    """How many episodes the catalogue holds."""
-    return collection(database, "episodes").estimated_document_count()
-
-
-def categories(database: Database[dict[str, Any]]) -> list[str]:
-    """The categories of the catalogue, by name."""
-    return sorted(name for name in collection(database, "episodes").distinct("categories") if name)
-
-
-def catalogue(
-    database: Database[dict[str, Any]],
-    text: str = "",
-    category: str | None = None,
-    limit: int = 300,
-    among: Sequence[str] | None = None,
-) -> pl.DataFrame:
-    """Episodes whose title, show or id contains ``text``, newest first, at most ``limit``.
-
-    The whole id of an episode finds that one alone. ``among``: none but these ids.
-    """
-    wanted: dict[str, Any] = {}
-    if text := text.strip():
-        pattern = {"$regex": re.escape(text), "$options": "i"}
-        wanted["$or"] = [{name: pattern} for name in ("title", "show_title", "_id")]
-        if collection(database, "episodes").find_one({"_id": text}, {"_id": 1}):
-            wanted = {"$or": [{"_id": text}]}
-    if category:
-        wanted["categories"] = category
-    if among is not None:
-        wanted["_id"] = {"$in": among}
-    found = collection(database, "episodes").find(wanted).sort("published_at", -1).limit(limit)
-    rows = [
-        {
-            **document,
-            "episode_id": document["_id"],
-            "show": document.get("show_title"),
-            "published_at": in_utc(document.get("published_at")),
-        }
-        for document in found
-    ]
-    return pl.DataFrame(rows, schema=_EPISODE_TYPES)
-
-
 def titles(database: Database[dict[str, Any]], episode_ids: list[str]) -> pl.DataFrame:
     """``episode_id``, ``title`` and ``show`` of the episodes that the catalogue knows."""
     found = collection(database, "episodes").find(
@@ -281,13 +137,6 @@ def titles(database: Database[dict[str, Any]], episode_ids: list[str]) -> pl.Dat
         for d in found
     ]
     return pl.DataFrame(rows, schema=_TITLE_TYPES)
-
-
-_SUMS = {name: {"$sum": f"${name}"} for name in ADDITIVE_METRICS}
-
-
-def _within(window: Window) -> dict[str, Any]:
-    return {"bucket": {"$gte": window.start, "$lt": window.end}}
 
 
 def with_titles(database: Database[dict[str, Any]], frame: pl.DataFrame) -> pl.DataFrame:

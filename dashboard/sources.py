@@ -29,7 +29,8 @@ class PacedCache:
     """Answers kept for a second, and for longer where asking is dear.
 
     However many browsers watch, a question is asked at most once every ``min_age_s`` and takes
-    at most ``share`` of the time of one server thread. Thread-safe.
+    at most ``share`` of the time of one server thread; who asks meanwhile waits for the same
+    answer. Answers that are over are let go. Thread-safe.
     """
 
     def __init__(
@@ -42,20 +43,36 @@ class PacedCache:
         self._share = share
         self._clock = clock
         self._answers: dict[Any, tuple[float, Any]] = {}
+        self._asking: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, question: Any, ask: Callable[[], Any]) -> Any:
         """The kept answer to ``question``, or that of ``ask()``, whose errors pass through."""
         with self._lock:
-            until, answer = self._answers.get(question, (float("-inf"), None))
+            if (kept := self._kept(question)) is not None:
+                return kept[1]
+            asking = self._asking.setdefault(question, threading.Lock())
+        with asking:
+            with self._lock:
+                if (kept := self._kept(question)) is not None:
+                    return kept[1]
             start = self._clock()
-            if start < until:
-                return answer
-            answer = ask()
+            try:
+                answer = ask()
+            finally:
+                with self._lock:
+                    self._asking.pop(question, None)
             end = self._clock()
             age = max(self._min_age_s, (end - start) / self._share)
-            self._answers[question] = (end + age, answer)
+            with self._lock:
+                self._answers[question] = (end + age, answer)
             return answer
+
+    def _kept(self, question: Any) -> tuple[float, Any] | None:
+        now = self._clock()
+        for over in [asked for asked, (until, _) in self._answers.items() if until <= now]:
+            del self._answers[over]
+        return self._answers.get(question)
 
 
 @st.cache_resource(show_spinner=False)

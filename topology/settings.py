@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,10 @@ PORT_OFFSETS = {
     "faust_web": 10,
 }
 """Where each service listens, counted from ``PODSTREAM_PORT_BASE``; Faust workers count up."""
+
+
+EMBEDDED_MONGO = {"mongo_keep_hours": 48, "mongo_keep_days": 56}
+"""What the embedded MongoDB keeps by default: it shares a disk and two cores with all the rest."""
 
 
 class Settings(BaseSettings):
@@ -82,8 +87,17 @@ class Settings(BaseSettings):
         400,
         ge=0,
         le=36_500,
-        description="Days for which MongoDB keeps minutes, days and anomalies, counted in event "
-        "time back from the slowest partition; Delta and the log keep them all. 0: for ever.",
+        description="Days for which MongoDB keeps days, anomalies and figures of models, counted "
+        "in event time back from the slowest partition; Delta keeps them all. 0: for ever. The "
+        "embedded MongoDB keeps 56 days unless told otherwise.",
+    )
+    mongo_keep_hours: int = Field(
+        0,
+        ge=0,
+        le=876_000,
+        description="Hours for which MongoDB keeps minutes, counted likewise; Delta keeps them "
+        "all. The Live page looks back 24 hours. 0: as long as days. The embedded MongoDB keeps "
+        "48 hours unless told otherwise.",
     )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
     checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")
@@ -253,8 +267,12 @@ class Settings(BaseSettings):
         self.kafka_bootstrap_servers = (
             self.kafka_bootstrap_servers or f"{LOOPBACK}:{self.port('kafka')}"
         )
-        if not self.mongodb_uri.get_secret_value():
-            self.mongodb_uri = SecretStr(f"mongodb://{LOOPBACK}:{self.port('mongo')}")
+        embedded = f"mongodb://{LOOPBACK}:{self.port('mongo')}"
+        if self.mongodb_uri.get_secret_value() in ("", embedded):
+            self.mongodb_uri = SecretStr(embedded)
+            for name, value in EMBEDDED_MONGO.items():
+                if name not in self.model_fields_set:
+                    setattr(self, name, value)
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
         self.models_root = self.models_root or str(self.podstream_home / "models")
@@ -275,6 +293,11 @@ class Settings(BaseSettings):
         """Whether the URI shows MongoDB a user, or asks for TLS."""
         uri = self.mongodb_uri.get_secret_value().lower()
         return "@" in uri or "tls=true" in uri or "ssl=true" in uri or uri.startswith("mongodb+srv")
+
+    @property
+    def mongo_keep_minutes(self) -> timedelta:
+        """For how long MongoDB keeps minutes; 0: for ever."""
+        return timedelta(hours=self.mongo_keep_hours) or timedelta(days=self.mongo_keep_days)
 
     def port(self, service: str) -> int:
         """The port of an embedded service, by its name in ``PORT_OFFSETS``."""

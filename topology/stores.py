@@ -90,9 +90,10 @@ COLLECTIONS = (
     ),
     Collection(
         "document_expiry",
-        "The time before which `engagement_windows`, `episode_days` and `episode_anomalies` are "
-        "removed and not written again; it never goes back.",
-        key="always `live`",
+        "The time before which documents are removed and not written again; it never goes back: "
+        "`minutes` for `engagement_windows` and `engagement_totals`, `live` for `episode_days`, "
+        "`episode_anomalies` and `model_metrics`.",
+        key="`minutes` or `live`",
         eventual=True,
     ),
     Collection(

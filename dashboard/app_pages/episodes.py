@@ -7,7 +7,7 @@ from functools import partial
 import polars as pl
 import streamlit as st
 
-from dashboard import analysis, history, queries, sources
+from dashboard import analysis, catalogue, history, sources
 from dashboard.episode_panel import CHOSEN, show_episode
 
 LIMIT = 300
@@ -20,12 +20,20 @@ def read_catalogue(
 ) -> tuple[int, list[str], pl.DataFrame]:
     """Size of the catalogue, its categories, and the episodes that match."""
     database = sources.database()
-    among = None if topic_id is None else read_topic(topic_id)
+    opened = history.open_history(sources.delta_root(), catalogue.TABLES)
+    search = catalogue.Search(text.strip(), category, topic_id)
     return (
-        queries.episode_count(database),
-        queries.categories(database),
-        queries.catalogue(database, text, category, LIMIT, among),
+        catalogue.episode_count(database),
+        read_categories(),
+        catalogue.catalogue(database, opened, search, LIMIT),
     )
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def read_categories() -> list[str]:
+    """The categories of the catalogue."""
+    opened = history.open_history(sources.delta_root(), ("episodes",))
+    return catalogue.categories(sources.database(), opened)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -33,13 +41,6 @@ def read_topics() -> dict[str, str]:
     """The name of each topic, largest first."""
     opened = history.open_history(sources.delta_root(), ("episode_topics", "topics"))
     return analysis.topic_names(analysis.topics(opened))
-
-
-@st.cache_data(ttl=10, show_spinner=False)
-def read_topic(topic_id: str) -> list[str]:
-    """The episodes of a topic."""
-    opened = history.open_history(sources.delta_root(), ("episode_topics",))
-    return analysis.episodes_of_topic(opened, topic_id)
 
 
 @st.cache_data(ttl=10, show_spinner=False)

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, history, reach, sources
+from dashboard import charts, history, reach, sources, timeline, totals
 from dashboard.choosing import choose
 
+TOP_DAYS = {"1 day": 1, "7 days": 7, "28 days": 28}
+WEEK = timedelta(days=7)
 REACH_DAYS = {"1 day": 1, "7 days": 7, "28 days": 28}
 WINDOWS = {"5 min": 5, "15 min": 15, "60 min": 60, "24 h": 24 * 60}
 
@@ -21,16 +23,37 @@ def read_sizes() -> pl.DataFrame:
 
 
 @st.cache_data(ttl=10, show_spinner=False)
-def read_daily() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame] | None:
-    """Days, top listeners, top episodes; None before the table is written."""
+def read_days() -> pl.DataFrame | None:
+    """Plays and hours by day; None before the table is written."""
+    opened = history.open_history(sources.delta_root(), ("user_vs_episode_daily",))
+    return history.plays_per_day(opened) if opened.has("user_vs_episode_daily") else None
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_top(days: int) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Top listeners and top episodes of the newest days; None before there is any listening."""
     opened = history.open_history(sources.delta_root(), ("user_vs_episode_daily", "episodes"))
     if not opened.has("user_vs_episode_daily"):
         return None
-    return (
-        history.plays_per_day(opened),
-        history.top_listeners(opened),
-        history.top_episodes(opened),
-    )
+    since = history.last_days(opened, days)
+    if since is None:
+        return None
+    return history.top_listeners(opened, since), history.top_episodes(opened, since)
+
+
+@st.cache_data(ttl=10, show_spinner=False)
+def read_week() -> pl.DataFrame | None:
+    """The seven days up to the newest event, hour by hour; None before the first event."""
+    database = sources.database()
+    newest = totals.newest_minute(database)
+    if newest is None:
+        return None
+    end = newest.replace(minute=0) + totals.HOUR
+    start = end - WEEK
+    served = totals.served(database, max(start, timeline.served_from(end)), end)
+    opened = history.open_history(sources.delta_root(), timeline.TABLES)
+    counted = timeline.hours(opened, served, start, end)
+    return totals.filled(counted, start, end, totals.HOUR)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -65,8 +88,31 @@ def show_days(days: pl.DataFrame) -> None:
         st.altair_chart(charts.per_day(days, "hours", "hours", charts.COLOURS["completes"]))
 
 
-def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
-    """Who heard the most, and what was heard the most."""
+def show_week() -> None:
+    """The last week by the hour, from both stores."""
+    with sources.mongo_answers(), sources.delta_answers():
+        week = read_week()
+    if week is None:
+        return
+    st.subheader("The last seven days", anchor=False)
+    st.caption(
+        "Hour by hour up to the newest event: the newest from MongoDB, older ones from Delta."
+    )
+    left, right = st.columns([3, 2])
+    with left.container(border=True):
+        st.altair_chart(charts.events_over_time(week, 60, running=True), key="week-events")
+    with right.container(border=True):
+        st.altair_chart(charts.heard_over_time(week, 60, running=True), key="week-heard")
+
+
+def show_top() -> None:
+    """Who heard the most, and what was heard the most, in the newest days."""
+    _, label = choose("Top listeners and episodes", "Days", TOP_DAYS, "28 days", "top-days")
+    with sources.delta_answers():
+        top = read_top(TOP_DAYS[label])
+    if top is None:
+        return
+    listeners, episodes = top
     counts = {
         "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
         "completes": st.column_config.NumberColumn("Completes", format="localized", width="small"),
@@ -74,7 +120,6 @@ def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
     }
     left, right = st.columns(2)
     with left:
-        st.subheader("Top listeners", anchor=False)
         st.dataframe(
             listeners,
             hide_index=True,
@@ -87,7 +132,6 @@ def show_top(listeners: pl.DataFrame, episodes: pl.DataFrame) -> None:
             },
         )
     with right:
-        st.subheader("Top episodes", anchor=False)
         st.dataframe(
             episodes.select("title", "plays", "completes", "hours", "listeners"),
             hide_index=True,
@@ -184,19 +228,19 @@ def show_history() -> None:
     st.title("History", anchor=False)
     st.caption("Delta tables, read in place by DuckDB.")
     with sources.delta_answers():
-        daily = read_daily()
-    if daily is None:
+        days = read_days()
+    if days is None or days.is_empty():
         st.info(
             "No history yet: listening is written to Delta every few seconds once there are "
             "events.",
             icon=":material/hourglass_empty:",
         )
     else:
-        show_days(daily[0])
+        show_days(days)
+    show_week()
     show_reach()
     show_recent()
-    if daily is not None:
-        show_top(daily[1], daily[2])
+    show_top()
     with sources.delta_answers():
         sizes = read_sizes()
     show_sizes(sizes)

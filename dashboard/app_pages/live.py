@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import charts, live_tables, queries, sources
+from dashboard import charts, live_tables, queries, sources, totals
 from dashboard.choosing import choose
 from schemas.metrics import ADDITIVE_METRICS
 from topology.settings import get_settings
@@ -26,10 +26,9 @@ DIRECTIONS = {"rise": "▲ rise", "fall": "▼ fall"}
 class View:
     """Everything that happened in the window, minute by minute; ``counts`` may reach back more."""
 
-    window: queries.Window
+    window: totals.Window
     every_minutes: int
     counts: pl.DataFrame
-    active: int
     newest: datetime | None
 
     def totals(self) -> dict[str, int]:
@@ -42,7 +41,7 @@ def read_view(minutes: int) -> View | None:
     """Ask MongoDB for the window; None where no event was ever counted."""
     database = sources.database()
     now = sources.now()
-    window = queries.rolling_window(database, minutes, now)
+    window = totals.rolling_window(database, minutes, now)
     if window is None:
         return None
     drawn = window.at_least(SHORTEST_CHART_MINUTES)
@@ -50,9 +49,8 @@ def read_view(minutes: int) -> View | None:
     return View(
         window=window,
         every_minutes=every,
-        counts=queries.counts_over_time(database, drawn, every),
-        active=queries.active_episodes(database, window),
-        newest=queries.newest_update(database) or queries.newest_bucket(database),
+        counts=totals.counts_over_time(database, drawn, every),
+        newest=queries.newest_update(database) or totals.newest_minute(database),
     )
 
 
@@ -62,53 +60,63 @@ def read_choices() -> tuple[list[str], list[str]]:
     return live_tables.trending_choices(sources.database())
 
 
-def show_numbers(view: View) -> None:
+def read_scopes(kind: str, minutes: int) -> live_tables.Rolling | None:
+    """The rolling window of a kind of scope; None before the first one is written."""
+    with sources.mongo_answers():
+        found: live_tables.Rolling | None = sources.paced().get(
+            ("rolling", kind, minutes),
+            lambda: live_tables.rolling(sources.database(), kind, minutes),
+        )
+    return found
+
+
+def show_numbers(view: View, active: int) -> None:
     """The totals of the window, each with its course over the minutes that are over."""
-    totals = view.totals()
+    summed = view.totals()
     over = view.counts if view.window.historic else view.counts[:-1]
-    hours = totals["heard_ms"] / 3_600_000
-    minutes = totals["heard_ms"] / 60_000
+    hours = summed["heard_ms"] / 3_600_000
+    minutes = summed["heard_ms"] / 60_000
     shown = [
         (
             "impressions",
             "Impressions",
-            f"{totals['impressions']:,}",
-            f"{totals['impressions'] / view.window.minutes:,.0f} a minute",
+            f"{summed['impressions']:,}",
+            f"{summed['impressions'] / view.window.minutes:,.0f} a minute",
             "Times shown.",
         ),
         (
             "clicks",
             "Clicks",
-            f"{totals['clicks']:,}",
-            share(totals, "clicks", "impressions"),
+            f"{summed['clicks']:,}",
+            share(summed, "clicks", "impressions"),
             "Times opened.",
         ),
         (
             "plays",
             "Plays",
-            f"{totals['plays']:,}",
-            share(totals, "plays", "clicks"),
+            f"{summed['plays']:,}",
+            share(summed, "plays", "clicks"),
             "Times started.",
         ),
         (
             "streams",
             "Streams",
-            f"{totals['streams']:,}",
-            share(totals, "streams", "plays"),
+            f"{summed['streams']:,}",
+            share(summed, "streams", "plays"),
             "Times a listener's session with an episode got to 60 seconds heard.",
         ),
         (
             "completes",
             "Completes",
-            f"{totals['completes']:,}",
-            share(totals, "completes", "plays"),
+            f"{summed['completes']:,}",
+            share(summed, "completes", "plays"),
             "Times heard to the end.",
         ),
         (
             "heard_ms",
             "Hours heard",
             f"{hours:,.1f}",
-            f"{minutes / totals['plays']:,.1f} min a play" if totals["plays"] else None,
+            f"{minutes / summed['plays']:,.1f} min a play" if summed["plays"] else None,
             "Audio heard, hours.",
         ),
     ]
@@ -129,9 +137,9 @@ def show_numbers(view: View) -> None:
     with columns[-1]:
         st.metric(
             "Active episodes",
-            f"{view.active:,}",
+            f"{active:,}",
             border=True,
-            help="Episodes that something happened to within the window.",
+            help="Episodes that were shown or heard within the window up to the newest event.",
         )
         st.metric(
             "Freshness",
@@ -142,20 +150,16 @@ def show_numbers(view: View) -> None:
         )
 
 
-def share(totals: dict[str, int], part: str, whole: str) -> str | None:
+def share(counts: dict[str, int], part: str, whole: str) -> str | None:
     """``part`` as a share of ``whole``, in words."""
-    return f"{totals[part] / totals[whole]:.0%} of {whole}" if totals[whole] else None
+    return f"{counts[part] / counts[whole]:.0%} of {whole}" if counts[whole] else None
 
 
 def show_scopes(label: str, minutes: int) -> None:
     """The rolling window of every episode, show or category, most listeners first."""
     head, chosen = choose("Who is heard", "Scope", KINDS, "Episodes", "kind")
     kind = KINDS[chosen]
-    with sources.mongo_answers():
-        found = sources.paced().get(
-            ("rolling", kind, minutes),
-            lambda: live_tables.rolling(sources.database(), kind, minutes),
-        )
+    found = read_scopes(kind, minutes)
     if found is None or found.scopes.is_empty():
         head.caption("Nothing was heard within this window.")
         return
@@ -305,7 +309,10 @@ def show_anomalies() -> None:
 def show_late() -> None:
     """How many events came too late for this page."""
     with sources.mongo_answers():
-        late = sources.paced().get("late", lambda: live_tables.late_events(sources.database()))
+        late = sources.paced().get(
+            "late",
+            lambda: live_tables.late_events(sources.database(), get_settings().event_partitions),
+        )
     allowed = get_settings().allowed_lateness_s / 60
     st.caption(
         f":material/schedule: **{late.late:,} late events** of {late.events:,}: they came more "
@@ -341,7 +348,8 @@ def live() -> None:
             f":green[:material/sensors:] The last {label}, event time, "
             f"{view.window.start:{clock}} to {view.window.end:{clock}} UTC, updated each second."
         )
-    show_numbers(view)
+    episodes = read_scopes("episode", minutes)
+    show_numbers(view, episodes.active if episodes else 0)
     running = not view.window.historic
     left, right = st.columns([3, 2])
     with left.container(border=True, height="stretch"):

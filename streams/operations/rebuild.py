@@ -27,8 +27,7 @@ from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Comparison, Rebuilt, Replay
-from streams.serving.core.documents import Document
-from streams.serving.mongo.generations import WindowGenerations, window_documents
+from streams.serving.mongo.generations import WindowGenerations
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
 from topology.topics.engagement import ENGAGEMENT_WINDOWS, USER_EPISODE_DAILY
@@ -57,7 +56,10 @@ class Live:
 
     window_parts: pl.DataFrame | None
     """None where retention has taken the beginning of the topic: it then is no whole table."""
-    documents: list[Document]
+    counted: pl.DataFrame
+    """How far each document of MongoDB has counted each source partition (`document_parts`)."""
+    shown: pl.DataFrame
+    """What the documents of MongoDB show (`document_windows`)."""
     kept_from: datetime
     """MongoDB has no documents of minutes before this time any more."""
     daily: rebuild.LiveDaily
@@ -108,17 +110,16 @@ class Rebuilder:
         started = time.monotonic()
         rebuilt, replays = self._replay(baselines, _reach(baselines, live))
         seconds = time.monotonic() - started
-        served, moving = rebuilt.parts_at(rebuild.document_parts(live.documents))
+        served, moving = rebuilt.parts_at(live.counted)
         served = served.filter(pl.col("bucket") >= live.kept_from)
         comparisons = self._compare(rebuilt, served, moving, live)
-        made = window_documents(served)
         promoted = all(comparison.agrees for comparison in comparisons)
         if promoted:
-            beside = self._served.keep(current, live.documents)
-            self._served.take_over(live.documents, made)
+            beside = self._served.keep_served(current)
+            self._served.take_over(live.counted, served)
             self._publish(current + 1, comparisons, baselines)
         else:
-            beside = self._served.keep(current + 1, made)
+            beside = self._served.keep(current + 1, served)
         return RebuildResult(
             comparisons,
             generation=current + 1,
@@ -199,11 +200,16 @@ class Rebuilder:
             for partition in range(self._graph.topics[ENGAGEMENT_WINDOWS.name].partitions)
         ]
         windows = self._window_parts() if max(lows) == 0 else None
-        documents = self._served.documents()
+        batches = [
+            (rebuild.document_parts(some), rebuild.document_windows(some))
+            for some in self._served.batches()
+        ]
         # Asked afterwards: nothing that was there may have been removed since.
         kept_from = self._served.kept_from()
-        kept = [document for document in documents if document["bucket"] >= kept_from]
-        return Live(windows, kept, kept_from, daily)
+        kept = pl.col("bucket") >= kept_from
+        counted = pl.concat([rebuild.document_parts([]), *(parts for parts, _ in batches)])
+        shown = pl.concat([rebuild.document_windows([]), *(rows for _, rows in batches)])
+        return Live(windows, counted.filter(kept), shown.filter(kept), kept_from, daily)
 
     def _window_parts(self) -> pl.DataFrame:
         newest = rebuild.newest_sum()
@@ -282,7 +288,7 @@ class Rebuilder:
             rebuild.compare(
                 f"MongoDB {SERVED}",
                 rebuild.windows(served),
-                rebuild.without(rebuild.document_windows(live.documents), moving),
+                rebuild.without(live.shown, moving),
                 rebuild.WINDOW_KEY,
             )
         )
@@ -328,7 +334,7 @@ class Rebuilder:
 def _reach(baselines: dict[int, int], live: Live) -> dict[int, int]:
     """Source partition -> the highest offset that any live row has counted."""
     reach = dict(baselines)
-    frames = [rebuild.document_parts(live.documents)]
+    frames = [live.counted]
     if live.window_parts is not None:
         frames.append(live.window_parts)
     for frame in frames:

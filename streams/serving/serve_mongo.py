@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,9 @@ from streams.serving.core import day_documents, documents, total_documents
 from streams.serving.core.day_documents import DayPart, day_id
 from streams.serving.core.documents import Document
 from streams.serving.core.total_documents import hour_id
+from streams.serving.mongo import expiry
 from streams.serving.mongo.document_cache import DocumentCache
-from streams.serving.mongo.expiry import DATED, Expiry
+from streams.serving.mongo.expiry import Expiry, Kind
 from streams.serving.mongo.mongo import MongoSink
 from streams.serving.mongo.rolling import RollingPart, RollingWindows
 from topology.model import ArrowTopic, AvroTopic, Topic
@@ -131,9 +132,13 @@ class MongoServer:
             sink, EPISODES.collection, TITLES_REMEMBERED, ("title", "show_title")
         )
         self._rolling = RollingWindows(sink, settings.event_partitions, self._titles.get)
-        self._expiry = Expiry(
-            sink, context.clock, COUNTED_BY, settings.event_partitions, settings.mongo_keep_days
-        )
+        self._expiry = {
+            kind: Expiry(sink, context.clock, kind, COUNTED_BY, settings.event_partitions, keep)
+            for kind, keep in (
+                (expiry.MINUTES, settings.mongo_keep_minutes),
+                (expiry.DAYS, timedelta(days=settings.mongo_keep_days)),
+            )
+        }
         for forget in (self._windows.forget, self._rolling.forget, sink.forget_marks):
             context.on_rebalance(forget)
         for table in RECORDS:
@@ -183,8 +188,8 @@ class MongoServer:
             for message, record in await decode_all(self._context, records)
             if message.offset > removed.get(message.key_text, -1)
         )
-        if (field := DATED.get(table.collection)) is not None:
-            before = await self._expiry.before()
+        if (field := expiry.DAYS.dated.get(table.collection)) is not None:
+            before = await self._expiry[expiry.DAYS].before()
             changed = [document for document in changed if document[field] >= before]
         await self._sink.replace(table.collection, changed)
         gone = removed.keys() - {document["_id"] for document in changed}
@@ -240,7 +245,7 @@ class MongoServer:
     # -- days ----------------------------------------------------------------------------------
 
     async def _handle_days(self, table: DayTable, messages: list[Message]) -> None:
-        if (rows := await self._rows(messages, "day")) is None:
+        if (rows := await self._rows(messages, "day", expiry.DAYS)) is None:
             return
         told = table.parts(rows)
         for keys in _slices(list(told), DOCUMENTS_PER_WRITE):
@@ -252,16 +257,19 @@ class MongoServer:
     # -- what is old ---------------------------------------------------------------------------
 
     async def _expire(self) -> None:
-        await self._expiry.refresh()
+        for expiring in self._expiry.values():
+            await expiring.refresh()
 
-    async def _rows(self, messages: list[Message], dated: str) -> pl.DataFrame | None:
+    async def _rows(
+        self, messages: list[Message], dated: str, kind: Kind = expiry.MINUTES
+    ) -> pl.DataFrame | None:
         """The rows of messages that have not expired, by their column ``dated``; None if no
         message has any."""
         frames: list[pl.DataFrame]
         frames = [rows for _, rows in await decode_all(self._context, messages)]
         if not frames:
             return None
-        before = pl.lit(await self._expiry.before()).cast(frames[0].schema[dated])
+        before = pl.lit(await self._expiry[kind].before()).cast(frames[0].schema[dated])
         return pl.concat(frames).filter(pl.col(dated) >= before)
 
 

@@ -24,6 +24,7 @@ from pymongo.database import Database
 from dashboard.screenshot import CHROMIUM, CHROMIUM_ARGUMENTS
 from streams.cli.local.ports import free_ports
 from tests.browser.seed_analysis import seed_analysis
+from tests.hours import put_counts
 from tests.paths import ROOT
 from topology.settings import LOOPBACK
 
@@ -96,6 +97,7 @@ def put_windows(stores: Stores, minute: datetime, episodes: int, scale: float) -
         )
         total = {name: total[name] + counts[name] for name in total}
     stores.database["engagement_windows"].insert_many(documents)
+    put_counts(stores.database, minute, total)
     return total
 
 
@@ -125,7 +127,7 @@ def seed(stores: Stores) -> None:
     stores.database["episodes"].insert_many(stores.episodes)
     minute = now.replace(second=0, microsecond=0)
     # an hour short of a day, so that none leaves the longest window while a test looks at it
-    for back in [*range(1, 75), *range(80, 23 * 60, 15)]:
+    for back in sorted([*range(1, 75), *range(80, 23 * 60, 15)], reverse=True):
         put_windows(stores, minute - back * MINUTE, 26, 1.2 + 0.5 * random.random())
     seed_rankings(stores)
     seed_rolling(stores)
@@ -215,6 +217,7 @@ def seed_rolling(stores: Stores) -> None:
                     "kind": kind,
                     "minutes": minutes,
                     "at": minute,
+                    "active": len(counted) + 7,
                     "scopes": counted,
                 }
             )
@@ -398,6 +401,29 @@ def seed_delta(stores: Stores) -> None:
     write_deltalake(
         str(stores.delta_root / "transcripts"),
         pl.DataFrame(transcripts).with_columns(pl.col("words").cast(pl.Int32)).to_arrow(),
+    )
+    older = []
+    for hours in range(20, 8 * 24):
+        at = now.replace(minute=0, second=0) - timedelta(hours=hours)
+        plays = round(90 + 60 * random.random() + 40 * (at.hour > 16))
+        older.append(
+            {
+                "episode_id": stores.episodes[hours % 20]["_id"],
+                "bucket": at + timedelta(minutes=random.randrange(60)),
+                "source_partition": 0,
+                "impressions": plays * 6,
+                "clicks": plays * 2,
+                "plays": plays,
+                "completes": plays // 3,
+                "heard_ms": plays * 900_000,
+                "streams": plays,
+                "event_date": at.date(),
+            }
+        )
+    write_deltalake(
+        str(stores.delta_root / "engagement_minutes"),
+        pl.DataFrame(older).to_arrow(),
+        partition_by=["event_date"],
     )
     daily = []
     for back in range(21):

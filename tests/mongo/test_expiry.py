@@ -15,12 +15,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from schemas import columnar
-from schemas.metrics import DAY_METRICS, WINDOW_METRICS
+from schemas.metrics import ADDITIVE_METRICS, DAY_METRICS, WINDOW_METRICS
 from streams.runtime.clock import ManualClock
 from streams.runtime.in_memory import MemoryRuntime
 from streams.serving.core.documents import Document
 from streams.serving.mongo import expiry
-from streams.serving.mongo.expiry import DATED, REFRESHES_TO_SEE, Expiry
+from streams.serving.mongo.expiry import DAYS as OF_DAYS
+from streams.serving.mongo.expiry import KINDS, MINUTES, REFRESHES_TO_SEE, Expiry, Kind
 from streams.serving.mongo.mongo import MongoSink
 from streams.serving.serve_mongo import COUNTED_BY
 from topology.graph import build_graph
@@ -29,6 +30,7 @@ from topology.settings import Settings
 pytestmark = pytest.mark.mongo
 
 GRAPH = build_graph(2)
+DATED = {collection: field for kind in KINDS for collection, field in kind.dated.items()}
 KEEP_DAYS = 10
 FIRST = date(2026, 1, 1)
 DAYS = 16
@@ -70,6 +72,11 @@ class Served:
         on = {**place, "day": at.date(), "final": False}
         rows = {
             "engagement-windows": {**place, "bucket": at, **dict.fromkeys(WINDOW_METRICS, 1)},
+            "engagement-totals": {
+                **{name: place[name] for name in ("source_partition", "offset")},
+                "bucket": at,
+                **dict.fromkeys(ADDITIVE_METRICS, 1),
+            },
             "episode-days": {**on, **dict.fromkeys(DAY_METRICS, 1)},
             "episode-retention": {**on, "minute": 0, "listeners": 1},
         }
@@ -79,6 +86,9 @@ class Served:
         found = {"direction": "rise", "plays": 30, "expected": 2.0, "score": 9.0}
         anomaly = {"episode_id": "a", "at": at, **found}
         self.runtime.log.append("episode-anomalies", anomaly, key="a")
+        figure = {"model": "als", "metric": "coverage", "value": 0.5, "at": at}
+        figure["generation"] = f"{at:%Y%m%dT%H%M%SZ}"
+        self.runtime.log.append("model-metrics", figure, key=f"als|{figure['generation']}")
 
     def reach(self, *days: int | None) -> None:
         """How far the source partitions are: so many days after the first."""
@@ -105,9 +115,10 @@ class Served:
         found = [document[field] for document in self.database[collection].find()]
         return sorted((time.date() - FIRST).days for time in found)
 
-    def all_days(self) -> list[int]:
-        """The same, of every collection that has expired documents: they agree."""
-        (days,) = {tuple(self.days(collection)) for collection in DATED}
+    def all_days(self, *kinds: Kind) -> list[int]:
+        """The same, of every collection whose documents expire, or of these kinds: they agree."""
+        dated = [collection for kind in kinds or KINDS for collection in kind.dated]
+        (days,) = {tuple(self.days(collection)) for collection in dated}
         return list(days)
 
 
@@ -187,10 +198,28 @@ def test_seven_months_are_whole_under_the_default(
     assert {d["plays"] for d in database["engagement_windows"].find()} == {2}
 
 
+def test_minutes_leave_by_the_hour_and_days_stay(
+    settings: Settings, database: Database[Document]
+) -> None:
+    hours = 50
+    served = Served(settings.model_copy(update={"mongo_keep_hours": hours}), database)
+    served.tell(range(DAYS), 0, 1)
+    served.reach(15, 15)
+    served.run()
+    assert served.all_days(MINUTES) == [13, 14, 15]
+    assert served.all_days(OF_DAYS) == list(range(5, DAYS))
+    kept_from = database[expiry.EXPIRY].find_one({"_id": MINUTES.key})
+    assert kept_from is not None
+    assert kept_from[expiry.FIELD] == NOON + timedelta(days=15) - timedelta(hours=hours)
+
+
+def an_expiry(sink: MongoSink, kind: Kind = MINUTES, days: int = KEEP_DAYS) -> Expiry:
+    return Expiry(sink, ManualClock(), kind, COUNTED_BY, 2, timedelta(days=days))
+
+
 def two_workers(settings: Settings) -> tuple[MongoSink, Expiry, Expiry]:
     sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
-    one, other = (Expiry(sink, ManualClock(), COUNTED_BY, 2, days) for days in (KEEP_DAYS, 100))
-    return sink, one, other
+    return sink, an_expiry(sink, OF_DAYS), an_expiry(sink, OF_DAYS, 100)
 
 
 async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
@@ -204,15 +233,16 @@ async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
     for _ in range(REFRESHES_TO_SEE):
         await one.refresh()
         assert await one.before() == limit
-        assert served.all_days() == list(range(DAYS))
+        assert served.all_days(OF_DAYS) == list(range(DAYS))
     # One that is told to keep more follows, as what is gone is gone, and takes nothing back.
     await other.refresh()
     assert await other.before() == limit
     await asyncio.gather(one.refresh(), other.refresh())
-    assert served.all_days() == list(range(5, DAYS))
+    assert served.all_days(OF_DAYS) == list(range(5, DAYS))
+    assert served.all_days(MINUTES) == list(range(DAYS))
     await other.refresh()
     assert next(database[expiry.EXPIRY].find())[expiry.FIELD] == limit
-    assert await Expiry(sink, ManualClock(), COUNTED_BY, 2, 0).before() == limit
+    assert await an_expiry(sink, OF_DAYS, 0).before() == limit
     sink.close()
 
 
@@ -237,7 +267,7 @@ async def test_much_leaves_little_by_little(
     left = []
     for _ in range(6):
         await one.refresh()
-        left.append([len(served.days(collection)) for collection in DATED])
+        left.append([len(served.days(collection)) for collection in OF_DAYS.dated])
     assert left == [[13, 16, 16], [11, 16, 16], [11, 13, 16], [11, 11, 16], [11, 11, 13], [11] * 3]
     sink.close()
 
@@ -249,6 +279,19 @@ async def test_times_are_raised_and_never_lowered(
     for days in (3, 9, 4):
         await sink.raise_to(expiry.EXPIRY, "x", "before", NOON + timedelta(days=days))
     assert next(database[expiry.EXPIRY].find())["before"] == NOON + timedelta(days=9)
+    sink.close()
+
+
+def test_the_oldest_leave_first(settings: Settings, database: Database[Document]) -> None:
+    """So that what is left has no gap, whenever somebody looks."""
+    served = Served(settings, database)
+    served.tell(range(DAYS), 0)
+    served.runtime.run(timers=False)
+    sink = MongoSink(settings, GRAPH.stages["serve_mongo"])
+    for collection, field in DATED.items():
+        old = asyncio.run(sink.older(collection, field, NOON + timedelta(days=9), 3))
+        ids = [d["_id"] for d in database[collection].find().sort(field, 1).limit(3)]
+        assert old == ids
     sink.close()
 
 

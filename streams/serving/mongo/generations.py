@@ -1,5 +1,7 @@
 """Generations of `engagement_windows` in MongoDB: the served one, and others kept beside it.
 
+Collections are read by ranges of `_id`, some documents at a time, however many there are.
+
 A generation is promoted only if it shows what the served one shows, so it may take its place
 document by document: no reader can tell a mixture. Renaming collections would be one step, but
 what `serve_mongo` writes meanwhile would go into the collection that is put aside.
@@ -7,9 +9,9 @@ what `serve_mongo` writes meanwhile would go into the collection that is put asi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any
 
 import polars as pl
 from pymongo import MongoClient, ReplaceOne
@@ -21,9 +23,7 @@ from topology.apply import create_index
 from topology.model import Collection
 from topology.settings import Settings
 
-LOAD_DOCUMENTS = 5_000
-
-T = TypeVar("T")
+LOAD_DOCUMENTS = 2_000
 
 
 class WindowGenerations:
@@ -45,39 +45,61 @@ class WindowGenerations:
         """The collection of a table generation."""
         return f"{self._declared.name}_g{generation}"
 
-    def documents(self) -> list[Document]:
-        """What is being served."""
-        return list(self._served.find({}))
+    def batches(self) -> Iterator[list[Document]]:
+        """What is being served, in the order of `_id`: at most LOAD_DOCUMENTS at a time.
+
+        What is written meanwhile may be among them or not.
+        """
+        wanted: Document = {}
+        while found := list(self._served.find(wanted).sort("_id", 1).limit(LOAD_DOCUMENTS)):
+            yield found
+            wanted = {"_id": {"$gt": found[-1]["_id"]}}
 
     def kept_from(self) -> datetime:
         """What is older has been removed, or is about to be."""
-        found = self._database[expiry.EXPIRY].find_one({"_id": expiry.KEY})
+        found = self._database[expiry.EXPIRY].find_one({"_id": expiry.MINUTES.key})
         return found[expiry.FIELD] if found else expiry.FOREVER
 
-    def keep(self, generation: int, made: Sequence[Document]) -> str:
-        """Write documents into a collection beside the served one; give its name."""
+    def keep_served(self, generation: int) -> str:
+        """Copy what is being served into a collection beside it; give its name."""
+        return self._keep(generation, self.batches())
+
+    def keep(self, generation: int, parts: pl.DataFrame) -> str:
+        """Write window rows as documents into a collection beside the served one; give its name."""
+        return self._keep(generation, (window_documents(some) for some in _by_document(parts)))
+
+    def _keep(self, generation: int, batches: Iterable[Sequence[Document]]) -> str:
         name = self.name(generation)
         self._database[name].drop()
-        for some in _chunks(made):
+        for some in batches:
             self._database[name].insert_many(some, ordered=False)
         for index in self._declared.indexes:
             create_index(self._database, name, index)
         return name
 
-    def take_over(self, before: Sequence[Document], after: Sequence[Document]) -> int:
-        """Put documents in the place of those read ``before``; how many were not the same.
+    def take_over(self, read: pl.DataFrame, parts: pl.DataFrame) -> int:
+        """Put documents made of window rows in the place of those served; how many differed.
 
-        A document that was written since it was read is newer, and stays.
+        ``read`` says of each document that was compared how far each source partition had counted
+        (`source_partition` and `offset` by episode and bucket). A document that was written since
+        is newer, and stays.
         """
-        known = {document["_id"]: document for document in before}
-        operations = [
-            ReplaceOne({"_id": read["_id"], "parts": read.get("parts")}, document)
-            for document in after
-            if (read := known.get(document["_id"])) is not None and read != document
-        ]
-        for some in _chunks(operations):
-            self._served.bulk_write(some, ordered=False)
-        return len(operations)
+        replaced = 0
+        for some in _by_document(parts):
+            made = {document["_id"]: document for document in window_documents(some)}
+            keys = some.select("episode_id", "bucket").unique()
+            compared = _offsets(read.join(keys, on=["episode_id", "bucket"]))
+            operations = [
+                ReplaceOne(
+                    {"_id": served["_id"], "parts": served.get("parts")}, made[served["_id"]]
+                )
+                for served in self._served.find({"_id": {"$in": list(made)}})
+                if served != made[served["_id"]] and compared.get(served["_id"]) == _counted(served)
+            ]
+            if operations:
+                self._served.bulk_write(operations, ordered=False)
+            replaced += len(operations)
+        return replaced
 
     def drop_kept(self) -> list[str]:
         """Remove every collection of another generation; give their names."""
@@ -93,6 +115,25 @@ def window_documents(parts: pl.DataFrame) -> list[Document]:
     return documents.merge_windows({}, documents.newest_rows(parts))
 
 
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), LOAD_DOCUMENTS):
-        yield items[start : start + LOAD_DOCUMENTS]
+def _by_document(parts: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Window rows, some at a time: never a part of a document's without the others."""
+    ordered = parts.sort("episode_id", "bucket")
+    place = ordered.select(pl.struct("episode_id", "bucket").rle_id() // LOAD_DOCUMENTS).to_series()
+    start = 0
+    while start < ordered.height:
+        end = int(place.search_sorted(place[start], side="right"))
+        yield ordered[start:end]
+        start = end
+
+
+def _offsets(read: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """`_id` -> source partition -> how far it had counted."""
+    found: dict[str, dict[str, int]] = {}
+    for row in read.iter_rows(named=True):
+        key = documents.minute_id(row["episode_id"], row["bucket"])
+        found.setdefault(key, {})[str(row["source_partition"])] = row["offset"]
+    return found
+
+
+def _counted(document: Mapping[str, Any]) -> dict[str, int]:
+    return {place: part["offset"] for place, part in document.get("parts", {}).items()}

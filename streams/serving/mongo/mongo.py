@@ -126,11 +126,11 @@ class MongoSink:
         return await asyncio.to_thread(self._patiently, fetch) if wanted else {}
 
     async def older(self, collection: str, field: str, than: datetime, limit: int) -> list[str]:
-        """The ids of documents whose time ``field`` is before ``than``: at most so many, any."""
+        """The ids of the ``limit`` oldest documents whose time ``field`` is before ``than``."""
         target = self._collection(collection)
 
         def fetch() -> list[str]:
-            found = target.find({field: {"$lt": than}}, ["_id"]).limit(limit)
+            found = target.find({field: {"$lt": than}}, ["_id"]).sort(field, 1).limit(limit)
             return [document["_id"] for document in found]
 
         return await asyncio.to_thread(self._patiently, fetch)

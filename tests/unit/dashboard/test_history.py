@@ -83,11 +83,19 @@ def test_nothing_is_read_that_the_topology_does_not_give(tmp_path: Path) -> None
 def test_days_listeners_and_episodes(root: Path) -> None:
     opened = history.open_history(str(root), ["user_vs_episode_daily", "episodes"])
     assert history.plays_per_day(opened).rows() == [
-        (date(2026, 1, 30), 2, 1, 1.5, 1),
-        (date(2026, 1, 31), 5, 2, 0.75, 2),
+        (date(2026, 1, 30), 2, 1, 1.5),
+        (date(2026, 1, 31), 5, 2, 0.75),
     ]
-    assert history.top_listeners(opened, 2).rows() == [("u1", 3, 1, 2.0, 2), ("u2", 4, 2, 0.25, 1)]
-    top = history.top_episodes(opened)
+    since = history.last_days(opened, 2)
+    assert since == date(2026, 1, 30)
+    assert history.top_listeners(opened, since, 2).rows() == [
+        ("u1", 3, 1, 2.0, 2),
+        ("u2", 4, 2, 0.25, 1),
+    ]
+    today = history.last_days(opened, 1)
+    assert today == date(2026, 1, 31)
+    assert history.top_listeners(opened, today, 1).rows() == [("u1", 1, 0, 0.5, 1)]
+    top = history.top_episodes(opened, since)
     assert top.select("title", "plays", "listeners").rows() == [
         ("Moss", 5, 2),
         ("demo:1", 2, 1),
@@ -97,7 +105,7 @@ def test_days_listeners_and_episodes(root: Path) -> None:
 
 def test_titles_are_the_ids_before_there_are_episodes(root: Path) -> None:
     opened = history.open_history(str(root), ["user_vs_episode_daily"])
-    assert history.top_episodes(opened, 1)["title"].to_list() == ["demo:2"]
+    assert history.top_episodes(opened, date(2026, 1, 1), 1)["title"].to_list() == ["demo:2"]
 
 
 def test_last_minutes_are_counted_from_the_newest_event(root: Path) -> None:
@@ -117,6 +125,8 @@ def test_episodes_get_their_plays_and_transcripts(root: Path) -> None:
         ("demo:1", 2, 1.5, "ok", 4),
         ("gone", None, None, None, None),
     ]
+    newest = history.plays_and_transcripts(opened, ["demo:2", "demo:1"], days=1)
+    assert newest["plays"].to_list() == [5, None]
     assert history.transcript_counts(opened).rows() == [("none", 1, 0), ("ok", 1, 4)]
     assert history.transcript_of(opened, "demo:1") == ("so it goes on", ())
     assert history.transcript_of(opened, "demo:2") == (None, ())

@@ -31,7 +31,7 @@ def test_empty_database_answers_empty(database: Database[dict[str, Any]]) -> Non
     assert live_tables.trending_choices(database) == ([], [])
     assert live_tables.trending(database).is_empty()
     assert live_tables.anomalies(database).is_empty()
-    assert live_tables.late_events(database) == live_tables.Late(0, 0)
+    assert live_tables.late_events(database, 4) == live_tables.Late(0, 0)
     assert live_tables.episode_days(database, "demo:1").is_empty()
     assert live_tables.without_gaps(live_tables.episode_days(database, "demo:1")).is_empty()
 
@@ -109,7 +109,7 @@ def test_late_events_are_those_of_the_stage_that_counts(database: Database[dict[
             database["table_progress"].insert_one(
                 {"_id": f"{stage}|{partition}", "stage": stage, "late": 3, "events": 100}
             )
-    assert live_tables.late_events(database) == live_tables.Late(6, 200)
+    assert live_tables.late_events(database, 4) == live_tables.Late(6, 200)
 
 
 def put_day(database: Database[dict[str, Any]], day: int, **fields: object) -> None:

@@ -88,7 +88,6 @@ def test_tables_not_written_yet_say_nothing(tmp_path: Path) -> None:
     found = analysis.found_for(opened(tmp_path), "demo:1")
     assert (found.analysis, found.topic, len(found.similar)) == (None, None, 0)
     assert analysis.topic_names(analysis.topics(opened(tmp_path))) == {}
-    assert analysis.episodes_of_topic(opened(tmp_path), "t1") == []
 
 
 def test_tables_without_rows_say_nothing(tmp_path: Path) -> None:
@@ -175,7 +174,6 @@ def test_a_topic_has_its_label_and_the_episodes_in_it(tmp_path: Path) -> None:
         "episodes": 2,
     }
     assert analysis.found_for(asked, "demo:5").topic is None
-    assert sorted(analysis.episodes_of_topic(asked, "t1")) == ["demo:1", "demo:2"]
     assert analysis.topic_names(analysis.topics(asked)) == {
         "t1": "moss, stone walls (2)",
         "t2": "no phrases in common (1)",
