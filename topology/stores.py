@@ -68,7 +68,11 @@ COLLECTIONS = (
         "episodes",
         "Titles, shows and categories, for whoever shows a recommendation.",
         key="episode_id",
-        indexes=(Index((("show_id", 1),)), Index((("published_at", -1),))),
+        indexes=(
+            Index((("show_id", 1),)),
+            Index((("published_at", -1),)),
+            Index((("note_count", 1),)),
+        ),
     ),
     Collection(
         "episode_neighbours",

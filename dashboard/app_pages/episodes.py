@@ -169,8 +169,12 @@ def episodes() -> None:
             "minutes": st.column_config.NumberColumn("Minutes", format="%.0f", width="small"),
             "status": st.column_config.TextColumn("Transcript", width="small"),
             "words": st.column_config.NumberColumn("Words", format="localized", width="small"),
-            "plays": st.column_config.NumberColumn("Plays", format="localized", width="small"),
-            "hours": st.column_config.NumberColumn("Hours heard", format="%.1f", width="small"),
+            "plays": st.column_config.NumberColumn(
+                "Plays", format="localized", width="small", help="In the newest 28 days."
+            ),
+            "hours": st.column_config.NumberColumn(
+                "Hours heard", format="%.1f", width="small", help="In the newest 28 days."
+            ),
             "episode_id": st.column_config.TextColumn("Id", width="small"),
         },
     )

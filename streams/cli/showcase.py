@@ -21,6 +21,9 @@ from streams.cli.status import Status, measure, memory_bytes
 from topology.settings import Settings
 
 LISTENERS_SHOWN = 3
+LISTS_LOOKED_AT = 300
+"""The newest lists, in which a personal one soon is."""
+
 ITEMS_SHOWN = 5
 ERROR_SHOWN = 120
 _WATCH_EVERY_S = 30.0
@@ -43,13 +46,12 @@ def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
     with client, step(console, "Waiting for personal recommendations") as current:
         database = client[settings.mongodb_database]
         while True:
-            found, lists = [], 0
-            for document in database["final_recommendations"].find():
-                lists += 1
-                if is_personal(document):
-                    found.append(document)
+            collection = database["final_recommendations"]
+            newest = collection.find().sort("updated_at", -1).limit(LISTS_LOOKED_AT)
+            found = [document for document in newest if is_personal(document)]
             if len(found) >= LISTENERS_SHOWN or current.elapsed_s > timeout_s:
                 break
+            lists = collection.estimated_document_count()
             episodes = database["episodes"].estimated_document_count()
             news = [f"{episodes} episodes, {lists} lists, {len(found)} of them personal"]
             current.tell(", ".join([*news, *not_running(supervisor)]))

@@ -361,14 +361,15 @@ def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
 def late_events(settings: Settings) -> int:
     """How many events came too late for the live tables. PyMongoError where MongoDB fails."""
     with _database(settings) as database:
-        found = database["table_progress"].find({"stage": COUNTING_STAGE}, {"late": 1})
+        ids = [f"{COUNTING_STAGE}|{number}" for number in range(settings.event_partitions)]
+        found = database["table_progress"].find({"_id": {"$in": ids}}, {"late": 1})
         return sum(document["late"] for document in found)
 
 
 def noted_episodes(settings: Settings) -> int:
     """How many episodes have notes on how they were read. PyMongoError where MongoDB fails."""
     with _database(settings) as database:
-        return int(database[EPISODES].count_documents({"notes.0": {"$exists": True}}))
+        return int(database[EPISODES].count_documents({"note_count": {"$gt": 0}}))
 
 
 def noted_transcripts(settings: Settings) -> int:

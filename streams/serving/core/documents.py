@@ -44,8 +44,9 @@ def recommendation_document(record: TopicRecord) -> Document:
 
 
 def episode_document(record: TopicRecord) -> Document:
-    """`episodes`: the record as it is."""
-    return {"_id": record["episode_id"], **record}
+    """`episodes`: the record as it is, and how many notes it has: an index finds by that."""
+    notes = record.get("notes") or ()
+    return {"_id": record["episode_id"], **record, "note_count": len(notes)}
 
 
 def neighbours_document(record: TopicRecord) -> Document:

@@ -124,7 +124,7 @@ def test_episodes_with_notes_are_counted(mongo_uri: str) -> None:
     assert noted_episodes(settings) == 0
     with MongoClient[dict[str, Any]](mongo_uri) as client:
         client["status_noted"]["episodes"].insert_many(
-            [{"_id": "1", "notes": ["guessed"]}, {"_id": "2", "notes": []}, {"_id": "3"}]
+            [{"_id": "1", "note_count": 1}, {"_id": "2", "note_count": 0}, {"_id": "3"}]
         )
     assert noted_episodes(settings) == 1
 
