@@ -166,7 +166,7 @@ class DeltaTable:
         )
 
 
-Runner = Literal["faust", "confluent", "spark", "streamlit"]
+Runner = Literal["faust", "confluent", "spark", "streamlit", "uvicorn"]
 
 Outside = Literal["index", "web"]
 """What a stage may ask beyond the instance: the podcast index, or any host of the public web."""

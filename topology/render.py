@@ -24,6 +24,7 @@ _SHAPES = {
     "confluent": ("[", "]"),
     "spark": ("[[", "]]"),
     "streamlit": (">", "]"),
+    "uvicorn": (">", "]"),
 }
 _STORE_IDS = {DELTA: "delta", MONGO: "mongo"}
 _STORE_LABELS = {DELTA: "Delta", MONGO: "MongoDB"}
@@ -92,6 +93,7 @@ def mermaid(graph: Graph) -> str:
     lines.append("  classDef confluent fill:#dcfce7,stroke:#15803d,color:#111")
     lines.append("  classDef spark fill:#ffedd5,stroke:#c2410c,color:#111")
     lines.append("  classDef streamlit fill:#f3e8ff,stroke:#7e22ce,color:#111")
+    lines.append("  classDef uvicorn fill:#fce7f3,stroke:#be185d,color:#111")
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ PORT_OFFSETS = {
     "dashboard": 3,
     "demo_index": 4,
     "spark_ui": 5,
+    "api": 6,
     "faust_web": 10,
 }
 """Where each service listens, counted from ``PODSTREAM_PORT_BASE``; Faust workers count up."""
@@ -220,6 +221,22 @@ class Settings(BaseSettings):
         "empty: it does not.",
     )
 
+    api_host: str = Field(
+        LOOPBACK,
+        description="Address that the read API listens on; any but a loopback one needs "
+        "`API_TOKEN`.",
+    )
+    api_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of the read API; 0: the one of the table of ports below.",
+    )
+    api_token: SecretStr = Field(
+        SecretStr(""),
+        description="What requests to the read API must bear; empty: they need not.",
+    )
+
     log_level: str = Field("INFO", description="Level of every process's log.")
 
     @model_validator(mode="before")
@@ -273,6 +290,7 @@ class Settings(BaseSettings):
             for name, value in EMBEDDED_MONGO.items():
                 if name not in self.model_fields_set:
                     setattr(self, name, value)
+        self.api_port = self.api_port or self.port("api")
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
         self.models_root = self.models_root or str(self.podstream_home / "models")
@@ -307,6 +325,13 @@ class Settings(BaseSettings):
     def dashboard_url(self) -> str:
         """Where the dashboard of this instance is served."""
         return f"http://{LOOPBACK}:{self.port('dashboard')}"
+
+    @property
+    def api_url(self) -> str:
+        """Where the read API of this instance is asked from this machine."""
+        everywhere = self.api_host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        host = LOOPBACK if everywhere else self.api_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
 
     @property
     def demo_index_url(self) -> str:

@@ -92,7 +92,24 @@ DASHBOARD = declare_stage(
     ),
 )
 
+READ_API = declare_stage(
+    "read_api",
+    "Answers apps over HTTP: recommendations, similar and trending episodes, live statistics.",
+    runner="uvicorn",
+    entry_point="streams.api.read_api",
+    worker="api",
+    reads=(
+        "final_recommendations",
+        "episode_neighbours",
+        "trending_episodes",
+        "episodes",
+        "rolling_windows",
+        "episode_days",
+    ),
+)
+
 STAGES = (
     SERVE_MONGO,
+    READ_API,
     DASHBOARD,
 )

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from jobs.spark_jars import ensure_jars
+from streams.api.access import refusal
 from streams.cli.local.broker import BrokerError, wait_for_broker
 from streams.cli.local.mongo import MongoError, wait_for_mongo
 from streams.cli.local.ports import free_range, is_free
@@ -27,7 +28,7 @@ from streams.cli.local.programs import (
     embedded_services,
     ports_needed,
     stop_order,
-    web_ports,
+    web_addresses,
 )
 from streams.cli.local.supervise import Supervisor, log_file
 from streams.cli.progress import Step, step
@@ -110,7 +111,7 @@ def environment(settings: Settings) -> dict[str, str]:
     names += ["SCHEMA_REGISTRY_URL", "MONGODB_URI", "MONGODB_DATABASE", "DELTA_ROOT"]
     names += ["CHECKPOINT_ROOT", "EVENT_PARTITIONS"]
     shown = {name: every[name] for name in names if name in every}
-    return {**shown, "DASHBOARD_URL": settings.dashboard_url}
+    return {**shown, "DASHBOARD_URL": settings.dashboard_url, "API_URL": settings.api_url}
 
 
 def write_instance_file(settings: Settings) -> Path:
@@ -176,7 +177,7 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
             console.print(f"MongoDB is empty: {name} writes it anew from the log.")
         with step(console, f"Starting {len(stages)} stage processes") as current:
             supervisor.start(stages)
-            _wait_for_stages(supervisor, stages, web_ports(settings, graph, demo), current)
+            _wait_for_stages(supervisor, stages, web_addresses(settings, graph, demo), current)
     return settings
 
 
@@ -201,6 +202,8 @@ def _check_same_instance(supervisor: Supervisor, demo: bool) -> None:
 def _launch(
     supervisor: Supervisor, settings: Settings, graph: Graph, demo: bool, console: Console
 ) -> None:
+    if sentence := refusal(settings):
+        raise InstanceError(sentence)
     with step(console, "Checking Java, disk and ports"):
         require_java()
         _check_disk(settings.podstream_home)
@@ -247,12 +250,12 @@ def _wait_for_services(settings: Settings, services: list[str]) -> None:
 
 
 def _wait_for_stages(
-    supervisor: Supervisor, names: list[str], ports: dict[str, int], current: Step
+    supervisor: Supervisor, names: list[str], addresses: dict[str, tuple[str, int]], current: Step
 ) -> None:
     deadline = time.monotonic() + STAGE_TIMEOUT_S
     while True:
         running = {p.name for p in supervisor.processes() if p.state == "RUNNING"}
-        waiting = [n for n in names if n not in running or not _answers(ports.get(n))]
+        waiting = [n for n in names if n not in running or not _answers(addresses.get(n))]
         if not waiting:
             return
         current.tell(f"{len(names) - len(waiting)} ready, waiting for {', '.join(waiting)}")
@@ -262,13 +265,15 @@ def _wait_for_stages(
         time.sleep(0.25)
 
 
-def _answers(port: int | None) -> bool:
-    """Whether something accepts connections on the port; True where there is none to ask."""
-    if port is None:
+def _answers(address: tuple[str, int] | None) -> bool:
+    """Whether something accepts connections there; True where there is none to ask."""
+    if address is None:
         return True
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((LOOPBACK, port)) == 0
+    try:
+        with socket.create_connection(address, timeout=0.5):
+            return True
+    except OSError:
+        return False
 
 
 def tail(home: Path, name: str, lines: int = 12) -> str:
@@ -355,6 +360,7 @@ def up(
             if demo and not only:
                 show_demo(settings, console, demo_timeout_s)
             console.print(f"Dashboard: {settings.dashboard_url}", highlight=False)
+            console.print(f"API: {settings.api_url}/docs", highlight=False)
             if detach:
                 console.print("Running in the background. Stop it with: podstream down")
                 return

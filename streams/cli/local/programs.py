@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from streams.cli.local.broker import broker_command
 from streams.cli.local.mongo import mongo_command
@@ -43,11 +44,24 @@ def web_ports(settings: Settings, graph: Graph, demo: bool) -> dict[str, int]:
     for name, stages in groups.items():
         if stages[0].runner == "streamlit":
             ports[name] = settings.port("dashboard")
+        if stages[0].runner == "uvicorn":
+            ports[name] = settings.api_port
         if stages[0].runner == "spark":
             ports[name] = settings.port("spark_ui")
     if demo:
         ports[DEMO_INDEX] = settings.port("demo_index")
     return ports
+
+
+def web_addresses(settings: Settings, graph: Graph, demo: bool) -> dict[str, tuple[str, int]]:
+    """Where each of these processes is reached from this machine."""
+    hosts = {
+        name: urlsplit(settings.api_url).hostname
+        for name, stages in stage_workers(graph, demo).items()
+        if stages[0].runner == "uvicorn"
+    }
+    ports = web_ports(settings, graph, demo)
+    return {name: (hosts.get(name) or LOOPBACK, port) for name, port in ports.items()}
 
 
 def ports_needed(settings: Settings, graph: Graph, demo: bool) -> dict[int, str]:

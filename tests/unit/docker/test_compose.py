@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
+from streams.api.access import refusal
 from streams.cli.commands.graph import module_exists
 from streams.cli.local.broker import broker_properties
 from streams.demo.demo_index import DEMO_KEY, DEMO_SECRET
@@ -82,10 +84,17 @@ def test_the_broker_is_set_as_the_embedded_one() -> None:
     assert {key: given[f"KAFKA_{key.replace('.', '_').upper()}"] for key in shared} == shared
 
 
-def test_only_the_dashboard_is_published_and_only_here() -> None:
+def test_only_what_people_look_at_is_published_and_only_here() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
-    assert list(published) == ["dashboard"]
-    assert all(port.startswith("127.0.0.1:") for port in published["dashboard"])
+    assert sorted(published) == ["api", "dashboard"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_the_api_of_the_containers_wants_a_token() -> None:
+    given = SERVICES["api"]["environment"]
+    settings = Settings(api_host=given["API_HOST"], api_token=SecretStr(""))
+    assert "API_TOKEN" in refusal(settings)
+    assert given["API_TOKEN"] == "${API_TOKEN:-}"
 
 
 @pytest.mark.parametrize("name", OURS)
