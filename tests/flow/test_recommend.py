@@ -1,5 +1,6 @@
 """`recommend` and `learn_blend` in memory: from reference data and events to lists and weights."""
 
+import asyncio
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from schemas import columnar
 from streams.kafka.message import Message
 from streams.recommendation.core.reasons import ALIKE
-from streams.runtime.in_memory import MemoryRuntime
+from streams.recommendation.explaining import explanation, find_listener
+from streams.recommendation.references import References
+from streams.runtime.in_memory import MemoryContext, MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
 from topology.tables import BLEND, LISTENERS
@@ -247,6 +250,35 @@ def test_a_play_moves_the_list_and_what_was_heard_or_disliked_leaves_it(world: W
     assert reasons["e:4"] == ALIKE
     # the factors know nothing of episode 8: it is there by what is said in it
     assert reasons["e:8"] == "Because you finished “Title 0”"
+
+
+def test_a_list_is_explained_by_what_its_signals_add_to_its_scores(world: World) -> None:
+    """The explanation is of the list that was sent, and its parts add up to the scores."""
+    for number in range(10):
+        world.embedding(number)
+    world.generation("20260110T000000Z", range(8))
+    world.trending("all", *((number, 10.0 - number) for number in range(1, 10)))
+    world.events(("ann", "play", 0, 0), ("ann", "progress", 0, 10, 600_000))
+    world.run()
+    stage = world.log.graph.stages["recommend"]
+    context = MemoryContext(world.log, stage, Settings())
+    references = References(context)
+    for topic, apply in context.broadcasts.items():
+        apply(world.log.records(topic))
+    listener = asyncio.run(find_listener(context, "ann"))
+    assert listener is not None
+    told = explanation(references, "ann", listener, 50)
+    sent = world.latest("ann")["items"]
+    assert [(item.episode_id, item.reason) for item in told.items] == [
+        (item["episode_id"], item["reason"]) for item in sent
+    ]
+    for item, served in zip(told.items, sent, strict=True):
+        assert item.score == pytest.approx(served["score"], abs=1e-6)
+        assert item.parts._asdict() == pytest.approx(served["parts"], abs=1e-6)
+        assert sum(item.earned) == pytest.approx(item.score, abs=1e-5)
+    assert {item.earned.als > 0 for item in told.items} == {True, False}
+    assert sum(told.weights) == pytest.approx(1)
+    assert asyncio.run(find_listener(context, "nobody")) is None
 
 
 def test_a_new_episode_is_reachable_through_content_at_once(world: World) -> None:

@@ -1,4 +1,4 @@
-"""`podstream recommend`: a listener's list as MongoDB serves it."""
+"""`podstream recommend` and `podstream similar`: lists as MongoDB serves them, and why."""
 
 from __future__ import annotations
 
@@ -11,21 +11,35 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from streams.recommendation.explaining import Explanation
     from topology.settings import Settings
 
 PARTS = ("als", "content", "trending")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
+    """Add the commands to ``app``."""
     app.command()(recommend)
+    app.command()(similar)
 
 
 def recommend(
     user: Annotated[str, typer.Argument(help="A listener's user_id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as JSON.")] = False,
+    why: Annotated[
+        bool,
+        typer.Option("--explain", help="Make the list anew, and take every score apart."),
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, max=500, help="Places explained.")] = 20,
 ) -> None:
-    """Show a listener's recommendations, best first, with scores, their parts and reasons."""
+    """Show a listener's recommendations, best first, with scores, their parts and reasons.
+
+    With --explain the list is made now, by the functions that make the served one, of what the log
+    holds; each signal is shown with its weight and with what it adds to the score.
+    """
+    if why:
+        _explain(user, count, as_json)
+        return
     from pymongo.errors import PyMongoError
     from rich.console import Console
 
@@ -45,6 +59,136 @@ def recommend(
         typer.echo(json.dumps(document, default=_as_text, ensure_ascii=False, indent=2))
         return
     Console().print(table_of(document))
+
+
+def similar(
+    episode: Annotated[str, typer.Argument(help="An episode_id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the episodes in which the same things are talked about, nearest first."""
+    from pymongo.errors import PyMongoError
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from topology.settings import get_settings
+
+    try:
+        found = find_similar(get_settings(), episode)
+    except PyMongoError as error:
+        typer.echo(f"MongoDB does not answer ({error}). `podstream up` starts it.", err=True)
+        raise typer.Exit(1) from error
+    if found is None:
+        typer.echo(
+            f"Nothing is known to be like episode {episode!r}: it has no transcript, or is not "
+            "embedded yet.",
+            err=True,
+        )
+        raise typer.Exit(1)
+    if as_json:
+        typer.echo(json.dumps(found, default=_as_text, ensure_ascii=False, indent=2))
+        return
+    table = Table(title=Text(f"Like {found['title'] or episode}"), title_justify="left")
+    for name in ("", "episode", "title", "show"):
+        table.add_column(name)
+    table.add_column("cosine", justify="right")
+    for number, near in enumerate(found["neighbours"], 1):
+        words = (Text(near[name]) for name in ("episode_id", "title", "show"))
+        table.add_row(str(number), *words, f"{near['score']:.3f}")
+    Console().print(table)
+
+
+def find_similar(settings: Settings, episode: str) -> dict[str, Any] | None:
+    """The neighbours of an episode, with their titles and shows; None if it has none."""
+    from pymongo import MongoClient
+
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000, tz_aware=True
+    )
+    with client:
+        database = client[settings.mongodb_database]
+        told = database["episode_neighbours"].find_one({"_id": episode})
+        if told is None or not told["neighbours"]:
+            return None
+        ids = [episode, *(near["episode_id"] for near in told["neighbours"])]
+        fields = {"title": 1, "show_title": 1}
+        known = {d["_id"]: d for d in database["episodes"].find({"_id": {"$in": ids}}, fields)}
+
+    def named(episode_id: str) -> dict[str, str]:
+        document = known.get(episode_id, {})
+        return {"title": document.get("title", ""), "show": document.get("show_title", "")}
+
+    return {
+        "episode_id": episode,
+        **named(episode),
+        "model": told["model"],
+        "neighbours": [{**near, **named(near["episode_id"])} for near in told["neighbours"]],
+    }
+
+
+def _explain(user: str, count: int, as_json: bool) -> None:
+    """Print a listener's list taken apart."""
+    from dataclasses import asdict
+
+    from confluent_kafka import KafkaException
+    from rich.console import Console
+
+    from streams.recommendation.explaining import explain_list
+    from topology.settings import get_settings
+
+    try:
+        found = explain_list(get_settings(), user, count)
+    except KafkaException as error:
+        typer.echo(f"The broker does not answer ({error}). `podstream up` starts it.", err=True)
+        raise typer.Exit(1) from error
+    if found is None:
+        typer.echo(
+            f"Nothing is known of listener {user!r}: that begins with the first event.", err=True
+        )
+        raise typer.Exit(1)
+    if as_json:
+        told = asdict(found)
+        told["weights"] = found.weights._asdict()
+        for item, shown in zip(found.items, told["items"], strict=True):
+            shown |= {"parts": item.parts._asdict(), "earned": item.earned._asdict()}
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        return
+    Console().print(explained_table(found))
+
+
+def explained_table(found: Explanation) -> Table:
+    """A list taken apart, for the terminal: ``signal → what it adds`` in the column of each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found.weights._asdict().items())
+    table = Table(
+        title=Text(f"Would be recommended to {found.user_id} now"),
+        caption=Text(
+            f"By {found.basis or 'trending alone'}, for {found.episodes_touched} episodes that the "
+            f"listener did something with. Weights: {weights}. In each column: the signal, from 0 "
+            "to 1, and what it adds to the score."
+        ),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("", justify="right")
+    for name in ("title", "show"):
+        table.add_column(name)
+    for name in ("score", *PARTS):
+        table.add_column(name, justify="right")
+    table.add_column("reason")
+    for number, item in enumerate(found.items, 1):
+        pairs = zip(item.parts, item.earned, strict=True)
+        table.add_row(
+            str(number),
+            Text(item.title),
+            Text(item.show),
+            f"{item.score:.3f}",
+            *(f"{part:.2f} → {earned:.3f}" for part, earned in pairs),
+            Text(item.reason),
+        )
+    return table
 
 
 def find_list(settings: Settings, user: str) -> dict[str, Any] | None:
