@@ -236,6 +236,8 @@ class _Questions:
             self._under_way = frozenset(wanted)
             try:
                 await self._fetch(wanted)
+            except Exception:  # of one document, which must not keep all others from being read
+                log.exception("What MongoDB gave could not be read")
             finally:
                 self._current.set_result(None)
                 self._current, self._under_way = None, frozenset()

@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import requests
 from deltalake import DeltaTable
 
 from schemas import columnar
@@ -86,6 +88,25 @@ def test_every_podstream_command_of_the_readme_works(
 
     # A person types more slowly than a script.
     wait_until(succeeds, WAIT_S / 2, f"success of {command}")
+
+
+def test_the_read_api_answers_for_a_listener_and_of_an_episode(platform: Instance) -> None:
+    address = f"{platform.settings.api_url}/v1"
+
+    def told(path: str) -> dict[str, Any]:
+        answer = requests.get(f"{address}/{path}", timeout=10)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def personal() -> bool:
+        return bool(told("listeners/listener-0001/recommendations")["source"] == "personal")
+
+    wait_until(personal, WAIT_S, "a list of listener-0001")
+    first = told("trending")["items"][0]["episode_id"]
+    assert len(told(f"episodes/{first}/stats")["windows"]) == 5
+    assert told(f"episodes/{first}/similar")["items"]
+    assert told("health")["status"] == "ok"
 
 
 def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance) -> None:
