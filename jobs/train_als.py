@@ -26,6 +26,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.evaluation import evaluate, factors, popularity
+from jobs.core.generation_names import next_name
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.output import Output
 from jobs.write_delta import table_path
@@ -131,6 +132,7 @@ class Trainer:
             raise UndeclaredError(f"Stage {STAGE} reads {TABLE}: add it to its `reads`.")
         self._path = table_path(settings, TABLE)
         self._output = Output(settings, graph, self._stage)
+        self._newest = ""
         self._seen = self._read_seen()
         self._looked_at = -1
 
@@ -141,7 +143,7 @@ class Trainer:
         return interval if self._seen else min(interval, _FIRST_LOOKS_S)
 
     def _read_seen(self) -> dict[int, int]:
-        """The offsets that the newest generation has seen, by source partition."""
+        """The offsets that the newest generation has seen, by source partition; note its name."""
         topic = MODEL_GENERATIONS.name
         check_reads(self._stage, topic)
         newest: dict[str, Any] = {"generation": "", "offsets": []}
@@ -153,6 +155,7 @@ class Trainer:
                     newest.update(record)
 
         read_all(self._settings.kafka_bootstrap_servers, [topic], apply)
+        self._newest = newest["generation"]
         return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
 
     def look(self) -> Generation | None:
@@ -167,7 +170,7 @@ class Trainer:
         generation = self._train(daily)
         if generation is not None:
             self._publish(generation)
-            self._seen = generation.offsets
+            self._seen, self._newest = generation.offsets, generation.name
         self._looked_at = version
         return generation
 
@@ -193,7 +196,7 @@ class Trainer:
         metrics = measure(self._spark, self._settings, pairs)
         learned = fit(self._spark, self._settings, pairs)
         return Generation(
-            name=f"{trained_at:%Y%m%dT%H%M%SZ}",
+            name=next_name(trained_at, self._newest),
             trained_at=trained_at,
             train_seconds=time.monotonic() - started,
             pairs=pairs,

@@ -53,9 +53,10 @@ def _stage_grants(stage: Stage, user: str) -> set[Grant]:
     read = {*stage.consumes, *stage.broadcast, SCHEMAS_TOPIC}
     if stage.runner == "confluent" and stage.consumes:
         # its state is what it wrote: it reads on from there
-        read |= {*stage.produces, *dead}
+        read |= {*stage.produces, *stage.hands_over, *dead}
     found = {Grant(user, "topic", ("Read",), name) for name in read}
-    found |= {Grant(user, "topic", ("Write",), name) for name in (*stage.produces, *dead)}
+    written = (*stage.produces, *stage.hands_over, *dead)
+    found |= {Grant(user, "topic", ("Write",), name) for name in written}
     found.add(Grant(user, "group", ("Read",), READERS))
     # a Spark query reads in groups of its own, whose names begin so
     spark = stage.runner == "spark"

@@ -128,7 +128,7 @@ def check_writes(stage: Stage, topic: str) -> None:
     """Raise UndeclaredError unless ``stage`` may write ``topic``, or a dead letter of what it
     consumes or produces."""
     own_dead = {dead_letter_name(name) for name in stage.consumes + stage.produces}
-    if topic not in stage.produces and topic not in own_dead:
+    if topic not in stage.produces + stage.hands_over and topic not in own_dead:
         raise UndeclaredError(
             f"Stage {stage.name} writes topic {topic!r}, which topology/stages does not give "
             f"it: add it to `produces` of the stage."

@@ -181,6 +181,7 @@ class Stage:
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
     form gets the next ``version``: it reads its topics anew, from the first offset.
+    ``hands_over`` are topics that it consumes and whose records it may send to another partition.
     ``tables`` is its own state; ``reads`` and ``writes`` name MongoDB collections and Delta tables.
     ``entry_point`` is the module, or the file, that holds it. A stage that is ``demo_only`` runs in
     the demo alone, one with a ``switch``, the name of a setting, only where this is on.
@@ -195,6 +196,7 @@ class Stage:
     consumes: tuple[str, ...] = ()
     broadcast: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    hands_over: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
@@ -214,6 +216,7 @@ def declare_stage(
     consumes: tuple[Topic, ...] = (),
     broadcast: tuple[Topic, ...] = (),
     produces: tuple[Topic, ...] = (),
+    hands_over: tuple[Topic, ...] = (),
     tables: tuple[Table, ...] = (),
     reads: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
@@ -232,6 +235,7 @@ def declare_stage(
         consumes=tuple(topic.name for topic in consumes),
         broadcast=tuple(topic.name for topic in broadcast),
         produces=tuple(topic.name for topic in produces),
+        hands_over=tuple(topic.name for topic in hands_over),
         tables=tables,
         reads=reads,
         writes=writes,

@@ -129,6 +129,8 @@ def _edge_problems(graph: Graph) -> Iterator[str]:
         for store in stage.reads + stage.writes:
             if store not in known_stores:
                 yield f"stage {name} touches store {store!r}, which is not declared"
+        for topic in set(stage.hands_over) - set(stage.consumes):
+            yield f"stage {name} hands records of {topic} over, which it does not consume"
         if set(stage.consumes) & set(stage.produces):
             yield f"stage {name} consumes what it produces: an endless loop"
     used = produced | read | OPERATOR_TOPICS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, sources
+from dashboard.plain import plain
 
 CHARTED = 15
 
@@ -56,13 +57,13 @@ def show_recommendation(found: queries.Recommendation) -> None:
     columns[1].metric("Items", f"{len(found.items):,}", border=True)
     columns[2].metric(
         "ALS generation",
-        found.generation or "before the first",
+        plain(found.generation) or "before the first",
         border=True,
         help="The model whose factors the listener was folded into.",
     )
     columns[3].metric(
         "Caused by",
-        found.caused_by or "n/a",
+        plain(found.caused_by) or "n/a",
         border=True,
         help="The event, or the new generation, that this list answers.",
     )

@@ -20,6 +20,7 @@ from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
+from streams.operations.arrivals import Arrivals, measure_arrivals
 from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
@@ -93,6 +94,7 @@ class Status:
     dead_letters: list[DeadLetters] = field(default_factory=list)
     late_events: int = 0
     """Events that came too late for the live tables; history has them."""
+    arrivals: Arrivals = field(default_factory=Arrivals)
     noted: Noted = field(default_factory=lambda: Noted(0, None))
     hosts: list[HostStatus] = field(default_factory=list)
     """Hosts that episodes come from, in trouble or used lately."""
@@ -119,6 +121,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
         late_events=late_events(settings),
+        arrivals=measure_arrivals(settings, _TIMEOUT_S),
         noted=Noted(noted_episodes(settings), noted_transcripts(settings) if delta else None),
         hosts=source_hosts(settings, graph),
     )

@@ -5,6 +5,9 @@ partitions of the events. It has no state of its own: every batch says in its he
 offsets it accounts for, so the last batch of a partition says where to go on, and the events that a
 repeat could repeat are read again from the source. A kill at any moment loses nothing; what was
 sent twice carries the same source offsets, by which readers skip it.
+
+A listener has one partition, Kafka's default for the id, whatever the key of a record is and
+whoever placed it. An event found elsewhere is handed over: sent again to where it belongs.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from confluent_kafka import Message as KafkaMessage
 from schemas import columnar
 from schemas.codec import BadRecordError
 from streams.events.batch_progress import KafkaEventLogs, to_chunk
-from streams.events.core.batching import Batch
+from streams.events.core.batching import Batch, Source
 from streams.events.core.events import EventDecoder
-from streams.events.core.sequencing import EventTopics, Refusal, Sequencer, resume
+from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
 from streams.kafka import clients as kafka
 from streams.kafka.clients import DeliveryError
 from streams.kafka.entry import refusals_as_sentences, require_access
@@ -58,7 +61,11 @@ class BatchEvents:
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
         self._dead = dead_letter_name(self._source)
-        self._topics = EventTopics(self._source, self._target, self._dead)
+        places = Source(
+            kafka.topic_id(settings.kafka_bootstrap_servers, self._source),
+            graph.topics[self._source].partitions,
+        )
+        self._topics = EventTopics(self._source, self._target, self._dead, places)
         self._stage = stage.name
         self._settings = settings
         self._schema = str(graph.topics[self._target].schema)
@@ -122,6 +129,8 @@ class BatchEvents:
         for step in self._sequencer.steps(_by_partition(records)):
             if isinstance(step, Refusal):
                 self._dead_letter(step.record, step.error)
+            elif isinstance(step, HandOver):
+                self._hand_over(step)
             elif isinstance(step, Batch):
                 self._send(step)
             else:
@@ -142,10 +151,20 @@ class BatchEvents:
             on_delivery=delivered,
         )
 
-    def _dead_letter(self, record: Record, error: BadRecordError) -> None:
-        def delivered(error: KafkaError | None, _: Record) -> None:
-            self._failure = error or self._failure
+    def _hand_over(self, step: HandOver[Record]) -> None:
+        self._produce(
+            topic=self._source,
+            value=step.value,
+            key=step.key,
+            partition=step.partition,
+            headers=step.headers,
+            on_delivery=self._note_failure,
+        )
 
+    def _note_failure(self, error: KafkaError | None, _: Record) -> None:
+        self._failure = error or self._failure
+
+    def _dead_letter(self, record: Record, error: BadRecordError) -> None:
         errors = error_headers(
             self._source, record.partition(), record.offset(), self._stage, error
         )
@@ -155,7 +174,7 @@ class BatchEvents:
             key=record.key(),
             partition=0,
             headers=dead_letter_headers(record.headers() or (), errors),
-            on_delivery=delivered,
+            on_delivery=self._note_failure,
         )
 
     def _produce(self, **record: Any) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from streams.events.core.batching import Batch, Chunk
+from streams.events.core.batching import Batch, Chunk, Source
 from streams.events.core.events import EventDecoder
-from streams.events.core.sequencing import EventTopics, Refusal, Sequencer, resume
+from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
 from streams.kafka.log_reader import SPAN_RECORDS
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryContext, MemoryLog
 from topology.graph import dead_letter_name
 from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
+
+TOPIC_ID = "in-memory"
+"""Stands for the id that Kafka gives to a topic."""
 
 
 def to_chunk(messages: Sequence[Message]) -> Chunk:
@@ -20,6 +23,7 @@ def to_chunk(messages: Sequence[Message]) -> Chunk:
         [message.offset for message in messages],
         [message.timestamp_ms for message in messages],
         [message.value for message in messages],
+        [message.headers for message in messages],
     )
 
 
@@ -53,7 +57,8 @@ class MemoryEventLogs:
 def register(context: MemoryContext) -> None:
     """The stage as a handler. Its one owner has every partition, from the first record of each."""
     source = USER_EVENTS.name
-    topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source))
+    places = Source(TOPIC_ID, context.log.graph.topics[source].partitions)
+    topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source), places)
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)
     sequencer = Sequencer(decoder, to_chunk)
@@ -70,6 +75,10 @@ def register(context: MemoryContext) -> None:
         for step in sequencer.steps(groups):
             if isinstance(step, Refusal):
                 await context.dead_letter(step.record, step.error)
+            elif isinstance(step, HandOver):
+                await context.hand_over(
+                    USER_EVENTS, step.value, step.key, step.partition, step.headers
+                )
             elif isinstance(step, Batch):
                 headers = step.headers()
                 await context.send(

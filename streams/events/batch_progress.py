@@ -17,10 +17,12 @@ def to_chunk(records: Sequence[Record]) -> Chunk:
     """The records of one partition, in their order, column by column."""
     # Methods of the class in `map`: a call from Python for each of them costs twice as much.
     part: Any = KafkaMessage
+    headers = list(map(part.headers, records))
     return Chunk(
         list(map(part.offset, records)),
         [log_ms for _, log_ms in map(part.timestamp, records)],
         list(map(part.value, records)),
+        headers if any(headers) else (),
     )
 
 

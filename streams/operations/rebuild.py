@@ -18,9 +18,9 @@ from confluent_kafka import TopicPartition
 
 from streams.engagement.core.engagement import Engagement
 from streams.events.batch_progress import to_chunk
-from streams.events.core.batching import PartitionBatcher, accounted_to
+from streams.events.core.batching import PartitionBatcher, Source, accounted_to
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import producer, reader
+from streams.kafka.clients import producer, reader, topic_id
 from streams.kafka.log_reader import LogReader, Record, read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
@@ -69,8 +69,9 @@ class Live:
 class RebuildResult:
     """What a rebuild found and did.
 
-    ``events``, ``refused`` and ``repeats`` are those of `user-events` that were replayed;
-    ``generation`` is the table generation made, and ``promoted`` whether it is served now.
+    ``events``, ``refused``, ``repeats`` and ``moved`` (handed over to another partition) are
+    those of `user-events` that were replayed; ``generation`` is the table generation made, and
+    ``promoted`` whether it is served now.
     """
 
     comparisons: list[Comparison]
@@ -79,6 +80,7 @@ class RebuildResult:
     events: int
     refused: int
     repeats: int
+    moved: int
     seconds: float
     beside: str
     """The collection of the generation that is not served: the one before, or the refused one."""
@@ -127,6 +129,7 @@ class Rebuilder:
             events=sum(replay.events for replay in replays),
             refused=sum(replay.refused for replay in replays),
             repeats=sum(replay.repeats for replay in replays),
+            moved=sum(replay.moved for replay in replays),
             seconds=seconds,
             beside=beside,
         )
@@ -242,10 +245,15 @@ class Rebuilder:
     ) -> tuple[Rebuilt, list[Replay]]:
         """Fold every event of the log up to ``until`` anew, partition after partition."""
         decoder = EventDecoder(USER_EVENTS.name, self._registry)
+        places = Source(
+            topic_id(self._settings.kafka_bootstrap_servers, USER_EVENTS.name),
+            self._graph.topics[USER_EVENTS.name].partitions,
+        )
         total, done = sum(offset + 1 for offset in until.values()), 0
         replays = []
         for partition, last in until.items():
-            batcher = PartitionBatcher(partition, 0, self._settings.dedup_window, decoder)
+            window = self._settings.dedup_window
+            batcher = PartitionBatcher(partition, 0, window, decoder, places)
             state = Engagement(self._settings.allowed_lateness_s * 1000)
             replay = Replay(batcher, state, baselines[partition], last)
             for records in self._records(USER_EVENTS.name, partition, last):

@@ -40,6 +40,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _SAYS_DELIMITER = re.compile(r"sep=(.)[\r\n]{0,2}", re.I)
 """The first line by which spreadsheets tell each other what is between the columns."""
 _LOOKED_AT = 4_096
+_decoder: Any = json.JSONDecoder()
+_scan = _decoder.scan_once
 
 Advance = Callable[[float], None]
 
@@ -332,6 +334,13 @@ def _jsonl(source: _Source) -> Iterator[Rows]:
 
 def parse_json_object(line: bytes) -> dict[str, Any] | None:
     """The object of a JSON line; None for a blank line. ValueError if it holds anything else."""
+    try:
+        text = line.decode()
+        value, end = _scan(text, 0)
+        if type(value) is dict and text[end:] in ("", "\n", "\r\n"):
+            return value
+    except (StopIteration, ValueError, RecursionError):
+        pass  # Whatever it is, the careful way says so.
     if not line.strip():
         return None
     try:
@@ -370,7 +379,13 @@ def _parquet(source: _Source, required: Collection[str]) -> Iterator[Rows]:
                 yield Rows(lines, rows)
                 read += batch.num_rows
                 source.advance(read / total)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError, zlib.error) as error:
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowNotImplementedError,
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
         raise FileError(f"{source.name} is no Parquet file: {error}") from error
 
 

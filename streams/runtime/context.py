@@ -274,6 +274,18 @@ class Context(ABC):
         """
         return self.wire.decode(message.topic, message.value, only)
 
+    async def hand_over(
+        self,
+        topic: Topic,
+        value: bytes | None,
+        key: bytes,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        """Send a record of a consumed topic to another of its partitions."""
+        check_writes(self.stage, topic.name)
+        await self._send(topic.name, value, key, partition, headers)
+
     async def dead_letter(self, message: Message, error: BaseException) -> None:
         """Put a message that cannot be used, as it came, into its dead-letter topic."""
         log.warning(

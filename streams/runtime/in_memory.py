@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ import polars as pl
 
 from schemas.registry import FixedRegistry
 from streams.kafka.message import Message
+from streams.kafka.placement import partition_of
 from streams.kafka.wire import Wire, key_bytes
 from streams.runtime.clock import Clock, ManualClock
 from streams.runtime.context import Apply, Context, Handler
@@ -51,11 +51,11 @@ class MemoryLog:
         partition: int | None = None,
         headers: tuple[tuple[str, bytes], ...] = (),
     ) -> Message:
-        """Write one record; without a partition, the key chooses it."""
+        """Write one record; without a partition, the key chooses it, as Kafka's default does."""
         partitions = self._records[topic]
         raw_key = key_bytes(key)
         if partition is None:
-            partition = zlib.crc32(raw_key or b"") % len(partitions)
+            partition = partition_of(raw_key, len(partitions)) if raw_key is not None else 0
         message = Message(
             topic=topic,
             partition=partition,

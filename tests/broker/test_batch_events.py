@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 
 from schemas import columnar
 from schemas.codec import RecordCodec, frame
@@ -22,8 +24,11 @@ from streams.events.core.batching import FIRST_OFFSET, LAST_OFFSET
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
+from streams.kafka.placement import partition_of
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import ERROR_PREFIX
+from streams.operations.arrivals import measure_arrivals
+from streams.operations.core.rebuild import count_daily
 from tests.paths import ROOT
 from topology.apply import apply_topology
 from topology.settings import Settings
@@ -31,6 +36,8 @@ from topology.settings import Settings
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
+OWNED = ("bob", "ada")
+"""A listener of each partition, by Kafka's default."""
 DAY_S = 86_400
 
 
@@ -179,7 +186,8 @@ def test_partitions_move_between_processes_without_loss(settings: Settings) -> N
     def write(number: int) -> None:
         for _ in range(number):
             for partition in range(PARTITIONS):
-                value = event(codec, f"moved-{partition}-{sent[partition]}")
+                name = f"moved-{partition}-{sent[partition]}"
+                value = event(codec, name, user_id=OWNED[partition])
                 out.produce("user-events", value, partition=partition)
                 sent[partition] += 1
         out.flush()
@@ -202,3 +210,92 @@ def test_partitions_move_between_processes_without_loss(settings: Settings) -> N
     assert moved.len() == moved.n_unique() == sum(sent) - sum(before)
     for partition, total in enumerate(sent):
         assert sorted(set(log.accounted(partition))) == list(range(total))
+
+
+Send = Callable[[str, bytes], None]
+STYLES = ("ours", "librdkafka", "kafka-python", "without-keys", "mixed")
+LISTENERS, EVENTS_EACH = 40, 30
+
+
+def producers(settings: Settings) -> tuple[dict[str, Send], Callable[[], None]]:
+    """Ways in which the world sends an event of a listener, and what waits for the deliveries."""
+    ours = producer(settings.kafka_bootstrap_servers)
+    plain = Producer(
+        {"bootstrap.servers": settings.kafka_bootstrap_servers, "client.id": "plain app"}
+    )
+    named: list[tuple[str, str | bytes | None]] = [("client.id", b"plain app")]
+
+    def by_kafka_python(user: str, value: bytes) -> None:
+        # Its default partitioner, whose values the unit tests hold.
+        plain.produce("user-events", value, user, partition_of(user.encode(), PARTITIONS))
+
+    def flush() -> None:
+        ours.flush()
+        plain.flush()
+
+    return {
+        "ours": lambda user, value: ours.produce("user-events", value, user),
+        "librdkafka": lambda user, value: plain.produce("user-events", value, user, headers=named),
+        "kafka-python": by_kafka_python,
+        "without-keys": lambda _, value: plain.produce("user-events", value),
+    }, flush
+
+
+def tables_of(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What each listener heard of each episode and day, by the style in which it was sent."""
+    rows = count_daily(events).with_columns(
+        pl.col("user_id").str.split_exact(" ", 1).struct.rename_fields(["style", "user"]).alias("u")
+    )
+    rows = rows.drop("user_id").unnest("u").sort("user", "episode_id", "day")
+    return {
+        str(style): frame
+        for (style,), frame in rows.partition_by("style", as_dict=True, include_key=False).items()
+    }
+
+
+def test_whoever_sends_the_events_the_tables_are_equal_also_with_kills(settings: Settings) -> None:
+    codec = RecordCodec(
+        "user-events", "user_event", topic_registry(settings.kafka_bootstrap_servers)
+    )
+    now = datetime.now(UTC)
+    send, flush = producers(settings)
+    by_turns = [send[name] for name in STYLES[:-1]]
+
+    def write(start: int, end: int) -> None:
+        for number in range(start, end):
+            for style in STYLES:
+                for listener in range(LISTENERS):
+                    user = f"{style} {listener}"
+                    heard = {"kind": "progress", "heard_ms": number * 1000 + listener}
+                    value = event(codec, f"e{number}", user_id=user, occurred_at=now, **heard)
+                    chosen = by_turns[(number + listener) % 4] if style == "mixed" else send[style]
+                    chosen(user, value)
+        flush()
+
+    log = Log(settings, "user-events", "user-event-batches")
+    before = measure_arrivals(settings, 30).handed_over
+    for kill in range(3):
+        with batch_events(settings, f"killed-{kill}"):
+            write(kill * 10, kill * 10 + 10)
+            time.sleep(0.3 * kill)
+    with batch_events(settings, "at-last"):
+        deadline = time.monotonic() + 60
+        expected = len(STYLES) * LISTENERS * EVENTS_EACH
+        while True:
+            log.read()
+            events = log.events().unique(["partition", "offset"])
+            events = events.filter(pl.col("user_id").str.contains(" "))
+            if events.height >= expected:
+                break
+            assert time.monotonic() < deadline, events.height
+    assert events.height == expected == events.n_unique(["user_id", "event_id"])
+    for user, partition in events.select("user_id", "partition").unique().iter_rows():
+        assert partition == partition_of(user.encode(), PARTITIONS)
+    tables = tables_of(events)
+    assert tables["ours"].height == LISTENERS
+    for style in STYLES[1:]:
+        assert tables[style].equals(tables["ours"]), style
+    moved = Counter(measure_arrivals(settings, 30).handed_over)
+    moved.subtract(before)
+    assert moved["plain app"] > 300
+    assert moved["unknown"] > 300

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streams.cli.main import build_app
-from streams.kafka.log_reader import LogTail
+from streams.events.batch_progress import to_chunk
+from streams.events.core.batching import PartitionBatcher, Source
+from streams.events.core.events import EventDecoder
+from streams.kafka.clients import topic_id
+from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.importing import RECBOLE_WHEEL
@@ -65,6 +72,65 @@ def test_events_are_imported_and_bad_rows_are_named(tmp_path: Path) -> None:
     sent = {key: record for key, record in records("user-events") if key.startswith("csv")}
     assert len(sent) == 49
     assert all(record["user_id"] == key for key, record in sent.items())
+
+
+def sent_of(prefix: str) -> list[tuple[str, int]]:
+    """Listener and time heard of every event in the log, as often as it is there."""
+    sent = [record for key, record in records("user-events") if key.startswith(prefix)]
+    return [(record["user_id"], record["heard_ms"]) for record in sent]
+
+
+def test_a_file_that_is_imported_again_adds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "again.jsonl"
+    rows = [{**EVENT, "user_id": f"again{n}", "heard_ms": n} for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert podstream("import", "events", str(path)).exit_code == 0
+    result = podstream("import", "events", str(path))
+    assert result.exit_code == 0, result.output
+    assert "imported already (30 events" in result.output
+    assert len(sent_of("again")) == 30
+    # What has grown is another file.
+    path.write_text(path.read_text() + json.dumps({**EVENT, "user_id": "again30"}) + "\n")
+    assert "31 records sent" in podstream("import", "events", str(path)).output
+
+
+def test_an_import_that_is_killed_goes_on_and_every_event_counts_once(tmp_path: Path) -> None:
+    """Far more events than the window of repeats, killed again and again, then once more."""
+    number, window = 300_000, 100
+    path = tmp_path / "large.jsonl"
+    with path.open("w") as file:
+        for n in range(number):
+            row = {**EVENT, "user_id": f"large{n % 5_000}", "heard_ms": n, "event_id": f"i{n}"}
+            file.write(json.dumps(row) + "\n")
+    command = [sys.executable, "-m", "streams.cli.main", "import", "events", str(path)]
+    kills = 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            said, _ = process.communicate(timeout=4 + 1.5 * kills)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert process.returncode == 0, said
+    assert kills, "it was killed at least once"
+    assert "imported already" in podstream("import", "events", str(path)).output
+
+    sent = Counter(sent_of("large"))
+    assert len(sent) == number, "nothing is missing"
+    settings = get_settings()
+    decoder = EventDecoder("user-events", open_registry(settings))
+    places = Source(topic_id(settings.kafka_bootstrap_servers, "user-events"), 4)
+    counted: Counter[int] = Counter()
+    with LogReader(settings.kafka_bootstrap_servers) as logs:
+        for partition, end in logs.ends("user-events").items():
+            batcher = PartitionBatcher(partition, 0, window, decoder, places)
+            for some in logs.span("user-events", partition, 0, end):
+                events = batcher.batch(to_chunk(some)).events
+                mine = events.filter(events["user_id"].str.starts_with("large"))
+                counted.update(mine["heard_ms"].to_list())
+    assert len(counted) == counted.total() == number
 
 
 def test_a_file_without_a_good_row_ends_with_an_error(tmp_path: Path) -> None:

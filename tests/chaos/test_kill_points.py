@@ -119,7 +119,7 @@ class Writer(threading.Thread):
     def last(self, at: datetime) -> None:
         """One last event in every partition, all of them at the same time."""
         for partition in range(PARTITIONS):
-            self._write(last_event(partition, at), partition=partition)
+            self._write(last_event(partition, PARTITIONS, at), partition=partition)
         self._producer.flush()
 
     def _write(self, delivery: Delivery, **place: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from schemas.registry import FixedRegistry
 from streams.engagement.core.engagement import Engagement
-from streams.events.core.batching import Chunk, PartitionBatcher, accounted_to
+from streams.events.batch_in_memory import TOPIC_ID, to_chunk
+from streams.events.core.batching import PartitionBatcher, Source, accounted_to
 from streams.events.core.events import EventDecoder
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
@@ -65,18 +66,11 @@ def replay(runtime: MemoryRuntime, baselines: dict[int, int], chunk: int) -> Reb
     decoder = EventDecoder(EVENTS, FixedRegistry(declared_subjects(GRAPH)))
     replays = []
     for partition, baseline in baselines.items():
-        batcher = PartitionBatcher(partition, 0, 100_000, decoder)
+        batcher = PartitionBatcher(partition, 0, 100_000, decoder, Source(TOPIC_ID, 4))
         one = Replay(batcher, Engagement(900_000), baseline, until=2**40)
         messages = runtime.log.read(EVENTS, partition, 0, 10**6)
         for start in range(0, len(messages), chunk):
-            some = messages[start : start + chunk]
-            one.feed(
-                Chunk(
-                    [m.offset for m in some],
-                    [m.timestamp_ms for m in some],
-                    [m.value for m in some],
-                )
-            )
+            one.feed(to_chunk(messages[start : start + chunk]))
         replays.append(one)
     return Rebuilt.of(replays)
 

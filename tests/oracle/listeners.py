@@ -6,7 +6,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
+
+from streams.kafka.placement import partition_of
 
 KINDS = ("impression", "click", "play", "progress", "progress", "complete", "pause", "like")
 RARE_KINDS = ("dislike", "follow", "unfollow", "skip", "skip")
@@ -52,10 +55,12 @@ class Delivery:
         return encode(self.event)[:-3] if self.cut else encode(self.event)
 
 
-def last_event(partition: int, at: datetime) -> Delivery:
+def last_event(partition: int, partitions: int, at: datetime) -> Delivery:
     """What ends a test in each partition, so that the clocks of all of them agree."""
-    event = {"event_id": f"last {partition}", "user_id": f"last {partition}", "kind": "play"}
-    return Delivery("last", {**event, "episode_id": "pi:100", "occurred_at": at})
+    users = (f"last {number}" for number in count())
+    user = next(user for user in users if partition_of(user.encode(), partitions) == partition)
+    event = {"event_id": f"last {partition}", "user_id": user, "kind": "play"}
+    return Delivery(user, {**event, "episode_id": "pi:100", "occurred_at": at})
 
 
 class Listeners:

@@ -67,22 +67,22 @@ class Sorted:
 def sort_out(entries: Iterable[Entry], dedup_window: int) -> Sorted:
     """The records of one partition, in offset order.
 
-    A valid event is a repeat if its id was at most ``dedup_window`` offsets ago in a valid event,
-    which may have been a repeat itself.
+    A valid event is a repeat if one of its listener had its id at most ``dedup_window`` offsets
+    ago, which may have been a repeat itself.
     """
     result = Sorted()
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     for entry in entries:
         if entry.event is None or not valid(entry.event, entry.logged_at):
             result.dead.append(entry.offset)
             continue
         row = _row(entry, entry.event)
-        last = seen.get(row.event_id)
+        last = seen.get((row.user, row.event_id))
         if last is not None and entry.offset - dedup_window <= last:
             result.repeats.append(entry.offset)
         else:
             result.good.append(row)
-        seen[row.event_id] = entry.offset
+        seen[row.user, row.event_id] = entry.offset
     return result
 
 

@@ -21,12 +21,14 @@ SIMULATE_LISTENERS = declare_stage(
 
 BATCH_EVENTS = declare_stage(
     "batch_events",
-    "Validates events, drops repeats and packs them into columnar batches.",
+    "Validates events, hands those over that lie in another partition than their listener's, "
+    "drops repeats and packs the others into columnar batches.",
     runner="confluent",
     entry_point="streams.events.batch_events",
     worker="batch_events",
     consumes=(USER_EVENTS,),
     produces=(USER_EVENT_BATCHES,),
+    hands_over=(USER_EVENTS,),
 )
 
 STAGES = (

@@ -6,7 +6,10 @@ from topology.model import EVENT_PATH, MEGABYTE, ArrowTopic, AvroTopic, Topic
 
 USER_EVENTS = AvroTopic(
     "user-events",
-    "What listeners did, one event a message: the public way in.",
+    "What listeners did, one event a message: the public way in. A listener's events count in the "
+    "partition that murmur2 gives the user_id; those found in another one, whatever their key, "
+    "are sent there again, with the header `podstream.origin`. A producer that sends a header "
+    "`client.id` is named by it in `podstream status`.",
     key="user_id",
     schema="user_event",
     partitions=EVENT_PATH,
@@ -17,7 +20,8 @@ USER_EVENT_BATCHES = ArrowTopic(
     "user-event-batches",
     "Valid events without duplicates, thousands to a message, each row with the partition "
     "and offset it came from. Headers `first_offset` and `last_offset` give the range of "
-    "source offsets a message accounts for, also for the rows that were refused.",
+    "source offsets a message accounts for, also for the rows that were refused or handed over; "
+    "`tally` tells how many came before, were handed over, and of whom.",
     key="none; partition = the source partition",
     schema="user_event",
     partitions=EVENT_PATH,

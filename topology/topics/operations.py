@@ -24,6 +24,16 @@ REDRIVE_PROGRESS = AvroTopic(
     max_message_bytes=8 * MEGABYTE,
 )
 
+IMPORT_PROGRESS = AvroTopic(
+    "import-progress",
+    "How far `podstream import events` has brought each file into the log; the newest record of a "
+    "file counts.",
+    key="import_id",
+    schema="import_progress",
+    partitions=1,
+    cleanup="compact",
+)
+
 SCHEMAS = RawTopic(
     "_schemas",
     "Schemas and their ids, in the record format of Confluent's registry.",
@@ -35,5 +45,6 @@ SCHEMAS = RawTopic(
 TOPICS: tuple[Topic, ...] = (
     TABLE_GENERATIONS,
     REDRIVE_PROGRESS,
+    IMPORT_PROGRESS,
     SCHEMAS,
 )

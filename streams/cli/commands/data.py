@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from streams.operations.importing import Report
+    from streams.operations.reports import Report
 
 ExistingFile = Annotated[
     Path,
@@ -51,13 +51,23 @@ def import_episodes(file: ExistingFile) -> None:
 def import_events(file: ExistingFile) -> None:
     """Import listener events: columns user_id, episode_id, kind, occurred_at (a time), and
     optionally event_id, heard_ms, position_ms, session_id, surface, rank, arm, user_agent,
-    generation. Rows that are equal in every column count once."""
-    from streams.operations.importing import import_events as run
-    from topology.graph import get_graph
+    generation. Without an event_id, rows that are equal in every column count once.
+
+    A file counts once, however often it is imported: a run that was killed goes on where it was.
+    """
+    from streams.operations.event_import import import_events as run
     from topology.settings import get_settings
 
     with _sentences(), _progress(f"Importing {file.name}") as advance:
-        report = run(file, get_settings(), get_graph(), _refuse, advance)
+        report = run(file, get_settings(), _refuse, advance)
+    if report.finished_at is not None:
+        typer.echo(
+            f"{file.name} was imported already ({report.known:,} events, "
+            f"{report.finished_at:%Y-%m-%d %H:%M} UTC): nothing was added."
+        )
+        return
+    if report.begun_after:
+        typer.echo(f"Went on after line {report.begun_after:,}: {report.known:,} events were there")
     _finish(report)
 
 
@@ -144,7 +154,7 @@ def _finish(report: Report) -> None:
         typer.echo(f"{count:,} records sent to {topic}")
     if report.refused:
         typer.echo(f"{report.refused:,} rows refused", err=True)
-    if not report.delivered:
+    if not report.delivered.total() + report.known:
         typer.echo("Nothing was imported.", err=True)
         raise typer.Exit(1)
 
@@ -165,7 +175,7 @@ def _sentences() -> Iterator[None]:
     """What a user can mend ends the command with a sentence instead of a traceback."""
     from confluent_kafka import KafkaException
 
-    from streams.operations.importing import ImportFailedError
+    from streams.operations.reports import ImportFailedError
     from streams.operations.tabular import FileError
 
     try:

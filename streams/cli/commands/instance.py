@@ -98,11 +98,13 @@ def status(
     from rich.console import Console
 
     from streams.cli.showcase import late_line, noted_line, status_tables
+    from streams.operations.arrivals import arrivals_line
 
     console = Console()
     for table in status_tables(measured):
         console.print(table)
-    for line in filter(None, (late_line(measured), noted_line(measured))):
+    said = (late_line(measured), arrivals_line(measured.arrivals), noted_line(measured))
+    for line in filter(None, said):
         console.print(line)
 
 

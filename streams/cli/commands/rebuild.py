@@ -70,7 +70,8 @@ def rebuild(
 def _report(result: RebuildResult) -> None:
     rate = result.events / max(result.seconds, 1e-9)
     typer.echo(
-        f"{result.events} events counted ({result.refused} refused, {result.repeats} repeats) "
+        f"{result.events} events counted ({result.refused} refused, {result.repeats} repeats, "
+        f"{result.moved} handed over) "
         f"in {result.seconds:.1f} s: {rate:,.0f} events/s"
     )
     for comparison in result.comparisons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +13,11 @@ import polars as pl
 
 from schemas import columnar
 from schemas.codec import BadRecordError
-from streams.events.core.dedup import DedupWindow
+from streams.events.core.dedup import DedupWindow, identities
 from streams.events.core.events import EventDecoder, check_events
-from streams.state.interner import Hashed, hash_strings
+from streams.events.core.origins import TALLY, Headers, Tally, client_of
+from streams.kafka.placement import partitions_of
+from streams.state.interner import Hashed
 
 FIRST_OFFSET = "first_offset"
 LAST_OFFSET = "last_offset"
@@ -23,6 +26,9 @@ MAX_ROWS = 20_000
 MAX_PAYLOAD_BYTES = 4 * 1_048_576
 """Most that a batch holds: an Arrow row takes up to 250 bytes more than its payload, so that a
 batch of this size stays below 10 MB, and its topic takes 16."""
+
+LARGEST_MOVED = 1_000_000
+"""Bytes of the largest event that is handed over: with its headers it must fit its topic."""
 
 _TYPED = [
     pl.col("log_ms" if name == "logged_at" else name).cast(dtype).alias(name)
@@ -38,6 +44,8 @@ class Chunk:
     offsets: Sequence[int]
     log_ms: Sequence[int]
     values: Sequence[bytes | None]
+    headers: Sequence[Headers] = ()
+    """Empty where no message has any."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -63,7 +71,32 @@ class Chunk:
 
     def slice(self, start: int, end: int) -> Chunk:
         """The messages from place ``start`` up to but without ``end``."""
-        return Chunk(self.offsets[start:end], self.log_ms[start:end], self.values[start:end])
+        return Chunk(
+            self.offsets[start:end],
+            self.log_ms[start:end],
+            self.values[start:end],
+            self.headers[start:end],
+        )
+
+    def headers_at(self, place: int) -> Headers:
+        """The headers of a message."""
+        return self.headers[place] if self.headers else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The topic of events: Kafka's id of it, and how many partitions its keys lie in."""
+
+    topic_id: str
+    partitions: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where an event belongs that was found in another partition, and under which key."""
+
+    partition: int
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -77,54 +110,106 @@ class Batch:
     refused: dict[int, BadRecordError] = field(default_factory=dict)
     """Why messages were refused, by their place in the chunk."""
     repeats: int = 0
+    moves: dict[int, Move] = field(default_factory=dict)
+    """What belongs to another partition, by place in the chunk: it is handed over, not counted."""
+    tally: bytes = b""
 
     def headers(self) -> dict[str, bytes]:
-        """The headers that put the range on record."""
+        """The headers that put the range on record, and what became of the partition so far."""
         return {
             FIRST_OFFSET: str(self.first_offset).encode(),
             LAST_OFFSET: str(self.last_offset).encode(),
+            **({TALLY: self.tally} if self.tally else {}),
         }
 
 
 class PartitionBatcher:
     """Turns the messages of one source partition into batches, one after another."""
 
-    def __init__(self, partition: int, next_offset: int, window: int, decoder: EventDecoder):
+    def __init__(
+        self,
+        partition: int,
+        next_offset: int,
+        window: int,
+        decoder: EventDecoder,
+        source: Source,
+        tally: Tally | None = None,
+    ):
         self.partition = partition
         self.next_offset = next_offset
         """First source offset that no batch accounts for."""
+        self.tally = tally or Tally(source.topic_id)
+        """What became of the records before it."""
+        self.source = source
         self._window = DedupWindow(window)
         self._decoder = decoder
 
     def warm(self, chunk: Chunk) -> None:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
         for piece in chunk.pieces():
-            (checked,) = check([piece], self._decoder)
-            self._note(checked)
+            (checked,) = check([piece], self._decoder, self.source.partitions)
+            mine = checked.owners == self.partition
+            self._note(checked.events.filter(mine), checked.ids.take(mine))
 
     def batch(self, chunk: Chunk) -> Batch:
         """The batch of the messages that follow, none of them below ``next_offset``."""
-        (checked,) = check([chunk], self._decoder)
+        (checked,) = check([chunk], self._decoder, self.source.partitions)
         return self.pack(chunk, checked)
 
     def pack(self, chunk: Chunk, checked: Checked) -> Batch:
         """The batch of the messages that follow, when they have been checked already."""
-        events = checked.events
-        repeats = self._note(checked)
-        if repeats.size:
-            events = events.filter(~np.isin(np.arange(events.height), repeats))
+        again = {place for place, headers in enumerate(chunk.headers) if self.tally.again(headers)}
+        events, ids, refused = checked.events, checked.ids, checked.refused
+        moves: dict[int, Move] = {}
+        mine = checked.owners == self.partition
+        if not mine.all():
+            moves, too_large = self._moves(chunk, checked, np.flatnonzero(~mine), again)
+            refused = {**refused, **too_large}
+            events, ids = events.filter(mine), ids.take(mine)
+        dropped = self._note(events, ids)
+        if again:
+            at_places = np.searchsorted(chunk.offsets, events["offset"].to_numpy())
+            dropped = np.union1d(dropped, np.flatnonzero(np.isin(at_places, list(again))))
+        if dropped.size:
+            events = events.filter(~np.isin(np.arange(events.height), dropped))
+        # Of the valid events, those that are neither kept nor to be handed over nor too large.
+        others = events.height + len(moves) + len(refused) - len(checked.refused)
+        repeats = checked.events.height - others
+        self.tally.repeated += repeats
         first, self.next_offset = self.next_offset, chunk.offsets[-1] + 1
         return Batch(
             self.partition,
             first,
             chunk.offsets[-1],
             events.insert_column(0, self._column(events.height)),
-            checked.refused,
-            len(repeats),
+            refused,
+            repeats,
+            moves,
+            self.tally.header(),
         )
 
-    def _note(self, checked: Checked) -> np.ndarray:
-        return self._window.repeats(checked.ids, checked.events["offset"].to_numpy())
+    def _moves(
+        self, chunk: Chunk, checked: Checked, strays: np.ndarray, again: set[int]
+    ) -> tuple[dict[int, Move], dict[int, BadRecordError]]:
+        """What of the rows ``strays`` is handed over, and what is too large to be, by place."""
+        moves, too_large = {}, {}
+        found = checked.events[strays].select("offset", "user_id").rows()
+        for (offset, user_id), owner in zip(found, checked.owners[strays].tolist(), strict=True):
+            place = bisect_left(chunk.offsets, offset)
+            if place in again:
+                continue
+            if len(chunk.values[place] or b"") > LARGEST_MOVED:
+                too_large[place] = BadRecordError(
+                    f"the listener belongs to partition {owner}, and the record is too large to be "
+                    "handed over"
+                )
+                continue
+            moves[place] = Move(owner, user_id.encode())
+            self.tally.note_moved(client_of(chunk.headers_at(place)))
+        return moves, too_large
+
+    def _note(self, events: pl.DataFrame, ids: Hashed) -> np.ndarray:
+        return self._window.repeats(ids, events["offset"].to_numpy())
 
     def _column(self, rows: int) -> pl.Series:
         return pl.Series("partition", np.full(rows, self.partition, np.int32))
@@ -136,13 +221,15 @@ class Checked:
 
     events: pl.DataFrame
     ids: Hashed
-    """Their event ids."""
+    """By which they are told apart: see `identities`."""
+    owners: np.ndarray
+    """The partitions of their listeners."""
     refused: dict[int, BadRecordError]
     """By place in the chunk."""
 
 
-def check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
-    """Decode and check chunks, as many at once as stay within the limits of a batch.
+def check(chunks: Sequence[Chunk], decoder: EventDecoder, partitions: int) -> Iterator[Checked]:
+    """Decode and check chunks of a topic, as many at once as stay within the limits of a batch.
 
     One call of polars costs as much as a thousand events do.
     """
@@ -152,14 +239,14 @@ def check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
             sum(map(len, together)) + len(chunk) > MAX_ROWS
             or sum(other.bytes for other in together) + chunk.bytes > MAX_PAYLOAD_BYTES
         ):
-            yield from _check(together, decoder)
+            yield from _check(together, decoder, partitions)
             together = []
         together.append(chunk)
     if together:
-        yield from _check(together, decoder)
+        yield from _check(together, decoder, partitions)
 
 
-def _check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
+def _check(chunks: Sequence[Chunk], decoder: EventDecoder, partitions: int) -> Iterator[Checked]:
     events, undecodable = decoder.decode(list(chain.from_iterable(c.values for c in chunks)))
     source = pl.DataFrame(
         {
@@ -173,13 +260,14 @@ def _check(chunks: Sequence[Chunk], decoder: EventDecoder) -> Iterator[Checked]:
     events, impossible = check_events(events.hstack(source))
     refused = {**undecodable, **impossible}
     rows, events = events["row"].to_numpy(), events.select_seq(*_TYPED)
-    ids = hash_strings(events["event_id"])
+    ids, owners = identities(events), partitions_of(events["user_id"], partitions)
     start = 0
     for chunk in chunks:
         end = start + len(chunk)
         first, last = np.searchsorted(rows, (start, end))
         why = {row - start: refused[row] for row in refused if start <= row < end}
-        yield Checked(events[first:last], ids.take(slice(first, last)), why)
+        some = slice(first, last)
+        yield Checked(events[first:last], ids.take(some), owners[some], why)
         start = end
 
 

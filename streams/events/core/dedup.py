@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 
 from streams.state.arrays import starts
 from streams.state.hash_table import ColumnarHashTable
-from streams.state.interner import Hashed
+from streams.state.interner import Hashed, hashed, hashes_of
+
+_HASHES = (*hashes_of("event_id"), *hashes_of("user_id"))
+_ODD = np.int64(-0x61C8_8646_80B5_83EB)
+"""2^64 / golden ratio: two ids that change places are another pair."""
 
 _COLUMNS = {"check": np.int64, "offset": np.int64}
+
+
+def identities(events: pl.DataFrame) -> Hashed:
+    """By which events are told apart: the id of each, among those of its listener."""
+    hashes = events.select_seq(*_HASHES)
+    event, user = (hashed(events[name], hashes) for name in ("event_id", "user_id"))
+    return Hashed(
+        event.column, event.rows, event.keys ^ user.keys * _ODD, event.checks ^ user.checks * _ODD
+    )
 
 
 class DedupWindow:
     """Which events of one partition were seen within the last ``window`` offsets.
 
-    An event at offset o is a repeat if its id occurred at an offset in [o - window, o): a
+    An event at offset o is a repeat if its identity occurred at an offset in [o - window, o): a
     function of the log alone. Ids are kept by two hashes of 64 bits each, in two generations; the
     older one is dropped once all of it is out of reach, so at most twice the window is held.
     """

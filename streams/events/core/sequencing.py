@@ -3,8 +3,9 @@
 Every batch says in its headers which source offsets it accounts for, so the last one of a
 partition says where to go on. The window of event ids before that offset is read again from the
 source, and what was refused after it from the dead letters. Then, for each partition: what is
-refused is on record before the batch that accounts for it, and batches follow one another without
-a gap. A kill at any moment loses nothing, and what is sent twice carries the same source offsets.
+refused, or handed over to the partition of its listener, is on record before the batch that
+accounts for it, and batches follow one another without a gap. A kill at any moment loses nothing,
+and what is sent twice carries the same source offsets, or the same origin.
 """
 
 from __future__ import annotations
@@ -16,8 +17,16 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from schemas.codec import BadRecordError
-from streams.events.core.batching import Batch, Chunk, PartitionBatcher, accounted_to, check
+from streams.events.core.batching import (
+    Batch,
+    Chunk,
+    PartitionBatcher,
+    Source,
+    accounted_to,
+    check,
+)
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Header, Tally, handed_over, tally_of
 from streams.kafka.message import Message
 from streams.kafka.wire import ERROR_PREFIX
 
@@ -38,6 +47,7 @@ class EventTopics:
     source: str
     target: str
     dead: str
+    places: Source
 
 
 class EventLogs(Protocol):
@@ -78,7 +88,7 @@ def resume(
     LogMismatchError if the source ends before that, and the errors of ``logs``.
     """
     first, end = logs.bounds(topics.source, partition)
-    next_offset, written_ms = _last_batch(logs, topics.target, partition)
+    next_offset, written_ms, tally = _last_batch(logs, topics, partition)
     next_offset = max(next_offset, first)
     if next_offset > end:
         raise LogMismatchError(
@@ -86,7 +96,7 @@ def resume(
             f"{next_offset - 1}, which ends at {end}: was the topic made anew?"
         )
     refused = _refused_since(logs, topics.dead, written_ms - CLOCK_SKEW_MS, partition)
-    batcher = PartitionBatcher(partition, next_offset, window, decoder)
+    batcher = PartitionBatcher(partition, next_offset, window, decoder, topics.places, tally)
     for chunk in logs.chunks(
         topics.source, partition, max(first, next_offset - window), next_offset
     ):
@@ -94,12 +104,14 @@ def resume(
     return Resumption(batcher, frozenset(one for one in refused if one >= next_offset))
 
 
-def _last_batch(logs: EventLogs, topic: str, partition: int) -> tuple[int, int]:
-    """First source offset that no batch accounts for, and when the last batch was written."""
-    first, end = logs.bounds(topic, partition)
-    for messages in logs.messages(topic, partition, max(first, end - 1), end):
-        return accounted_to(messages[-1].headers), messages[-1].timestamp_ms
-    return 0, 0
+def _last_batch(logs: EventLogs, topics: EventTopics, partition: int) -> tuple[int, int, Tally]:
+    """First source offset without a batch, when the last batch was written, and its tally."""
+    first, end = logs.bounds(topics.target, partition)
+    for messages in logs.messages(topics.target, partition, max(first, end - 1), end):
+        headers = messages[-1].headers
+        tally = tally_of(headers, topics.places.topic_id)
+        return accounted_to(headers), messages[-1].timestamp_ms, tally
+    return 0, 0, Tally(topics.places.topic_id)
 
 
 def _refused_since(logs: EventLogs, topic: str, since_ms: int, partition: int) -> Iterator[int]:
@@ -120,6 +132,20 @@ class Refusal(Generic[R]):
 
 
 @dataclass(frozen=True)
+class HandOver(Generic[R]):
+    """A record to be sent to the partition of its listener, under this key and with these headers.
+
+    It says where it lay, by which the owner of that partition knows it if it comes again.
+    """
+
+    record: R
+    value: bytes | None
+    partition: int
+    key: bytes
+    headers: list[Header]
+
+
+@dataclass(frozen=True)
 class Flush:
     """Everything so far is to be in the log before anything that follows is sent."""
 
@@ -135,7 +161,7 @@ class Sequencer(Generic[R]):
         self._columns = columns
         self._partitions: dict[int, Resumption] = {}
         self.counts: Counter[str] = Counter()
-        """Events read, batched, refused and repeated since the start."""
+        """Events read, batched, refused, repeated and handed over since the start."""
 
     def own(self, resumption: Resumption) -> None:
         """Take the records of a partition from now on."""
@@ -149,7 +175,9 @@ class Sequencer(Generic[R]):
         """Whether the records of a partition are taken."""
         return partition in self._partitions
 
-    def steps(self, records: Mapping[int, Sequence[R]]) -> Iterator[Refusal[R] | Flush | Batch]:
+    def steps(
+        self, records: Mapping[int, Sequence[R]]
+    ) -> Iterator[Refusal[R] | HandOver[R] | Flush | Batch]:
         """What is to be done, one after another, with the next records of each partition.
 
         Records that are accounted for already, and those of partitions that are not owned, are
@@ -160,13 +188,18 @@ class Sequencer(Generic[R]):
             for partition, group in records.items()
             for piece in self._pieces(partition, group)
         ]
-        checks = check([chunk for _, _, chunk in pieces], self._decoder)
+        if not pieces:
+            return
+        # All of one topic.
+        partitions = pieces[0][0].batcher.source.partitions
+        checks = check([chunk for _, _, chunk in pieces], self._decoder, partitions)
         for (owned, group, chunk), checked in zip(pieces, checks, strict=True):
             batch = owned.batcher.pack(chunk, checked)
             for place, error in batch.refused.items():
                 if chunk.offsets[place] not in owned.refused:
                     yield Refusal(group[place], error)
-            if batch.refused:
+            yield from _handed_over(batch, owned.batcher.source, group, chunk)
+            if batch.refused or batch.moves:
                 yield Flush()
             yield batch
             self.counts.update(
@@ -174,6 +207,7 @@ class Sequencer(Generic[R]):
                 batched=batch.events.height,
                 refused=len(batch.refused),
                 repeated=batch.repeats,
+                moved=len(batch.moves),
             )
 
     def _pieces(
@@ -190,3 +224,13 @@ class Sequencer(Generic[R]):
             end = start + len(piece)
             yield owned, records[start:end], piece
             start = end
+
+
+def _handed_over(
+    batch: Batch, source: Source, group: Sequence[R], chunk: Chunk
+) -> Iterator[HandOver[R]]:
+    for place, move in batch.moves.items():
+        headers = handed_over(
+            chunk.headers_at(place), source.topic_id, batch.partition, chunk.offsets[place]
+        )
+        yield HandOver(group[place], chunk.values[place], move.partition, move.key, headers)

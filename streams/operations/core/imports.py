@@ -51,12 +51,17 @@ EPISODE_TEXTS = (
 EPISODE_COLUMNS = (*EPISODE_TEXTS, "categories", "published_at", "duration_s", "explicit")
 
 _NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
-# Not the length of the episode: ids made before events could tell it must stay the same.
-_IDENTITY = tuple(name for name in EVENT_COLUMNS if name not in ("event_id", "duration_ms"))
+IDENTITY = tuple(name for name in EVENT_COLUMNS if name not in ("event_id", "duration_ms"))
+"""What tells an event without an id from others. Not the length of the episode: ids made before
+events could tell it must stay the same."""
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST_S, _LATEST_S = 631_152_000, 4_102_444_800
+UNIX_SECONDS = (631_152_000, 4_102_444_800)
+"""1990 and 2100: a number of Unix time lies between them, in one of the `UNIX_UNITS`."""
+
+UNIX_UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
+"""Of a second: what a number of Unix time may count."""
 _NUMBER = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
 _UTC_BEHIND = re.compile(r"(.{10,40}?)\s{0,9}(?:UTC|GMT|UT)", re.I)
 _MOST_SHOWN = 80
@@ -114,8 +119,9 @@ def _moment(value: Any) -> datetime:
 
 def _unix_moment(number: Decimal) -> datetime | None:
     """A moment of Unix time in the unit in which it lies between 1990 and 2100; None if in none."""
-    for unit in (1, 1_000, 1_000_000, 1_000_000_000):
-        if _EARLIEST_S <= number / unit < _LATEST_S:
+    first, end = UNIX_SECONDS
+    for unit in UNIX_UNITS:
+        if first <= number / unit < end:
             return _EPOCH + timedelta(microseconds=int(number * 1_000_000 / unit))
     return None
 
@@ -145,7 +151,11 @@ def parse_integer(value: Any) -> int:
 
 def derived_event_id(event: Row) -> str:
     """The id of an event that has none: SHA-256 of its fields, so that a repeat is recognised."""
-    fields = [event[name] for name in _IDENTITY]
+    return identity_hash([event[name] for name in IDENTITY])
+
+
+def identity_hash(fields: Sequence[Any]) -> str:
+    """The id of an event whose `IDENTITY` has these values, in its order."""
     return hashlib.sha256(_encode_json(fields).encode()).hexdigest()
 
 

@@ -118,6 +118,8 @@ class Replay:
     events: int = 0
     refused: int = 0
     repeats: int = 0
+    moved: int = 0
+    """Events handed over to the partition of their listener, where they count."""
     parts: Sum = field(default_factory=newest_sum)
     later_parts: Sum = field(default_factory=newest_sum)
     """Window rows as they were at the baseline, and those that have changed after it."""
@@ -130,6 +132,7 @@ class Replay:
             made = self.batcher.batch(piece)
             self.refused += len(made.refused)
             self.repeats += made.repeats
+            self.moved += len(made.moves)
             counted = made.events.filter(pl.col("offset") <= self.until).cast(_EVENTS.schema)
             self.events += counted.height
             sure = counted.filter(pl.col("offset") <= self.baseline)

@@ -14,25 +14,37 @@ from schemas import columnar, files
 from schemas.codec import frame
 from schemas.registry import FixedRegistry
 from streams.events.core import batching
-from streams.events.core.batching import Batch, Chunk, PartitionBatcher, accounted_to, check
+from streams.events.core.batching import (
+    Batch,
+    Chunk,
+    PartitionBatcher,
+    Source,
+    accounted_to,
+    check,
+)
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Headers, handed_over, origin, tally_of
 from topology.graph import build_graph, declared_subjects
 
 REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
 DECODER = EventDecoder("user-events", REGISTRY)
+SOURCE = Source("the topic", 2)
+"""In which `ada` belongs to partition 1, and `bob` to partition 0."""
+
 NOW = 1_767_225_600_000
 _SCHEMA = files.parsed("user_event")
 
 
-def event(event_id: str, heard_ms: int = 0) -> bytes:
+def event(event_id: str, heard_ms: int = 0, user_id: str = "ada", **more: str) -> bytes:
     buffer = BytesIO()
     record = {
         "event_id": event_id,
-        "user_id": "ada",
+        "user_id": user_id,
         "episode_id": "pi:1",
         "kind": "play",
         "occurred_at": NOW,
         "heard_ms": heard_ms,
+        **more,
     }
     fastavro.schemaless_writer(buffer, _SCHEMA, record)
     return frame(REGISTRY.id_of("user-events-value"), buffer.getvalue())
@@ -70,7 +82,7 @@ def kept_by_definition(log: list[bytes], window: int) -> list[tuple[int, str]]:
 
 
 def run(log: list[bytes], cuts: list[int], window: int) -> list[Batch]:
-    batcher = PartitionBatcher(1, 0, window, DECODER)
+    batcher = PartitionBatcher(1, 0, window, DECODER, SOURCE)
     places = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})
     return [batcher.batch(chunk(log, start, end)) for start, end in pairwise(places)]
 
@@ -99,7 +111,7 @@ def test_a_restart_changes_nothing(
 ) -> None:
     stop = min(stop, len(log))
     before = run(log[:stop], cuts, window)
-    again = PartitionBatcher(1, stop, window, DECODER)
+    again = PartitionBatcher(1, stop, window, DECODER, SOURCE)
     again.warm(chunk(log, max(0, stop - window), stop))
     after = [again.batch(chunk(log, stop, len(log)))] if stop < len(log) else []
     assert rows([*before, *after]) == kept_by_definition(log, window)
@@ -113,10 +125,10 @@ def test_chunks_checked_together_are_as_if_checked_alone(
     chunks = [chunk(log, 0, len(log)) for log in several if log]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "MAX_ROWS", rows)
-        together = list(check(chunks, DECODER))
+        together = list(check(chunks, DECODER, 2))
     assert len(together) == len(chunks)
     for one, checked in zip(chunks, together, strict=True):
-        (alone,) = check([one], DECODER)
+        (alone,) = check([one], DECODER, 2)
         assert checked.events.equals(alone.events)
         assert {place: str(why) for place, why in checked.refused.items()} == {
             place: str(why) for place, why in alone.refused.items()
@@ -124,7 +136,7 @@ def test_chunks_checked_together_are_as_if_checked_alone(
 
 
 def test_a_batch_accounts_for_holes_and_for_refused_messages() -> None:
-    batcher = PartitionBatcher(1, 3, 100, DECODER)
+    batcher = PartitionBatcher(1, 3, 100, DECODER, SOURCE)
     first = batcher.batch(Chunk([5, 6], [NOW, NOW], [event("a"), b"garbage"]))
     second = batcher.batch(Chunk([9], [NOW], [b"garbage"]))
     assert (first.first_offset, first.last_offset, set(first.refused)) == (3, 6, {1})
@@ -136,9 +148,9 @@ def test_a_batch_accounts_for_holes_and_for_refused_messages() -> None:
 
 
 def test_rows_carry_their_source_and_fit_the_topic() -> None:
-    batch = PartitionBatcher(7, 0, 100, DECODER).batch(Chunk([0], [NOW], [event("a")]))
+    batch = PartitionBatcher(1, 0, 100, DECODER, SOURCE).batch(Chunk([0], [NOW], [event("a")]))
     decoded = columnar.from_message(columnar.to_message(batch.events, "user_event"), "user_event")
-    assert decoded.select("partition", "offset", "event_id", "kind").rows() == [(7, 0, "a", "play")]
+    assert decoded.select("partition", "offset", "event_id", "kind").rows() == [(1, 0, "a", "play")]
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 8), st.integers(1, 120))
@@ -152,3 +164,105 @@ def test_cutting_keeps_every_message_within_limits(
     for piece in pieces:
         assert 1 <= len(piece) <= max_rows
         assert len(piece) == 1 or sum(map(len, piece.values)) <= max_bytes  # type: ignore[arg-type]
+
+
+def test_two_listeners_may_have_events_of_one_id() -> None:
+    # Both belong to partition 1 of 2.
+    log = [event("1"), event("1", user_id="ada-2"), event("1"), event("1", user_id="ada-2")]
+    places = Source("the topic", 1)
+    batch = PartitionBatcher(0, 0, 100, DECODER, places).batch(chunk(log, 0, 4))
+    assert batch.events.select("offset", "user_id").rows() == [(0, "ada"), (1, "ada-2")]
+    assert batch.repeats == 2
+    assert tally_of(list(batch.headers().items()), "the topic").repeated == 2
+
+
+def test_ids_that_change_places_are_no_repeat() -> None:
+    log = [event("one", user_id="two"), event("two", user_id="one"), event("one", user_id="one")]
+    batch = PartitionBatcher(0, 0, 100, DECODER, Source("", 1)).batch(chunk(log, 0, 3))
+    assert batch.events.height == 3
+
+
+def moved(offsets: list[int], values: list[bytes], headers: list[Headers]) -> Batch:
+    batcher = PartitionBatcher(0, 0, 100, DECODER, SOURCE)
+    return batcher.batch(Chunk(offsets, [NOW] * len(offsets), values, headers))
+
+
+def test_an_event_in_anothers_partition_is_handed_over_and_not_counted() -> None:
+    values = [event("a"), event("b", user_id="bob"), event("c", heard_ms=-1), event("d")]
+    plain: list[Headers] = [None, (), None, (("client.id", b"app"), ("trace", b"7"))]
+    batch = moved([3, 5, 6, 9], values, plain)
+    assert batch.events["event_id"].to_list() == ["b"]
+    assert set(batch.refused) == {2}
+    assert {place: (one.partition, one.key) for place, one in batch.moves.items()} == {
+        0: (1, b"ada"),
+        3: (1, b"ada"),
+    }
+    tally = tally_of(list(batch.headers().items()), "the topic")
+    assert (tally.moved, tally.clients) == (2, {"unknown": 1, "app": 1})
+
+
+def test_what_is_too_large_to_be_handed_over_is_refused() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "LARGEST_MOVED", 60)
+        batch = moved([0, 1], [event("a" * 50), event("b")], [])
+    assert not batch.events.height
+    assert set(batch.moves) == {1}
+    assert "too large to be handed over" in str(batch.refused[0])
+
+
+def from_other(partition: int, offset: int, topic: str = "the topic") -> Headers:
+    return [("trace", b"1"), *handed_over([], topic, partition, offset)]
+
+
+def test_a_hand_over_counts_once_however_often_it_is_sent_and_whatever_the_window() -> None:
+    batcher = PartitionBatcher(1, 0, 1, DECODER, SOURCE)
+    sent = [("a", 0, 4), ("b", 0, 6), ("c", 2, 5), ("a", 0, 4), ("d", 0, 7), ("b", 0, 6)]
+    offsets = list(range(0, 60, 10))
+    values = [event(event_id) for event_id, _, _ in sent]
+    headers = [from_other(partition, offset) for _, partition, offset in sent]
+    batches = [
+        batcher.batch(Chunk([at], [NOW], [value], [header]))
+        for at, value, header in zip(offsets, values, headers, strict=True)
+    ]
+    kept = ["a", "b", "c", "d"]
+    assert [one for batch in batches for one in batch.events["event_id"]] == kept
+    # A process that has only the last batch to know it of.
+    tally = tally_of(list(batches[3].headers().items()), "the topic")
+    again = PartitionBatcher(1, 31, 1, DECODER, SOURCE, tally)
+    rest = again.batch(Chunk(offsets[4:], [NOW] * 2, values[4:], headers[4:]))
+    assert rest.events["event_id"].to_list() == ["d"]
+    assert again.tally == batcher.tally
+
+
+def test_what_was_handed_over_in_another_topic_is_an_event_like_any_other() -> None:
+    batcher = PartitionBatcher(1, 0, 1, DECODER, SOURCE)
+    headers = [from_other(0, 10**9, "another"), from_other(0, 5), from_other(0, 5)]
+    values = [event("copied"), event("a"), event("a")]
+    batch = batcher.batch(Chunk([0, 10, 20], [NOW] * 3, values, headers))
+    assert batch.events["event_id"].to_list() == ["copied", "a"]
+
+
+def test_an_import_sent_again_is_recognised_wherever_its_listeners_belong() -> None:
+    batcher = PartitionBatcher(0, 0, 1, DECODER, SOURCE)
+    rows = [("a", "bob", 1), ("b", "ada", 2), ("c", "bob", 9)]
+
+    def send(start: int) -> Batch:
+        headers: list[Headers] = [[origin("import/f", number)] for _, _, number in rows]
+        values = [event(event_id, user_id=user_id) for event_id, user_id, _ in rows]
+        return batcher.batch(Chunk(range(start, start + 3), [NOW] * 3, values, headers))
+
+    first, second = send(0), send(100)
+    assert first.events["event_id"].to_list() == ["a", "c"]
+    assert list(first.moves) == [1]
+    assert not second.events.height
+    assert not second.moves
+    assert (first.repeats, second.repeats) == (0, 3)
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"the topic/0:", b"the topic/0:-1", b":5", b"\xff:1"])
+def test_an_origin_that_tells_nothing_is_passed_over(value: bytes) -> None:
+    batcher = PartitionBatcher(1, 0, 1, DECODER, SOURCE)
+    headers: list[Headers] = [[("podstream.origin", value)]] * 2
+    batch = batcher.batch(Chunk([0, 10], [NOW] * 2, [event("a"), event("b")], headers))
+    assert batch.events.height == 2
+    assert batch.tally == b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.registry import FixedRegistry
-from streams.events.core.batching import Batch, Chunk, PartitionBatcher
+from streams.events.core.batching import Batch, Chunk, PartitionBatcher, Source
 from streams.events.core.events import EventDecoder
 from streams.events.core.sequencing import Flush, Refusal, Resumption, Sequencer
 from topology.graph import build_graph, declared_subjects
@@ -21,7 +21,7 @@ def columns(offsets: Sequence[int]) -> Chunk:
 
 def owner_of(partition: int, next_offset: int, refused: Sequence[int] = ()) -> Sequencer[int]:
     sequencer = Sequencer(DECODER, columns)
-    batcher = PartitionBatcher(partition, next_offset, 100, DECODER)
+    batcher = PartitionBatcher(partition, next_offset, 100, DECODER, Source("", 2))
     sequencer.own(Resumption(batcher, frozenset(refused)))
     return sequencer
 

@@ -12,7 +12,7 @@ from schemas import columnar
 from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
 from streams.engagement.core.engagement import Engagement
-from streams.events.core.batching import Chunk, PartitionBatcher
+from streams.events.core.batching import Chunk, PartitionBatcher, Source
 from streams.events.core.events import EventDecoder
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Replay, Sum, newest_parts
@@ -67,7 +67,7 @@ def test_minutes_that_are_over_leave_the_state_and_stay_counted() -> None:
         )
         for number, at in enumerate(times)
     ]
-    batcher = PartitionBatcher(0, 0, 100, EventDecoder("user-events", REGISTRY))
+    batcher = PartitionBatcher(0, 0, 100, EventDecoder("user-events", REGISTRY), Source("", 1))
     replay = Replay(batcher, Engagement(900_000), baseline=29, until=29)
     for offset, (at, value) in enumerate(zip(times, values, strict=True)):
         replay.feed(Chunk([offset], [round(at.timestamp() * 1000)], [value]))
