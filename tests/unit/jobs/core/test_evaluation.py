@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.evaluation import evaluate, factors, popularity
+from jobs.core.evaluation import evaluate, factors, judge, popularity
 from jobs.core.interactions import Interactions
 
 ITEMS = 30
@@ -78,3 +78,17 @@ def test_an_oracle_is_perfect_and_figures_stay_within_bounds(cells: Any) -> None
     other = evaluate(by_number, train, test)
     assert all(0 <= value <= 1 for value in other.values())
     assert all(other[name] <= perfect[name] + 1e-9 for name in other if "coverage" not in name)
+
+
+def test_novelty_coverage_and_gini_worked_by_hand() -> None:
+    train = pairs((0, 0), (1, 0), (2, 0), (0, 1))  # item 0 is known to all, item 1 to one of three
+    test = pairs((2, 5))
+    judged = judge(by_number, train, test)  # listener 2 is shown 1, 2, …, 10
+    expected = (-np.log2(2 / 4) + 9 * -np.log2(1 / 4)) / 10
+    assert judged.by_listener["novelty_at_10"].tolist() == [pytest.approx(expected)]
+    assert judged.by_listener["recall_at_20"].tolist() == [1.0]
+    assert judged.coverage == pytest.approx(10 / ITEMS)
+    assert judged.gini == pytest.approx(20 / ITEMS)  # ten of thirty items share everything
+    even = judge(by_number, pairs(), pairs(*((0, n) for n in range(ITEMS))))
+    assert even.gini == pytest.approx(20 / ITEMS)
+    assert judge(by_number, train, pairs()).gini == 0.0
