@@ -41,7 +41,8 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
         yield
         await documents.close()
 
-    def let_in(
+    # A coroutine, though it waits for nothing: FastAPI would run a function in a thread of its own.
+    async def let_in(
         request: Request,
         _: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
     ) -> None:

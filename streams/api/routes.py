@@ -7,6 +7,7 @@ what is trending.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Response
@@ -75,7 +76,7 @@ def routes(documents: Documents) -> APIRouter:
         items: list[Answer] = []
         stale = lists.stale
         if told is not None:
-            episodes = await _episodes(documents, told["items"])
+            episodes = await _episodes(documents, _looked_at(told["items"], filters, count))
             items = answers.recommended(told, episodes.documents, filters, count)
             # without filters the list itself has what matters of an episode
             stale = stale or (filters.narrow and episodes.stale)
@@ -112,7 +113,7 @@ def routes(documents: Documents) -> APIRouter:
         items: list[Answer] = []
         stale = lists.stale
         if told is not None:
-            episodes = await _episodes(documents, told["neighbours"])
+            episodes = await _episodes(documents, _looked_at(told["neighbours"], filters, count))
             items = answers.similar(told, episodes.documents, filters, count)
             stale = stale or episodes.stale
         near = bool(items)
@@ -222,6 +223,11 @@ def _windows(kind: str) -> list[str]:
     return [f"{kind}|{minutes}" for minutes in WINDOWS]
 
 
+def _looked_at(items: Iterable[Any], filters: Filters, count: int) -> Iterable[Any]:
+    """The items whose episodes must be known: without filters, as many as are answered."""
+    return items if filters.narrow else islice(items, count)
+
+
 async def _episodes(documents: Documents, items: Iterable[Any]) -> Found:
     return await documents.find("episodes", [item["episode_id"] for item in items])
 
@@ -233,7 +239,7 @@ async def _trending(
     found = await documents.find("trending_episodes", scopes)
     rankings = found.listed(scopes)
     places = (place for ranking in rankings for place in ranking["episodes"])
-    episodes = await _episodes(documents, places)
+    episodes = await _episodes(documents, _looked_at(places, filters, count))
     items = answers.trending(rankings, episodes.documents, filters, count)
     at = rankings[0]["at"] if rankings else None
     return at, items, found.stale or (filters.narrow and episodes.stale)
