@@ -23,6 +23,7 @@ from requests import RequestException
 
 from jobs import embed_transcripts, train_als, write_delta
 from jobs.embedding_model import Model
+from jobs.housekeeping import Housekeeping
 from jobs.kafka_source import failed_to_report
 from jobs.session import build_session
 from streams.kafka.entry import refusals_as_sentences, require_access
@@ -60,6 +61,7 @@ def run(
     failures: list[str] = []
     begun = time.monotonic()
     stepped_back = False
+    housekeeping = Housekeeping(settings, graph)
     while not failures and not stopping.wait(_LOOK_EVERY_S):
         if not stepped_back and time.monotonic() - begun > _FIRST_RESULTS_S:
             lower_priority()
@@ -69,6 +71,7 @@ def run(
                 log.warning("%s has repeated its last micro-batch and goes on", query.name)
                 queries[place] = launches[place]()
         failures = [f"{q.name}: {q.exception()}" for q in queries if not q.isActive]
+        housekeeping.tick([query for query in queries if query.isActive])
         if not trainer.is_alive():
             failures.append(f"{trainer.name} has ended")
     for failure in failures:

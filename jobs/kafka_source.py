@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ast
+from collections.abc import Callable, Iterable, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -22,7 +23,8 @@ def read_topics(
     """The records of topics, from the first offset, at most ``limit`` in a micro-batch.
 
     Columns as Spark's Kafka source names them. Raises UndeclaredError for a topic that the stage
-    does not consume. A gap left by compaction is fine; offsets that are gone end the query.
+    does not consume. A gap left by compaction is fine; offsets that are gone end the query: nothing
+    takes them away before `jobs.housekeeping` has said that they were read.
     """
     for topic in topics:
         check_reads(stage, topic)
@@ -54,3 +56,20 @@ def failed_to_report(query: StreamingQuery) -> bool:
     """
     text = str(query.exception())
     return "IterableOps.map" in text and "Option.get()" in text
+
+
+def reached(queries: Iterable[StreamingQuery]) -> dict[str, dict[str, dict[int, int]]]:
+    """Stage -> topic -> partition -> the offset below which its query reads nothing again.
+
+    A query is named by its stage, with what sets it apart after a point.
+    """
+    found: dict[str, dict[str, dict[int, int]]] = {}
+    for query in queries:
+        # A progress is reported once its micro-batch is in the query's own log of commits.
+        progress = query.lastProgress
+        for source in progress.sources if progress is not None else ():
+            # pyspark hands the source's JSON on in Python's notation
+            for topic, partitions in (ast.literal_eval(source.endOffset) or {}).items():
+                stage = found.setdefault(query.name.partition(".")[0], {})
+                stage[topic] = {int(number): offset for number, offset in partitions.items()}
+    return found

@@ -6,10 +6,20 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal, TypeVar
 
+from schemas.units import MINUTE_MS
+
 FOREVER = -1
 """Retention of a topic that is never truncated: the log is the source of truth."""
 
 MEGABYTE = 1_048_576
+
+SEGMENT_BYTES = 32 * MEGABYTE
+SEGMENT_MS = 10 * MINUTE_MS
+"""Largest and oldest segment of a topic that gives disk back: the newest segment is never compacted
+and hardly ever deleted, so it is what such a topic takes at least."""
+
+SEGMENTS_KEPT = 20
+"""Of a topic whose records expire: each is deleted whole, so the oldest is as long behind."""
 
 
 class Partitions(IntEnum):
@@ -32,6 +42,10 @@ class Topic:
     chosen. ``append_time`` makes the broker stamp records, which gives the log a clock of its own.
     A log that is truncated frees its disk by whole segments of ``segment_bytes``.
 
+    ``purge_after_ms`` is for a topic that derives from another one: a record is kept until every
+    stage that consumes the topic has committed it, and at least this long. Unlike a retention it
+    never takes away what somebody still has to read, however long that was switched off.
+
     A declared topic is one of the subclasses, which tell mypy what a value of it is.
     """
 
@@ -46,6 +60,7 @@ class Topic:
     max_message_bytes: int = 1_048_588
     append_time: bool = False
     segment_bytes: int | None = None
+    purge_after_ms: int | None = None
 
     def config(self) -> dict[str, str]:
         """The topic-level settings that the broker must hold, in its own spelling."""
@@ -58,6 +73,12 @@ class Topic:
             settings["retention.ms"] = str(self.retention_ms)
         if self.segment_bytes is not None:
             settings["segment.bytes"] = str(self.segment_bytes)
+        elif self.cleanup == "compact" or self.purge_after_ms is not None:
+            settings["segment.bytes"] = str(SEGMENT_BYTES)
+            settings["segment.ms"] = str(SEGMENT_MS)
+        elif self.retention_ms != FOREVER:
+            settings["segment.bytes"] = str(SEGMENT_BYTES)
+            settings["segment.ms"] = str(max(self.retention_ms // SEGMENTS_KEPT, MINUTE_MS))
         return settings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from schemas import files
-from schemas.units import DAY_MS
+from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from topology.acls import grants
 from topology.graph import STATE_SUFFIXES, build_graph, declared_subjects, workers
 from topology.model import MEGABYTE, Graph, Stage, Topic
@@ -171,21 +171,30 @@ def topology_page(graph: Graph) -> str:
     )
 
 
+def _kept(topic: Topic) -> str:
+    if topic.cleanup == "compact":
+        return "newest per key"
+    if topic.purge_after_ms is not None:
+        return f"until read, and {_duration(topic.purge_after_ms)}"
+    return "for ever" if topic.retention_ms < 0 else _duration(topic.retention_ms)
+
+
+def _duration(ms: int) -> str:
+    for unit, size in (("day", DAY_MS), ("hour", HOUR_MS), ("minute", MINUTE_MS)):
+        if ms >= size and ms % size == 0:
+            return f"{ms // size} {unit}{'s' if ms > size else ''}"
+    return f"{ms} ms"
+
+
 def _topic_row(topic: Topic) -> tuple[str, ...]:
     value = f"{topic.format}: `{topic.schema}`" if topic.schema else topic.format
-    if topic.cleanup == "compact":
-        kept = "newest per key"
-    elif topic.retention_ms < 0:
-        kept = "for ever"
-    else:
-        kept = f"{topic.retention_ms // DAY_MS} days"
     largest = f"{topic.max_message_bytes / MEGABYTE:.0f} MiB"
     return (
         f"`{topic.name}`",
         topic.key,
         value,
         str(topic.partitions),
-        kept,
+        _kept(topic),
         largest,
         topic.doc,
     )

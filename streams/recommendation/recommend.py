@@ -3,8 +3,9 @@
 In: `user-event-batches`; broadcast: see `streams.recommendation.references`. Out:
 `recommendations`, keyed by listener, in the partition of the listener's events. Reference data
 comes whole to every worker; the state of a listener belongs to the partition of its events. A list
-is always the whole list, so that sending it again harms nothing. After a training, the lists of
-all listeners are made anew in the background, newest active first.
+is always the whole list, so that sending it again harms nothing; one that hardly differs from what
+this worker sent last is not sent. After a training, the lists of all listeners are made anew in the
+background, newest active first.
 
 Bad input: a message without rows is dead-lettered.
 """
@@ -23,10 +24,12 @@ from streams.recommendation.core import listeners
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerEvent, ListenerState
 from streams.recommendation.core.reasons import explain
+from streams.recommendation.core.saying import SaidList, hardly_changed, said_list
 from streams.recommendation.core.scoring import Ranked, profile, recommend
 from streams.recommendation.references import References
 from streams.runtime.context import Context, decode_all
 from streams.state.keyed_table import StateTable
+from streams.state.recent import RecentValues
 from topology.tables import LISTENERS
 from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.recommendation import RECOMMENDATIONS
@@ -37,6 +40,12 @@ SLICE = 32
 REFRESH_EVERY_S = 0.1
 REFRESH_SLICE = 20
 """Listeners refreshed at each turn of the timer: 200 a second."""
+
+MOST_REMEMBERED = 20_000
+"""Lists sent lately that are remembered: who comes again later is sent the list in any case."""
+
+PART_DECIMALS = 3
+"""Of the parts of a score: more would say nothing, and take half of a record."""
 
 
 def register(context: Context) -> None:
@@ -66,7 +75,8 @@ class Recommender:
         self._turn = asyncio.Lock()
         self._stale: list[tuple[int, int, bytes]] = []
         self._refreshed = ""
-        context.on_rebalance(self._forget_refresh)
+        self._said: RecentValues[str, SaidList] = RecentValues(MOST_REMEMBERED)
+        context.on_rebalance(self._forget)
         context.agent(USER_EVENT_BATCHES)(self._handle_user_event_batches)
         context.timer(REFRESH_EVERY_S)(self._refresh)
 
@@ -134,12 +144,14 @@ class Recommender:
             self._references.basis_ms,
         )
 
-    def _forget_refresh(self) -> None:
+    def _forget(self) -> None:
         self._refreshed = ""
         self._stale = []
+        # Another worker may have said something else meanwhile.
+        self._said.clear()
 
     async def _send_lists(self, due: Sequence[DueList]) -> list[ListenerState]:
-        """Score and send the lists; the states of their listeners, to be kept."""
+        """Score the lists, send those that changed; the states of their listeners, to be kept."""
         items = self._references.items
         profiles = [profile(one.listener, items) for one in due]
         rankings = recommend(
@@ -150,6 +162,12 @@ class Recommender:
         for one, listener_profile, ranking in zip(due, profiles, rankings, strict=True):
             state = replace(one.listener, generation=basis)
             states.append(state)
+            now = said_list(basis, ranking)
+            before = self._said.get(one.user_id)
+            gone = listener_profile.settled.tolist()
+            if before is not None and hardly_changed(before, now, gone, items.candidates):
+                continue
+            self._said.put(one.user_id, now)
             reasons = explain(items, state, listener_profile, ranking)
             lists.append((one, _record_of(one, items, ranking, reasons)))
         # Only now, as an episode may be withdrawn while a list is being sent.
@@ -198,7 +216,9 @@ def _record_of(
                 "title": items.episodes[place.row].title,
                 "show": items.episodes[place.row].show,
                 "score": place.score,
-                "parts": place.parts._asdict(),
+                "parts": {
+                    name: round(part, PART_DECIMALS) for name, part in place.parts._asdict().items()
+                },
                 "reason": reason,
             }
             for place, reason in zip(ranking, reasons, strict=True)

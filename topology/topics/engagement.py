@@ -26,6 +26,7 @@ ENGAGEMENT_HISTORY = ArrowTopic(
     key="none; partition = the source partition",
     schema="engagement_window",
     partitions=EVENT_PATH,
+    purge_after_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
     together="bucket",
@@ -60,7 +61,7 @@ EPISODE_DAYS = ArrowTopic(
     key="none; partition = the source partition",
     schema="episode_day",
     partitions=EVENT_PATH,
-    retention_ms=7 * DAY_MS,
+    purge_after_ms=DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )
@@ -72,7 +73,7 @@ EPISODE_RETENTION = ArrowTopic(
     key="none; partition = the source partition",
     schema="episode_retention",
     partitions=EVENT_PATH,
-    retention_ms=7 * DAY_MS,
+    purge_after_ms=DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )
@@ -85,6 +86,7 @@ AUDIENCE_DAYS = ArrowTopic(
     key="none; partition = the source partition",
     schema="audience_day",
     partitions=EVENT_PATH,
+    purge_after_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )
@@ -96,6 +98,7 @@ LATE_EVENTS = ArrowTopic(
     key="none; partition = the source partition",
     schema="user_event",
     partitions=EVENT_PATH,
+    retention_ms=30 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )
@@ -117,6 +120,7 @@ LISTENING_SESSIONS = ArrowTopic(
     key="none; partition = the source partition",
     schema="listening_session",
     partitions=EVENT_PATH,
+    purge_after_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
     together="offset",
@@ -128,6 +132,7 @@ LISTENING_STREAKS = ArrowTopic(
     key="none; partition = the source partition",
     schema="listening_streak",
     partitions=EVENT_PATH,
+    retention_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )

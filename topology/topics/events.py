@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.units import MINUTE_MS
 from topology.model import EVENT_PATH, MEGABYTE, ArrowTopic, AvroTopic, Topic
 
 USER_EVENTS = AvroTopic(
@@ -25,6 +26,7 @@ USER_EVENT_BATCHES = ArrowTopic(
     key="none; partition = the source partition",
     schema="user_event",
     partitions=EVENT_PATH,
+    purge_after_ms=10 * MINUTE_MS,
     max_message_bytes=16 * MEGABYTE,
 )
 

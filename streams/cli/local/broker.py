@@ -62,9 +62,16 @@ def broker_properties(home: Path, port: int, controller_port: int) -> dict[str, 
         "replica.fetch.max.bytes": str(32 * _MEGABYTE),
         # whether an event's time is plausible is judged by a stage, not by the broker
         "log.message.timestamp.after.max.ms": str(2**63 - 1),
-        # the newest segment is never compacted, and index files are allocated in full
+        # index files are allocated in full
         "log.segment.bytes": str(256 * _MEGABYTE),
         "log.index.size.max.bytes": str(2 * _MEGABYTE),
+        "log.retention.check.interval.ms": "60000",
+        # the broker's own topics: the newest segment of committed offsets is never compacted, and
+        # the metadata's log begins anew by whole segments; an idle one says so twice a second
+        "offsets.topic.segment.bytes": str(4 * _MEGABYTE),
+        "metadata.log.segment.bytes": str(8 * _MEGABYTE),
+        "metadata.max.retention.bytes": str(16 * _MEGABYTE),
+        "metadata.max.idle.interval.ms": "5000",
         "log.cleaner.dedupe.buffer.size": str(32 * _MEGABYTE),
         "num.recovery.threads.per.data.dir": "2",
     }

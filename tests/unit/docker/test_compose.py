@@ -79,7 +79,7 @@ def test_the_broker_is_set_as_the_embedded_one() -> None:
         if key.startswith(("auto.", "message.", "offsets.retention", "log.retention", "replica."))
         or key == "log.message.timestamp.after.max.ms"
     }
-    assert len(shared) == 6
+    assert len(shared) == 7
     given = SERVICES["kafka"]["environment"]
     assert {key: given[f"KAFKA_{key.replace('.', '_').upper()}"] for key in shared} == shared
 

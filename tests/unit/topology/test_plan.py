@@ -49,7 +49,7 @@ CLUSTER = Observed(
             {
                 **SMALL.topics["drifted"].config(),
                 "cleanup.policy": "delete",
-                "segment.bytes": "1",
+                "flush.messages": "1",
             },
         ),
         "grown": ObservedTopic(4, SMALL.topics["grown"].config()),
