@@ -78,6 +78,7 @@ def run(
         log.error("%s", failure)
     stopping.set()
     stop(spark, queries)
+    housekeeping.finish(queries)
     trainer.join(_TRAINING_ENDS_S)
     return 1 if failures else 0
 

@@ -44,11 +44,21 @@ class Housekeeping:
         except KafkaException as error:
             log.warning("nothing was purged: %s", error)
 
+    def finish(self, queries: Sequence[StreamingQuery]) -> None:
+        """Commit how far the queries got before they were stopped."""
+        try:
+            self._tell(queries)
+        except KafkaException as error:
+            log.warning("the last progress was not committed: %s", error)
+
     def run(self, queries: Sequence[StreamingQuery]) -> dict[str, int]:
         """Commit the queries' progress, then purge; how many records went from each topic."""
-        for stage, offsets in reached(queries).items():
-            commit(self._settings, app_id(self._graph.stages[stage]), offsets)
+        self._tell(queries)
         purged = purge(self._settings, self._graph)
         if purged:
             log.info("purged %s", ", ".join(f"{n} of {name}" for name, n in purged.items()))
         return purged
+
+    def _tell(self, queries: Sequence[StreamingQuery]) -> None:
+        for stage, offsets in reached(queries).items():
+            commit(self._settings, app_id(self._graph.stages[stage]), offsets)

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.units import DAY_MS
-from streams.kafka.clients import producer
+from streams.kafka.clients import producer, reader
 from streams.kafka.log_reader import LogReader
 from streams.kafka.purge import commit, committed, purge
+from streams.kafka.registry import open_registry
+from streams.operations.replay import ReplayError, replay
 from tests.broker.workers import instance
-from topology.graph import app_id, build_graph
+from topology.graph import app_id, build_graph, state_topic
 from topology.model import Graph
 from topology.settings import Settings
 from topology.topics.engagement import LATE_EVENTS
@@ -73,3 +75,35 @@ def test_the_newest_record_stays_however_old_it_is(settings: Settings) -> None:
         commit(settings, group, {BATCHES: {1: 3}})
     purge(settings, graph)
     assert _bounds(settings, BATCHES, 1) == (2, 3)
+
+
+def test_a_replay_begins_at_the_first_event_without_taking_from_others(settings: Settings) -> None:
+    graph, registry = build_graph(settings.event_partitions), open_registry(settings)
+    stage = graph.stages["track_listening"]
+    state = state_topic(stage, stage.tables[0]).name
+    _write(settings, state, 0, 3, 0)
+    _write(settings, USER_EVENTS.name, 1, 4, 0)
+    _write(settings, BATCHES, 1, 1, 0)
+    with pytest.raises(ReplayError, match="No stage nobody"):
+        replay(settings, graph, registry, ["nobody"])
+    with pytest.raises(ReplayError, match="has 1 batches to read"):
+        replay(settings, graph, registry, ["track_listening"])
+    for group in set(_readers(graph)) - {app_id(stage)}:
+        commit(settings, group, {BATCHES: {1: _bounds(settings, BATCHES, 1)[1]}})
+
+    consumer = reader(settings.kafka_bootstrap_servers, app_id(stage))
+    consumer.subscribe([BATCHES])
+    consumer.poll(10)
+    with pytest.raises(ReplayError, match="track_listening is running"):
+        replay(settings, graph, registry, ["track_listening"])
+    consumer.close()
+    assert _bounds(settings, state, 0) == (0, 3)
+
+    with LogReader(settings.kafka_bootstrap_servers) as logs:
+        events = sum(logs.ends(USER_EVENTS.name).values())
+    assert replay(settings, graph, registry, ["track_listening"]) == events > 4
+    assert _bounds(settings, state, 0) == (0, 0)
+    assert committed(settings, app_id(stage), graph.topics[BATCHES]) == {}
+    for partition in range(2):
+        first, end = _bounds(settings, BATCHES, partition)
+        assert first == end > 0, "batch_events, which finds no batch, begins at the first event"

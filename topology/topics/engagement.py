@@ -61,7 +61,7 @@ EPISODE_DAYS = ArrowTopic(
     key="none; partition = the source partition",
     schema="episode_day",
     partitions=EVENT_PATH,
-    purge_after_ms=DAY_MS,
+    purge_after_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )
@@ -73,7 +73,7 @@ EPISODE_RETENTION = ArrowTopic(
     key="none; partition = the source partition",
     schema="episode_retention",
     partitions=EVENT_PATH,
-    purge_after_ms=DAY_MS,
+    purge_after_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
     divisible=True,
 )

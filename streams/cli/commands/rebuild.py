@@ -1,4 +1,4 @@
-"""`podstream rebuild`: a new generation of the live tables out of the log."""
+"""`podstream rebuild|replay`: live tables out of the log anew, beside the old ones or instead."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
+    """Add the commands to ``app``."""
     app.command()(rebuild)
+    app.command()(replay)
 
 
 def rebuild(
@@ -92,3 +93,27 @@ def _report(result: RebuildResult) -> None:
             f"Generation {result.generation} is not promoted: it lies in {result.beside}, and "
             f"the live tables are as they were."
         )
+
+
+def replay(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages that are to forget all they have counted.")
+    ] = None,
+) -> None:
+    """Send every event through again; the stages named begin from nothing, the others skip it.
+
+    Only the broker may run: `podstream up --only broker --detach` before, `podstream up` after.
+    """
+    from streams.kafka.registry import open_registry
+    from streams.operations.replay import ReplayError
+    from streams.operations.replay import replay as run
+    from topology.graph import get_graph
+    from topology.settings import get_settings
+
+    settings = get_settings()
+    try:
+        events = run(settings, get_graph(), open_registry(settings), stages or ())
+    except ReplayError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{events} events come again once batch_events runs.")
