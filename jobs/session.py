@@ -36,6 +36,7 @@ def session_config(settings: Settings) -> dict[str, str]:
         # micro-batches are small: what costs is the number of tasks and commits
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.adaptive.enabled": "false",
+        "spark.sql.parquet.compression.codec": "zstd",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.streaming.minBatchesToRetain": "10",
         "spark.sql.streaming.numRecentProgressUpdates": "5",

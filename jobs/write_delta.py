@@ -16,8 +16,9 @@ It asks that a table has one writer, and that a listener's events are all in one
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -32,10 +33,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
+from jobs.applied import read_applied
 from jobs.core.daily import daily_update, sum_daily
 from jobs.core.decoding import Decode, decode_batches, output_schema
-from jobs.core.facts import FACTS, Facts, drop_repeats
+from jobs.core.facts import FACTS, Facts
 from jobs.kafka_source import Launch, checkpoint, read_topics
+from jobs.maintenance import TABLE_PROPERTIES, Maintenance
 from jobs.output import Output
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
@@ -46,6 +49,9 @@ from topology.settings import Settings, get_settings
 log = logging.getLogger(__name__)
 
 STAGE = "write_delta"
+
+MOST_DAYS_NAMED = 40
+"""An import of years is written by a range of days: naming them all would take longer to plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,6 @@ QUERIES = (
     Query("settled", "arrow", "settled", messages=10_000, every=6),
 )
 
-_TABLE_PROPERTIES = {
-    "delta.enableDeletionVectors": "false",  # delta-rs cannot read them
-    "delta.columnMapping.mode": "none",  # nor these
-    "delta.checkpointInterval": "50",
-    "delta.autoOptimize.autoCompact": "true",  # one small file a commit adds up
-}
-
 
 def create_tables(graph: Graph, settings: Settings) -> None:
     """Create the Delta tables that the topology declares, where they are missing.
@@ -97,7 +96,7 @@ def create_tables(graph: Graph, settings: Settings) -> None:
         path = table_path(settings, table.name)
         schema = DeltaSchema.from_json(row_type(table).json())
         if DeltaLog.is_deltatable(path):
-            _add_columns(DeltaLog(path), schema)
+            _bring_up_to_date(DeltaLog(path), schema)
             continue
         DeltaLog.create(
             path,
@@ -106,11 +105,14 @@ def create_tables(graph: Graph, settings: Settings) -> None:
             partition_by=list(table.partition_by),
             name=table.name,
             description=table.doc,
-            configuration=_TABLE_PROPERTIES,
+            configuration=TABLE_PROPERTIES,
         )
 
 
-def _add_columns(table: DeltaLog, schema: DeltaSchema) -> None:
+def _bring_up_to_date(table: DeltaLog, schema: DeltaSchema) -> None:
+    properties = table.metadata().configuration
+    if any(properties.get(name) != value for name, value in TABLE_PROPERTIES.items()):
+        table.alter.set_table_properties(TABLE_PROPERTIES)
     known = {field.name for field in table.schema().fields}
     if missing := [field for field in schema.fields if field.name not in known]:
         table.alter.add_columns(missing)
@@ -160,7 +162,13 @@ class TableWriter:
         self._graph = graph
         self._facts = {topic: FACTS[topic] for topic in topics}
         self._output = Output(settings, graph, graph.stages[STAGE])
+        self._maintenance = Maintenance()
         tables = [facts.table for facts in self._facts.values()]
+        self._days = [
+            F.collect_set(f"{name}.day").alias(f"days_{name}")
+            for name in tables
+            if any(column.name == "day" for column in graph.delta_tables[name].columns)
+        ]
         self._schemas = {
             name: to_arrow_schema(row_type(graph.delta_tables[name])) for name in tables
         }
@@ -180,6 +188,7 @@ class TableWriter:
                     F.count("*").alias("rows"),
                     F.count("error").alias("errors"),
                     F.max("source_offset").alias("last"),
+                    *self._days,
                 )
                 .collect()
             )
@@ -195,7 +204,9 @@ class TableWriter:
                     continue
                 table = self._graph.delta_tables[facts.table]
                 fresh = decoded.where((F.col("topic") == topic) & F.col("error").isNull())
-                self._write(fresh, facts, table, rows)
+                days = {day for row in mine for day in row.asDict().get(f"days_{table.name}", ())}
+                self._write(fresh, facts, table, rows, days)
+                self._maintenance.committed(table_path(self._settings, table.name))
                 for row in mine:
                     if row["last"] is not None:
                         self._applied[table.name][row["source_partition"]] = row["last"]
@@ -220,7 +231,14 @@ class TableWriter:
         output = from_arrow_schema(output_schema(schemas))
         return batch.select("topic", "partition", "offset", "key", "value").mapInArrow(run, output)
 
-    def _write(self, decoded: DataFrame, facts: Facts, table: DeltaTable, rows: int) -> None:
+    def _write(
+        self,
+        decoded: DataFrame,
+        facts: Facts,
+        table: DeltaTable,
+        rows: int,
+        days: Collection[dt.date],
+    ) -> None:
         path = table_path(self._settings, table.name)
         row = decoded.select(f"{table.name}.*")
         if facts.mode == "append":
@@ -243,23 +261,13 @@ class TableWriter:
             merge.whenMatchedUpdateAll().whenNotMatchedInsertAll("NOT s.deleted").execute()
         elif facts.mode == "insert":
             first = row.dropDuplicates(list(table.key)).alias("s")
-            merge = target.merge(first, f"{same_key(table)} AND {_same_days(row)}")
+            merge = target.merge(first, f"{same_key(table)} AND {same_days(days)}")
             merge.whenNotMatchedInsertAll().execute()
         else:
-            merge = target.merge(sum_daily(row, table).alias("s"), same_key(table))
+            merge = target.merge(
+                sum_daily(row, table).alias("s"), f"{same_key(table)} AND {same_days(days)}"
+            )
             merge.whenMatchedUpdate(set=daily_update(table)).whenNotMatchedInsertAll().execute()
-
-
-def read_applied(path: str, source: tuple[str, str]) -> dict[int, int]:
-    """Source partition -> highest source offset that a table holds, by delta-rs."""
-    rows = DeltaLog(path).to_pyarrow_dataset()
-    wanted = [name for name in source if name in rows.schema.names]
-    applied: dict[int, int] = {}
-    for batch in rows.to_batches(columns=wanted):
-        if len(wanted) < len(source):  # one source partition, which the table does not name
-            batch = batch.append_column(source[0], pa.array([0] * len(batch), pa.int32()))
-        drop_repeats(pa.table(batch), source, applied)
-    return applied
 
 
 def same_key(table: DeltaTable) -> str:
@@ -267,10 +275,12 @@ def same_key(table: DeltaTable) -> str:
     return " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key)
 
 
-def _same_days(rows: DataFrame) -> str:
+def same_days(days: Collection[dt.date]) -> str:
     """The condition that keeps MERGE from reading the files of all other days."""
-    earliest, latest = rows.agg(F.min("day"), F.max("day")).first() or (None, None)
-    return f"t.day BETWEEN DATE'{earliest}' AND DATE'{latest}'"
+    if len(days) <= MOST_DAYS_NAMED:
+        named = ", ".join(f"DATE'{day}'" for day in sorted(days))
+        return f"t.day IN ({named})"
+    return f"t.day BETWEEN DATE'{min(days)}' AND DATE'{max(days)}'"
 
 
 @lru_cache(maxsize=1)

@@ -265,6 +265,7 @@ DELTA_TABLES = (
             Column("applied_offset", "bigint", "last source offset counted in this row"),
         ),
         key=("user_id", "episode_id", "day"),
+        partition_by=("day",),
     ),
     DeltaTable(
         "engagement_minutes",
