@@ -3,7 +3,8 @@
 Spark keeps its progress in checkpoints that nobody else reads. It is committed for the stages'
 consumer groups as well, so that it counts where derived topics are purged behind their readers
 (`streams.kafka.purge`), and is seen by whatever measures lag. It is done here because there is one
-process of this kind in every deployment, and nothing may go before it has read it.
+process of this kind in every deployment, and nothing may go before it has read it. The disk of an
+instance on one machine is measured beside it, so that its growth is known when somebody asks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from confluent_kafka import KafkaException
 from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.kafka_source import reached
+from jobs.session import is_local
 from streams.kafka.purge import commit, purge
+from streams.operations import disk
 from topology.graph import app_id
 from topology.model import Graph
 from topology.settings import Settings
@@ -43,6 +46,16 @@ class Housekeeping:
             self.run(queries)
         except KafkaException as error:
             log.warning("nothing was purged: %s", error)
+        if is_local(self._settings):
+            self._look_at_disk()
+
+    def _look_at_disk(self) -> None:
+        try:
+            disk.sample(self._settings)
+        except OSError as error:
+            log.warning("the disk was not measured: %s", error)
+        if (short := disk.shortage(self._settings)) is not None:
+            log.warning("%s", short)
 
     def finish(self, queries: Sequence[StreamingQuery]) -> None:
         """Commit how far the queries got before they were stopped."""

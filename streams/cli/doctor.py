@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from jobs.spark_jars import jar_root, jars_ready
 from streams.cli.local.ports import is_free
 from streams.cli.local.programs import ports_needed
 from streams.cli.local.supervise import Supervisor
+from streams.operations import disk
 from topology.graph import build_graph
 from topology.java import JavaError, java_version, require_java
 from topology.settings import Settings
 
 GIBIBYTE = 2**30
 MINIMUM_PYTHON = (3, 11)
-MINIMUM_DISK_BYTES = 2 * GIBIBYTE
+FEWEST_DAYS = 7
 WANTED_MEMORY_BYTES = 5 * GIBIBYTE
 
 
@@ -99,14 +99,22 @@ def check_memory(settings: Settings) -> Finding:
 
 
 def check_disk(settings: Settings) -> Finding:
-    """Whether there is room where the instance keeps its data."""
-    home = settings.podstream_home
-    folder = next(path for path in (home, *home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    found = f"{free / GIBIBYTE:.1f} GiB free in {_short(folder)}"
-    if free >= MINIMUM_DISK_BYTES:
+    """Whether there is room where the instance keeps its data, and for how long."""
+    measured = disk.measure(settings)
+    found = f"{measured.free / GIBIBYTE:.1f} GiB free in {_short(settings.podstream_home)}"
+    if (short := disk.shortage(settings)) is not None:
+        return Finding("Disk", "error", found, short)
+    if (days := measured.days_left) is None:
         return Finding("Disk", "ok", found)
-    return Finding("Disk", "error", found, "Free at least 2 GiB, or set PODSTREAM_HOME elsewhere.")
+    growth = (measured.growth_per_hour or 0) / 2**20
+    lasts = f"{found}; at {growth:.0f} MiB an hour it lasts {_days(days)}"
+    if days >= FEWEST_DAYS:
+        return Finding("Disk", "ok", lasts)
+    return Finding("Disk", "warning", lasts, "Move PODSTREAM_HOME to a larger disk before that.")
+
+
+def _days(days: float) -> str:
+    return f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
 
 
 def _short(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from textwrap import shorten
 from typing import Any
 
@@ -18,6 +18,7 @@ from streams.cli.hosts import HostStatus
 from streams.cli.local.supervise import Supervisor
 from streams.cli.progress import step
 from streams.cli.status import Status, measure, memory_bytes
+from streams.operations.disk import shortage
 from topology.settings import Settings
 
 LISTENERS_SHOWN = 3
@@ -106,7 +107,8 @@ def watch(settings: Settings, console: Console) -> None:
             f"{rows.get('final_recommendations', 0)} lists, lag {lag}, "
             f"{memory / 2**30:.1f} GiB"
         )
-        console.print("  ".join([line, *not_running(supervisor)]), markup=False, highlight=False)
+        told = [line, *not_running(supervisor), *filter(None, [shortage(settings)])]
+        console.print("  ".join(told), markup=False, highlight=False)
 
 
 def status_tables(status: Status) -> Iterator[Table]:
@@ -126,6 +128,8 @@ def status_tables(status: Status) -> Iterator[Table]:
     for store in status.stores:
         stores.add_row(store.name, store.kind, f"{store.rows:,}")
     yield stores
+    if status.disk:
+        yield disk_table(status.disk)
     dead = [letters for letters in status.dead_letters if letters.count]
     letters_table = _table("Dead letters", "topic", "count")
     for letters in dead:
@@ -135,6 +139,21 @@ def status_tables(status: Status) -> Iterator[Table]:
     yield letters_table
     if status.hosts:
         yield hosts_table(status.hosts)
+
+
+def disk_table(disk: Mapping[str, Any]) -> Table:
+    """What each store takes, and its growth; the last rows are the sum and what is left."""
+    table = _table("Disk", "what", "MB", "MB an hour")
+
+    def add(name: str, size: int, growth: int | None) -> None:
+        table.add_row(name, f"{size / 1e6:,.1f}", "" if growth is None else f"{growth / 1e6:+,.1f}")
+
+    for store in disk["stores"]:
+        add(store["store"], store["bytes"], store["growth_per_hour"])
+    add("together", sum(store["bytes"] for store in disk["stores"]), disk["growth_per_hour"])
+    left = "" if disk["days_left"] is None else f", {disk['days_left']:,.0f} days until the reserve"
+    add(f"free{left}", disk["free"], None)
+    return table
 
 
 def hosts_table(hosts: Iterable[HostStatus]) -> Table:
@@ -196,7 +215,19 @@ def noted_line(status: Status) -> str | None:
     )
 
 
-_NUMBERS = {"MiB", "lag", "rows", "count", "pid", "requests", "failures", "429", "per s"}
+_NUMBERS = {
+    "MiB",
+    "lag",
+    "rows",
+    "count",
+    "pid",
+    "requests",
+    "failures",
+    "429",
+    "per s",
+    "MB",
+    "MB an hour",
+}
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -20,6 +20,7 @@ from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
+from streams.operations import disk
 from streams.operations.arrivals import Arrivals, measure_arrivals
 from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
@@ -98,6 +99,8 @@ class Status:
     noted: Noted = field(default_factory=lambda: Noted(0, None))
     hosts: list[HostStatus] = field(default_factory=list)
     """Hosts that episodes come from, in trouble or used lately."""
+    disk: dict[str, Any] = field(default_factory=dict)
+    """What `streams.operations.disk.DiskStatus` holds."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON data, for `podstream status --json`."""
@@ -124,6 +127,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         arrivals=measure_arrivals(settings, _TIMEOUT_S),
         noted=Noted(noted_episodes(settings), noted_transcripts(settings) if delta else None),
         hosts=source_hosts(settings, graph),
+        disk=disk.measure(settings).as_dict(),
     )
 
 

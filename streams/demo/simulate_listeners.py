@@ -40,6 +40,7 @@ from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from streams.operations.disk import shortage
 from topology.graph import check_reads, check_writes, get_graph
 from topology.model import Graph
 from topology.settings import Settings, get_settings
@@ -50,6 +51,7 @@ STAGE = "simulate_listeners"
 LISTENERS, RATE, SEED = 200, 40.0, 1
 REPORT_EVERY_S = 10.0
 TICK_S = 0.05
+DISK_EVERY_S = 5.0
 UNKNOWN_DURATION_MS = 30 * MINUTE_MS
 EVENTS_PER_SESSION_S = 4.0
 """So fast do the events of one session follow each other: what sets how many run at once."""
@@ -185,7 +187,8 @@ def simulate(
     """Send ``rate`` events a second until ``stop`` is set or ``seconds`` have passed
     since the topics were read to their ends.
 
-    ``report`` gets a line every ten seconds. Gives the truth about what was shown.
+    While the disk has less than `DISK_RESERVE` left nobody does anything. ``report`` gets a line
+    every ten seconds. Gives the truth about what was shown.
     """
     stage = graph.stages[STAGE]
     for topic in stage.broadcast:
@@ -209,6 +212,7 @@ def simulate(
     out = producer(bootstrap)
     start = reported = paced = time.monotonic()
     due = 0.0
+    looked, short = start, shortage(settings)
     try:
         while not stop.wait(TICK_S) and (seconds is None or paced - start < seconds):
             for messages in _drain(arrived):
@@ -216,6 +220,13 @@ def simulate(
             now = time.monotonic()
             if not caught_up.is_set():
                 start = paced = now
+                continue
+            if now - looked >= DISK_EVERY_S:
+                looked, before, short = now, short, shortage(settings)
+                if short is not None and before is None:
+                    report(short)
+            if short is not None:  # nobody is heard until there is room again
+                paced = now
                 continue
             # what was missed in a long pause is not made up for in a burst
             due = min(due + (now - paced) * rate, rate)

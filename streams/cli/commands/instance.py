@@ -83,7 +83,7 @@ def down() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show processes and their memory, each stage's lag, each store's rows, dead letters."""
+    """Show processes and their memory, each stage's lag, each store's rows, disk, dead letters."""
     from streams.cli.local.instance import check_running
     from streams.cli.status import measure
     from topology.settings import get_settings
@@ -99,12 +99,13 @@ def status(
 
     from streams.cli.showcase import late_line, noted_line, status_tables
     from streams.operations.arrivals import arrivals_line
+    from streams.operations.disk import shortage
 
     console = Console()
     for table in status_tables(measured):
         console.print(table)
     said = (late_line(measured), arrivals_line(measured.arrivals), noted_line(measured))
-    for line in filter(None, said):
+    for line in filter(None, (*said, shortage(settings))):
         console.print(line)
 
 

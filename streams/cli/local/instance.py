@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -32,6 +31,7 @@ from streams.cli.local.programs import (
 )
 from streams.cli.local.supervise import Supervisor, log_file
 from streams.cli.progress import Step, step
+from streams.operations.disk import shortage
 from topology.access import split_credentials
 from topology.graph import build_graph
 from topology.java import require_java
@@ -42,7 +42,6 @@ SERVICE_TIMEOUT_S = 90.0
 STAGE_TIMEOUT_S = 180.0
 DEMO_DISCOVER_INTERVAL_S = 5.0
 _PORT_RANGE = max(PORT_OFFSETS.values()) + 20
-_MINIMUM_DISK_BYTES = 2 * 2**30
 
 
 class InstanceError(RuntimeError):
@@ -206,7 +205,7 @@ def _launch(
         raise InstanceError(sentence)
     with step(console, "Checking Java, disk and ports"):
         require_java()
-        _check_disk(settings.podstream_home)
+        _check_disk(settings)
         _check_ports(settings, graph, demo)
     ensure_jars()
     with step(console, f"Preparing {settings.podstream_home}"):
@@ -215,13 +214,10 @@ def _launch(
         supervisor.launch(programs, _child_environment(settings))
 
 
-def _check_disk(home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(home).free
-    if free < _MINIMUM_DISK_BYTES:
-        raise InstanceError(
-            f"{home} has {free / 2**30:.1f} GiB left and needs 2: free some, or set PODSTREAM_HOME."
-        )
+def _check_disk(settings: Settings) -> None:
+    settings.podstream_home.mkdir(parents=True, exist_ok=True)
+    if (short := shortage(settings)) is not None:
+        raise InstanceError(short)
 
 
 def _check_ports(settings: Settings, graph: Graph, demo: bool) -> None:
