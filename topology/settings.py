@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     disk_reserve: int = Field(
         2 * 2**30,
         ge=0,
-        description="Bytes of the home's disk that stay free: with less no instance is started, the "
-        "demo's listeners wait, and `podstream status` and the logs say what to do.",
+        description="Bytes of the home's disk that stay free: with less no instance is started, "
+        "the demo's listeners wait, and `podstream status` and the logs say what to do.",
     )
     podstream_port_base: int = Field(
         19090, ge=1024, le=65000, description="First of the ports of the embedded services."

@@ -125,8 +125,9 @@ def growth(name: str, now: float, size: int, before: Mapping[str, Any] | None) -
     """Bytes an hour since an earlier sample; None if there is none or the store was not in it."""
     if before is None or name not in before["bytes"]:
         return None
+    hours: float = (now - before["at"]) / HOUR_S
     added: int = size - before["bytes"][name]
-    return round(added / (now - before["at"]) * HOUR_S)
+    return round(added / hours)
 
 
 def _an_hour_before(now: float, samples: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
