@@ -3,16 +3,15 @@
 In: `user-event-batches`; broadcast: `recommendations`. Out: `blend-weights`, keyed by source
 partition, and `model-metrics`. One model a source partition, so that its state and its offset are
 one value. What was shown is looked up in the lists that `recommend` sent, of which the current and
-the previous one of each listener are remembered.
+the previous one of each listener are remembered, and read once somebody is shown something.
 
 Bad input: a message without rows is dead-lettered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 
@@ -45,7 +44,7 @@ class BlendLearner:
     def __init__(self, context: Context):
         self._context = context
         self._table: StateTable = context.table(BLEND)
-        self._lists = ShownLists()
+        self._lists = ShownLists(self._parts_in)
         self._published: dict[int, int] = {}
         context.on_rebalance(self._published.clear)
         context.broadcast(RECOMMENDATIONS, self._handle_recommendations)
@@ -55,9 +54,17 @@ class BlendLearner:
         context.timer(PUBLISH_EVERY_S)(self._publish)
 
     def _handle_recommendations(self, messages: Sequence[Message]) -> None:
-        for _, shown in broadcast_records(self._context, messages):
-            if shown is not None:
-                self._lists.put(shown)
+        for message in messages:
+            if message.value is not None and message.key is not None:
+                self._lists.put(message)
+
+    def _parts_in(self, message: Message) -> PartsByEpisode:
+        """What a `recommendation` lists; nothing where it does not decode."""
+        return {
+            item["episode_id"]: ScoreParts(*(item["parts"][name] for name in ScoreParts._fields))
+            for _, shown in broadcast_records(self._context, [message])
+            for item in (shown["items"] if shown is not None else ())
+        }
 
     async def _handle_user_event_batches(self, messages: list[Message]) -> None:
         rows: dict[int, list[BlendEvent]] = {}
@@ -108,24 +115,32 @@ PartsByEpisode = dict[str, ScoreParts]
 
 
 class ShownLists:
-    """The parts of what is in each listener's current and previous list."""
+    """The parts of what is in each listener's current and previous list.
 
-    def __init__(self, most: int = MOST_LISTENERS):
-        self._lists: RecentValues[str, tuple[PartsByEpisode, PartsByEpisode]] = RecentValues(most)
+    Most lists make room for the next one before anything of them is shown: a list is kept as it
+    came, and read by ``parts_in`` when it is asked for.
+    """
 
-    def put(self, record: dict[str, Any]) -> None:
-        """Take over a `recommendation` record, the next one in the log."""
-        current = {
-            item["episode_id"]: ScoreParts(*(item["parts"][name] for name in ScoreParts._fields))
-            for item in record["items"]
-        }
-        previous, _ = self._lists.get(record["user_id"]) or ({}, {})
-        self._lists.put(record["user_id"], (current, previous))
+    def __init__(
+        self, parts_in: Callable[[Message], PartsByEpisode], most: int = MOST_LISTENERS
+    ) -> None:
+        self._parts_in = parts_in
+        self._lists: RecentValues[str, list[Message | PartsByEpisode]] = RecentValues(most)
+
+    def put(self, message: Message) -> None:
+        """Take over a record of `recommendations`, the next one in the log."""
+        newest = [message, *(self._lists.get(message.key_text) or ())[:1]]
+        self._lists.put(message.key_text, newest)
 
     def parts_of(self, user_id: str, episode_id: str) -> ScoreParts | None:
         """The parts of an episode in a listener's list; the current list goes first."""
-        current, previous = self._lists.get(user_id) or ({}, {})
-        return current.get(episode_id) or previous.get(episode_id)
+        lists = self._lists.get(user_id) or []
+        for place, listed in enumerate(lists):
+            read = self._parts_in(listed) if isinstance(listed, Message) else listed
+            lists[place] = read
+            if (parts := read.get(episode_id)) is not None:
+                return parts
+        return None
 
 
 def _rows(frame: pl.DataFrame, log_ms: int) -> list[BlendEvent]:
