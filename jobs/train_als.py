@@ -12,6 +12,7 @@ import datetime as dt
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,23 @@ def measure(spark: SparkSession, settings: Settings, pairs: Interactions) -> dic
     return {model: evaluate(score, train, test) for model, score in scores.items()}
 
 
+def count_new(daily: DataFrame, seen: Mapping[int, int], partitions: int) -> int:
+    """Rows of the daily table with something heard or judged in them, beyond what was ``seen``.
+
+    ``seen`` is the last offset by source partition, of which there are ``partitions``.
+    """
+    said = ("heard_ms", "plays", "completes", "likes", "dislikes")
+    new: Any = F.greatest(*said) > 0
+    if seen.keys() >= set(range(partitions)):
+        # Says nothing new, but by it the files of earlier days are passed over.
+        new = new & (F.col("applied_offset") > min(seen.values()))
+    for partition, offset in seen.items():
+        new = new & ~(
+            (F.col("source_partition") == partition) & (F.col("applied_offset") <= offset)
+        )
+    return daily.where(new).count()
+
+
 class Trainer:
     """Looks for new rows in the daily table, trains on all of it, and publishes the generation."""
 
@@ -164,7 +182,10 @@ class Trainer:
         if version == self._looked_at:
             return None
         daily = self._spark.read.format("delta").option("versionAsOf", version).load(self._path)
-        if self._count_new(daily) < self._settings.als_min_new:
+        if (
+            count_new(daily, self._seen, self._settings.event_partitions)
+            < self._settings.als_min_new
+        ):
             self._looked_at = version
             return None
         generation = self._train(daily)
@@ -173,18 +194,6 @@ class Trainer:
             self._seen, self._newest = generation.offsets, generation.name
         self._looked_at = version
         return generation
-
-    def _count_new(self, daily: DataFrame) -> int:
-        """Rows with something heard or judged in them that the newest generation has not seen."""
-        said = ("heard_ms", "plays", "completes", "likes", "dislikes")
-        new: Any = F.greatest(*said) > 0
-        if self._seen.keys() >= set(range(self._settings.event_partitions)):
-            # Says nothing new, but by it the files of earlier days are passed over.
-            new = new & (F.col("applied_offset") > min(self._seen.values()))
-        for partition, offset in self._seen.items():
-            seen = (F.col("source_partition") == partition) & (F.col("applied_offset") <= offset)
-            new = new & ~seen
-        return daily.where(new).count()
 
     def _train(self, daily: DataFrame) -> Generation | None:
         trained_at, started = dt.datetime.now(dt.UTC), time.monotonic()

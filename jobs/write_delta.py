@@ -264,10 +264,16 @@ class TableWriter:
             merge = target.merge(first, f"{same_key(table)} AND {same_days(days)}")
             merge.whenNotMatchedInsertAll().execute()
         else:
-            merge = target.merge(
-                sum_daily(row, table).alias("s"), f"{same_key(table)} AND {same_days(days)}"
-            )
-            merge.whenMatchedUpdate(set=daily_update(table)).whenNotMatchedInsertAll().execute()
+            fold_daily(target, row, table, days)
+
+
+def fold_daily(
+    target: Delta, increments: DataFrame, table: DeltaTable, days: Collection[dt.date]
+) -> None:
+    """Add increments of these days to the daily table, whose alias is ``t``."""
+    same_row = f"{same_key(table)} AND {same_days(days)}"
+    merge = target.merge(sum_daily(increments, table).alias("s"), same_row)
+    merge.whenMatchedUpdate(set=daily_update(table)).whenNotMatchedInsertAll().execute()
 
 
 def same_key(table: DeltaTable) -> str:
