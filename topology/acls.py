@@ -41,7 +41,7 @@ def grants(graph: Graph, *, by_worker: bool = False) -> list[Grant]:
         if stage.runner != "streamlit"
         for grant in _stage_grants(stage, _user(stage, by_worker))
     }
-    return sorted(found | _operator_grants(graph))
+    return sorted(found | _purging_grants(graph, by_worker) | _operator_grants(graph))
 
 
 def _user(stage: Stage, by_worker: bool) -> str:
@@ -66,6 +66,21 @@ def _stage_grants(stage: Stage, user: str) -> set[Grant]:
         operations = ("Delete", "Read", "Write")  # records before a snapshot are deleted
         found.add(Grant(user, "topic", operations, f"{app_id(stage)}-", prefixed=True))
     return found
+
+
+def _purging_grants(graph: Graph, by_worker: bool) -> set[Grant]:
+    """The Spark application deletes what every reader has committed: it looks at their groups."""
+    purged = {name for name, topic in graph.topics.items() if topic.purge_after_ms is not None}
+    stages = [stage for stage in graph.stages.values() if purged.intersection(stage.consumes)]
+    users = {_user(stage, by_worker) for stage in stages if stage.runner == "spark"}
+    return {
+        grant
+        for user in users
+        for grant in (
+            *(Grant(user, "topic", ("Delete",), name) for name in purged),
+            *(Grant(user, "group", ("Describe",), app_id(stage)) for stage in stages),
+        )
+    }
 
 
 def _operator_grants(graph: Graph) -> set[Grant]:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
+from topology.access import admin_client
 from topology.graph import app_id, is_on
 from topology.model import Graph, Topic
 from topology.settings import Settings
@@ -53,7 +53,7 @@ def purge(settings: Settings, graph: Graph) -> dict[str, int]:
                     places[place] = first
                     purged[topic.name] = purged.get(topic.name, 0) + place.offset - first
     if places:
-        admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+        admin = admin_client(settings.kafka_bootstrap_servers)
         for future in admin.delete_records(list(places), request_timeout=TIMEOUT_S).values():
             future.result(TIMEOUT_S)
     return purged

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from schemas.registry import SchemaStore
 from streams.kafka.log_reader import LogReader
 from streams.kafka.purge import committed
+from topology.access import admin_client
 from topology.apply import apply_topology
 from topology.graph import app_id, is_on, state_topic
 from topology.model import Graph, Stage
@@ -57,7 +58,7 @@ def replay(settings: Settings, graph: Graph, registry: SchemaStore, names: Colle
                     f"{stage.name} has {left} batches to read that would be taken from it: let it "
                     "finish while batch_events is stopped, or name it as well."
                 )
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    admin = admin_client(settings.kafka_bootstrap_servers)
     for stage in (graph.stages[BATCHING], *stages):
         _forget(admin, stage)
     _delete_topics(admin, [state_topic(s, table).name for s in stages for table in s.tables])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from topology.acls import OPERATOR, Grant, commands, grants
-from topology.graph import build_graph
+from topology.graph import app_id, build_graph
 
 GRAPH = build_graph(2)
 
@@ -33,6 +33,7 @@ def test_no_stage_may_use_anothers_group() -> None:
         (one.user, one.name)
         for one in grants(GRAPH)
         if one.resource == "group" and one.name != "podstream-reader" and one.user != OPERATOR
+        if "Read" in one.operations
     ]
     assert all(name.startswith("podstream-") for _, name in groups)
     assert len({name for _, name in groups}) == len(groups)
@@ -72,3 +73,16 @@ def test_a_command_says_what_is_allowed_in_words_of_the_shell() -> None:
         *("--add", "--allow-principal", "User:me", "--operation", "Read", "--operation", "Write"),
         *("--topic", "a", "--topic", "b c"),
     ]
+
+
+def test_spark_alone_purges_and_sees_how_far_the_readers_are() -> None:
+    deleting = {
+        (one.user, one.name)
+        for one in grants(GRAPH)
+        if one.resource == "topic" and one.operations == ("Delete",)
+    }
+    purged = {name for name, topic in GRAPH.topics.items() if topic.purge_after_ms is not None}
+    assert deleting == {("spark", name) for name in purged}
+    seen = {one.name for one in grants(GRAPH) if one.user == "spark" and one.resource == "group"}
+    readers = [stage for stage in GRAPH.stages.values() if purged.intersection(stage.consumes)]
+    assert {app_id(stage) for stage in readers} <= seen
