@@ -212,7 +212,7 @@ def simulate(
     out = producer(bootstrap)
     start = reported = paced = time.monotonic()
     due = 0.0
-    looked, short = start, shortage(settings)
+    looked, short = start - DISK_EVERY_S, None
     try:
         while not stop.wait(TICK_S) and (seconds is None or paced - start < seconds):
             for messages in _drain(arrived):

@@ -27,7 +27,12 @@ from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.recommendation import BLEND_WEIGHTS, MODEL_METRICS, RECOMMENDATIONS
 
 PUBLISH_EVERY_S = 2.0
-LINGER_S = 1.0
+LINGER_S = 5.0
+"""Each piece writes the whole state of its partition anew, and weights may be seconds old."""
+
+METRICS_EVERY_S = 30.0
+"""Figures are kept for ever: they are told as often as somebody looks at a curve of them."""
+
 MAX_BATCH = 256
 MOST_LISTENERS = 20_000
 """Listeners whose lists are remembered, the latest ones."""
@@ -46,7 +51,10 @@ class BlendLearner:
         self._table: StateTable = context.table(BLEND)
         self._lists = ShownLists(self._parts_in)
         self._published: dict[int, int] = {}
+        self._measured: dict[int, tuple[float, int]] = {}
+        """Partition -> when its figures were told, and of how many samples."""
         context.on_rebalance(self._published.clear)
+        context.on_rebalance(self._measured.clear)
         context.broadcast(RECOMMENDATIONS, self._handle_recommendations)
         context.agent(USER_EVENT_BATCHES, max_batch=MAX_BATCH, linger_s=LINGER_S)(
             self._handle_user_event_batches
@@ -85,10 +93,15 @@ class BlendLearner:
             state = self._load(partition)
             # A worker that just started publishes once: what came before it may be lost.
             if state.samples and self._published.get(partition) != state.samples:
-                await self._publish_one(partition, state)
+                await self._publish_weights(partition, state)
                 self._published[partition] = state.samples
+            now = self._context.clock.monotonic()
+            told_at, samples = self._measured.get(partition, (now - METRICS_EVERY_S, 0))
+            if state.samples != samples and now - told_at >= METRICS_EVERY_S:
+                await self._publish_figures(partition, state)
+                self._measured[partition] = (now, state.samples)
 
-    async def _publish_one(self, partition: int, state: Blend) -> None:
+    async def _publish_weights(self, partition: int, state: Blend) -> None:
         at = datetime.fromtimestamp(state.clock_ms / 1000, UTC)
         weights = {
             "source_partition": partition,
@@ -99,6 +112,9 @@ class BlendLearner:
             "at": at,
         }
         await self._context.send(BLEND_WEIGHTS, weights, key=str(partition))
+
+    async def _publish_figures(self, partition: int, state: Blend) -> None:
+        at = datetime.fromtimestamp(state.clock_ms / 1000, UTC)
         generation = f"partition-{partition}"
         for metric, value in blend.figures(state).items():
             record = {

@@ -12,8 +12,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.cli.local.broker import broker_command, wait_for_broker
 from streams.cli.local.child import running_child
 from streams.cli.local.ports import free_ports
+from streams.demo.simulate_listeners import simulate
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader
+from tests.broker.workers import instance
+from topology.graph import build_graph
 from topology.settings import LOOPBACK
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
@@ -78,3 +81,13 @@ def test_what_was_acknowledged_outlives_a_full_disk(small_disk: Path, tmp_path: 
             keys = [int(r.key()) for records in logs.span(TOPIC, 0, first, end) for r in records]
     assert acknowledged | more <= set(keys)
     assert len(keys) == len(set(keys))
+
+
+def test_the_demos_listeners_wait_for_room(tmp_path: Path) -> None:
+    with instance(tmp_path / "instance") as settings:
+        told: list[str] = []
+        full = settings.model_copy(update={"disk_reserve": 2**62})
+        graph = build_graph(settings.event_partitions)
+        truth = simulate(full, graph, seconds=3, report=told.append)
+        assert truth.events == 0
+        assert any("less than DISK_RESERVE" in line for line in told)

@@ -12,13 +12,16 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import write_delta
 from jobs.core.facts import FACTS
+from jobs.housekeeping import Housekeeping
+from jobs.kafka_source import checkpoint, read_topics
 from jobs.write_delta import TableWriter, table_path
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
+from streams.kafka.purge import committed
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.transcripts.core.analysis.record import analyse
-from topology.graph import dead_letter_name
+from topology.graph import app_id, dead_letter_name
 from topology.model import Graph
 from topology.settings import Settings
 
@@ -418,3 +421,29 @@ def test_history_of_many_days_is_one_file_a_day(
     table = DeltaTable(table_path(tables, "user_events"))
     assert len(table.file_uris()) == 60
     assert len(rows(tables, "user_events")) == 12_000
+
+
+def test_progress_is_told_to_the_groups_of_the_stages(
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire
+) -> None:
+    """Derived topics are purged behind it: nothing before it may be read again."""
+    topic = graph.topics["episode-topics"]
+    record = {"episode_id": "e", "topic_id": "t", "score": 0.5, "model": "m"}
+    sender = producer(tables.kafka_bootstrap_servers)
+    for partition in (0, 0, 1):
+        sender.produce(topic.name, wire.encode(topic.name, record), b"e", partition=partition)
+    assert sender.flush(30) == 0
+    stage = graph.stages[write_delta.STAGE]
+    query = (
+        read_topics(spark, tables, stage, [topic.name], 100)
+        .writeStream.queryName(f"{stage.name}.probe")
+        .foreachBatch(lambda *_: None)
+        .option("checkpointLocation", checkpoint(tables, stage, "probe"))
+        .start()
+    )
+    try:
+        query.processAllAvailable()
+        Housekeeping(tables, graph).run([query])
+    finally:
+        query.stop()
+    assert committed(tables, app_id(stage), topic) == {0: 2, 1: 1}
