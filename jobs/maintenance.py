@@ -41,7 +41,7 @@ TABLE_PROPERTIES = {
 }
 """What a table is created with, and given where an older version created it."""
 
-_PACKED = WriterProperties(compression="ZSTD")
+PACKED = WriterProperties(compression="ZSTD")
 
 
 class Maintenance:
@@ -76,7 +76,7 @@ def maintain(path: str, keep_hours: int, *, everything: bool = False) -> None:
     started = time.monotonic()
     table = DeltaLog(path)
     joined = table.optimize.compact(
-        target_size=TARGET_BYTES, max_concurrent_tasks=1, writer_properties=_PACKED
+        target_size=TARGET_BYTES, max_concurrent_tasks=1, writer_properties=PACKED
     )
     # One hour is short of Delta's default of a week, which nothing here reads back.
     deleted = table.vacuum(

@@ -27,6 +27,7 @@ import pyarrow as pa
 from delta.tables import DeltaTable as Delta
 from deltalake import DeltaTable as DeltaLog
 from deltalake import Schema as DeltaSchema
+from deltalake import write_deltalake
 from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,7 +39,7 @@ from jobs.core.daily import daily_update, sum_daily
 from jobs.core.decoding import Decode, decode_batches, output_schema
 from jobs.core.facts import FACTS, Facts
 from jobs.kafka_source import Launch, checkpoint, read_topics
-from jobs.maintenance import TABLE_PROPERTIES, Maintenance
+from jobs.maintenance import PACKED, TABLE_PROPERTIES, Maintenance
 from jobs.output import Output
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
@@ -49,6 +50,10 @@ from topology.settings import Settings, get_settings
 log = logging.getLogger(__name__)
 
 STAGE = "write_delta"
+
+FEW_ROWS = 5_000
+"""So many rows are appended from the driver, by delta-rs: Spark takes several jobs for a commit, of
+which the rows are the least."""
 
 MOST_DAYS_NAMED = 40
 """An import of years is written by a range of days: naming them all would take longer to plan."""
@@ -242,6 +247,9 @@ class TableWriter:
         path = table_path(self._settings, table.name)
         row = decoded.select(f"{table.name}.*")
         if facts.mode == "append":
+            if rows <= FEW_ROWS:
+                write_deltalake(path, row.toArrow(), mode="append", writer_properties=PACKED)
+                return
             tasks = row.coalesce(1)
             if table.partition_by and rows > 10_000:  # one task a day, not a file a task and day
                 tasks = row.repartition(*table.partition_by)

@@ -107,8 +107,8 @@ def render_config(home: Path, programs: Iterable[Program]) -> str:
                     "killasgroup": "true",
                     "redirect_stderr": "true",
                     "stdout_logfile": str(log_file(home, program.name)),
-                    "stdout_logfile_maxbytes": "10MB",
-                    "stdout_logfile_backups": "2",
+                    "stdout_logfile_maxbytes": "5MB",
+                    "stdout_logfile_backups": "1",
                 },
             )
         )
