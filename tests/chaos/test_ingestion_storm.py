@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from streams.demo.demo_faults import STRANGER
 from streams.demo.misbehaviour import Plan
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryRuntime
@@ -46,7 +47,7 @@ SAYING = [
 
 STATUSES = {"ok", "none", "refused", "failed"}
 
-STORMS = {"api": (1, 3, 4), "feeds": (1, 2, 3, 4), "kills": (5, 6, 7, 8)}
+STORMS = {"api": (1, 2, 3, 4), "feeds": (1, 2, 3, 4), "kills": (5, 6, 7, 8)}
 """The seeds of each kind of storm."""
 
 QUIET_RUNS = 8
@@ -121,6 +122,12 @@ def storms(kind: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seed", drawn(f"storms of {kind}", STORMS[kind], 1))
 
 
+def own_id(episode_id: str) -> str:
+    """The index's own id of an episode for one that it may have made up."""
+    number = int(episode_id.removeprefix("pi:"))
+    return f"pi:{number - STRANGER if number > STRANGER else number}"
+
+
 @storms("api")
 def test_every_episode_of_the_api_ends_as_one_thing(
     seed: int, monkeypatch: pytest.MonkeyPatch
@@ -133,10 +140,13 @@ def test_every_episode_of_the_api_ends_as_one_thing(
     assert len(ids) > 200
     assert sum(counts["faults"].values()) > 100
     assert len(counts["faults"]) > 15
-    # Ids that the index made up are dead as well; of its own each is one thing, and one only.
-    assert ids - found.episodes.keys() - found.dead.keys() == set()
-    assert found.episodes.keys() & found.dead.keys() == set()
-    assert found.episodes.keys() <= ids
+    # Ids that the index made up are dead as well; of its own each is one thing, and one only. An
+    # episode that the index twice gave under the same made-up id goes by that one.
+    episodes = [own_id(episode_id) for episode_id in found.episodes]
+    assert ids - set(episodes) - found.dead.keys() == set()
+    assert set(episodes) & found.dead.keys() == set()
+    assert set(episodes) <= ids
+    assert len(set(episodes)) == len(episodes)
     assert {f"pi:{number}" for number in poisoned} <= found.dead.keys()
     assert found.transcripts.keys() == found.episodes.keys()
     statuses = [record["status"] for record in found.transcripts.values()]
