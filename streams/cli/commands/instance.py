@@ -25,6 +25,7 @@ def _errors_as_sentences() -> Iterator[None]:
 
     from jobs.spark_jars import JarsError
     from streams.cli.local.broker import BrokerError
+    from streams.cli.local.claims import ClaimError
     from streams.cli.local.instance import InstanceError
     from streams.cli.local.supervise import SupervisorError
     from topology.access import mongo_refusal
@@ -32,7 +33,7 @@ def _errors_as_sentences() -> Iterator[None]:
 
     try:
         yield
-    except (BrokerError, JarsError, JavaError, SupervisorError, InstanceError) as error:
+    except (BrokerError, JarsError, JavaError, SupervisorError, InstanceError, ClaimError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     except (KafkaException, PyMongoError) as error:

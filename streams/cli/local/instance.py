@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +17,14 @@ from rich.console import Console
 from jobs.spark_jars import ensure_jars
 from streams.api.access import refusal
 from streams.cli.local.broker import BrokerError, wait_for_broker
+from streams.cli.local.claims import (
+    check_home,
+    claim_delta_root,
+    names_of,
+    orphans,
+    starting,
+    stop_orphans,
+)
 from streams.cli.local.mongo import MongoError, wait_for_mongo
 from streams.cli.local.ports import free_range, is_free
 from streams.cli.local.programs import (
@@ -182,9 +190,15 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
 
 def check_running(settings: Settings) -> None:
     """Raise InstanceError if this instance has services of its own and they are switched off."""
-    if embedded_services(settings) and not Supervisor(settings.podstream_home).running():
+    home = settings.podstream_home
+    if embedded_services(settings) and not Supervisor(home).running():
+        if left := names_of(orphans(home)):
+            raise InstanceError(
+                f"The supervisor in {home} was killed, and {', '.join(left)} go on without it: "
+                "`podstream down` stops them, `podstream up` starts all anew."
+            )
         raise InstanceError(
-            f"Nothing runs in {settings.podstream_home}. `podstream up` starts it; another home is "
+            f"Nothing runs in {home}. `podstream up` starts it; another home is "
             "chosen with PODSTREAM_HOME."
         )
 
@@ -203,11 +217,13 @@ def _launch(
 ) -> None:
     if sentence := refusal(settings):
         raise InstanceError(sentence)
+    stop_orphans(settings.podstream_home, console)
     with step(console, "Checking Java, disk and ports"):
         require_java()
         _check_disk(settings)
         _check_ports(settings, graph, demo)
     ensure_jars()
+    claim_delta_root(settings.delta_root, settings.podstream_home)
     with step(console, f"Preparing {settings.podstream_home}"):
         programs = derive_programs(settings, graph, demo)
         write_instance_file(settings)
@@ -287,8 +303,9 @@ def stop(settings: Settings, console: Console) -> bool:
     """Stop every process cleanly, the log last; False if nothing ran."""
     supervisor = Supervisor(settings.podstream_home)
     if not supervisor.running():
+        left = stop_orphans(settings.podstream_home, console)
         instance_file(settings.podstream_home).unlink(missing_ok=True)
-        return False
+        return bool(left)
     names = [process.name for process in supervisor.processes() if process.pid]
     for tier in stop_order(names, build_graph(settings.event_partitions)):
         with step(console, f"Stopping {', '.join(tier)}"):
@@ -338,38 +355,42 @@ def up(
 ) -> None:
     """Bring the instance up; stay until Ctrl-C or SIGTERM and stop it, unless ``detach``.
 
-    Raises InstanceError, JavaError, JarsError, BrokerError, SupervisorError.
+    Raises InstanceError, ClaimError, JavaError, JarsError, BrokerError, SupervisorError.
     """
     from streams.cli.showcase import show_demo, watch
 
-    supervisor = Supervisor(settings.podstream_home)
-    ran_before = supervisor.running()
-    if ran_before and not detach:
-        raise InstanceError(
-            f"The instance in {settings.podstream_home} is running already (dashboard: "
-            f"{settings.dashboard_url}). `podstream status` shows it, `podstream down` stops it; "
-            "`podstream up --detach` starts what is missing of it."
-        )
-    try:
-        with stop_signals():
-            settings = start(settings, demo, console, only)
-            if demo and not only:
-                show_demo(settings, console, demo_timeout_s)
-            console.print(f"Dashboard: {settings.dashboard_url}", highlight=False)
-            console.print(f"API: {settings.api_url}/docs", highlight=False)
-            if detach:
-                console.print("Running in the background. Stop it with: podstream down")
-                return
-            console.print("Stop it with Ctrl-C.")
-            watch(settings, console)
-    except KeyboardInterrupt:
-        console.print("\nStopping every process; a second run continues from here.")
-        _stop_all(settings, console)
-        console.print("Everything has stopped.")
-    except Exception:
-        if not ran_before:
+    check_home(settings.podstream_home)
+    with ExitStack() as alone:
+        # Before anything is stopped after a failure: the instance may be another's.
+        alone.enter_context(starting(settings.podstream_home))
+        ran_before = Supervisor(settings.podstream_home).running()
+        if ran_before and not detach:
+            raise InstanceError(
+                f"The instance in {settings.podstream_home} is running already (dashboard: "
+                f"{settings.dashboard_url}). `podstream status` shows it, `podstream down` stops "
+                "it; `podstream up --detach` starts what is missing of it."
+            )
+        try:
+            with stop_signals():
+                settings = start(settings, demo, console, only)
+                alone.close()
+                if demo and not only:
+                    show_demo(settings, console, demo_timeout_s)
+                console.print(f"Dashboard: {settings.dashboard_url}", highlight=False)
+                console.print(f"API: {settings.api_url}/docs", highlight=False)
+                if detach:
+                    console.print("Running in the background. Stop it with: podstream down")
+                    return
+                console.print("Stop it with Ctrl-C.")
+                watch(settings, console)
+        except KeyboardInterrupt:
+            console.print("\nStopping every process; a second run continues from here.")
             _stop_all(settings, console)
-        raise
+            console.print("Everything has stopped.")
+        except Exception:
+            if not ran_before:
+                _stop_all(settings, console)
+            raise
 
 
 def _stop_all(settings: Settings, console: Console) -> None:

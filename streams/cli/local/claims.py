@@ -1,0 +1,152 @@
+"""Who may run where: one `up` at a time in a home, one instance for the tables of a Delta root, and
+no processes left that a killed supervisor was to look after.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyarrow
+import pyarrow.fs
+from rich.console import Console
+
+from streams.cli.local.programs import BROKER, MONGO
+from streams.cli.local.supervise import socket_path
+from streams.cli.progress import step
+
+STOP_S = 20.0
+CLAIM = "_podstream_home"
+"""File in a Delta root that says which home writes it. A name that begins so is none of a table's
+files for Spark or Delta."""
+
+_SERVICES = {BROKER, MONGO}
+"""The other processes need them until they have stopped."""
+
+_ODD = re.compile(r"[^A-Za-z0-9 ._/+@=~-]")
+
+
+class ClaimError(RuntimeError):
+    """Another instance is in the way, or the home cannot be one; the message says what to do."""
+
+
+def check_home(home: Path) -> None:
+    """Raise ClaimError if the path cannot stand in the configuration of the services.
+
+    Kafka's list of folders ends at commas and its files are Latin-1, the supervisor takes what is
+    behind ` #` or ` ;` for a comment, and Spark reads paths as URIs.
+    """
+    if odd := sorted(set(_ODD.findall(str(home)))):
+        raise ClaimError(
+            f"{home} cannot be an instance's home: Kafka, Spark or the supervisor would misread "
+            f"{' '.join(odd)} in it. Choose another PODSTREAM_HOME, of ASCII letters, digits, "
+            "blanks and . _ - + @ = ~ only."
+        )
+
+
+@contextmanager
+def starting(home: Path) -> Iterator[None]:
+    """A block that one process at a time is in; ClaimError if another one is.
+
+    The lock is the open file's: it ends with the process, however that ends.
+    """
+    folder = home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClaimError(
+                f"Another `podstream up` is starting the instance in {home}: wait for it, or "
+                "choose another PODSTREAM_HOME."
+            ) from None
+        yield
+
+
+def claim_delta_root(root: str, home: Path) -> None:
+    """Note that this home writes the tables there. ClaimError if another one does.
+
+    Tables of two logs in one place would each pass for the other's, offsets and all.
+    """
+    if Path(root).is_relative_to(home):
+        return
+    try:
+        files, path = pyarrow.fs.FileSystem.from_uri(root)
+    except pyarrow.ArrowInvalid:
+        files, path = pyarrow.fs.LocalFileSystem(), root
+    claim = f"{path}/{CLAIM}"
+    if files.get_file_info(claim).type == pyarrow.fs.FileType.File:
+        with files.open_input_stream(claim) as stream:
+            owner = stream.read().decode()
+        if owner != str(home):
+            raise ClaimError(
+                f"The Delta tables in {root} are those of the instance in {owner}: choose another "
+                f"DELTA_ROOT. If that instance is no more, remove {root} to begin anew."
+            )
+        return
+    files.create_dir(path)
+    with files.open_output_stream(claim) as stream:
+        stream.write(str(home).encode())
+
+
+def orphans(home: Path) -> list[psutil.Process]:
+    """The processes that a supervisor of this home started: call it when none runs.
+
+    supervisord tells what it starts where it listens, and that is handed on to their children.
+    """
+    supervisor = f"unix://{socket_path(home)}"
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mine = process.uids().real == os.getuid() and process.pid != os.getpid()
+            if mine and process.environ().get("SUPERVISOR_SERVER_URL") == supervisor:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def names_of(processes: Sequence[psutil.Process]) -> list[str]:
+    """The programs that processes belong to, each once."""
+    names = set()
+    for process in processes:
+        try:
+            names.add(process.environ()["SUPERVISOR_PROCESS_NAME"])
+        except (psutil.NoSuchProcess, psutil.AccessDenied, KeyError):
+            continue
+    return sorted(names)
+
+
+def stop_orphans(home: Path, console: Console) -> list[str]:
+    """End what a killed supervisor has left, the services last, and say so; its programs."""
+    left = orphans(home)
+    if not left:
+        return []
+    names = names_of(left)
+    with step(console, "Stopping what a killed supervisor has left"):
+        services = [one for one in left if set(names_of([one])) & _SERVICES]
+        for some in ([one for one in left if one not in services], services):
+            _end(some)
+        _end(orphans(home))  # what they have started meanwhile
+    console.print(f"The supervisor had been killed; it left {', '.join(names)}, now stopped.")
+    return names
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(processes, timeout=STOP_S)
+    for process in alive:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(alive, timeout=STOP_S)
