@@ -1,8 +1,8 @@
 """Known vulnerabilities of the pins, as far as the package registry tells of them.
 
-pip-audit asks about each pin of `requirements.lock`. One is asked about first, so that a registry
-that keeps no such records, or cannot be reached, costs one request and is a line, not a failure. A
-finding fails unless `accepted-vulnerabilities.txt` lists its id with a reason.
+pip-audit asks about each pin of `requirements.lock` and `installer.lock`. One is asked about first,
+so that a registry that keeps no such records, or cannot be reached, costs one request and is a
+line, not a failure. A finding fails unless `accepted-vulnerabilities.txt` lists it with a reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-LOCK = HERE.parent / "requirements.lock"
+LOCKS = tuple(HERE.parent / name for name in ("requirements.lock", "installer.lock"))
 ACCEPTED = HERE / "accepted-vulnerabilities.txt"
 CACHE = HERE.parent / ".audit_cache"
 LONGEST_S = 120
@@ -52,8 +52,8 @@ def findings(told: Iterable[dict[str, Any]], accepted: Iterable[str]) -> list[st
 
 def main() -> int:
     """Exit status: 1 where a pin has a known vulnerability that nobody has accepted."""
-    words = [line.split() for line in LOCK.read_text(encoding="utf-8").splitlines()]
-    pins = [line[0] for line in words if line and "==" in line[0]]
+    lines = [line for lock in LOCKS for line in lock.read_text(encoding="utf-8").splitlines()]
+    pins = sorted({line.split()[0] for line in lines if line[:1].isalpha() and "==" in line})
     told = ask(pins) if ask(pins[:1]) else None
     if told is None:
         print("The registry tells of no vulnerabilities, so that none were looked for.")
