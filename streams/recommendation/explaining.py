@@ -25,7 +25,7 @@ from streams.runtime.clock import SystemClock
 from streams.runtime.context import Apply, Context, Handler
 from streams.state.log import Headers, S
 from streams.state.store import Fold, LogStates, Origin
-from topology.graph import get_graph
+from topology.graph import build_graph
 from topology.model import Table, Topic
 from topology.settings import Settings
 from topology.tables import LISTENERS
@@ -118,7 +118,7 @@ class ReadingContext(Context):
     """A context on the logs of an instance whose stages run elsewhere: it only reads."""
 
     def __init__(self, settings: Settings):
-        graph, registry = get_graph(), open_registry(settings)
+        graph, registry = build_graph(settings.event_partitions), open_registry(settings)
         super().__init__(
             graph.stages[STAGE], settings, registry, Wire(graph, registry), SystemClock()
         )
