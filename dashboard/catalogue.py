@@ -89,6 +89,8 @@ def catalogue(
 
 def by_id(database: Database[dict[str, Any]], episode_ids: Sequence[str]) -> pl.DataFrame:
     """The episodes with these ids, as far as the catalogue has them."""
+    if not episode_ids:
+        return _frame(())
     return _frame(collection(database, "episodes").find({"_id": {"$in": list(episode_ids)}}))
 
 

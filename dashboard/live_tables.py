@@ -20,6 +20,9 @@ from schemas.metrics import DAY_METRICS, ROLLING_METRICS
 ALL = "all"
 COUNTING_STAGE = "track_engagement"
 
+MOST_SCOPES = 2_000
+"""So many rankings are looked at for their categories and languages."""
+
 _CATEGORY, _LANGUAGE, _AND = "category:", "language:", "|"
 _ROLLING_TYPES: Types = {
     "scope": pl.String,
@@ -101,8 +104,8 @@ def scope_name(category: str | None, language: str | None) -> str:
 
 def trending_choices(database: Database[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The categories and the languages that have a ranking, by name."""
-    ranked = collection(database, "trending_episodes").find({"episodes": {"$ne": []}}, {"_id": 1})
-    names = [document["_id"] for document in ranked]
+    ranked = collection(database, "trending_episodes").find({"ranked": True}, {"_id": 1})
+    names = [document["_id"] for document in ranked.limit(MOST_SCOPES)]
     return _starting(names, _CATEGORY), _starting(names, _LANGUAGE)
 
 

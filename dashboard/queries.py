@@ -129,6 +129,8 @@ def online_figures(metrics: pl.DataFrame) -> dict[str, float]:
 
 def titles(database: Database[dict[str, Any]], episode_ids: list[str]) -> pl.DataFrame:
     """``episode_id``, ``title`` and ``show`` of the episodes that the catalogue knows."""
+    if not episode_ids:
+        return pl.DataFrame(schema=_TITLE_TYPES)
     found = collection(database, "episodes").find(
         {"_id": {"$in": episode_ids}}, {"title": 1, "show_title": 1}
     )

@@ -46,8 +46,11 @@ class PacedCache:
         self._asking: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, question: Any, ask: Callable[[], Any]) -> Any:
-        """The kept answer to ``question``, or that of ``ask()``, whose errors pass through."""
+    def get(self, question: Any, ask: Callable[[], Any], at_least_s: float = 0.0) -> Any:
+        """The kept answer to ``question``, or that of ``ask()``, whose errors pass through.
+
+        It is kept ``at_least_s`` where that is longer.
+        """
         with self._lock:
             if (kept := self._kept(question)) is not None:
                 return kept[1]
@@ -63,7 +66,7 @@ class PacedCache:
                 with self._lock:
                     self._asking.pop(question, None)
             end = self._clock()
-            age = max(self._min_age_s, (end - start) / self._share)
+            age = max(self._min_age_s, at_least_s, (end - start) / self._share)
             with self._lock:
                 self._answers[question] = (end + age, answer)
             return answer

@@ -61,8 +61,9 @@ COLLECTIONS = (
     ),
     Collection(
         "trending_episodes",
-        "The merged ranking of each scope.",
+        "The merged ranking of each scope; `ranked` says whether it has any episodes.",
         key="scope",
+        indexes=(Index((("ranked", 1),)),),
     ),
     Collection(
         "episodes",

@@ -19,6 +19,9 @@ KINDS = {"Episodes": "episode", "Shows": "show", "Categories": "category"}
 # one minute makes no line
 SHORTEST_CHART_MINUTES = 5
 BARS = 10
+CHOICES_S = 10.0
+"""For so long the choice of categories and languages stays as it is."""
+
 DIRECTIONS = {"rise": "▲ rise", "fall": "▼ fall"}
 
 
@@ -52,12 +55,6 @@ def read_view(minutes: int) -> View | None:
         counts=totals.counts_over_time(database, drawn, every),
         newest=queries.newest_update(database) or totals.newest_minute(database),
     )
-
-
-@st.cache_data(ttl=10, show_spinner=False)
-def read_choices() -> tuple[list[str], list[str]]:
-    """The categories and languages that are ranked."""
-    return live_tables.trending_choices(sources.database())
 
 
 def read_scopes(kind: str, minutes: int) -> live_tables.Rolling | None:
@@ -224,7 +221,9 @@ def show_trending() -> None:
     """The ranking of one scope, and why each episode is in it."""
     st.subheader("Trending", anchor=False)
     with sources.mongo_answers():
-        categories, languages = read_choices()
+        categories, languages = sources.paced().get(
+            "choices", lambda: live_tables.trending_choices(sources.database()), CHOICES_S
+        )
     left, right = st.columns(2)
     category = left.selectbox(
         "Category",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 2.0
 """What a look costs, the platform would use to get there."""
 
+LISTS_LOOKED_AT = 300
+"""The newest lists, in which a personal one soon is."""
+
 
 def register(app: typer.Typer) -> None:
     """Add `smoke`."""
@@ -114,10 +117,13 @@ def _has_als(settings: Settings) -> bool:
 
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb_uri.get_secret_value())
     with client:
-        found = client[settings.mongodb_database]["final_recommendations"].find_one(
-            {"items.parts.als": {"$gt": 0.0}}
+        lists = client[settings.mongodb_database]["final_recommendations"]
+        newest = lists.find().sort("updated_at", -1).limit(LISTS_LOOKED_AT)
+        return any(
+            item["parts"].get("als", 0.0) > 0.0
+            for document in newest
+            for item in document.get("items", ())
         )
-    return found is not None
 
 
 def _print(report: dict[str, Any]) -> None:

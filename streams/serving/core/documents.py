@@ -146,12 +146,14 @@ def merge_trending(
         if scope not in parts:
             parts[scope] = dict(stored[scope]["parts"]) if scope in stored else {}
         parts[scope][str(record["source_partition"])] = dict(record)
+    merged = {scope: merge_scopes(of_scope.values()) for scope, of_scope in parts.items()}
     return [
         {
             "_id": scope,
             "scope": scope,
             "at": max(part["at"] for part in of_scope.values()),
-            "episodes": merge_scopes(of_scope.values()),
+            "ranked": bool(merged[scope]),
+            "episodes": merged[scope],
             "parts": of_scope,
         }
         for scope, of_scope in parts.items()

@@ -53,7 +53,10 @@ def test_a_rolling_window_is_shown_as_it_is_served(database: Database[dict[str, 
 
 
 def rank(database: Database[dict[str, Any]], scope: str, *episodes: dict[str, Any]) -> None:
-    database["trending_episodes"].insert_one({"_id": scope, "at": NOW, "episodes": list(episodes)})
+    ranked = bool(episodes)
+    database["trending_episodes"].insert_one(
+        {"_id": scope, "at": NOW, "ranked": ranked, "episodes": list(episodes)}
+    )
 
 
 def test_trending_offers_what_has_a_ranking(database: Database[dict[str, Any]]) -> None:

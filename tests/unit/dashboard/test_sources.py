@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,6 +46,40 @@ def test_quick_answers_are_kept_for_a_second_and_dear_ones_longer() -> None:
     assert cache.get("dear", lambda: ask(0.5)) == 3
     clock.now += 0.2
     assert cache.get("dear", lambda: ask(0.5)) == 4
+
+
+def test_whoever_asks_meanwhile_waits_for_the_same_answer() -> None:
+    cache = sources.PacedCache(min_age_s=60)
+    asked: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        asked.append("ticks")
+        begun.set()
+        assert go_on.wait(30)
+        return "answer"
+
+    with ThreadPoolExecutor(20) as sessions:
+        answers = [sessions.submit(cache.get, "question", ask) for _ in range(20)]
+        assert begun.wait(30)
+        # Nobody else's question waits for it.
+        assert cache.get("another", lambda: "at once") == "at once"
+        go_on.set()
+        assert {answer.result(30) for answer in answers} == {"answer"}
+    assert asked == ["ticks"]
+
+
+def test_answers_that_are_over_are_let_go() -> None:
+    clock = Clock()
+    cache = sources.PacedCache(min_age_s=1.0, clock=clock)
+    answers = []
+    for number in range(100):
+        answers.append(weakref.ref(cache.get(number, Clock)))
+        clock.now += 0.5
+    assert sum(answer() is not None for answer in answers) <= 3
+    cache.get("long", lambda: "kept", at_least_s=10)
+    clock.now += 9
+    assert cache.get("long", lambda: "new") == "kept"
 
 
 def test_an_error_is_not_kept() -> None:
