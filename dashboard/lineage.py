@@ -11,6 +11,7 @@ RUNNER_COLOURS = {
     "confluent": "#7c3aed",
     "spark": "#d97706",
     "streamlit": "#0d9488",
+    "uvicorn": "#0369a1",
 }
 
 FONT_SIZE = 9
@@ -119,11 +120,12 @@ def _edges(graph: Graph, stage: Stage) -> list[str]:
 
 
 def _stores(graph: Graph, stage: Stage, names: tuple[str, ...]) -> list[str]:
-    """Which stores the names mean: Spark touches tables only, a Faust stage collections only.
+    """Which stores the names mean: Spark touches tables only, Faust and HTTP collections only.
 
     A name may be both a collection and a table.
     """
-    kinds = {"spark": ["delta"], "faust": ["mongo"]}.get(stage.runner, ["mongo", "delta"])
+    alone = {"spark": ["delta"], "faust": ["mongo"], "uvicorn": ["mongo"]}
+    kinds = alone.get(stage.runner, ["mongo", "delta"])
     held: dict[str, set[str]] = {"mongo": {*graph.collections}, "delta": {*graph.delta_tables}}
     return [kind for kind in kinds if any(name in held[kind] for name in names)]
 

@@ -11,8 +11,9 @@ graph = get_graph()
 st.title("Lineage", anchor=False)
 st.caption(
     "Derived from the declared topology: a stage reads topics and writes topics. Rounded: stages "
-    "(indigo Faust, violet plain Kafka clients, amber Spark, teal Streamlit). Grey: topics. "
-    "Cylinders: green MongoDB, yellow Delta. Dashed: reference data that every worker reads whole."
+    "(indigo Faust, violet plain Kafka clients, amber Spark, teal Streamlit, blue HTTP). Grey: "
+    "topics. Cylinders: green MongoDB, yellow Delta. Dashed: reference data that every worker "
+    "reads whole."
 )
 with st.container(border=True):
     st.graphviz_chart(lineage.lineage_dot(graph), width="stretch")

@@ -23,6 +23,7 @@ def test_every_edge_of_every_stage_is_drawn_once() -> None:
         ("stage:write_delta", "store:delta"),
         ("store:delta", "stage:train_als"),
         ("stage:serve_mongo", "store:mongo"),
+        ("store:mongo", "stage:read_api"),
         ("store:mongo", "stage:dashboard"),
         ("store:delta", "stage:dashboard"),
     }
