@@ -189,7 +189,7 @@ def test_what_is_still_bad_dies_again_as_a_new_letter(
     event = codec.encode(
         {
             "event_id": "e1",
-            "user_id": "u1",
+            "user_id": "ada",  # who belongs to partition 1
             "episode_id": "pi:1",
             "kind": "play",
             "occurred_at": datetime.now(UTC),

@@ -69,8 +69,7 @@ class Load(threading.Thread):
 
     def _write(self) -> None:
         number = self.written = self.written + 1
-        partition = number % PARTITIONS
-        user, episode = f"{partition}-u{number % 300}", f"pi:{number % 70}"
+        user, episode = f"u{number % 300}", f"pi:{number % 70}"
         kind = (*COUNTED, "progress")[number % 5]
         at = datetime.now(UTC).replace(microsecond=0)
         heard_ms = number * 7919 % 60_000
@@ -89,7 +88,7 @@ class Load(threading.Thread):
             "occurred_at": at,
             "heard_ms": heard_ms,
         }
-        self._producer.produce(SOURCE, self._codec.encode(event), key=user, partition=partition)
+        self._producer.produce(SOURCE, self._codec.encode(event), key=user)
 
 
 class Tables:
