@@ -230,10 +230,10 @@ class Engagement(ColumnarState):
     def load_changes(self, value: bytes) -> None:
         """Take over what `changes` gave; the days that it ends are dropped, as when it was
         written."""
-        days_closed = self.closed // DAY_MINUTES
+        days_closed = (self.closed + 1) // DAY_MINUTES
         super().load_changes(value)
-        # Days were handed out before it was written that they are over.
-        if self.closed // DAY_MINUTES != days_closed:
+        # Days were handed out before it was written that they are over: with their last minute.
+        if (self.closed + 1) // DAY_MINUTES != days_closed:
             self.drop_days()
         self.restored = True
         self.active = np.ones(len(self.episodes), bool)

@@ -274,6 +274,19 @@ def test_nothing_is_old_before_anything_is_over() -> None:
     assert len(done.state.minutes) == 0
 
 
+def test_a_day_that_ends_with_the_last_closed_minute_is_over_after_a_restart_too() -> None:
+    heard = (timedelta(0), "ada", "pi:1", "play", 60_000, 60_000, None, None)
+    # The second event, at 0:15:10, closes the minutes up to 23:59, and with it a day.
+    log = [(timedelta(hours=2, minutes=20), *heard), (timedelta(minutes=25, seconds=10), *heard)]
+    undisturbed, restarted = Run(), Run()
+    for run, how in ((undisturbed, ""), (restarted, "changes")):
+        for row in rows_of(log):
+            run.feed([row], how)
+        assert len(run.state.days) == 0
+    assert restarted.state.heard.keys.tolist() == undisturbed.state.heard.keys.tolist()
+    assert len(restarted.state.heard) == 1
+
+
 def test_memory_is_bounded_by_what_is_active() -> None:
     state, sizes = Engagement(0), []
     for visit in range(8):
