@@ -180,8 +180,8 @@ class RestRegistry:
         self._url = url.rstrip("/")
         self._session = requests.Session()
         self._session.auth = credentials
-        if ca:
-            self._session.verify = ca
+        # given with each request: a session's own gives way to REQUESTS_CA_BUNDLE
+        self._verify: str | bool = ca or True
         self._session.headers["Content-Type"] = "application/vnd.schemaregistry.v1+json"
         self._parsed: dict[int, Any] = {}
         self._ids: dict[str, int] = {}
@@ -246,7 +246,7 @@ class RestRegistry:
     ) -> Any:
         try:
             answer = self._session.request(
-                method, f"{self._url}/{path}", json=body, timeout=timeout_s
+                method, f"{self._url}/{path}", json=body, timeout=timeout_s, verify=self._verify
             )
         except requests.exceptions.SSLError:
             raise RegistryRefusalError(
