@@ -10,8 +10,10 @@ Three parts, each 0 to 1 and comparable within a listener's list:
 
 Dividing by the best keeps the order and leaves 0 for "no sign". The score is the weighted mean
 of the parts by the blend weights. A part that an episode cannot have (no factors before its first
-training, no transcript) takes no weight from the other personal part, so that a new episode
-competes by content alone; a listener without any history gets trending alone.
+training, no transcript) takes no weight from the other personal part. Cosines of texts lie closer
+together than preferences, so a new episode that competes by its content is not measured by the
+cosine itself: it gets the preference that stands in the same place among preferences as its cosine
+among cosines. A listener without any history gets trending alone.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ HALF_LIFE_MS = 14 * DAY_MS
 
 COLD_AFFINITY = 0.5
 SCORE_DECIMALS = 6
+_PLACES = 512
 
 
 class ScoreParts(NamedTuple):
@@ -122,6 +125,8 @@ def recommend(
         allowed[listener, one.settled] = False
     for part in (als, content):
         _scale(part, allowed)
+    fit = content.copy()
+    _stand_in(fit, als, has_als & allowed, has_content & allowed, weights)
     als_weight = np.float32(weights.als) * has_als
     content_weight = np.float32(weights.content) * has_content
     personal = als_weight + content_weight
@@ -136,7 +141,7 @@ def recommend(
     trend_weight = np.where(warm, np.float32(weights.trending) / np.maximum(total, 1e-9), 1.0)
     earned = (
         als * als_weight * per_weight,
-        content * content_weight * per_weight,
+        fit * content_weight * per_weight,
         trending * trend_weight,
     )
     scores = np.round(earned[0] + earned[1] + earned[2], SCORE_DECIMALS)
@@ -210,6 +215,37 @@ def _trending(items: Items, profiles: Sequence[Profile]) -> Floats:
             scores = np.fromiter(ranking.values(), dtype=np.float32)
             trending[place] = np.maximum(trending[place], affinity[interested, None] * scores)
     return trending
+
+
+def _stand_in(
+    fit: Floats,
+    als: Floats,
+    has_als: NDArray[np.bool_],
+    has_content: NDArray[np.bool_],
+    weights: ScoreParts,
+) -> None:
+    """What content says of the episodes without factors, in place: for the missing preference the
+    one in the same place among those that there are, averaged with the cosine by the weights.
+
+    Beyond the best `_PLACES` all count as the last of these, which is below any list.
+    """
+    share = np.float32(weights.als / max(weights.als + weights.content, 1e-9))
+    for values, known, preferences, cosine in zip(fit, has_als, als, has_content, strict=True):
+        new = np.flatnonzero(cosine & ~known)
+        if not len(new) or not known.any():
+            continue
+        most, best = _best(values[cosine]), _best(preferences[known])
+        above = len(most) - np.searchsorted(most[::-1], values[new], side="right")
+        place = above * np.count_nonzero(known) // np.count_nonzero(cosine)
+        stands = best[np.minimum(place, len(best) - 1)]
+        values[new] = share * stands + (1 - share) * values[new]
+
+
+def _best(values: Floats) -> Floats:
+    """The best `_PLACES` of some values, in falling order."""
+    if len(values) > _PLACES:
+        values = np.partition(values, len(values) - _PLACES)[-_PLACES:]
+    return np.sort(values)[::-1]
 
 
 def _scale(part: Floats, allowed: NDArray[np.bool_]) -> None:

@@ -116,6 +116,35 @@ def test_a_new_episode_without_factors_competes_by_content_alone(items: Items) -
     assert ranking[0].parts.als == 0.0
 
 
+def test_new_episodes_do_not_crowd_out_what_fits_better() -> None:
+    """Cosines of texts are all near the best one, while preferences fall off soon."""
+    items = Items()
+
+    def add(number: int, angle: float) -> None:
+        items.put_episode(episode(number))
+        embed(items, number, float(np.cos(angle)), float(np.sin(angle)))
+
+    for number in range(30):
+        add(number, number / 60)
+    generation(items, {f"e:{n}": (0.8**n, 0.1) for n in range(30)})
+    for number in (97, 98, 99):
+        add(number, 0.25 + number / 10_000)  # about the fifteenth nearest
+    ids, ranking = listing(items, heard(0), DEFAULT_WEIGHTS)
+    assert ids == [f"e:{n}" for n in range(1, 11)]
+    assert all(place.parts.als > 0 for place in ranking)
+
+
+def test_a_new_episode_takes_the_place_that_its_content_has(items: Items) -> None:
+    generation(items, {f"e:{n}": (1 / (n + 1), 0.1) for n in range(6)})
+    items.put_episode(episode(99))
+    embed(items, 99, 0.0, 1.0)  # nothing is farther from what was heard
+    ids, ranking = listing(items, heard(0), ScoreParts(0.9, 0.1, 0.0))
+    assert ids[-1] == "e:99"
+    last = ranking[-1]
+    assert last.parts.als == last.earned.als == 0.0
+    assert sum(last.earned) == pytest.approx(last.score, abs=1e-5)
+
+
 def test_what_nothing_is_known_of_does_not_beat_what_fits(items: Items) -> None:
     items.put_episode(episode(99))
     items.set_trending({"all": [("e:99", 5.0)]})
