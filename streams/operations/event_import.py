@@ -21,7 +21,7 @@ import polars as pl
 from confluent_kafka import KafkaError, Message
 
 from schemas.codec import RecordCodec, Registry, subject_of
-from streams.events.core.origins import IMPORT, origin
+from streams.events.core.origins import IMPORT, ORIGIN
 from streams.kafka.clients import producer, topic_id
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
@@ -139,13 +139,13 @@ class EventSender:
         """Send the rows of a frame as `parse_columns` gives it."""
         if events.is_empty():
             return
-        produce = self._producer.produce
+        produce, prefix = self._producer.produce, f"{self._sender}:".encode()
         values = self._encoder.encode(events)
         keys = events["user_id"].cast(pl.Binary).to_list()
         for value, key, line in zip(values, keys, events["line"].to_list(), strict=True):
             while True:
                 try:
-                    produce(USER_EVENTS.name, value, key, headers=[origin(self._sender, line)])
+                    produce(USER_EVENTS.name, value, key, headers=[(ORIGIN, prefix + b"%d" % line)])
                     break
                 except BufferError:
                     self._producer.poll(0.1)
