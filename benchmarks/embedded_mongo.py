@@ -48,7 +48,7 @@ def main() -> None:
         home = Path(folder)
         with running_mongo(home) as uri:
             ours = measured(uri, options.documents, options.rounds)
-            ours["server_rss_mib"] = round(_memory(uri) / 2**20)
+            ours["server_rss_mib"] = round(server_memory(uri) / 2**20)
         ours["file_bytes_a_document"] = round(_size(home / "mongo") / options.documents)
     figures: dict[str, Any] = {"documents": options.documents, "embedded": ours}
     if options.beside:
@@ -145,7 +145,7 @@ def _id(number: int) -> str:
     return f"e{number % EPISODES}|{START + timedelta(minutes=number // EPISODES):%Y%m%dT%H%M}"
 
 
-def _memory(uri: str) -> int:
+def server_memory(uri: str) -> int:
     """Resident bytes of the process that listens at an address."""
     port = int(uri.rpartition(":")[2])
     (server,) = (

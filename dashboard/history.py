@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import NamedTuple
 
 import duckdb
@@ -45,7 +46,7 @@ def open_history(delta_root: str, names: Iterable[str]) -> History:
     table is there and cannot be read.
     """
     allowed = delta_names()
-    connection = duckdb.connect()
+    connection = _engine().cursor()
     # event times are shown and grouped in UTC, whatever the machine's zone
     connection.execute("SET TimeZone = 'UTC'")
     found = set()
@@ -61,6 +62,14 @@ def open_history(delta_root: str, names: Iterable[str]) -> History:
         _show(connection, name, table)
         found.add(name)
     return History(connection, frozenset(found))
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """The DuckDB of this process: it remembers the footers of files, which never change."""
+    engine = duckdb.connect()
+    engine.execute("SET GLOBAL parquet_metadata_cache = true")
+    return engine
 
 
 def _show(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -> None:
@@ -80,7 +89,7 @@ def _show(connection: duckdb.DuckDBPyConnection, name: str, table: DeltaTable) -
     options = ", ".join(filter(None, ("union_by_name = true", hive or "hive_partitioning = false")))
     listed = ", ".join("'{}'".format(file.replace("'", "''")) for file in files)
     read = f"read_parquet([{listed}], {options})"
-    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")  # noqa: S608  names of ours
+    connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {read}")  # noqa: S608  names of ours
 
 
 def table_uri(delta_root: str, name: str) -> str:
