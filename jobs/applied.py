@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import DeltaTable as DeltaLog
 
 from jobs.core.facts import drop_repeats
@@ -21,11 +20,10 @@ def read_applied(path: str, source: tuple[str, str]) -> dict[int, int]:
     nothing has happened for long has more of them read.
     """
     table = DeltaLog(path)
-    rows = table.to_pyarrow_dataset()
     applied: dict[int, int] = {}
     if (newest := _newest(table, source)) is not None:
-        _read(rows, source, ds.field(source[1]) >= newest, applied)
-    _read(rows, source, _above(rows.schema, source, applied) if applied else None, applied)
+        _read(table, source, f"{source[1]} >= {_literal(newest)}", applied)
+    _read(table, source, _above(table, source, applied) if applied else None, applied)
     return applied
 
 
@@ -40,31 +38,41 @@ def _newest(table: DeltaLog, source: tuple[str, str]) -> pa.Scalar | None:
     return highest[order[FIRST_FILES - 1].as_py()]
 
 
-def _above(schema: pa.Schema, source: tuple[str, str], applied: dict[int, int]) -> ds.Expression:
-    """Which rows lie above what is known, so that files can be told from others."""
-    partition, offset = map(ds.field, source)
-    kind = schema.field(source[1]).type
+def _literal(offset: pa.Scalar) -> str:
+    """An offset in SQL, or a time that serves as one."""
+    if pa.types.is_timestamp(offset.type):
+        return f"'{offset.as_py().isoformat()}'"
+    return str(offset.as_py())
 
-    def beyond(last: int) -> ds.Expression:
-        at = pa.scalar(last, pa.timestamp("ms", "UTC")) if pa.types.is_timestamp(kind) else last
-        return offset > at
 
-    if source[0] not in schema.names:
+def _above(table: DeltaLog, source: tuple[str, str], applied: dict[int, int]) -> str:
+    """Which rows lie above what is known, in SQL: by it whole files are left out."""
+    partition, offset = source
+    fields = {field.name: field.type for field in table.schema().fields}
+    is_time = str(getattr(fields[offset], "type", "")).startswith("timestamp")
+
+    def beyond(last: int) -> str:
+        kind = pa.timestamp("ms", "UTC") if is_time else pa.int64()
+        return f"{offset} > {_literal(pa.scalar(last, kind))}"
+
+    if partition not in fields:
         return beyond(applied[0])
     # Statistics are a range: a partition between two that are known is looked for by its number.
     low, high = min(applied), max(applied)
-    more = (partition < low) | (partition > high)
+    more = [f"{partition} < {low}", f"{partition} > {high}"]
     for number in range(low, high + 1):
-        here = partition == number
-        more |= here & beyond(applied[number]) if number in applied else here
-    return more
+        here = f"{partition} = {number}"
+        more.append(f"({here} AND {beyond(applied[number])})" if number in applied else here)
+    return " OR ".join(more)
 
 
 def _read(
-    rows: ds.Dataset, source: tuple[str, str], which: ds.Expression | None, applied: dict[int, int]
+    table: DeltaLog, source: tuple[str, str], which: str | None, applied: dict[int, int]
 ) -> None:
+    """Take in the rows of the files that may have what is asked for; of all files with None."""
+    rows = table.to_pyarrow_dataset(file_pruning_predicate=which)
     wanted = [name for name in source if name in rows.schema.names]
-    for batch in rows.to_batches(columns=wanted, filter=which):
+    for batch in rows.to_batches(columns=wanted):
         if len(wanted) < len(source):  # one source partition, which the table does not name
             batch = batch.append_column(source[0], pa.array([0] * len(batch), pa.int32()))
         drop_repeats(pa.table(batch), source, applied)
