@@ -39,7 +39,7 @@ def grants(graph: Graph, *, by_worker: bool = False) -> list[Grant]:
         grant
         for stage in graph.stages.values()
         if stage.runner != "streamlit"
-        for grant in _stage_grants(stage, _user(stage, by_worker))
+        for grant in _stage_grants(graph, stage, _user(stage, by_worker))
     }
     return sorted(found | _purging_grants(graph, by_worker) | _operator_grants(graph))
 
@@ -48,14 +48,16 @@ def _user(stage: Stage, by_worker: bool) -> str:
     return stage.worker if by_worker or stage.runner == "spark" else stage.name
 
 
-def _stage_grants(stage: Stage, user: str) -> set[Grant]:
+def _stage_grants(graph: Graph, stage: Stage, user: str) -> set[Grant]:
     dead = tuple(dead_letter_name(topic) for topic in stage.consumes)
     read = {*stage.consumes, *stage.broadcast, SCHEMAS_TOPIC}
     if stage.runner == "confluent" and stage.consumes:
         # its state is what it wrote: it reads on from there
         read |= {*stage.produces, *stage.hands_over, *dead}
     found = {Grant(user, "topic", ("Read",), name) for name in read}
-    written = (*stage.produces, *stage.hands_over, *dead)
+    # what its topics do not take, too
+    too_large = graph.topics.keys() & set(map(dead_letter_name, stage.produces))
+    written = (*stage.produces, *stage.hands_over, *dead, *too_large)
     found |= {Grant(user, "topic", ("Write",), name) for name in written}
     found.add(Grant(user, "group", ("Read",), READERS))
     # a Spark query reads in groups of its own, whose names begin so

@@ -34,6 +34,7 @@ from streams.kafka.clients import DeliveryError
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.registry import open_registry
+from streams.kafka.sizes import letter
 from streams.kafka.wire import dead_letter_headers, error_headers
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
@@ -61,6 +62,7 @@ class BatchEvents:
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
         self._dead = dead_letter_name(self._source)
+        self._letters = graph.topics[self._dead]
         places = Source(
             kafka.topic_id(settings.kafka_bootstrap_servers, self._source),
             graph.topics[self._source].partitions,
@@ -168,12 +170,14 @@ class BatchEvents:
         errors = error_headers(
             self._source, record.partition(), record.offset(), self._stage, error
         )
+        headers = dead_letter_headers(record.headers() or (), errors)
+        made = letter(self._letters, record.key(), record.value(), headers)
         self._produce(
             topic=self._dead,
-            value=record.value(),
-            key=record.key(),
+            value=made.value,
+            key=made.key,
             partition=0,
-            headers=dead_letter_headers(record.headers() or (), errors),
+            headers=made.headers,
             on_delivery=self._note_failure,
         )
 

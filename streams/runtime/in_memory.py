@@ -2,7 +2,8 @@
 
 Records keep their order within a partition, offsets count up, and the log's clock is moved by
 hand. ``crash(stage)`` forgets what a process would lose at kill -9: the handlers are registered
-anew on the tables as logged and on the offsets as acknowledged.
+anew on the tables as logged and on the offsets as acknowledged. So it goes with a stage that
+raises, before the next run. ``rebalance(stage)`` takes its partitions away and gives them back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import importlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -122,6 +124,21 @@ class MemoryStateLog:
 Work = Coroutine[Any, Any, None]
 """What a handler or a timer has begun, for a loop to run."""
 
+_TICK_S = 1e-6
+"""Least that time passes by, so that what is left of a wait by rounding comes to an end."""
+
+Place = tuple[str, int]
+"""A topic and a partition of it."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A handler of one topic, and how much it wants to get at once."""
+
+    handle: Callable[[list[Message]], Work]
+    max_batch: int
+    linger_s: float
+
 
 class MemoryContext(Context):
     """One stage in memory, owner of every partition."""
@@ -135,9 +152,10 @@ class MemoryContext(Context):
     ):
         super().__init__(stage, settings, log.registry, log.wire, log.clock, snapshot_bytes)
         self.log = log
-        self.handlers: dict[str, tuple[Callable[[list[Message]], Work], int]] = {}
+        self.agents: dict[str, Agent] = {}
         self.timers: list[Callable[[], Work]] = []
         self.broadcasts: dict[str, Apply] = {}
+        self._rebalance_callbacks: list[Callable[[], None]] = []
 
     def agent(
         self,
@@ -155,7 +173,7 @@ class MemoryContext(Context):
                 if confirm is not None:
                     await confirm(messages)
 
-            self.handlers[topic.name] = (confirmed, max_batch)
+            self.agents[topic.name] = Agent(confirmed, max_batch, linger_s)
             return handler
 
         return decorate
@@ -200,7 +218,23 @@ class MemoryContext(Context):
         return 1.0
 
     def on_rebalance(self, callback: Callable[[], None]) -> None:
-        """Nothing is ever rebalanced in memory."""
+        self._rebalance_callbacks.append(callback)
+
+    def rebalance(self) -> None:
+        """Lose every partition, and get it back; what was logged is restored at once."""
+        for states in self._states.values():
+            states.revoke()
+        self.rebalanced()
+        for table in self.stage.tables:
+            if table.name in self._states:
+                self._states[table.name].assign(range(table.partitions))
+                _without_waiting(self._states[table.name].restore())
+        self.rebalanced()
+
+    def rebalanced(self) -> None:
+        """Tell the stage that partitions have moved."""
+        for callback in self._rebalance_callbacks:
+            callback()
 
     async def _send(
         self,
@@ -233,8 +267,12 @@ class MemoryRuntime:
         self._settings = settings
         self._snapshot_bytes = snapshot_bytes
         self._contexts: dict[str, MemoryContext] = {}
-        self._positions: dict[str, dict[tuple[str, int], int]] = {}
-        self._reference_positions: dict[str, dict[tuple[str, int], int]] = {}
+        self._ended: set[str] = set()
+        """Stages that have raised, and begin anew with the next run."""
+        self._positions: dict[str, dict[Place, int]] = {}
+        self._reference_positions: dict[str, dict[Place, int]] = {}
+        self._lingering: dict[tuple[str, Place], float] = {}
+        """Until when a handler waits for more, by the clock's monotonic time."""
 
     @property
     def clock(self) -> ManualClock:
@@ -248,7 +286,11 @@ class MemoryRuntime:
         stage = self._graph.stages[stage_name]
         context = MemoryContext(self.log, stage, self._settings, self._snapshot_bytes)
         importlib.import_module(stage.entry_point).register(context)
+        context.rebalanced()
         self._contexts[stage_name] = context
+        self._ended.discard(stage_name)
+        for waiting in [one for one in self._lingering if one[0] == stage_name]:
+            del self._lingering[waiting]
         self._positions.setdefault(stage_name, defaultdict(int))
         self._reference_positions[stage_name] = defaultdict(int)
         return context
@@ -259,6 +301,10 @@ class MemoryRuntime:
         for place in positions:
             positions[place] = max(0, positions[place] - redeliver)
         self.start(stage_name)
+
+    def rebalance(self, stage_name: str) -> None:
+        """Take the partitions of a stage away, as when another worker comes, and give them back."""
+        self._contexts[stage_name].rebalance()
 
     def rows(self, stage_name: str, table: Table) -> dict[tuple[int, bytes], bytes]:
         """What a keyed table of a started stage holds, by partition and key."""
@@ -279,6 +325,8 @@ class MemoryRuntime:
         asyncio.run(self._run(max_batch, timers))
 
     async def _run(self, max_batch: int | None, timers: bool) -> None:
+        for name in sorted(self._ended):
+            self.start(name)
         for context in self._contexts.values():
             await context.restore()
         while True:
@@ -286,30 +334,55 @@ class MemoryRuntime:
                 pass
             if not timers:
                 return
-            for context in self._contexts.values():
+            for name, context in self._contexts.items():
                 for timer in context.timers:
-                    await self._drive(timer())
+                    await self._drive(name, timer())
             if not await self._pass(max_batch):
                 return
 
-    async def _drive(self, work: Awaitable[None]) -> None:
+    async def _drive(self, stage_name: str, work: Awaitable[None]) -> None:
+        """Do a stage's work; if it raises, its process has ended, and what it held is gone."""
+        try:
+            await self._wait_for(work)
+        except BaseException:
+            self._ended.add(stage_name)
+            raise
+
+    async def _wait_for(self, work: Awaitable[None]) -> None:
         clock = self.log.clock
         await (clock.drive(work) if isinstance(clock, ManualClock) else work)
 
     async def _pass(self, max_batch: int | None) -> bool:
+        """Give every handler what has come for it; whether anything happened."""
         progressed = False
         for name, context in self._contexts.items():
             self._read_references(name, context)
-            for topic, (handler, limit) in context.handlers.items():
+            for topic, agent in context.agents.items():
                 for partition in range(self._graph.topics[topic].partitions):
-                    place = (topic, partition)
-                    offset = self._positions[name][place]
-                    batch = self.log.read(topic, partition, offset, max_batch or limit)
+                    batch = self._arrived(name, agent, (topic, partition), max_batch)
                     if batch:
-                        await self._drive(handler(batch))
-                        self._positions[name][place] += len(batch)
+                        await self._drive(name, agent.handle(batch))
+                        self._positions[name][topic, partition] += len(batch)
                         progressed = True
+        if not progressed and self._lingering:
+            # Nothing more comes: time passes until the first of those who wait has waited enough.
+            left_s = min(self._lingering.values()) - self.log.clock.monotonic()
+            await self._wait_for(self.log.clock.sleep(max(left_s, _TICK_S)))
+            return True
         return progressed
+
+    def _arrived(
+        self, name: str, agent: Agent, place: Place, max_batch: int | None
+    ) -> list[Message]:
+        """What a handler gets now: nothing while it waits for more."""
+        limit = max_batch or agent.max_batch
+        batch = self.log.read(*place, self._positions[name][place], limit)
+        if agent.linger_s > 0 and 0 < len(batch) < limit:
+            now = self.log.clock.monotonic()
+            if now < self._lingering.setdefault((name, place), now + agent.linger_s):
+                return []
+        self._lingering.pop((name, place), None)
+        return batch
 
     def _read_references(self, name: str, context: MemoryContext) -> None:
         positions = self._reference_positions[name]

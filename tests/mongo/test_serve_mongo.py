@@ -305,7 +305,7 @@ async def test_two_workers_that_change_a_day_at_once_lose_nothing(
     settings: Settings, database: Database[Document]
 ) -> None:
     runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
-    handlers = [runtime.start("serve_mongo").handlers["episode-days"][0] for runtime in runtimes]
+    handlers = [runtime.start("serve_mongo").agents["episode-days"].handle for runtime in runtimes]
 
     async def serve(worker: int) -> None:
         log = runtimes[worker].log
@@ -365,7 +365,7 @@ async def test_two_workers_that_change_an_hour_at_once_lose_nothing(
 ) -> None:
     runtimes = [MemoryRuntime(GRAPH, settings) for _ in range(2)]
     handlers = [
-        runtime.start("serve_mongo").handlers["engagement-totals"][0] for runtime in runtimes
+        runtime.start("serve_mongo").agents["engagement-totals"].handle for runtime in runtimes
     ]
 
     async def serve(worker: int) -> None:

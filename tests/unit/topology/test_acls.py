@@ -21,7 +21,7 @@ def may(user: str, operation: str, kind: str = "topic") -> set[str]:
 def test_a_stage_may_write_what_it_produces_and_its_dead_letters_only() -> None:
     stage = GRAPH.stages["rank_trending"]
     own = f"podstream-rank_trending-v{stage.version}-"
-    dead = {f"{name}.dlq" for name in stage.consumes}
+    dead = {f"{name}.dlq" for name in (*stage.consumes, *stage.produces)}
     assert may(stage.name, "Write") == {*stage.produces, *dead, own}
     assert may(stage.name, "Read") == {*stage.consumes, *stage.broadcast, "_schemas", own}
     assert may(stage.name, "Delete") == {own}

@@ -232,7 +232,7 @@ def test_a_withdrawal_while_a_retry_is_under_way_is_not_overtaken(
     flow.runtime.run(timers=False)
     assert flow.waiting()
     index.broken = lambda _: False
-    handler, _ = flow.context.handlers["episode-ids"]
+    handler = flow.context.agents["episode-ids"].handle
     flow.clock.move(PAUSE_S)
 
     async def both() -> None:
@@ -368,12 +368,12 @@ def test_records_that_are_there_do_not_wait_for_those_to_be_fetched(index: Index
     flow.refer(*many)
     own(flow)
     index.goes_on.clear()
-    handler, limit = flow.context.handlers["episode-ids"]
+    agent = flow.context.agents["episode-ids"]
     messages = sorted(flow.log.records("episode-ids"), key=lambda m: (m.key or b"")[:3] != b"pi:")
-    assert len(messages) == 61 <= limit
+    assert len(messages) == 61 <= agent.max_batch
 
     async def at_once() -> None:
-        handling: asyncio.Task[Any] = asyncio.create_task(handler(messages))
+        handling: asyncio.Task[Any] = asyncio.create_task(agent.handle(messages))
         await asyncio.to_thread(index.held.wait, 20)
         assert [key for key, _ in flow.candidates()] == ["rss:1"]
         index.goes_on.set()

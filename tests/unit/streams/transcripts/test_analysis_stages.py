@@ -126,7 +126,7 @@ def test_the_event_loop_goes_on_while_a_batch_is_compared(flow: MemoryRuntime) -
     put(flow, *(transcript(f"rss:{n}", said(n)) for n in range(100)))
     flow._contexts.pop("find_duplicates")
     flow.run()
-    handler, _ = context.handlers["episode-analysis"]
+    handler = context.agents["episode-analysis"].handle
     batch = flow.log.records("episode-analysis")
     assert len(batch) == 100
 

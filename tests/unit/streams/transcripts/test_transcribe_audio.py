@@ -412,7 +412,7 @@ def test_a_publishers_transcript_is_never_overwritten(make: Make, server: Server
 
     async def meanwhile_handled() -> None:
         """The edit is read while the audio is being transcribed."""
-        queue, _ = flow.runtime._contexts["transcribe_audio"].handlers["episode-metadata"]
+        queue = flow.runtime._contexts["transcribe_audio"].agents["episode-metadata"].handle
         work = flow.runtime._contexts["transcribe_audio"].timers[-1]
         await queue(flow.runtime.log.records("episode-metadata"))
         working: asyncio.Task[Any] = asyncio.create_task(work())
@@ -611,7 +611,7 @@ def test_what_is_heard_before_the_other_stage_has_read_of_it_is_told(make: Make)
     flow.publish()
     flow.run()
     assert flow.told() == []
-    heard, _ = telling.handlers["heard-transcripts"]
+    heard = telling.agents["heard-transcripts"].handle
     asyncio.run(heard(flow.runtime.log.records("heard-transcripts")))
     contexts["fetch_transcripts"] = telling
     flow.run()
@@ -671,7 +671,7 @@ def test_what_was_heard_for_an_older_record_does_not_make_the_newest_one_old(
     asyncio.run(queue.timers[-1]())
     flow.run()
     assert [status for status, _ in flow.told()] == ["none", "refused", "none", "ok"]
-    tell, _ = contexts["fetch_transcripts"].handlers["episode-metadata"]
+    tell = contexts["fetch_transcripts"].agents["episode-metadata"].handle
     for message in flow.runtime.log.records("episode-metadata"):
         asyncio.run(tell([message]))  # they come again, one by one
     assert flow.told()[-1] == ("ok", "asr")
@@ -682,7 +682,7 @@ def test_an_edit_of_other_things_does_not_throw_away_what_is_being_heard(make: M
     flow.publish()
     flow.runtime.run(timers=False)
     context = flow.runtime._contexts["transcribe_audio"]
-    queue, _ = context.handlers["episode-metadata"]
+    queue = context.agents["episode-metadata"].handle
 
     async def edited_meanwhile() -> None:
         working: asyncio.Task[Any] = asyncio.create_task(context.timers[-1]())

@@ -193,7 +193,7 @@ def test_an_edit_while_a_retry_is_under_way_is_not_overtaken(host: Host) -> None
     publish(flow, host.link("/old.vtt", busy))
     flow.run(timers=False)
     context = flow.start("fetch_transcripts")
-    handler, _ = context.handlers["episode-metadata"]
+    handler = context.agents["episode-metadata"].handle
     retry = context.timers[-1]
     host.clock.move(80)
 
@@ -263,7 +263,7 @@ def test_an_address_of_before_does_not_come_back(host: Host) -> None:
         publish(flow, link | {"url": f"{link['url']}?token={day}"})
         flow.run(timers=False)
     context = flow.start("fetch_transcripts")
-    handler, _ = context.handlers["episode-metadata"]
+    handler = context.agents["episode-metadata"].handle
     asyncio.run(handler([flow.log.records("episode-metadata")[0]]))
     (waits,) = waiting(flow).values()
     assert waits["transcripts"][0]["url"].endswith("tuesday")
@@ -410,7 +410,7 @@ def test_the_batch_does_not_wait_for_a_slow_host_and_the_timer_goes_on_with_it(
         host.kept_back.add(path)
         publish(flow, host.link(path, ok), key=f"slow:{number}", language="de")
     publish(flow, host.link("/fast.vtt", ok), key="fast", language="de")
-    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+    handler = flow.start("fetch_transcripts").agents["episode-metadata"].handle
 
     async def one_batch() -> None:
         telling = Telling(flow, monkeypatch)
@@ -442,7 +442,7 @@ def test_what_is_done_is_told_before_the_batch_is(
     publish(flow, host.link("/slow.vtt", ok), key="pi:1", language="de")
     publish(flow, host.link("/fast.vtt", ok), key="pi:5", language="de")
     messages = flow.log.records("episode-metadata")
-    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+    handler = flow.start("fetch_transcripts").agents["episode-metadata"].handle
 
     async def first_told() -> list[str]:
         telling = Telling(flow, monkeypatch)
@@ -625,7 +625,7 @@ def test_an_older_record_that_comes_again_does_not_undo_a_newer_one(host: Host) 
     publish(flow, host.link("/new.vtt", busy))
     flow.run(timers=False)
     before = waiting(flow)
-    handler, _ = flow.start("fetch_transcripts").handlers["episode-metadata"]
+    handler = flow.start("fetch_transcripts").agents["episode-metadata"].handle
     asyncio.run(handler(flow.log.records("episode-metadata")[:1]))
     assert host.asked["/old.vtt"] == 1
     assert waiting(flow) == before
