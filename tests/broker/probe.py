@@ -6,6 +6,7 @@ Its topics are named after it, so that several may live on one broker.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from topology.model import Graph, RawTopic, Stage, Table, declare_stage
 
 PARTITIONS = 2
 MAX_BATCH = 8
+LINGER_S = 3.0
 
 
 class TrippedError(RuntimeError):
@@ -31,6 +33,7 @@ class Declared:
 
     stage: Stage
     orders: RawTopic
+    letters: RawTopic
     known: RawTopic
     told: RawTopic
     counts: Table
@@ -40,9 +43,11 @@ class Declared:
         """A graph of nothing else."""
         topics = (
             self.orders,
+            self.letters,
             self.known,
             self.told,
             dead_letter_topic(self.orders),
+            dead_letter_topic(self.letters),
             dead_letter_topic(self.told),
             state_topic(self.stage, self.counts),
         )
@@ -52,6 +57,7 @@ class Declared:
 def declared(name: str) -> Declared:
     """The stage of a name, with its topics."""
     orders = RawTopic(f"{name}-orders", "what to do", "none", partitions=PARTITIONS)
+    letters = RawTopic(f"{name}-letters", "what can wait", "none", partitions=PARTITIONS)
     known = RawTopic(f"{name}-known", "what every worker knows", "none")
     told = RawTopic(f"{name}-told", "what was seen", "none", partitions=PARTITIONS)
     counts = Table("counts", "sums", key="`sum` or `next`", value="digits", partitions=PARTITIONS)
@@ -61,12 +67,12 @@ def declared(name: str) -> Declared:
         runner="faust",
         entry_point=__name__,
         worker=name,
-        consumes=(orders,),
+        consumes=(orders, letters),
         broadcast=(known,),
         produces=(told,),
         tables=(counts,),
     )
-    return Declared(stage, orders, known, told, counts)
+    return Declared(stage, orders, letters, known, told, counts)
 
 
 def register(context: Context) -> None:
@@ -83,12 +89,21 @@ class Probe:
         self._table = context.table(parts.counts)
         self._known = 0
         self._ticked = False
+        self._moves = 0
+        context.on_rebalance(self._count_move)
         context.broadcast(parts.known, self._learn)
         context.agent(parts.orders, max_batch=MAX_BATCH, confirm=self._confirm)(self._handle_orders)
+        context.agent(parts.letters, linger_s=LINGER_S)(self._handle_letters)
         context.timer(0.2)(self._tick)
 
     def _learn(self, messages: Sequence[Message]) -> None:
         self._known += len(messages)
+
+    def _count_move(self) -> None:
+        self._moves += 1
+
+    async def _handle_letters(self, messages: list[Message]) -> None:
+        await self._tell(0, letters=len(messages))
 
     async def _tick(self) -> None:
         if not self._ticked:
@@ -111,6 +126,8 @@ class Probe:
                 offset=message.offset,
                 batch=len(messages),
                 known=self._known,
+                moves=self._moves,
+                process=os.getpid(),
                 sum=self._number(partition, b"sum"),
             )
             if "large" in order:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +48,9 @@ class Runner(Protocol):
     def kill(self) -> None:
         """End the process as by kill -9, and start it again."""
 
+    def rebalance(self) -> None:
+        """Let the partitions leave the process, and come back."""
+
 
 class InMemory:
     """The probe on the runner in memory."""
@@ -75,6 +79,9 @@ class InMemory:
 
     def kill(self) -> None:
         self._runtime.crash(self._name)
+
+    def rebalance(self) -> None:
+        self._runtime.rebalance(self._name)
 
 
 class OnFaust:
@@ -105,10 +112,13 @@ class OnFaust:
     def _running(self) -> bool:
         """Start the worker where it has ended."""
         if self._process is None or self._process.poll() is not None:
-            with (self._settings.podstream_home / "worker.log").open("ab") as output:
-                name = self.declared.stage.name
-                self._process = start(self._settings, "probe_worker.py", name, output=output)
+            self._process = self._start()
         return True
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with (self._settings.podstream_home / "worker.log").open("ab") as output:
+            name = self.declared.stage.name
+            return start(self._settings, "probe_worker.py", name, output=output)
 
     def records(self, topic: str) -> list[Message]:
         found: list[Message] = []
@@ -120,14 +130,32 @@ class OnFaust:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
 
+    def rebalance(self) -> None:
+        known = {said["process"] for partition in told(self) for said in partition}
+        other = self._start()
+
+        def has_come() -> bool:
+            for partition in range(PARTITIONS):
+                order(self, partition, {"add": 0})
+            return any(said["process"] not in known for part in told(self) for said in part)
+
+        try:
+            wait_until(has_come, 60, "another worker has partitions")
+        finally:
+            _end(other)
+
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            _end(self._process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(params=["in memory", "on Faust"])
@@ -179,6 +207,34 @@ def test_every_order_is_handled_in_order_after_what_is_known(runner: Runner) -> 
         assert [one["sum"] for one in said] == list(range(1, 41))
         assert all(one["known"] == 30 for one in said)
         assert all(1 <= one["batch"] <= MAX_BATCH for one in said)
+
+
+def test_what_still_comes_is_waited_for_where_the_stage_says_so(runner: Runner) -> None:
+    order(runner, 0, {"add": 1})
+    runner.until(heard(runner, 0, -1), "the stage is at work")
+    for _ in range(2):
+        runner.write(runner.declared.letters.name, 0, b"letter")
+        time.sleep(0.3)
+
+    def letters() -> list[int]:
+        values = [m.value or b"" for m in runner.records(runner.declared.told.name)]
+        return [json.loads(value)["letters"] for value in values if b"letters" in value]
+
+    runner.until(lambda: sum(letters()) == 2, "both letters")
+    assert letters() == [2]
+
+
+def test_a_stage_is_told_that_partitions_move(runner: Runner) -> None:
+    order(runner, 0, {"add": 20})
+    runner.until(heard(runner, 0, -1), "the first order")
+    (before,) = told(runner)[0]
+    assert before["moves"] >= 1
+    runner.rebalance()
+    order(runner, 0, {"add": 22})
+    runner.until(lambda: told(runner)[0][-1]["sum"] == 42, "the order after the rebalance")
+    after = told(runner)[0][-1]
+    assert after["process"] == before["process"]
+    assert after["moves"] > before["moves"]
 
 
 def test_what_a_timer_sends_arrives(runner: Runner) -> None:
