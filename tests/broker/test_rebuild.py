@@ -29,6 +29,7 @@ from streams.kafka.message import Message
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.rebuild import LIVE, Rebuilder, drop_kept_generations
+from streams.serving.mongo.expiry import EXPIRY, FIELD, MINUTES
 from tests.broker.workers import instance, records
 from tests.paths import ROOT
 from tests.waiting import wait_until
@@ -227,9 +228,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
     ) as client:
         database = client[settings.mongodb_database]
         database["engagement_windows"].replace_one({"_id": wrong["_id"]}, wrong)
-        database["document_expiry"].update_one(
-            {"_id": "live"}, {"$set": {"before": limit}}, upsert=True
-        )
+        database[EXPIRY].update_one({"_id": MINUTES.key}, {"$set": {FIELD: limit}}, upsert=True)
         assert database["engagement_windows"].delete_many({"bucket": {"$lt": limit}}).deleted_count
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
