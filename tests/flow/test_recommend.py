@@ -15,8 +15,8 @@ from schemas import columnar
 from streams.kafka.message import Message
 from streams.recommendation.core.reasons import ALIKE
 from streams.recommendation.explaining import explanation, find_listener
-from streams.recommendation.references import References
 from streams.recommendation.recommend import PART_DECIMALS
+from streams.recommendation.references import References
 from streams.runtime.in_memory import MemoryContext, MemoryRuntime
 from topology.graph import build_graph
 from topology.settings import Settings
