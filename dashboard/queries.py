@@ -102,6 +102,15 @@ def model_metrics(database: Database[dict[str, Any]], limit: int = 5000) -> pl.D
     return pl.DataFrame(rows, schema=_METRIC_TYPES).sort("at", "model", "metric")
 
 
+def stage_failures(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The stages whose latest attempt failed, by name: stage, attempts, error, retry_at in UTC."""
+    return [
+        {**document, "retry_at": in_utc(document["retry_at"])}
+        for document in collection(database, "stage_failures").find().sort("_id", 1)
+        if document["error"] or document["attempts"] > 1
+    ]
+
+
 def online_figures(metrics: pl.DataFrame) -> dict[str, float]:
     """What the blend does now: ``auc`` and ``log_loss`` over the source partitions, each counted
     by its ``samples``; ``partitions``, and how many of them are ``drifting``.

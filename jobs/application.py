@@ -1,8 +1,9 @@
 """`python -m jobs.application`: the one Spark application, with every Spark stage in it.
 
 It ends cleanly (exit 0) on SIGTERM or SIGINT: micro-batches in progress are finished or left to
-be repeated. If a query or a background task dies, it is logged, everything is stopped and the exit
-code is 1, so that the supervisor starts it anew from the checkpoints.
+be repeated. If a query that writes to Delta dies, it is logged, everything is stopped and the exit
+code is 1, so that the supervisor starts it anew from the checkpoints. A training or an embedding
+that fails ends nothing else: it is tried again, later each time, and `stage-failures` says why.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 import psutil
 from confluent_kafka import KafkaException
@@ -22,9 +24,11 @@ from pyspark.sql.streaming.query import StreamingQuery
 from requests import RequestException
 
 from jobs import embed_transcripts, train_als, write_delta
+from jobs.attempts import Attempts
 from jobs.embedding_model import Model
 from jobs.housekeeping import Housekeeping
 from jobs.kafka_source import failed_to_report
+from jobs.retried_query import RetriedQuery
 from jobs.session import build_session
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
@@ -54,8 +58,12 @@ def run(
     if not wait_for_topology(settings, graph, stopping):
         return 0
     launches = write_delta.start(spark, settings, graph)
-    launches += embed_transcripts.start(spark, settings, graph, model, stopping)
     queries = [launch() for launch in launches]
+    embedder = graph.stages[embed_transcripts.STAGE]
+    embedding = [
+        RetriedQuery(launch, Attempts(settings, graph, embedder), model.renew)
+        for launch in embed_transcripts.start(spark, settings, graph, model, stopping)
+    ]
     trainer = train_als.start(spark, settings, graph, stopping)
     log.info("running: %s, %s", ", ".join(query.name for query in queries), trainer.name)
     failures: list[str] = []
@@ -71,16 +79,26 @@ def run(
                 log.warning("%s has repeated its last micro-batch and goes on", query.name)
                 queries[place] = launches[place]()
         failures = [f"{q.name}: {q.exception()}" for q in queries if not q.isActive]
-        housekeeping.tick([query for query in queries if query.isActive])
+        housekeeping.tick([query for query in active(queries, embedding) if query.isActive])
+        for retried in embedding:
+            retried.look()
         if not trainer.is_alive():
             failures.append(f"{trainer.name} has ended")
     for failure in failures:
         log.error("%s", failure)
     stopping.set()
-    stop(spark, queries)
-    housekeeping.finish(queries)
+    running = active(queries, embedding)
+    stop(spark, running)
+    housekeeping.finish(running)
     trainer.join(_TRAINING_ENDS_S)
     return 1 if failures else 0
+
+
+def active(
+    queries: Iterable[StreamingQuery], retried: Iterable[RetriedQuery]
+) -> list[StreamingQuery]:
+    """The queries, with those of ``retried`` that run."""
+    return [*queries, *(one.query for one in retried if one.query is not None)]
 
 
 def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Event) -> bool:
@@ -128,6 +146,7 @@ def stop(spark: SparkSession, queries: list[StreamingQuery]) -> None:
         while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
             time.sleep(0.1)
         query.stop()
+    spark.sparkContext.cancelAllJobs()  # a training is told, and says that it was interrupted
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.core.chunks import chunks
 from jobs.core.neighbours import mean_pool
@@ -225,15 +226,23 @@ def read_back(settings: Settings, graph: Graph, embedder: TranscriptEmbedder) ->
 def start(
     spark: SparkSession, settings: Settings, graph: Graph, model: Model, stopping: threading.Event
 ) -> list[Launch]:
-    """Give the stage's query, ready to be launched."""
+    """Give the stage's query, ready to be launched.
+
+    Each launch begins with what has been sent: a batch that failed may have left more than that in
+    memory.
+    """
     stage = graph.stages[STAGE]
-    embedder = TranscriptEmbedder(Output(settings, graph, stage), model, model.name, stopping)
-    read_back(settings, graph, embedder)
-    stream = (
-        read_topics(spark, settings, stage, stage.consumes, _MESSAGES_A_BATCH)
-        .writeStream.queryName(STAGE)
-        .foreachBatch(embedder)
-        .option("checkpointLocation", checkpoint(settings, stage))
-        .trigger(processingTime="2 seconds")
-    )
-    return [stream.start]
+
+    def launch() -> StreamingQuery:
+        embedder = TranscriptEmbedder(Output(settings, graph, stage), model, model.name, stopping)
+        read_back(settings, graph, embedder)
+        return (
+            read_topics(spark, settings, stage, stage.consumes, _MESSAGES_A_BATCH)
+            .writeStream.queryName(STAGE)
+            .foreachBatch(embedder)
+            .option("checkpointLocation", checkpoint(settings, stage))
+            .trigger(processingTime="2 seconds")
+            .start()
+        )
+
+    return [launch]

@@ -171,6 +171,14 @@ class Model:
     def __init__(self, settings: Settings):
         self.name = settings.embedding_model
         self._open = (self.name, settings.embedding_backend, Path(settings.models_root))
+        self._begin_loading()
+
+    def renew(self) -> None:
+        """Load the model again if that has failed."""
+        if self._loaded.done() and self._loaded.exception() is not None:
+            self._begin_loading()
+
+    def _begin_loading(self) -> None:
         self._loaded: Future[Encoder] = Future()
         threading.Thread(target=self._load, name="load-embedding-model", daemon=True).start()
 

@@ -12,7 +12,7 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.attempts import Attempts
 from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.generation_names import next_name
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
@@ -176,8 +177,11 @@ class Trainer:
         self._newest = newest["generation"]
         return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
 
-    def look(self) -> Generation | None:
-        """Train and publish if enough is new since the last generation; None if not."""
+    def look(self, begin: Callable[[], None] = lambda: None) -> Generation | None:
+        """Train and publish if enough is new since the last generation; None if not.
+
+        ``begin`` is called before a training, which may take more memory than there is.
+        """
         version = DeltaLog(self._path).version()
         if version == self._looked_at:
             return None
@@ -188,6 +192,7 @@ class Trainer:
         ):
             self._looked_at = version
             return None
+        begin()
         generation = self._train(daily)
         if generation is not None:
             self._publish(generation)
@@ -277,16 +282,23 @@ class Trainer:
 def start(
     spark: SparkSession, settings: Settings, graph: Graph, stopping: threading.Event
 ) -> threading.Thread:
-    """Look every interval until ``stopping``; the thread ends early only by an exception."""
-    trainer = Trainer(spark, settings, graph)
+    """Look every interval until ``stopping``. What fails is tried again later, and later still."""
+    attempts = Attempts(settings, graph, graph.stages[STAGE])
 
     def run() -> None:
-        try:
-            while not stopping.wait(trainer.interval_s):
-                trainer.look()
-        except Exception:
-            if not stopping.is_set():  # a stop takes the session away in mid-training
-                log.exception("training failed")
+        trainer: Trainer | None = None
+        while not stopping.wait(attempts.due_s() or (trainer.interval_s if trainer else 0.0)):
+            try:
+                # made anew after a failure: what it had published by then, it reads
+                trainer = trainer or Trainer(spark, settings, graph)
+                trainer.look(attempts.begin)
+                attempts.succeeded()
+            except Exception as error:
+                if stopping.is_set():  # a stop takes the session away in mid-training
+                    attempts.interrupted()
+                    return
+                attempts.failed(error)
+                trainer = None
 
     thread = threading.Thread(target=run, name=STAGE, daemon=True)
     thread.start()

@@ -82,6 +82,12 @@ COLLECTIONS = (
         key="episode_id",
     ),
     Collection(
+        "stage_failures",
+        "Stages that fail while others of their process go on: how often, why, when again.",
+        key="stage",
+        eventual=True,
+    ),
+    Collection(
         "model_metrics",
         "Figures of every model and generation.",
         key="model|generation|metric",

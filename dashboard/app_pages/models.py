@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -50,6 +51,18 @@ def show_offline(metrics: pl.DataFrame) -> None:
                 help=help_text,
             )
             st.altair_chart(charts.offline_metric(metrics, metric), key=f"offline-{metric}")
+
+
+def show_failures(failures: list[dict[str, Any]]) -> None:
+    """What has been tried in vain, and when it is tried again."""
+    for failure in failures:
+        st.warning(
+            f"`{failure['stage']}` has failed {failure['attempts']} times since it last succeeded "
+            f"and is tried again at {sources.stamp(failure['retry_at'])}. Everything else goes on.",
+            icon=":material/error:",
+        )
+        if failure["error"]:
+            st.code(failure["error"], language=None)  # as it is: no markup of a stranger's
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -106,6 +119,8 @@ def models() -> None:
     st.title("Models", anchor=False)
     with sources.mongo_answers():
         metrics = sources.paced().get("metrics", lambda: queries.model_metrics(sources.database()))
+        failures = queries.stage_failures(sources.database())
+    show_failures(failures)
     show_offline(metrics)
     show_online(metrics)
     if not metrics.is_empty():

@@ -203,6 +203,15 @@ def late_line(status: Status) -> str | None:
     )
 
 
+def failure_lines(status: Status) -> list[str]:
+    """A sentence about each stage that fails while the others go on."""
+    return [
+        f"{one.stage} has failed {one.attempts} times and is tried again at {one.retry_at}: "
+        f"{one.error}"
+        for one in status.failures
+    ]
+
+
 def noted_line(status: Status) -> str | None:
     """A sentence about what was not read as it is, if there is anything."""
     counts = ((status.noted.episodes, "episodes"), (status.noted.transcripts, "transcripts"))

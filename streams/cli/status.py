@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,16 @@ class Noted:
     transcripts: int | None
 
 
+@dataclass(frozen=True)
+class StageFailure:
+    """A stage that fails while others of its process go on; ``retry_at`` in ISO 8601, UTC."""
+
+    stage: str
+    attempts: int
+    error: str
+    retry_at: str
+
+
 @dataclass
 class Status:
     """What `podstream status --json` prints."""
@@ -97,6 +108,8 @@ class Status:
     """Events that came too late for the live tables; history has them."""
     arrivals: Arrivals = field(default_factory=Arrivals)
     noted: Noted = field(default_factory=lambda: Noted(0, None))
+    failures: list[StageFailure] = field(default_factory=list)
+    """Stages whose latest attempt failed, and which try again."""
     hosts: list[HostStatus] = field(default_factory=list)
     """Hosts that episodes come from, in trouble or used lately."""
     disk: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +139,7 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         late_events=late_events(settings),
         arrivals=measure_arrivals(settings, _TIMEOUT_S),
         noted=Noted(noted_episodes(settings), noted_transcripts(settings) if delta else None),
+        failures=stage_failures(settings),
         hosts=source_hosts(settings, graph),
         disk=disk.measure(settings).as_dict(),
     )
@@ -371,6 +385,21 @@ def late_events(settings: Settings) -> int:
         ids = [f"{COUNTING_STAGE}|{number}" for number in range(settings.event_partitions)]
         found = database["table_progress"].find({"_id": {"$in": ids}}, {"late": 1})
         return sum(document["late"] for document in found)
+
+
+def stage_failures(settings: Settings) -> list[StageFailure]:
+    """The stages that have failed since they last succeeded. PyMongoError where MongoDB fails."""
+    with _database(settings) as database:
+        return [
+            StageFailure(
+                found["stage"],
+                found["attempts"],
+                found["error"] or "an attempt is under way",
+                found["retry_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
+            )
+            for found in database["stage_failures"].find().sort("_id", 1)
+            if found["error"] or found["attempts"] > 1
+        ]
 
 
 def noted_episodes(settings: Settings) -> int:

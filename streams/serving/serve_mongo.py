@@ -47,7 +47,7 @@ from topology.topics.engagement import (
     TRENDING_EPISODES,
 )
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import TABLE_GENERATIONS
+from topology.topics.operations import STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
@@ -92,6 +92,7 @@ RECORDS = (
     ),
     RecordTable(EPISODE_NEIGHBOURS, "episode_neighbours", documents.neighbours_document),
     RecordTable(MODEL_METRICS, "model_metrics", documents.metric_document),
+    RecordTable(STAGE_FAILURES, "stage_failures", documents.failure_document, max_batch=64),
     RecordTable(
         TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64
     ),

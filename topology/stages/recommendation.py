@@ -8,6 +8,7 @@ from topology.topics.analysis import EPISODE_ANALYSIS
 from topology.topics.engagement import TRENDING_EPISODES
 from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.operations import STAGE_FAILURES
 from topology.topics.recommendation import (
     BLEND_WEIGHTS,
     ITEM_FACTORS,
@@ -30,8 +31,8 @@ EMBED_TRANSCRIPTS = declare_stage(
     entry_point="jobs.embed_transcripts",
     worker="spark",
     consumes=(EPISODE_TRANSCRIPTS,),
-    broadcast=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_ANALYSIS, SUBJECTS),
-    produces=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_SUBJECTS, SUBJECTS),
+    broadcast=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_ANALYSIS, SUBJECTS, STAGE_FAILURES),
+    produces=(EPISODE_EMBEDDINGS, EPISODE_NEIGHBOURS, EPISODE_SUBJECTS, SUBJECTS, STAGE_FAILURES),
 )
 
 TRAIN_ALS = declare_stage(
@@ -40,8 +41,8 @@ TRAIN_ALS = declare_stage(
     runner="spark",
     entry_point="jobs.train_als",
     worker="spark",
-    broadcast=(MODEL_GENERATIONS,),
-    produces=(ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS),
+    broadcast=(MODEL_GENERATIONS, STAGE_FAILURES),
+    produces=(ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS, STAGE_FAILURES),
     reads=("user_vs_episode_daily",),
 )
 

@@ -14,7 +14,7 @@ from topology.topics.engagement import (
     TRENDING_EPISODES,
 )
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import TABLE_GENERATIONS
+from topology.topics.operations import STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
@@ -37,6 +37,7 @@ SERVE_MONGO = declare_stage(
         EPISODE_METADATA,
         EPISODE_NEIGHBOURS,
         MODEL_METRICS,
+        STAGE_FAILURES,
         TABLE_GENERATIONS,
     ),
     writes=(
@@ -52,6 +53,7 @@ SERVE_MONGO = declare_stage(
         "episodes",
         "episode_neighbours",
         "model_metrics",
+        "stage_failures",
         "serving_progress",
         "document_expiry",
         "table_generations",
@@ -75,6 +77,7 @@ DASHBOARD = declare_stage(
         "trending_episodes",
         "episodes",
         "model_metrics",
+        "stage_failures",
         "table_generations",
         "user_events",
         "user_vs_episode_daily",

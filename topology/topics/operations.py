@@ -34,6 +34,16 @@ IMPORT_PROGRESS = AvroTopic(
     cleanup="compact",
 )
 
+STAGE_FAILURES = AvroTopic(
+    "stage-failures",
+    "What a Spark stage has tried in vain while the others go on: how often, why, and when it is "
+    "tried again.",
+    key="stage",
+    schema="stage_failure",
+    partitions=1,
+    cleanup="compact",
+)
+
 SCHEMAS = RawTopic(
     "_schemas",
     "Schemas and their ids, in the record format of Confluent's registry.",
@@ -46,5 +56,6 @@ TOPICS: tuple[Topic, ...] = (
     TABLE_GENERATIONS,
     REDRIVE_PROGRESS,
     IMPORT_PROGRESS,
+    STAGE_FAILURES,
     SCHEMAS,
 )

@@ -66,6 +66,11 @@ def metric_document(record: TopicRecord) -> Document:
     return {"_id": f"{record['model']}|{record['generation']}|{record['metric']}", **record}
 
 
+def failure_document(record: TopicRecord) -> Document:
+    """`stage_failures`: what a stage has tried in vain since it last succeeded."""
+    return {"_id": record["stage"], **record}
+
+
 def table_generation_document(record: TopicRecord) -> Document:
     """`table_generations`: which generation of a table is being served."""
     return {"_id": record["table"], **record}
