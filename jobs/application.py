@@ -102,14 +102,18 @@ def active(
 
 
 def wait_for_topology(settings: Settings, graph: Graph, stopping: threading.Event) -> bool:
-    """Return once the broker has every topic and schema; False if told to stop before.
+    """Return once the broker has what the Spark stages touch; False if told to stop before.
+
+    Other topics are not shown to a user who may not read them.
 
     A session takes so long to start that it is started beside the broker.
     """
     admin = admin_client(settings.kafka_bootstrap_servers, log_level=0)
+    stages = [stage for stage in graph.stages.values() if stage.runner == "spark"]
+    needed = {name for one in stages for name in (*one.consumes, *one.broadcast, *one.produces)}
     while not stopping.is_set():
         try:
-            if graph.topics.keys() <= admin.list_topics(timeout=2).topics.keys():
+            if needed <= admin.list_topics(timeout=2).topics.keys():
                 registry = open_registry(settings)
                 for subject in declared_subjects(graph):
                     registry.id_of(subject)

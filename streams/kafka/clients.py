@@ -9,10 +9,9 @@ from typing import Any, NoReturn
 
 from confluent_kafka import Consumer, Producer, TopicCollection
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient
 
 from streams.kafka.message import Message
-from topology.access import kafka_config
+from topology.access import admin_client, kafka_config
 from topology.acls import READERS
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def topic_id(bootstrap_servers: str, topic: str) -> str:
 
     KafkaException if there is no such topic or no broker.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = admin_client(bootstrap_servers)
     asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_S)
     return str(asked[topic].result().topic_id)
 
