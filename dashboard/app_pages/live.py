@@ -19,8 +19,8 @@ KINDS = {"Episodes": "episode", "Shows": "show", "Categories": "category"}
 # one minute makes no line
 SHORTEST_CHART_MINUTES = 5
 BARS = 10
+# for so long the choice of categories and languages stays as it is; a string would be shown
 CHOICES_S = 10.0
-"""For so long the choice of categories and languages stays as it is."""
 
 DIRECTIONS = {"rise": "▲ rise", "fall": "▼ fall"}
 

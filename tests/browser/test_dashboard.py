@@ -252,7 +252,7 @@ def test_episodes_are_found_and_feed_text_stays_text(page: Page, dashboard: Dash
     settled(page)
     keep_picture(page, "episodes_all")
     choose_episode(page, "demo:1006")
-    said = page.locator('[data-testid="stText"]').get_by_text("<script>document.title")
+    said = page.locator('[data-testid="stText"]').get_by_text("<script>document.title").first
     expect(said).to_be_visible()
     assert page.title() != "owned"
     settled(page)

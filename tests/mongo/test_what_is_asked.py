@@ -7,6 +7,7 @@ and is explained by the embedded one.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -301,3 +302,11 @@ def test_twenty_sessions_ask_what_one_asks(
     clock.now += 1.0
     again = sessions(20)
     assert 0 < again <= alone
+
+
+def test_no_page_script_shows_a_string_by_mistake() -> None:
+    """Streamlit draws every bare expression of a page's script: only its docstring is none."""
+    for page in PAGES:
+        tree = ast.parse((ROOT / f"dashboard/app_pages/{page}.py").read_text(encoding="utf-8"))
+        bare = [node for node in tree.body[1:] if isinstance(node, ast.Expr)]
+        assert not [node for node in bare if isinstance(node.value, ast.Constant)], page
