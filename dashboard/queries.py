@@ -106,7 +106,7 @@ def stage_failures(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
     """The stages whose latest attempt failed, by name: stage, attempts, error, retry_at in UTC."""
     return [
         {**document, "retry_at": in_utc(document["retry_at"])}
-        for document in collection(database, "stage_failures").find().sort("_id", 1)
+        for document in collection(database, "stage_failures").find().sort("_id", 1).limit(100)
         if document["error"] or document["attempts"] > 1
     ]
 

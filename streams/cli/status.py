@@ -397,7 +397,7 @@ def stage_failures(settings: Settings) -> list[StageFailure]:
                 found["error"] or "an attempt is under way",
                 found["retry_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
             )
-            for found in database["stage_failures"].find().sort("_id", 1)
+            for found in database["stage_failures"].find().sort("_id", 1).limit(100)
             if found["error"] or found["attempts"] > 1
         ]
 
