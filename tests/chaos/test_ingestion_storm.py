@@ -185,7 +185,8 @@ def test_kills_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> Non
         with StormyIndex(plan, shows, skipping=True) as index:
             flow = Flow(index.settings, index.clock, monkeypatch, seed, kills)
             found = flow.run()
-            assert index.counts()["early"] == {}
+            # Who is killed before a `Retry-After` is noted comes back not knowing of it.
+            assert max(index.counts()["early"].values(), default=0) <= flow.kills
             check_counts(index.counts(), found, lives=1 + flow.kills)
             assert found.episodes.keys() | found.dead.keys() == index.episode_ids
             assert found.transcripts.keys() == found.episodes.keys()
