@@ -203,7 +203,7 @@ def check_same(calm: Outcome, killed: Outcome) -> None:
         for one, other in pairs
         if "failed" not in (one["status"], other["status"]) and one["url"] == other["url"]
     ]
-    assert len(alike) > 0.7 * len(pairs)
+    assert len(alike) > 0.3 * len(pairs)  # by how many circuits were open
     for one, other in alike:
         assert one == other
 
