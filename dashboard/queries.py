@@ -14,6 +14,7 @@ import polars as pl
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from streams.serving.mongo.failures import failing
 from topology.graph import UndeclaredError, get_graph
 
 Types = dict[str, pl.DataType | type[pl.DataType]]
@@ -106,8 +107,7 @@ def stage_failures(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:
     """The stages whose latest attempt failed, by name: stage, attempts, error, retry_at in UTC."""
     return [
         {**document, "retry_at": in_utc(document["retry_at"])}
-        for document in collection(database, "stage_failures").find().sort("_id", 1).limit(100)
-        if document["error"] or document["attempts"] > 1
+        for document in failing(collection(database, "stage_failures"))
     ]
 
 

@@ -82,8 +82,8 @@ def routes(documents: Documents) -> APIRouter:
             stale = stale or (filters.narrow and episodes.stale)
         personal = bool(items)
         if not personal:
-            _, items, also_stale = await _trending(documents, filters.scopes(), filters, count)
-            items, stale = answers.instead(items), stale or also_stale
+            items, also_stale = await _instead(documents, filters, count)
+            stale = stale or also_stale
         return _json(
             {
                 "stale": stale,
@@ -118,8 +118,8 @@ def routes(documents: Documents) -> APIRouter:
             stale = stale or episodes.stale
         near = bool(items)
         if not near:
-            _, items, also_stale = await _trending(documents, filters.scopes(), filters, count)
-            items, stale = answers.instead(items), stale or also_stale
+            items, also_stale = await _instead(documents, filters, count)
+            stale = stale or also_stale
         source = "similar" if near else "trending"
         return _json({"stale": stale, "episode_id": episode_id, "source": source, "items": items})
 
@@ -243,6 +243,12 @@ async def _trending(
     items = answers.trending(rankings, episodes.documents, filters, count)
     at = rankings[0]["at"] if rankings else None
     return at, items, found.stale or (filters.narrow and episodes.stale)
+
+
+async def _instead(documents: Documents, filters: Filters, count: int) -> tuple[list[Answer], bool]:
+    """What is trending in the place of a list that is missing, and whether it is stale."""
+    _, items, stale = await _trending(documents, filters.scopes(), filters, count)
+    return answers.instead(items), stale
 
 
 def _unknown(what: str, name: str, stale: bool) -> HTTPException:

@@ -8,6 +8,8 @@ from textwrap import shorten
 from typing import Any
 
 from pymongo import MongoClient
+from pymongo.cursor import Cursor
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -23,11 +25,15 @@ from topology.settings import Settings
 
 LISTENERS_SHOWN = 3
 LISTS_LOOKED_AT = 300
-"""The newest lists, in which a personal one soon is."""
-
 ITEMS_SHOWN = 5
 ERROR_SHOWN = 120
 _WATCH_EVERY_S = 30.0
+
+
+def newest_lists(database: Database[dict[str, Any]]) -> Cursor[dict[str, Any]]:
+    """The lists that were made last: a personal one is soon among them."""
+    lists = database["final_recommendations"]
+    return lists.find().sort("updated_at", -1).limit(LISTS_LOOKED_AT)
 
 
 def is_personal(document: dict[str, Any]) -> bool:
@@ -48,8 +54,7 @@ def show_demo(settings: Settings, console: Console, timeout_s: float) -> bool:
         database = client[settings.mongodb_database]
         while True:
             collection = database["final_recommendations"]
-            newest = collection.find().sort("updated_at", -1).limit(LISTS_LOOKED_AT)
-            found = [document for document in newest if is_personal(document)]
+            found = [document for document in newest_lists(database) if is_personal(document)]
             if len(found) >= LISTENERS_SHOWN or current.elapsed_s > timeout_s:
                 break
             lists = collection.estimated_document_count()

@@ -23,6 +23,7 @@ from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
 from streams.operations import disk
 from streams.operations.arrivals import Arrivals, measure_arrivals
+from streams.serving.mongo.failures import failing
 from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
@@ -397,8 +398,7 @@ def stage_failures(settings: Settings) -> list[StageFailure]:
                 found["error"] or "an attempt is under way",
                 found["retry_at"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
             )
-            for found in database["stage_failures"].find().sort("_id", 1).limit(100)
-            if found["error"] or found["attempts"] > 1
+            for found in failing(database["stage_failures"])
         ]
 
 

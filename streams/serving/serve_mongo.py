@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -50,6 +50,8 @@ from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_NEIGHBOURS
+
+T = TypeVar("T")
 
 WINDOWS_REMEMBERED = 20_000
 DOCUMENTS_PER_WRITE = 1_000
@@ -227,10 +229,7 @@ class MongoServer:
         for hours in _slices(list(told), HOURS_PER_WRITE):
             some = {hour: told[hour] for hour in hours}
             ids = [hour_id(hour) for hour in hours]
-            while missing := total_documents.total_changes(
-                await self._sink.find("engagement_totals", ids), some
-            ):
-                await self._sink.set_fields("engagement_totals", missing)
+            await self._agree("engagement_totals", ids, total_documents.total_changes, some)
 
     async def _handle_rolling_windows(self, messages: list[Message]) -> None:
         told = await decode_all(self._context, messages)
@@ -252,8 +251,19 @@ class MongoServer:
         for keys in _slices(list(told), DOCUMENTS_PER_WRITE):
             some = {key: told[key] for key in keys}
             ids = [day_id(*key) for key in keys]
-            while missing := table.changes(await self._sink.find("episode_days", ids), some):
-                await self._sink.set_fields("episode_days", missing)
+            await self._agree("episode_days", ids, table.changes, some)
+
+    async def _agree(
+        self,
+        collection: str,
+        ids: Sequence[str],
+        changes: Callable[[Mapping[str, Document], T], Mapping[str, Document]],
+        told: T,
+    ) -> None:
+        """Write what documents lack of what was told, until they hold all of it: other workers
+        write them as well."""
+        while missing := changes(await self._sink.find(collection, ids), told):
+            await self._sink.set_fields(collection, missing)
 
     # -- what is old ---------------------------------------------------------------------------
 

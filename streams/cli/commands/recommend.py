@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from pymongo.database import Database
     from rich.table import Table
 
     from streams.recommendation.explaining import Explanation
@@ -40,25 +43,12 @@ def recommend(
     if why:
         _explain(user, count, as_json)
         return
-    from pymongo.errors import PyMongoError
-    from rich.console import Console
-
-    from topology.settings import get_settings
-
-    try:
-        document = find_list(get_settings(), user)
-    except PyMongoError as error:
-        typer.echo(f"MongoDB does not answer ({error}). `podstream up` starts it.", err=True)
-        raise typer.Exit(1) from error
-    if document is None:
-        typer.echo(
-            f"Nothing is known of listener {user!r}: a list appears with the first event.", err=True
-        )
-        raise typer.Exit(1)
-    if as_json:
-        typer.echo(json.dumps(document, default=_as_text, ensure_ascii=False, indent=2))
-        return
-    Console().print(table_of(document))
+    found = _found(
+        find_list,
+        user,
+        f"Nothing is known of listener {user!r}: a list appears with the first event.",
+    )
+    _show(found, table_of, as_json)
 
 
 def similar(
@@ -66,47 +56,64 @@ def similar(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the episodes in which the same things are talked about, nearest first."""
+    found = _found(
+        find_similar,
+        episode,
+        f"Nothing is known to be like episode {episode!r}: it has no transcript, or is not "
+        "embedded yet.",
+    )
+    _show(found, similar_table, as_json)
+
+
+def _found(
+    find: Callable[[Settings, str], dict[str, Any] | None], name: str, missing: str
+) -> dict[str, Any]:
+    """What MongoDB has by this name; the command ends with a sentence where that is nothing."""
     from pymongo.errors import PyMongoError
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from topology.settings import get_settings
 
     try:
-        found = find_similar(get_settings(), episode)
+        found = find(get_settings(), name)
     except PyMongoError as error:
         typer.echo(f"MongoDB does not answer ({error}). `podstream up` starts it.", err=True)
         raise typer.Exit(1) from error
     if found is None:
-        typer.echo(
-            f"Nothing is known to be like episode {episode!r}: it has no transcript, or is not "
-            "embedded yet.",
-            err=True,
-        )
+        typer.echo(missing, err=True)
         raise typer.Exit(1)
+    return found
+
+
+def _show(
+    found: dict[str, Any], table_of_it: Callable[[dict[str, Any]], Table], as_json: bool
+) -> None:
+    from rich.console import Console
+
     if as_json:
         typer.echo(json.dumps(found, default=_as_text, ensure_ascii=False, indent=2))
         return
-    table = Table(title=Text(f"Like {found['title'] or episode}"), title_justify="left")
+    Console().print(table_of_it(found))
+
+
+def similar_table(found: dict[str, Any]) -> Table:
+    """The answer of `find_similar` for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = found["title"] or found["episode_id"]
+    table = Table(title=Text(f"Like {title}"), title_justify="left")
     for name in ("", "episode", "title", "show"):
         table.add_column(name)
     table.add_column("cosine", justify="right")
     for number, near in enumerate(found["neighbours"], 1):
         words = (Text(near[name]) for name in ("episode_id", "title", "show"))
         table.add_row(str(number), *words, f"{near['score']:.3f}")
-    Console().print(table)
+    return table
 
 
 def find_similar(settings: Settings, episode: str) -> dict[str, Any] | None:
     """The neighbours of an episode, with their titles and shows; None if it has none."""
-    from pymongo import MongoClient
-
-    client: MongoClient[dict[str, Any]] = MongoClient(
-        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000, tz_aware=True
-    )
-    with client:
-        database = client[settings.mongodb_database]
+    with _database(settings) as database:
         told = database["episode_neighbours"].find_one({"_id": episode})
         if told is None or not told["neighbours"]:
             return None
@@ -193,13 +200,8 @@ def explained_table(found: Explanation) -> Table:
 
 def find_list(settings: Settings, user: str) -> dict[str, Any] | None:
     """The document of a listener in `final_recommendations`; None if there is none."""
-    from pymongo import MongoClient
-
-    client: MongoClient[dict[str, Any]] = MongoClient(
-        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000, tz_aware=True
-    )
-    with client:
-        return client[settings.mongodb_database]["final_recommendations"].find_one({"_id": user})
+    with _database(settings) as database:
+        return database["final_recommendations"].find_one({"_id": user})
 
 
 def table_of(document: dict[str, Any]) -> Table:
@@ -234,6 +236,17 @@ def table_of(document: dict[str, Any]) -> Table:
             Text(item["reason"]),
         )
     return table
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
+    from pymongo import MongoClient
+
+    client: MongoClient[dict[str, Any]] = MongoClient(
+        settings.mongodb_uri.get_secret_value(), serverSelectionTimeoutMS=5000, tz_aware=True
+    )
+    with client:
+        yield client[settings.mongodb_database]
 
 
 def _as_text(value: Any) -> str:

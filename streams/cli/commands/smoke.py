@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 2.0
 """What a look costs, the platform would use to get there."""
 
-LISTS_LOOKED_AT = 300
-"""The newest lists, in which a personal one soon is."""
-
 
 def register(app: typer.Typer) -> None:
     """Add `smoke`."""
@@ -115,13 +112,13 @@ def _has_als(settings: Settings) -> bool:
     """Whether a listener has a recommendation that a trained ALS generation had a part in."""
     from pymongo import MongoClient
 
+    from streams.cli.showcase import newest_lists
+
     client: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb_uri.get_secret_value())
     with client:
-        lists = client[settings.mongodb_database]["final_recommendations"]
-        newest = lists.find().sort("updated_at", -1).limit(LISTS_LOOKED_AT)
         return any(
             item["parts"].get("als", 0.0) > 0.0
-            for document in newest
+            for document in newest_lists(client[settings.mongodb_database])
             for item in document.get("items", ())
         )
 

@@ -77,7 +77,9 @@ class Tally:
     def again(self, headers: Headers) -> bool:
         """Whether a record came before, by its origin, which is noted."""
         told = next((value for name, value in headers or () if name == ORIGIN), None)
-        sender, _, number = (told or b"").decode(errors="replace").rpartition(":")
+        if told is None:
+            return False
+        sender, _, number = told.decode(errors="replace").rpartition(":")
         if not number.isascii() or not number.isdigit() or len(number) > 18:
             return False
         if sender.startswith(f"{self.topic_id}/"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 from deltalake import write_deltalake
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import catalogue, history
@@ -26,14 +24,6 @@ EPISODES = [
     ("demo:10", "More", None, 3),
 ]
 Documents = Database[dict[str, Any]]
-
-
-@pytest.fixture
-def database(mongo_uri: str) -> Iterator[Documents]:
-    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
-    with opened as client:
-        client.drop_database("dashboard_catalogue")
-        yield client["dashboard_catalogue"]
 
 
 def test_an_empty_catalogue_answers_empty(database: Documents, tmp_path: Path) -> None:

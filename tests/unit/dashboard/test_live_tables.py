@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import live_tables
@@ -16,14 +14,6 @@ from schemas.metrics import DAY_METRICS, ROLLING_METRICS
 pytestmark = pytest.mark.mongo
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
-    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
-    with opened as client:
-        client.drop_database("dashboard_live_tables")
-        yield client["dashboard_live_tables"]
 
 
 def test_empty_database_answers_empty(database: Database[dict[str, Any]]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import queries
@@ -16,14 +14,6 @@ from topology.graph import UndeclaredError
 pytestmark = pytest.mark.mongo
 
 NOW = datetime(2026, 1, 31, 12, 0, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(mongo_uri: str) -> Iterator[Database[dict[str, Any]]]:
-    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
-    with opened as client:
-        client.drop_database("dashboard_queries")
-        yield client["dashboard_queries"]
 
 
 def test_nothing_is_asked_that_the_topology_does_not_give(

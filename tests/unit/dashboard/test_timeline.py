@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -11,7 +10,6 @@ from typing import Any
 import polars as pl
 import pytest
 from deltalake import write_deltalake
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import history, timeline, totals
@@ -27,14 +25,6 @@ PARTITIONS = 3
 Documents = Database[dict[str, Any]]
 Minutes = dict[tuple[datetime, int], int]
 """Minute and source partition -> plays."""
-
-
-@pytest.fixture
-def database(mongo_uri: str) -> Iterator[Documents]:
-    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
-    with opened as client:
-        client.drop_database("dashboard_timeline")
-        yield client["dashboard_timeline"]
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from dashboard import totals
@@ -19,14 +17,6 @@ pytestmark = pytest.mark.mongo
 NOW = datetime(2026, 1, 31, 12, 0, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 Documents = Database[dict[str, Any]]
-
-
-@pytest.fixture
-def database(mongo_uri: str) -> Iterator[Documents]:
-    opened: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, tz_aware=True)
-    with opened as client:
-        client.drop_database("dashboard_totals")
-        yield client["dashboard_totals"]
 
 
 def put(database: Documents, minutes_ago: int, plays: int, of: datetime = NOW) -> None:
