@@ -78,6 +78,9 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
         "late_events",
         "hosts",
         "noted",
+        "arrivals",
+        "failures",
+        "disk",
     }
     assert all(isinstance(stage["lag"], int) for stage in status["stages"])
     assert all(isinstance(store["rows"], int) for store in status["stores"])
