@@ -22,10 +22,9 @@ from typing import Any
 import machine
 
 from streams.cli.local.broker import running_broker
-from streams.events.batch_progress import to_chunk
-from streams.events.core.batching import PartitionBatcher, Source
+from streams.events.batch_progress import event_source, to_chunk
+from streams.events.core.batching import PartitionBatcher
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import topic_id
 from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from topology.apply import apply_topology
@@ -137,8 +136,7 @@ def count(settings: Settings) -> tuple[int, int]:
     """Events as `batch_events` counts them, and the records that there are."""
     say("counting")
     decoder = EventDecoder(USER_EVENTS.name, open_registry(settings))
-    partitions = build_graph(settings.event_partitions).topics[USER_EVENTS.name].partitions
-    places = Source(topic_id(settings.kafka_bootstrap_servers, USER_EVENTS.name), partitions)
+    places = event_source(settings, build_graph(settings.event_partitions))
     counted = records = 0
     with LogReader(settings.kafka_bootstrap_servers) as logs:
         for partition, end in logs.ends(USER_EVENTS.name).items():

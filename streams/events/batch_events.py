@@ -25,8 +25,8 @@ from confluent_kafka import Message as KafkaMessage
 
 from schemas import columnar
 from schemas.codec import BadRecordError
-from streams.events.batch_progress import KafkaEventLogs, to_chunk
-from streams.events.core.batching import Batch, Source
+from streams.events.batch_progress import KafkaEventLogs, event_source, to_chunk
+from streams.events.core.batching import Batch
 from streams.events.core.events import EventDecoder
 from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
 from streams.kafka import clients as kafka
@@ -63,10 +63,7 @@ class BatchEvents:
         (self._source,), (self._target,) = stage.consumes, stage.produces
         self._dead = dead_letter_name(self._source)
         self._letters = graph.topics[self._dead]
-        places = Source(
-            kafka.topic_id(settings.kafka_bootstrap_servers, self._source),
-            graph.topics[self._source].partitions,
-        )
+        places = event_source(settings, graph)
         self._topics = EventTopics(self._source, self._target, self._dead, places)
         self._stage = stage.name
         self._settings = settings

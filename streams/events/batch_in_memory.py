@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from streams.events.core.batching import Batch, Chunk, Source
+from streams.events.core.batching import Batch, Chunk
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Source
 from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
 from streams.kafka.log_reader import SPAN_RECORDS
 from streams.kafka.message import Message
@@ -57,7 +58,7 @@ class MemoryEventLogs:
 def register(context: MemoryContext) -> None:
     """The stage as a handler. Its one owner has every partition, from the first record of each."""
     source = USER_EVENTS.name
-    places = Source(TOPIC_ID, context.log.graph.topics[source].partitions)
+    places = Source.of(TOPIC_ID, context.log.graph.topics[source])
     topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source), places)
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)

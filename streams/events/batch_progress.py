@@ -8,9 +8,29 @@ from typing import Any
 from confluent_kafka import Message as KafkaMessage
 
 from streams.events.core.batching import Chunk
-from streams.kafka.clients import to_message
+from streams.events.core.origins import Source
+from streams.kafka.clients import PartitionsError, described, to_message
 from streams.kafka.log_reader import LogReader, Record
 from streams.kafka.message import Message
+from topology.model import Graph
+from topology.settings import Settings
+from topology.topics.events import USER_EVENTS
+
+
+def event_source(settings: Settings, graph: Graph) -> Source:
+    """The topic of events as the broker has it.
+
+    PartitionsError if it has other partitions than are declared: listeners would be sought where
+    they are not. KafkaException if there is no such topic or no broker.
+    """
+    declared = graph.topics[USER_EVENTS.name]
+    found = described(settings.kafka_bootstrap_servers, declared.name)
+    if (partitions := len(found.partitions)) != declared.partitions:
+        raise PartitionsError(
+            f"{declared.name} has {partitions} partitions, and this process was started for "
+            f"{declared.partitions}: set EVENT_PARTITIONS={partitions}, as for every other process."
+        )
+    return Source.of(str(found.topic_id), declared)
 
 
 def to_chunk(records: Sequence[Record]) -> Chunk:

@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 
 from confluent_kafka import Consumer, Producer, TopicCollection
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import TopicDescription
 
 from streams.kafka.message import Message
+from streams.kafka.sizes import LARGEST_RECORD_BYTES
 from topology.access import admin_client, kafka_config
 from topology.acls import READERS
 
@@ -19,8 +21,9 @@ log = logging.getLogger(__name__)
 CRASH_EXIT_CODE = 70
 ADMIN_TIMEOUT_S = 60.0
 
-LARGEST_RECORD_BYTES = 32 * 1_048_576
-"""Longest record that a client of ours sends, before it is compressed."""
+
+class PartitionsError(RuntimeError):
+    """A topic has not as many partitions as this process was started for."""
 
 
 class DeliveryError(RuntimeError):
@@ -64,14 +67,20 @@ def reader(bootstrap_servers: str, group: str = READERS, **overrides: Any) -> Co
     )
 
 
+def described(bootstrap_servers: str, topic: str) -> TopicDescription:
+    """A topic as the brokers have it. KafkaException if there is no such topic or no broker."""
+    admin = admin_client(bootstrap_servers)
+    asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_S)
+    found: TopicDescription = asked[topic].result()
+    return found
+
+
 def topic_id(bootstrap_servers: str, topic: str) -> str:
     """The id that Kafka gave to a topic when it was made: one made anew has another.
 
     KafkaException if there is no such topic or no broker.
     """
-    admin = admin_client(bootstrap_servers)
-    asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ADMIN_TIMEOUT_S)
-    return str(asked[topic].result().topic_id)
+    return str(described(bootstrap_servers, topic).topic_id)
 
 
 def to_message(record: KafkaMessage) -> Message:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from schemas.registry import RegistryRefusalError
+from streams.kafka.clients import PartitionsError
 from streams.kafka.registry import rest_registry
 from topology.access import AccessError, mongo_refusal, require_kafka, require_mongo
 from topology.settings import Settings
@@ -27,10 +28,11 @@ def require_access(settings: Settings, *, mongo: bool = False) -> None:
 
 @contextmanager
 def refusals_as_sentences() -> Iterator[None]:
-    """End the process with one sentence, and exit status 1, where a server does not let it in."""
+    """End the process with one sentence, and exit status 1, where a server does not let it in, or
+    has other partitions than it was started for."""
     try:
         yield
-    except (AccessError, RegistryRefusalError) as error:
+    except (AccessError, PartitionsError, RegistryRefusalError) as error:
         sys.exit(str(error))
     except Exception as error:
         if (sentence := mongo_refusal(error)) is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from streams.kafka.message import Message
 from streams.kafka.sizes import VALUE_BYTES, Header, record_bytes
-from streams.kafka.wire import ERROR_PREFIX
+from streams.kafka.wire import ERROR_PREFIX, ORIGIN
 from topology.graph import dead_letter_name
 
 REDRIVEN = "podstream.redriven"
@@ -89,9 +89,11 @@ def redrives_of(headers: Sequence[Header]) -> int:
 def headers_to_send(message: Message, max_message_bytes: int) -> list[Header]:
     """The record's own headers and `REDRIVEN`, one higher.
 
-    A record that the topic takes only just goes without the count: it would be too large with it.
+    `ORIGIN` is left out: by it the record would be known as one that came before. A record that the
+    topic takes only just goes without the count: it would be too large with it.
     """
-    own = [(name, value) for name, value in original_headers(message.headers) if name != REDRIVEN]
+    headers = original_headers(message.headers)
+    own = [(name, value) for name, value in headers if name not in (REDRIVEN, ORIGIN)]
     if record_bytes(message.key, message.value, own) > max_message_bytes:
         return own
     return [*own, (REDRIVEN, str(redrives_of(message.headers) + 1).encode())]

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from streams.kafka.clients import LARGEST_RECORD_BYTES
 from streams.kafka.wire import ERROR_PREFIX
 from topology.model import Topic
+
+LARGEST_RECORD_BYTES = 32 * 1_048_576
+"""Longest record that a client of ours sends, before it is compressed."""
 
 VALUE_BYTES = ERROR_PREFIX + "value.bytes"
 """Header of a dead letter that has only the beginning of a value: how long the whole one was."""

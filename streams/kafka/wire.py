@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 ERROR_PREFIX = "__connect.errors."
 
+ORIGIN = "podstream.origin"
+"""Header: who sent a record that may have to be sent again, a colon, and its number there."""
+
 
 class Wire:
     """Encodes and decodes by the format that a topic declares."""

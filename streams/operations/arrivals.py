@@ -40,7 +40,7 @@ def measure_arrivals(settings: Settings, timeout_s: float) -> Arrivals:
         if not logs.exists(topic):
             return Arrivals()
         newest = [logs.last(topic, partition) for partition in logs.partitions(topic)]
-    return arrivals_of([tally_of(record.headers(), "") for record in newest if record is not None])
+    return arrivals_of([tally_of(record.headers()) for record in newest if record is not None])
 
 
 def arrivals_line(arrivals: Arrivals) -> str | None:

@@ -21,11 +21,12 @@ import polars as pl
 from confluent_kafka import KafkaError, Message
 
 from schemas.codec import RecordCodec, Registry, subject_of
-from streams.events.core.origins import IMPORT, ORIGIN
+from streams.events.core.origins import IMPORT
 from streams.kafka.clients import producer, topic_id
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
+from streams.kafka.wire import ORIGIN
 from streams.operations.core import imports
 from streams.operations.core.event_columns import parse_columns
 from streams.operations.core.event_encoding import EventEncoder

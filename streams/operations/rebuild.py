@@ -17,10 +17,10 @@ import polars as pl
 from confluent_kafka import TopicPartition
 
 from streams.engagement.core.engagement import Engagement
-from streams.events.batch_progress import to_chunk
-from streams.events.core.batching import PartitionBatcher, Source, accounted_to
+from streams.events.batch_progress import event_source, to_chunk
+from streams.events.core.batching import PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import producer, reader, topic_id
+from streams.kafka.clients import producer, reader
 from streams.kafka.log_reader import LogReader, Record, read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
@@ -245,10 +245,7 @@ class Rebuilder:
     ) -> tuple[Rebuilt, list[Replay]]:
         """Fold every event of the log up to ``until`` anew, partition after partition."""
         decoder = EventDecoder(USER_EVENTS.name, self._registry)
-        places = Source(
-            topic_id(self._settings.kafka_bootstrap_servers, USER_EVENTS.name),
-            self._graph.topics[USER_EVENTS.name].partitions,
-        )
+        places = event_source(self._settings, self._graph)
         total, done = sum(offset + 1 for offset in until.values()), 0
         replays = []
         for partition, last in until.items():

@@ -53,12 +53,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @contextmanager
-def batch_events(settings: Settings, name: str) -> Iterator[subprocess.Popen[Any]]:
+def batch_events(
+    settings: Settings, name: str, partitions: int = PARTITIONS
+) -> Iterator[subprocess.Popen[Any]]:
     environment = {
         **os.environ,
         "PODSTREAM_HOME": str(settings.podstream_home),
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "EVENT_PARTITIONS": str(PARTITIONS),
+        "EVENT_PARTITIONS": str(partitions),
     }
     with (settings.podstream_home / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -119,6 +121,15 @@ def event(codec: RecordCodec, event_id: str, **changes: object) -> bytes:
         **changes,
     }
     return codec.encode(record)
+
+
+def test_a_process_that_was_started_for_other_partitions_is_refused(settings: Settings) -> None:
+    """It would seek listeners where no other process does."""
+    with batch_events(settings, "other", PARTITIONS + 1) as process:
+        assert process.wait(60) == 1
+    said = (settings.podstream_home / "other.log").read_text().splitlines()
+    assert said[-1].startswith("user-events has 2 partitions")
+    assert "EVENT_PARTITIONS=2" in said[-1]
 
 
 def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings: Settings) -> None:

@@ -14,11 +14,11 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.kafka.clients import LARGEST_RECORD_BYTES, producer
+from streams.kafka.clients import producer
 from streams.kafka.letters import error_of
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message
-from streams.kafka.sizes import KEPT_BYTES
+from streams.kafka.sizes import KEPT_BYTES, LARGEST_RECORD_BYTES
 from streams.runtime.in_memory import MemoryRuntime
 from tests.broker.probe import MAX_BATCH, PARTITIONS, Declared, TrippedError, declared
 from tests.broker.workers import start

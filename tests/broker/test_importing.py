@@ -14,16 +14,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streams.cli.main import build_app
-from streams.events.batch_progress import to_chunk
-from streams.events.core.batching import PartitionBatcher, Source
+from streams.events.batch_progress import event_source, to_chunk
+from streams.events.core.batching import PartitionBatcher
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import topic_id
 from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import Wire
 from streams.operations.importing import RECBOLE_WHEEL
 from topology.apply import apply_topology
-from topology.graph import get_graph
+from topology.graph import build_graph, get_graph
 from topology.settings import get_settings
 
 pytestmark = pytest.mark.broker
@@ -121,7 +120,7 @@ def test_an_import_that_is_killed_goes_on_and_every_event_counts_once(tmp_path: 
     assert len(sent) == number, "nothing is missing"
     settings = get_settings()
     decoder = EventDecoder("user-events", open_registry(settings))
-    places = Source(topic_id(settings.kafka_bootstrap_servers, "user-events"), 4)
+    places = event_source(settings, build_graph(settings.event_partitions))
     counted: Counter[int] = Counter()
     with LogReader(settings.kafka_bootstrap_servers) as logs:
         for partition, end in logs.ends("user-events").items():

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from schemas.codec import BadRecordError
-from streams.events.batch_in_memory import TOPIC_ID
 from streams.events.core.origins import CLIENT_ID, Tally, tally_of
 from streams.events.core.sequencing import LogMismatchError
 from streams.kafka.message import Message
@@ -200,7 +199,7 @@ def rows_of(runtime: MemoryRuntime) -> list[tuple[int, int, str, str]]:
 def tallies(runtime: MemoryRuntime) -> list[Tally]:
     """What the last batch of each partition says."""
     newest = {message.partition: message.headers for message in runtime.log.records(TARGET)}
-    return [tally_of(headers, TOPIC_ID) for headers in newest.values()]
+    return [tally_of(headers) for headers in newest.values()]
 
 
 RULES = [*([rule] for rule in PLACED), list(PLACED)]

@@ -12,8 +12,9 @@ import pytest
 from schemas.registry import FixedRegistry
 from streams.engagement.core.engagement import Engagement
 from streams.events.batch_in_memory import TOPIC_ID, to_chunk
-from streams.events.core.batching import PartitionBatcher, Source, accounted_to
+from streams.events.core.batching import PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Source
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Comparison, LiveDaily, Rebuilt, Replay
 from streams.runtime.in_memory import MemoryRuntime
@@ -66,7 +67,7 @@ def replay(runtime: MemoryRuntime, baselines: dict[int, int], chunk: int) -> Reb
     decoder = EventDecoder(EVENTS, FixedRegistry(declared_subjects(GRAPH)))
     replays = []
     for partition, baseline in baselines.items():
-        batcher = PartitionBatcher(partition, 0, 100_000, decoder, Source(TOPIC_ID, 4))
+        batcher = PartitionBatcher(partition, 0, 100_000, decoder, Source(TOPIC_ID, 4, 1_048_588))
         one = Replay(batcher, Engagement(900_000), baseline, until=2**40)
         messages = runtime.log.read(EVENTS, partition, 0, 10**6)
         for start in range(0, len(messages), chunk):

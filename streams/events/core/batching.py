@@ -15,7 +15,16 @@ from schemas import columnar
 from schemas.codec import BadRecordError
 from streams.events.core.dedup import DedupWindow, identities
 from streams.events.core.events import EventDecoder, check_events
-from streams.events.core.origins import TALLY, Headers, Tally, client_of
+from streams.events.core.origins import (
+    TALLY,
+    Header,
+    Headers,
+    Source,
+    Tally,
+    client_of,
+    handed_over,
+    was_handed_over,
+)
 from streams.kafka.placement import partitions_of
 from streams.state.interner import Hashed
 
@@ -26,9 +35,6 @@ MAX_ROWS = 20_000
 MAX_PAYLOAD_BYTES = 4 * 1_048_576
 """Most that a batch holds: an Arrow row takes up to 250 bytes more than its payload, so that a
 batch of this size stays below 10 MB, and its topic takes 16."""
-
-LARGEST_MOVED = 1_000_000
-"""Bytes of the largest event that is handed over: with its headers it must fit its topic."""
 
 _TYPED = [
     pl.col("log_ms" if name == "logged_at" else name).cast(dtype).alias(name)
@@ -84,19 +90,13 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Source:
-    """The topic of events: Kafka's id of it, and how many partitions its keys lie in."""
-
-    topic_id: str
-    partitions: int
-
-
-@dataclass(frozen=True)
 class Move:
-    """Where an event belongs that was found in another partition, and under which key."""
+    """Where an event belongs that was found in another partition, under which key and with which
+    headers: they say where it lay, by which it is known there if it comes again."""
 
     partition: int
     key: bytes
+    headers: list[Header]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class PartitionBatcher:
         self.partition = partition
         self.next_offset = next_offset
         """First source offset that no batch accounts for."""
-        self.tally = tally or Tally(source.topic_id)
+        self.tally = tally or Tally()
         """What became of the records before it."""
         self.source = source
         self._window = DedupWindow(window)
@@ -158,13 +158,17 @@ class PartitionBatcher:
 
     def pack(self, chunk: Chunk, checked: Checked) -> Batch:
         """The batch of the messages that follow, when they have been checked already."""
-        again = {place for place, headers in enumerate(chunk.headers) if self.tally.again(headers)}
+        again = {
+            place
+            for place, headers in enumerate(chunk.headers)
+            if self.tally.again(headers, self.source)
+        }
         events, ids, refused = checked.events, checked.ids, checked.refused
         moves: dict[int, Move] = {}
         mine = checked.owners == self.partition
         if not mine.all():
-            moves, too_large = self._moves(chunk, checked, np.flatnonzero(~mine), again)
-            refused = {**refused, **too_large}
+            moves, stuck = self._moves(chunk, checked, np.flatnonzero(~mine), again)
+            refused = {**refused, **stuck}
             events, ids = events.filter(mine), ids.take(mine)
         dropped = self._note(events, ids)
         if again:
@@ -172,7 +176,7 @@ class PartitionBatcher:
             dropped = np.union1d(dropped, np.flatnonzero(np.isin(at_places, list(again))))
         if dropped.size:
             events = events.filter(~np.isin(np.arange(events.height), dropped))
-        # Of the valid events, those that are neither kept nor to be handed over nor too large.
+        # Of the valid events, those that are neither kept nor handed over nor refused as strays.
         others = events.height + len(moves) + len(refused) - len(checked.refused)
         repeats = checked.events.height - others
         self.tally.repeated += repeats
@@ -191,22 +195,33 @@ class PartitionBatcher:
     def _moves(
         self, chunk: Chunk, checked: Checked, strays: np.ndarray, again: set[int]
     ) -> tuple[dict[int, Move], dict[int, BadRecordError]]:
-        """What of the rows ``strays`` is handed over, and what is too large to be, by place."""
-        moves, too_large = {}, {}
+        """What of the rows ``strays`` is handed over, and why the others are not, by place."""
+        moves: dict[int, Move] = {}
+        stuck: dict[int, BadRecordError] = {}
         found = checked.events[strays].select("offset", "user_id").rows()
         for (offset, user_id), owner in zip(found, checked.owners[strays].tolist(), strict=True):
             place = bisect_left(chunk.offsets, offset)
             if place in again:
                 continue
-            if len(chunk.values[place] or b"") > LARGEST_MOVED:
-                too_large[place] = BadRecordError(
+            value, headers = chunk.values[place], chunk.headers_at(place)
+            if was_handed_over(headers, self.source):
+                # Once more would be for ever.
+                stuck[place] = BadRecordError(
+                    f"the listener belongs to partition {owner}, but the record was handed over to "
+                    "this one: processes were started with different EVENT_PARTITIONS"
+                )
+                continue
+            key = user_id.encode()
+            sent = handed_over(self.source, self.partition, offset, key, value, headers)
+            if sent is None:
+                stuck[place] = BadRecordError(
                     f"the listener belongs to partition {owner}, and the record is too large to be "
                     "handed over"
                 )
                 continue
-            moves[place] = Move(owner, user_id.encode())
-            self.tally.note_moved(client_of(chunk.headers_at(place)))
-        return moves, too_large
+            moves[place] = Move(owner, key, sent)
+            self.tally.note_moved(client_of(headers))
+        return moves, stuck
 
     def _note(self, events: pl.DataFrame, ids: Hashed) -> np.ndarray:
         return self._window.repeats(ids, events["offset"].to_numpy())

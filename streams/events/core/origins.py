@@ -12,8 +12,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-ORIGIN = "podstream.origin"
-"""Header: the sender, a colon, and the number of the record among those that it sends."""
+from streams.kafka.sizes import record_bytes
+from streams.kafka.wire import ORIGIN
+from topology.model import Topic
 
 CLIENT_ID = "client.id"
 """Header by which a producer may say who it is: Kafka itself keeps no such thing."""
@@ -29,10 +30,35 @@ UNKNOWN, OTHERS = "unknown", "others"
 _IMPORTS_KEPT = 16
 _CLIENTS_KEPT = 20
 _LONGEST_NAME = 64
-_KEPT_HEADER_BYTES = 32_768
 
 Header = tuple[str, bytes]
 Headers = Sequence[Header] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The topic of events: Kafka's id of it, how many partitions its keys lie in, and how many
+    bytes it takes of a record."""
+
+    topic_id: str
+    partitions: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, topic_id: str, topic: Topic) -> Source:
+        """What is declared of the topic, which Kafka calls ``topic_id``."""
+        return cls(topic_id, topic.partitions, topic.max_message_bytes)
+
+    def lay_in(self, sender: str) -> str | None:
+        """The partition, as text, that an event was handed over from; None for another sender."""
+        topic_id, _, partition = sender.partition("/")
+        if topic_id != self.topic_id or not _is_number(partition):
+            return None
+        return partition if int(partition) < self.partitions else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18 and text == str(int(text))
 
 
 def origin(sender: str, number: int) -> Header:
@@ -40,15 +66,40 @@ def origin(sender: str, number: int) -> Header:
     return ORIGIN, f"{sender}:{number}".encode()
 
 
-def handed_over(headers: Headers, topic_id: str, partition: int, offset: int) -> list[Header]:
+def handed_over(
+    source: Source,
+    partition: int,
+    offset: int,
+    key: bytes,
+    value: bytes | None,
+    headers: Headers = None,
+) -> list[Header] | None:
     """The headers of an event that is handed over from this place: its own, and where it lay.
 
-    Its own are left out where they are so many that the record might not fit its topic.
+    Its own are left out where the record would not fit its topic with them; None if it does not
+    fit without them either.
     """
+    place = origin(f"{source.topic_id}/{partition}", offset)
     own = [(name, value) for name, value in headers or () if name != ORIGIN]
-    if sum(len(name) + len(value or b"") for name, value in own) > _KEPT_HEADER_BYTES:
-        own = []
-    return [*own, origin(f"{topic_id}/{partition}", offset)]
+    for kept in ([*own, place], [place]):
+        if record_bytes(key, value, kept) <= source.max_bytes:
+            return kept
+    return None
+
+
+def was_handed_over(headers: Headers, source: Source) -> bool:
+    """Whether an event lies where it does because it was handed over, within this topic."""
+    told = _origin_of(headers)
+    return told is not None and source.lay_in(told[0]) is not None
+
+
+def _origin_of(headers: Headers) -> tuple[str, int] | None:
+    """Sender and number of a record, None where it has none that make sense."""
+    told = next((value for name, value in headers or () if name == ORIGIN), None)
+    if told is None:
+        return None
+    sender, _, number = told.decode(errors="replace").rpartition(":")
+    return (sender, int(number)) if _is_number(number) else None
 
 
 def client_of(headers: Headers) -> str:
@@ -61,9 +112,6 @@ def client_of(headers: Headers) -> str:
 class Tally:
     """What became of a partition's records so far, beside those that went into batches."""
 
-    topic_id: str
-    """Kafka's id of the topic: what was handed over in another one, and copied here with its
-    headers, is an event like any other."""
     repeated: int = 0
     """Valid events that came before."""
     moved: int = 0
@@ -74,19 +122,22 @@ class Tally:
     """The highest number of each sender: a source partition's, or that of a recent import, the
     most recent last."""
 
-    def again(self, headers: Headers) -> bool:
-        """Whether a record came before, by its origin, which is noted."""
-        told = next((value for name, value in headers or () if name == ORIGIN), None)
+    def again(self, headers: Headers, source: Source) -> bool:
+        """Whether a record came before, by its origin, which is noted.
+
+        What was handed over in another topic, and copied here with its headers, is an event like
+        any other.
+        """
+        told = _origin_of(headers)
         if told is None:
             return False
-        sender, _, number = told.decode(errors="replace").rpartition(":")
-        if not number.isascii() or not number.isdigit() or len(number) > 18:
+        sender, mark = told
+        if sender.startswith(IMPORT):
+            sender = sender[:_LONGEST_NAME]
+        elif (partition := source.lay_in(sender)) is not None:
+            sender = partition
+        else:
             return False
-        if sender.startswith(f"{self.topic_id}/"):
-            sender = sender.removeprefix(f"{self.topic_id}/")
-        elif not sender.startswith(IMPORT):
-            return False
-        sender, mark = sender[:_LONGEST_NAME], int(number)
         before = self.marks.pop(sender, None)
         self.marks[sender] = mark if before is None else max(before, mark)
         if before is None:
@@ -112,7 +163,7 @@ class Tally:
         return json.dumps(told, separators=(",", ":")).encode() if told else b""
 
 
-def tally_of(headers: Headers, topic_id: str) -> Tally:
+def tally_of(headers: Headers) -> Tally:
     """What a batch says by its headers, nothing where it has no tally."""
     told = next((value for name, value in headers or () if name == TALLY), None)
-    return Tally(topic_id, **json.loads(told)) if told else Tally(topic_id)
+    return Tally(**json.loads(told)) if told else Tally()

@@ -21,12 +21,11 @@ from streams.events.core.batching import (
     Batch,
     Chunk,
     PartitionBatcher,
-    Source,
     accounted_to,
     check,
 )
 from streams.events.core.events import EventDecoder
-from streams.events.core.origins import Header, Tally, handed_over, tally_of
+from streams.events.core.origins import Header, Source, Tally, tally_of
 from streams.kafka.message import Message
 from streams.kafka.wire import ERROR_PREFIX
 
@@ -109,9 +108,8 @@ def _last_batch(logs: EventLogs, topics: EventTopics, partition: int) -> tuple[i
     first, end = logs.bounds(topics.target, partition)
     for messages in logs.messages(topics.target, partition, max(first, end - 1), end):
         headers = messages[-1].headers
-        tally = tally_of(headers, topics.places.topic_id)
-        return accounted_to(headers), messages[-1].timestamp_ms, tally
-    return 0, 0, Tally(topics.places.topic_id)
+        return accounted_to(headers), messages[-1].timestamp_ms, tally_of(headers)
+    return 0, 0, Tally()
 
 
 def _refused_since(logs: EventLogs, topic: str, since_ms: int, partition: int) -> Iterator[int]:
@@ -198,7 +196,9 @@ class Sequencer(Generic[R]):
             for place, error in batch.refused.items():
                 if chunk.offsets[place] not in owned.refused:
                     yield Refusal(group[place], error)
-            yield from _handed_over(batch, owned.batcher.source, group, chunk)
+            for place, move in batch.moves.items():
+                value = chunk.values[place]
+                yield HandOver(group[place], value, move.partition, move.key, move.headers)
             if batch.refused or batch.moves:
                 yield Flush()
             yield batch
@@ -224,13 +224,3 @@ class Sequencer(Generic[R]):
             end = start + len(piece)
             yield owned, records[start:end], piece
             start = end
-
-
-def _handed_over(
-    batch: Batch, source: Source, group: Sequence[R], chunk: Chunk
-) -> Iterator[HandOver[R]]:
-    for place, move in batch.moves.items():
-        headers = handed_over(
-            chunk.headers_at(place), source.topic_id, batch.partition, chunk.offsets[place]
-        )
-        yield HandOver(group[place], chunk.values[place], move.partition, move.key, headers)

@@ -84,6 +84,12 @@ def test_what_is_sent_has_its_own_headers_and_a_count_that_grows() -> None:
     assert headers_to_send(again, LIMIT) == [("a", b"1"), ("a", None), (REDRIVEN, b"2")]
 
 
+def test_what_is_sent_back_is_not_known_as_what_came_before() -> None:
+    """The stage has noted the number of the record that died: by it this would be a repeat."""
+    message = plain(0, ("podstream.origin", b"import/f:7"), ("a", b"1"), *dead(5, 0).headers)
+    assert headers_to_send(message, LIMIT) == [("a", b"1"), (REDRIVEN, b"1")]
+
+
 def test_a_count_that_is_no_number_starts_anew() -> None:
     for odd in (b"", b"many", b"\xff", b"-3", None):
         assert headers_to_send(plain(0, (REDRIVEN, odd)), LIMIT) == [(REDRIVEN, b"1")]

@@ -5,10 +5,16 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.clients import LARGEST_RECORD_BYTES
 from streams.kafka.letters import letter_of
 from streams.kafka.message import Message
-from streams.kafka.sizes import KEPT_BYTES, letter, record_bytes, takes, too_large
+from streams.kafka.sizes import (
+    KEPT_BYTES,
+    LARGEST_RECORD_BYTES,
+    letter,
+    record_bytes,
+    takes,
+    too_large,
+)
 from streams.kafka.wire import ERROR_PREFIX, error_headers
 from topology.graph import dead_letter_topic
 from topology.model import RawTopic

@@ -8,8 +8,8 @@ from streams.operations.arrivals import Arrivals, arrivals_line, arrivals_of
 
 def test_the_partitions_are_added_up_and_the_largest_client_comes_first() -> None:
     tallies = [
-        Tally("", repeated=3, moved=2, clients={"app": 2}),
-        Tally("", repeated=1000, moved=9, clients={"unknown": 8, "app": 1}),
+        Tally(repeated=3, moved=2, clients={"app": 2}),
+        Tally(repeated=1000, moved=9, clients={"unknown": 8, "app": 1}),
     ]
     found = arrivals_of(tallies)
     assert found == Arrivals(1003, {"unknown": 8, "app": 3})

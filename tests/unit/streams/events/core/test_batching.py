@@ -18,17 +18,16 @@ from streams.events.core.batching import (
     Batch,
     Chunk,
     PartitionBatcher,
-    Source,
     accounted_to,
     check,
 )
 from streams.events.core.events import EventDecoder
-from streams.events.core.origins import Headers, handed_over, origin, tally_of
+from streams.events.core.origins import Headers, Source, origin, tally_of
 from topology.graph import build_graph, declared_subjects
 
 REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
 DECODER = EventDecoder("user-events", REGISTRY)
-SOURCE = Source("the topic", 2)
+SOURCE = Source("the topic", 2, 1_048_588)
 """In which `ada` belongs to partition 1, and `bob` to partition 0."""
 
 NOW = 1_767_225_600_000
@@ -169,16 +168,16 @@ def test_cutting_keeps_every_message_within_limits(
 def test_two_listeners_may_have_events_of_one_id() -> None:
     # Both belong to partition 1 of 2.
     log = [event("1"), event("1", user_id="ada-2"), event("1"), event("1", user_id="ada-2")]
-    places = Source("the topic", 1)
+    places = Source("the topic", 1, 1_048_588)
     batch = PartitionBatcher(0, 0, 100, DECODER, places).batch(chunk(log, 0, 4))
     assert batch.events.select("offset", "user_id").rows() == [(0, "ada"), (1, "ada-2")]
     assert batch.repeats == 2
-    assert tally_of(list(batch.headers().items()), "the topic").repeated == 2
+    assert tally_of(list(batch.headers().items())).repeated == 2
 
 
 def test_ids_that_change_places_are_no_repeat() -> None:
     log = [event("one", user_id="two"), event("two", user_id="one"), event("one", user_id="one")]
-    batch = PartitionBatcher(0, 0, 100, DECODER, Source("", 1)).batch(chunk(log, 0, 3))
+    batch = PartitionBatcher(0, 0, 100, DECODER, Source("", 1, 1_048_588)).batch(chunk(log, 0, 3))
     assert batch.events.height == 3
 
 
@@ -197,21 +196,42 @@ def test_an_event_in_anothers_partition_is_handed_over_and_not_counted() -> None
         0: (1, b"ada"),
         3: (1, b"ada"),
     }
-    tally = tally_of(list(batch.headers().items()), "the topic")
+    tally = tally_of(list(batch.headers().items()))
     assert (tally.moved, tally.clients) == (2, {"unknown": 1, "app": 1})
 
 
 def test_what_is_too_large_to_be_handed_over_is_refused() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "LARGEST_MOVED", 60)
-        batch = moved([0, 1], [event("a" * 50), event("b")], [])
-    assert not batch.events.height
-    assert set(batch.moves) == {1}
+    # Headers without bytes take some in the log all the same.
+    many: Headers = [("", b"")] * 20_000
+    values = [event("a" * 1_000), event("b"), event("c", user_id="bob")]
+    places = Source("the topic", 2, 1_000)
+    batcher = PartitionBatcher(0, 0, 100, DECODER, places)
+    batch = batcher.batch(Chunk([0, 1, 2], [NOW] * 3, values, [None, many, None]))
+    assert batch.events["event_id"].to_list() == ["c"]
     assert "too large to be handed over" in str(batch.refused[0])
+    assert set(batch.moves) == {1}
+    assert batch.moves[1].headers == [origin("the topic/0", 1)]
+
+
+def test_what_was_handed_over_once_is_not_handed_over_again() -> None:
+    """As where another process puts listeners elsewhere: it would go to and fro for ever."""
+    batch = moved([4], [event("a")], [from_other(1, 7)])
+    assert not batch.moves
+    assert "handed over to this one" in str(batch.refused[0])
+    assert moved([4], [event("a")], [from_other(1, 7, "another")]).moves
+
+
+def test_forged_origins_leave_no_marks() -> None:
+    batcher = PartitionBatcher(1, 0, 1, DECODER, SOURCE)
+    names = ["2", "00", "-1", "x", "", "1/1", "\u0661"]
+    for place, name in enumerate(names):
+        headers: Headers = [("podstream.origin", f"the topic/{name}:5".encode())]
+        assert batcher.batch(Chunk([place], [NOW], [event(str(place))], [headers])).events.height
+    assert not batcher.tally.marks
 
 
 def from_other(partition: int, offset: int, topic: str = "the topic") -> Headers:
-    return [("trace", b"1"), *handed_over([], topic, partition, offset)]
+    return [("trace", b"1"), origin(f"{topic}/{partition}", offset)]
 
 
 def test_a_hand_over_counts_once_however_often_it_is_sent_and_whatever_the_window() -> None:
@@ -227,7 +247,7 @@ def test_a_hand_over_counts_once_however_often_it_is_sent_and_whatever_the_windo
     kept = ["a", "b", "c", "d"]
     assert [one for batch in batches for one in batch.events["event_id"]] == kept
     # A process that has only the last batch to know it of.
-    tally = tally_of(list(batches[3].headers().items()), "the topic")
+    tally = tally_of(list(batches[3].headers().items()))
     again = PartitionBatcher(1, 31, 1, DECODER, SOURCE, tally)
     rest = again.batch(Chunk(offsets[4:], [NOW] * 2, values[4:], headers[4:]))
     assert rest.events["event_id"].to_list() == ["d"]

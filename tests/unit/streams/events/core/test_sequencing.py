@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.registry import FixedRegistry
-from streams.events.core.batching import Batch, Chunk, PartitionBatcher, Source
+from streams.events.core.batching import Batch, Chunk, PartitionBatcher
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Source
 from streams.events.core.sequencing import Flush, Refusal, Resumption, Sequencer
 from topology.graph import build_graph, declared_subjects
 
@@ -21,7 +22,7 @@ def columns(offsets: Sequence[int]) -> Chunk:
 
 def owner_of(partition: int, next_offset: int, refused: Sequence[int] = ()) -> Sequencer[int]:
     sequencer = Sequencer(DECODER, columns)
-    batcher = PartitionBatcher(partition, next_offset, 100, DECODER, Source("", 2))
+    batcher = PartitionBatcher(partition, next_offset, 100, DECODER, Source("", 2, 1_048_588))
     sequencer.own(Resumption(batcher, frozenset(refused)))
     return sequencer
 

@@ -12,8 +12,9 @@ from schemas import columnar
 from schemas.codec import RecordCodec
 from schemas.registry import FixedRegistry
 from streams.engagement.core.engagement import Engagement
-from streams.events.core.batching import Chunk, PartitionBatcher, Source
+from streams.events.core.batching import Chunk, PartitionBatcher
 from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Source
 from streams.operations.core import rebuild
 from streams.operations.core.rebuild import Replay, Sum, newest_parts
 from topology.graph import build_graph, declared_subjects
@@ -67,7 +68,8 @@ def test_minutes_that_are_over_leave_the_state_and_stay_counted() -> None:
         )
         for number, at in enumerate(times)
     ]
-    batcher = PartitionBatcher(0, 0, 100, EventDecoder("user-events", REGISTRY), Source("", 1))
+    source = Source("", 1, 1_048_588)
+    batcher = PartitionBatcher(0, 0, 100, EventDecoder("user-events", REGISTRY), source)
     replay = Replay(batcher, Engagement(900_000), baseline=29, until=29)
     for offset, (at, value) in enumerate(zip(times, values, strict=True)):
         replay.feed(Chunk([offset], [round(at.timestamp() * 1000)], [value]))
