@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from jobs.spark_jars import jar_paths
+from topology.places import local_folder
 from topology.settings import LOOPBACK, Settings
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,10 @@ def build_session(settings: Settings, overrides: Mapping[str, str] | None = None
     if is_local(settings):
         os.environ["SPARK_LOCAL_IP"] = LOOPBACK  # what the UI's web server binds
         os.environ["PYSPARK_PYTHON"] = sys.executable  # not the first python3 on the PATH
-        for folder in (settings.podstream_home / "spark" / "local", Path(settings.checkpoint_root)):
-            folder.mkdir(parents=True, exist_ok=True)
+        checkpoints = local_folder(settings.checkpoint_root)
+        for folder in (settings.podstream_home / "spark" / "local", checkpoints):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
     builder = SparkSession.builder.appName(APP_NAME).master(settings.spark_master)
     for name, value in {**session_config(settings), **(overrides or {})}.items():
         builder = builder.config(name, value)

@@ -107,7 +107,9 @@ class Settings(BaseSettings):
         "48 hours unless told otherwise.",
     )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
-    checkpoint_root: str = Field("", description="Folder of Spark's checkpoints.")
+    checkpoint_root: str = Field(
+        "", description="Folder or object-store prefix of Spark's checkpoints."
+    )
     models_root: str = Field(
         "", description="Folder of the exported embedding models, which instances may share."
     )

@@ -106,7 +106,7 @@ def watch(settings: Settings, console: Console) -> None:
             console.print(f"status is not to be had: {error}", markup=False)
             continue
         rows = {store.name: store.rows for store in measured.stores}
-        lag = sum(stage.lag for stage in measured.stages)
+        lag = sum(stage.lag or 0 for stage in measured.stages)
         line = (
             f"{time.strftime('%H:%M:%S')}  {rows.get('episodes', 0)} episodes, "
             f"{rows.get('final_recommendations', 0)} lists, lag {lag}, "
@@ -127,7 +127,7 @@ def status_tables(status: Status) -> Iterator[Table]:
     yield processes
     stages = _table("Stages", "stage", "lag")
     for stage in status.stages:
-        stages.add_row(stage.name, f"{stage.lag:,}")
+        stages.add_row(stage.name, "unknown" if stage.lag is None else f"{stage.lag:,}")
     yield stages
     stores = _table("Stores", "store", "kind", "rows")
     for store in status.stores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from streams.serving.mongo.failures import failing
 from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
+from topology.places import local_folder
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
 from topology.topics.recommendation import MODEL_GENERATIONS
@@ -56,10 +58,11 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class StageLag:
-    """``lag``: records of its source topics, over all partitions, that wait for a stage."""
+    """``lag``: records of its source topics, over all partitions, that wait for a stage; None where
+    its progress lies where only Spark can read it."""
 
     name: str
-    lag: int
+    lag: int | None
 
 
 @dataclass(frozen=True)
@@ -251,18 +254,24 @@ class LogView:
             return record.value() if record is not None else None
 
 
-def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int]:
+def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int | None]:
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda stage: stage_lag(stage, log, settings), graph.stages.values()))
 
 
-def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int:
-    """How many records wait for a stage; 0 for one that consumes nothing."""
+def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int | None:
+    """How many records wait for a stage; 0 for one that consumes nothing.
+
+    None if Spark's checkpoints cannot be read from here.
+    """
     if stage.runner == "spark":
         if not stage.consumes:
             return _training_lag(stage, log, settings)
         others = [s.name for s in log.graph.stages.values() if s.runner == "spark" and s != stage]
-        done = spark_progress(stage, others, checkpoints(settings.checkpoint_root))
+        progress = checkpoints(settings.checkpoint_root)
+        if progress is None:
+            return None
+        done = spark_progress(stage, others, progress)
         return log.lag(stage.consumes, done)
     return log.lag(stage.consumes, log.committed(app_id(stage), stage.consumes))
 
@@ -284,15 +293,25 @@ def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:
     return log.lag([USER_EVENTS.name], done)
 
 
-def checkpoints(root: str) -> dict[str, Offsets]:
+def checkpoints(root: str) -> dict[str, Offsets] | None:
     """The progress of each Spark query: its folder's path below ``root`` -> offsets done.
 
     A query's checkpoint holds `offsets/N` (what batch N covers) and `commits/N` (that it is done).
+    None if the object store is one that only Spark knows, or does not let us in.
     """
+    folder = local_folder(root)
     try:
-        files, path = pyarrow.fs.FileSystem.from_uri(root)
-    except pyarrow.ArrowInvalid:
-        files, path = pyarrow.fs.LocalFileSystem(), root
+        if folder is not None:
+            return _queries(pyarrow.fs.LocalFileSystem(), str(folder))
+        # Hadoop's name of it, which everybody else knows by the store's own
+        return _queries(*pyarrow.fs.FileSystem.from_uri(re.sub("^s3[an]:", "s3:", root)))
+    except (pyarrow.ArrowInvalid, OSError):
+        if folder is not None:
+            raise
+        return None
+
+
+def _queries(files: pyarrow.fs.FileSystem, path: str) -> dict[str, Offsets]:
     progress: dict[str, Offsets] = {}
     pending = [(path, 0)]
     while pending:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topology.places import local_folder
 from topology.settings import Settings
 
 HOUR_S = 3600.0
@@ -103,8 +104,8 @@ def store_bytes(settings: Settings) -> dict[str, int]:
     with suppress(FileNotFoundError):
         for entry in os.scandir(home):
             sizes[_FOLDERS.get(entry.name, OTHERS)] += allocated(Path(entry.path))
-    delta = Path(settings.delta_root)
-    if delta.is_dir() and not delta.is_relative_to(home):
+    delta = local_folder(settings.delta_root)
+    if delta is not None and delta.is_dir() and not delta.is_relative_to(home):
         sizes["delta"] += allocated(delta)
     return sizes
 

@@ -63,7 +63,8 @@ class Instance:
 
     def lags(self) -> dict[str, int]:
         """How many records wait for each stage."""
-        return {stage.name: stage.lag for stage in measure(self.settings, delta=False).stages}
+        stages = measure(self.settings, delta=False).stages
+        return {stage.name: stage.lag for stage in stages if stage.lag is not None}
 
     def dead_letters(self, topic: str) -> int:
         """How many records a dead-letter topic holds."""

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pyarrow
-import pyarrow.fs
 from rich.console import Console
 
 from streams.cli.local.programs import BROKER, MONGO
 from streams.cli.local.supervise import socket_path
 from streams.cli.progress import step
+from topology.places import local_folder
 
 STOP_S = 20.0
 CLAIM = "_podstream_home"
@@ -68,30 +67,33 @@ def starting(home: Path) -> Iterator[None]:
         yield
 
 
-def claim_delta_root(root: str, home: Path) -> None:
-    """Note that this home writes the tables there. ClaimError if another one does.
+def claim_delta_root(root: str, home: Path) -> str | None:
+    """Note that this home writes the tables there; a sentence where that cannot be noted.
 
-    Tables of two logs in one place would each pass for the other's, offsets and all.
+    Tables of two logs in one place would each pass for the other's, offsets and all: ClaimError if
+    another home writes there. An object store is Spark's to reach: only it has the store's client
+    and credentials, and few stores let one of two writers of the same file lose.
     """
-    if Path(root).is_relative_to(home):
-        return
-    try:
-        files, path = pyarrow.fs.FileSystem.from_uri(root)
-    except pyarrow.ArrowInvalid:
-        files, path = pyarrow.fs.LocalFileSystem(), root
-    claim = f"{path}/{CLAIM}"
-    if files.get_file_info(claim).type == pyarrow.fs.FileType.File:
-        with files.open_input_stream(claim) as stream:
-            owner = stream.read().decode()
+    folder = local_folder(root)
+    if folder is None:
+        return (
+            f"DELTA_ROOT={root} is no folder, so nothing notes that it is this instance's: "
+            "see to it that no other one writes there."
+        )
+    if folder.is_relative_to(home):
+        return None
+    claim = folder / CLAIM
+    if claim.is_file():
+        owner = claim.read_text()
         if owner != str(home):
             raise ClaimError(
                 f"The Delta tables in {root} are those of the instance in {owner}: choose another "
                 f"DELTA_ROOT. If that instance is no more, remove {root} to begin anew."
             )
-        return
-    files.create_dir(path)
-    with files.open_output_stream(claim) as stream:
-        stream.write(str(home).encode())
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    claim.write_text(str(home))
+    return None
 
 
 def orphans(home: Path) -> list[psutil.Process]:

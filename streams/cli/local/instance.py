@@ -223,7 +223,8 @@ def _launch(
         _check_disk(settings)
         _check_ports(settings, graph, demo)
     ensure_jars()
-    claim_delta_root(settings.delta_root, settings.podstream_home)
+    if unclaimed := claim_delta_root(settings.delta_root, settings.podstream_home):
+        console.print(unclaimed, highlight=False, markup=False)
     with step(console, f"Preparing {settings.podstream_home}"):
         programs = derive_programs(settings, graph, demo)
         write_instance_file(settings)

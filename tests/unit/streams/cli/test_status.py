@@ -56,6 +56,7 @@ def test_a_batch_counts_once_it_is_committed(tmp_path: Path) -> None:
     _batch(query, 10, {"user-event-batches": {"0": 4}})
     _batch(query, 11, {"user-event-batches": {"0": 8}}, committed=False)
     assert checkpoints(str(tmp_path)) == {"write_delta/events": {"user-event-batches": {0: 4}}}
+    assert checkpoints(tmp_path.as_uri()) == checkpoints(str(tmp_path))
 
 
 def test_a_query_that_never_committed_has_done_nothing(tmp_path: Path) -> None:
@@ -65,6 +66,10 @@ def test_a_query_that_never_committed_has_done_nothing(tmp_path: Path) -> None:
 
 def test_no_checkpoints_yet(tmp_path: Path) -> None:
     assert checkpoints(str(tmp_path / "nothing")) == {}
+
+
+def test_checkpoints_that_only_spark_can_reach_are_unknown() -> None:
+    assert checkpoints("wasbs://container@account.example/checkpoints") is None
 
 
 def test_the_slowest_query_of_a_stage_counts_and_others_do_not() -> None:

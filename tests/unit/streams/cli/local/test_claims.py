@@ -87,6 +87,19 @@ def test_a_delta_root_belongs_to_one_home(tmp_path: Path) -> None:
     claim_delta_root(f"file://{root}", tmp_path / "one")
 
 
+@pytest.mark.parametrize(
+    "root",
+    ["s3a://bucket/lake", "s3://bucket/lake", "gs://bucket", "abfss://a@b.example/x", "dbfs:/x"],
+)
+def test_tables_in_an_object_store_are_nobodys_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for home in ("one", "two"):
+        assert f"DELTA_ROOT={root} is no folder" in str(claim_delta_root(root, tmp_path / home))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_tables_in_a_home_move_with_it(tmp_path: Path) -> None:
     claim_delta_root(str(tmp_path / "home" / "delta"), tmp_path / "home")
     assert not (tmp_path / "home").exists()
