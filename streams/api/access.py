@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import hmac
+import re
 from ipaddress import ip_address
 
 from topology.settings import Settings
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-"""What a browser on this machine calls it. By another name, a page of a stranger may have led it
-here."""
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z.-]+))(?::\d{1,5})?")
+
+
+def is_local(name: str) -> bool:
+    """Whether a host's name or address is this machine's own, on the loopback interface."""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
+
+
+def is_local_host(header: str) -> bool:
+    """Whether a request's `Host` names this machine by one of its own names.
+
+    By another one, a page of a stranger may have led a browser here.
+    """
+    if (parts := _HOST.fullmatch(header)) is None:
+        return is_local(header)  # an address of IPv6 without brackets
+    return is_local(parts[1] or parts[2])
 
 
 def is_exposed(settings: Settings) -> bool:
     """Whether others than this machine can reach the API."""
-    try:
-        return not ip_address(settings.api_host).is_loopback
-    except ValueError:
-        return settings.api_host != "localhost"
+    return not is_local(settings.api_host)
 
 
 def refusal(settings: Settings) -> str:

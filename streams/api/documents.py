@@ -45,6 +45,9 @@ RETRY_S = 1.0
 MEMORY_BYTES = 64 * 2**20
 """So much BSON is remembered; as Python's objects it takes about four times the room."""
 
+ENTRY_BYTES = 512
+"""What an entry takes beside its key and document: of what there is not, too."""
+
 _SELECTION_MS, _SOCKET_MS = 1_000, 5_000
 _TIMES_IN_UTC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 _READ = {"episodes": EPISODE_FIELDS}
@@ -192,7 +195,7 @@ class Documents:
     def _put(self, place: tuple[str, str, str], raw: RawBSONDocument | None, at: float) -> None:
         """Remember a document, or that there is none; the least used ones make room for it."""
         document: Document | None = None
-        size = len(place[2])
+        size = ENTRY_BYTES + len(place[2].encode())
         if raw is not None:
             document = bson.decode(raw.raw, _TIMES_IN_UTC)
             size += len(raw.raw)

@@ -18,10 +18,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as PlainHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streams.api.access import LOCAL_NAMES, is_exposed, is_let_in, refusal
+from streams.api.access import is_exposed, is_let_in, is_local_host, refusal
 from streams.api.documents import Documents
 from streams.api.routes import health, routes
 from topology.graph import get_graph
@@ -31,6 +32,20 @@ STAGE = "read_api"
 MOST_CONNECTIONS = 2_000
 
 _BEARER = HTTPBearer(auto_error=False, description="The value of `API_TOKEN`, where it is set.")
+
+
+class _LocalHosts:
+    """Refuses requests that name another host than this machine's loopback interface."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_local_host(Headers(scope=scope).get("host", "")):
+            sentence = "Ask this API as localhost, or by a loopback address."
+            await JSONResponse({"error": sentence}, 400)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 def create_app(settings: Settings, documents: Documents) -> FastAPI:
@@ -75,7 +90,7 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     if not is_exposed(settings) and not settings.api_token.get_secret_value():
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL_NAMES))
+        app.add_middleware(_LocalHosts)
     return app
 
 

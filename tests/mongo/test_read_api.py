@@ -257,6 +257,9 @@ async def test_memory_stays_within_its_bounds(settings: Settings) -> None:
         found = await documents.find("final_recommendations", [f"u{number}"])
         assert found.documents
     assert 2 <= documents.remembered < 20
+    for number in range(400):  # what there is not is remembered too, and takes room
+        await documents.find("final_recommendations", [f"nobody{number}"])
+    assert 2 <= documents.remembered < 40
     await documents.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from streams.api.access import is_exposed, is_let_in, refusal
+from streams.api.access import is_exposed, is_let_in, is_local_host, refusal
 from topology.settings import Settings
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
@@ -20,6 +20,25 @@ def test_this_machine_needs_no_token(host: str) -> None:
     assert not is_exposed(settings(host))
     assert refusal(settings(host)) == ""
     assert is_let_in(settings(host), "")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:1", "127.0.0.1:19096", "127.0.0.2", "::1", "[::1]", "[::1]:80"]
+)
+def test_names_of_this_machine(host: str) -> None:
+    assert is_local_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "localhost:x"),
+        *("evil@127.0.0.1", "127.0.0.1/evil", "127.0.0.1 ", EVERYWHERE, "10.1.2.3", "[::2]:80"),
+        *("[::1", "::1]", "[localhost]", "127.0.0.1:80:80", "[::1]evil.example"),
+    ],
+)
+def test_names_of_others(host: str) -> None:
+    assert not is_local_host(host)
 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "10.1.2.3", "api.example"])
