@@ -8,11 +8,8 @@ from there, and one after the last adds nothing.
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +24,9 @@ from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import ORIGIN
-from streams.operations.core import imports
-from streams.operations.core.event_columns import parse_columns
 from streams.operations.core.event_encoding import EventEncoder
-from streams.operations.core.imports import Rows
+from streams.operations.event_reading import few_collections, read_events
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
-from streams.operations.tabular import read_rows
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
 from topology.topics.operations import IMPORT_PROGRESS
@@ -59,15 +53,14 @@ def import_events(path: Path, settings: Settings, refuse: Refuse, advance: Advan
         report.begun_after = done["lines"]
     sender = EventSender(settings, registry, f"{IMPORT}{progress.import_id}")
     line, noted, refused_before = report.begun_after, 0, done["refused"] if done else 0
-    with _few_collections():
-        for rows in read_rows(path, imports.EVENT_REQUIRED, advance):
-            rest = _behind(rows, report.begun_after)
-            events, refused = parse_columns(rest, time.time_ns() // 1_000_000)
+    # What is read is let go of, and the process that reads with it, however this ends.
+    with few_collections(), closing(read_events(path, report.begun_after)) as found:
+        for events, refused, line, share in found:
             for at, reason in refused:
                 report.refused += 1
                 refuse(at, reason)
             sender.send(events)
-            line = max([line, *rest.lines[-1:], *(at for at, _ in refused[-1:])])
+            advance(share)
             if sender.sent - noted >= NOTED_EVERY:
                 sender.flush()
                 noted = sender.sent
@@ -83,29 +76,6 @@ def file_id(path: Path) -> str:
     """What a file is known by: the hash of its bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:_ID_DIGITS]
-
-
-def _behind(rows: Rows, line: int) -> Rows:
-    """The rows, and those refused, that come after a line."""
-    if not line or (rows.lines and rows.lines[0] > line):
-        return rows
-    kept = [place for place, at in enumerate(rows.lines) if at > line]
-    return Rows(
-        [rows.lines[place] for place in kept],
-        [rows.rows[place] for place in kept],
-        [one for one in rows.refused if one[0] > line],
-    )
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Rows are many objects that refer to nothing: no case for the collector of cycles."""
-    before = gc.get_threshold()
-    gc.set_threshold(1_000_000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class EventSender:

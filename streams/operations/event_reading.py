@@ -1,0 +1,131 @@
+"""Reads the events of a file, a large one in a process of its own.
+
+To read and check rows takes as long as to encode and send them, and both hold the interpreter: two
+processes bring in twice as much on two cores.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from streams.operations.core import imports
+from streams.operations.core.event_columns import parse_columns
+from streams.operations.core.imports import Rows
+from streams.operations.reports import ImportFailedError
+from streams.operations.tabular import FileError, read_rows
+
+LARGE_BYTES = 8 * 1_048_576
+"""From this size on the second that another process takes to start is made up for."""
+
+
+class Parsed(NamedTuple):
+    """Some rows of a file."""
+
+    events: pl.DataFrame
+    """The valid ones, as `parse_columns` gives them."""
+    refused: list[tuple[int, str]]
+    """Line and reason of the others."""
+    line: int
+    """The last line of them."""
+    share: float
+    """How much of the file has been read, 0 to 1."""
+
+
+def read_events(path: Path, after: int, large: int = LARGE_BYTES) -> Generator[Parsed, None, None]:
+    """What comes after a line of a file. FileError as `read_rows` raises it.
+
+    ImportFailedError if the process that reads is killed.
+    """
+    try:
+        is_large = path.stat().st_size >= large
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not is_large:
+        yield from _read(path, after)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would take locks of other threads along
+    received, sent = spawn.Pipe(duplex=False)
+    reader = spawn.Process(target=_send, args=(path, after, sent), daemon=True)
+    reader.start()
+    sent.close()
+    try:
+        yield from _received(received)
+    finally:
+        received.close()
+        reader.terminate()
+        reader.join()
+
+
+def _received(connection: Connection) -> Iterator[Parsed]:
+    while True:
+        try:
+            some = connection.recv()
+        except EOFError:
+            raise ImportFailedError(
+                "The process that reads the file was ended. The same command goes on from here."
+            ) from None
+        if some is None:
+            return
+        if isinstance(some, FileError):
+            raise some
+        yield some
+
+
+def _send(path: Path, after: int, connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked
+    try:
+        for some in _read(path, after):
+            connection.send(some)
+        connection.send(None)
+    except FileError as error:
+        connection.send(error)
+    except BrokenPipeError:
+        pass  # nobody asks any more
+
+
+def _read(path: Path, after: int) -> Iterator[Parsed]:
+    share, line = 0.0, after
+
+    def advance(reached: float) -> None:
+        nonlocal share
+        share = reached
+
+    with few_collections():
+        for rows in read_rows(path, imports.EVENT_REQUIRED, advance):
+            rest = _behind(rows, after)
+            events, refused = parse_columns(rest, time.time_ns() // 1_000_000)
+            line = max([line, *rest.lines[-1:], *(at for at, _ in refused[-1:])])
+            yield Parsed(events, refused, line, share)
+
+
+def _behind(rows: Rows, line: int) -> Rows:
+    """The rows, and those refused, that come after a line."""
+    if not line or (rows.lines and rows.lines[0] > line):
+        return rows
+    kept = [place for place, at in enumerate(rows.lines) if at > line]
+    return Rows(
+        [rows.lines[place] for place in kept],
+        [rows.rows[place] for place in kept],
+        [one for one in rows.refused if one[0] > line],
+    )
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """Rows are many objects that refer to nothing: no case for the collector of cycles."""
+    before = gc.get_threshold()
+    gc.set_threshold(1_000_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

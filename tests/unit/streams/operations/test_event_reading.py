@@ -1,0 +1,59 @@
+"""A large file is read by a process of its own, and to the same end."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from streams.operations.event_reading import Parsed, read_events
+from streams.operations.reports import ImportFailedError
+from streams.operations.tabular import CHUNK, FileError
+
+ROWS = CHUNK * 2 + 7
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("events") / "events.csv"
+    rows = [f"e{number},u{number % 50},pi:1,play,2026-03-01T12:00:00Z" for number in range(ROWS)]
+    rows[5] = "bad,,pi:1,play,2026-03-01T12:00:00Z"
+    rows[-1] = "bad,u,pi:1,play,yesterday"
+    path.write_text("event_id,user_id,episode_id,kind,occurred_at\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def plain(parts: list[Parsed]) -> list[tuple[object, ...]]:
+    return [(part.events.rows(), part.refused, part.line, part.share) for part in parts]
+
+
+@pytest.mark.parametrize("after", [0, 7, CHUNK + 100])
+def test_another_process_reads_the_same(path: Path, after: int) -> None:
+    parts = list(read_events(path, after, 10**9))
+    assert plain(list(read_events(path, after, 0))) == plain(parts)
+    left = ROWS + 1 - max(after, 1)  # the header is a line
+    assert sum(part.events.height for part in parts) == left - (2 if after < 7 else 1)
+    assert parts[-1][2:] == (ROWS + 1, 1.0)
+
+
+def test_what_is_wrong_with_a_file_is_told_from_there(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    with pytest.raises(FileError, match=r"cannot be read: No such file"):
+        list(read_events(path, 0))
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(FileError, match="has no column"):
+        list(read_events(path, 0, 0))
+
+
+def test_a_reader_that_is_killed_is_told_and_one_that_is_let_go_ends(path: Path) -> None:
+    found = read_events(path, 0, 0)
+    next(found)
+    (reader,) = multiprocessing.active_children()
+    reader.kill()
+    with pytest.raises(ImportFailedError, match="goes on from here"):
+        list(found)
+    found = read_events(path, 0, 0)
+    next(found)
+    found.close()
+    assert not multiprocessing.active_children()
