@@ -213,6 +213,27 @@ def test_minutes_leave_by_the_hour_and_days_stay(
     assert kept_from[expiry.FIELD] == NOON + timedelta(days=15) - timedelta(hours=hours)
 
 
+def test_minutes_that_left_with_the_days_of_an_earlier_release_do_not_come_back(
+    served: Served, database: Database[Document]
+) -> None:
+    limit = datetime(2026, 1, 6, tzinfo=UTC)
+    database[expiry.EXPIRY].insert_one({"_id": OF_DAYS.key, expiry.FIELD: limit})
+    served.tell(range(DAYS), 0)
+    served.runtime.run(timers=False)
+    assert served.all_days() == list(range(5, DAYS))
+
+
+def test_minutes_that_are_kept_longer_than_days_stay(
+    settings: Settings, database: Database[Document]
+) -> None:
+    served = Served(settings.model_copy(update={"mongo_keep_hours": 100 * 24}), database)
+    served.tell(range(DAYS), 0, 1)
+    served.reach(15, 15)
+    served.run(3 * REFRESHES_TO_SEE)
+    assert served.all_days(OF_DAYS) == list(range(5, DAYS))
+    assert served.all_days(MINUTES) == list(range(DAYS))
+
+
 def an_expiry(sink: MongoSink, kind: Kind = MINUTES, days: int = KEEP_DAYS) -> Expiry:
     return Expiry(sink, ManualClock(), kind, COUNTED_BY, 2, timedelta(days=days))
 
@@ -241,7 +262,9 @@ async def test_nothing_is_removed_before_others_have_seen_that_it_will_be(
     assert served.all_days(OF_DAYS) == list(range(5, DAYS))
     assert served.all_days(MINUTES) == list(range(DAYS))
     await other.refresh()
-    assert next(database[expiry.EXPIRY].find())[expiry.FIELD] == limit
+    stored = database[expiry.EXPIRY].find_one({"_id": OF_DAYS.key})
+    assert stored is not None
+    assert stored[expiry.FIELD] == limit
     assert await an_expiry(sink, OF_DAYS, 0).before() == limit
     sink.close()
 

@@ -41,6 +41,7 @@ ENGAGEMENT_TOTALS = ArrowTopic(
     partitions=EVENT_PATH,
     retention_ms=7 * DAY_MS,
     max_message_bytes=16 * MEGABYTE,
+    divisible=True,
 )
 
 ROLLING_WINDOWS = ArrowTopic(

@@ -130,6 +130,8 @@ def write_instance_file(settings: Settings) -> Path:
     with os.fdopen(descriptor, "w") as file:
         for key, value in variables(settings).items():
             escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+            # also between quotes ${…} is read as a variable: this one has no name, and a default
+            escaped = escaped.replace("${", "${:-${}")
             file.write(f"{key}='{escaped}'\n")
     return path
 
@@ -385,6 +387,13 @@ def up(
                 console.print("Stop it with Ctrl-C.")
                 watch(settings, console)
         except KeyboardInterrupt:
+            if ran_before:
+                console.print(
+                    f"\nThe instance in {settings.podstream_home} ran before, and goes on: "
+                    "`podstream down` stops it.",
+                    highlight=False,
+                )
+                raise
             console.print("\nStopping every process; a second run continues from here.")
             _stop_all(settings, console)
             console.print("Everything has stopped.")

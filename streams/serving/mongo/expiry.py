@@ -29,23 +29,26 @@ EXPIRY, FIELD = "document_expiry", "before"
 class Kind:
     """What is removed together: collection -> the field with its time, which has an index.
 
-    ``key`` is the `_id` of the time before which it is removed; ``unit`` is a day or an hour.
+    ``key`` is the `_id` of the time before which it is removed; ``unit`` is a day or an hour. Where
+    nothing is noted under it yet, the time of ``formerly`` counts, with which it was removed once.
     """
 
     key: str
     dated: Mapping[str, str]
     unit: timedelta
+    formerly: str | None = None
 
 
-MINUTES = Kind(
-    "minutes",
-    {"engagement_windows": "bucket", "engagement_totals": "hour"},
-    timedelta(hours=1),
-)
 DAYS = Kind(
     "live",
     {"episode_days": "day", "episode_anomalies": "at", "model_metrics": "at"},
     timedelta(days=1),
+)
+MINUTES = Kind(
+    "minutes",
+    {"engagement_windows": "bucket", "engagement_totals": "hour"},
+    timedelta(hours=1),
+    formerly=DAYS.key,
 )
 KINDS = (MINUTES, DAYS)
 
@@ -108,8 +111,14 @@ class Expiry:
                 break
 
     async def _stored(self) -> datetime:
-        found = await self._sink.find(EXPIRY, [self._kind.key])
-        return found[self._kind.key][FIELD] if found else FOREVER
+        key, formerly = self._kind.key, self._kind.formerly
+        found = await self._sink.find(EXPIRY, [key] if formerly is None else [key, formerly])
+        if key in found or formerly is None:
+            return found[key][FIELD] if found else FOREVER
+        before: datetime = found[formerly][FIELD] if found else FOREVER
+        if self._keep:  # noted at once: from now on each kind goes its own way
+            await self._sink.raise_to(EXPIRY, key, FIELD, before)
+        return before
 
     async def _wanted(self) -> datetime:
         if not self._keep:

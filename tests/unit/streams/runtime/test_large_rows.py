@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -18,12 +19,14 @@ from topology.model import ArrowTopic
 from topology.settings import Settings
 from topology.topics.engagement import (
     ENGAGEMENT_HISTORY,
+    ENGAGEMENT_TOTALS,
     ENGAGEMENT_WINDOWS,
     LISTENING_SESSIONS,
     ROLLING_WINDOWS,
 )
 
 GRAPH = build_graph(2)
+TOTALS = columnar.columns(str(ENGAGEMENT_TOTALS.schema))
 
 
 def context_of(stage: str, tmp_path: Path) -> MemoryContext:
@@ -56,6 +59,17 @@ def test_rows_that_are_too_many_travel_in_several_messages_in_their_order(tmp_pa
     assert [bool(message.headers) for message in sent] == [False] * (len(sent) - 1) + [True]
     assert max(len(message.value or b"") for message in sent) < ENGAGEMENT_WINDOWS.max_message_bytes
     assert pl.concat(context.log.decoded(ENGAGEMENT_WINDOWS.name)).equals(rows)
+
+
+def test_so_do_totals_of_many_minutes(tmp_path: Path) -> None:
+    context = context_of("track_engagement", tmp_path)
+    rows = pl.DataFrame(
+        np.random.default_rng(0).integers(0, 2**31, (1_000_000, len(TOTALS))), schema=list(TOTALS)
+    ).cast(TOTALS)
+    asyncio.run(context.send(ENGAGEMENT_TOTALS, rows, partition=1))
+    sent = context.log.decoded(ENGAGEMENT_TOTALS.name)
+    assert len(sent) > 1
+    assert pl.concat(sent).equals(rows)
 
 
 @pytest.mark.parametrize(

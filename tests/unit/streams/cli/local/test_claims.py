@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,9 @@ from streams.cli.local.claims import (
     stop_orphans,
 )
 from streams.cli.local.instance import InstanceError, check_running, stop, up
+from streams.cli.local.ports import free_range
 from streams.cli.local.supervise import Program, Supervisor
+from tests.paths import ROOT
 from topology.settings import Settings
 
 
@@ -76,6 +79,34 @@ def test_a_second_up_is_refused_and_stops_nothing_of_the_first(
     # However the first one ended, the next one may start.
     with starting(tmp_path):
         pass
+
+
+def test_ctrl_c_in_a_second_up_leaves_the_instance_alone(tmp_path: Path) -> None:
+    """The second one starts what is missing of an instance that another command brought up."""
+    base = free_range(40)
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+        "PODSTREAM_HOME": str(tmp_path),
+        "PODSTREAM_PORT_BASE": str(base),
+    }
+    supervisor = Supervisor(tmp_path)
+    silent = (sys.executable, "-c", "import time; time.sleep(600)")
+    supervisor.launch([Program("broker", silent, tmp_path)], environment)
+    try:
+        argv = [sys.executable, "-m", "streams.cli.main", "up", "--detach", "--only", "broker"]
+        with subprocess.Popen(
+            argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as second:
+            # It waits for a broker that never answers.
+            _until(lambda: [p for p in supervisor.processes() if p.pid and p.state == "RUNNING"])
+            second.send_signal(signal.SIGINT)
+            assert second.stdout is not None
+            said = second.stdout.read()
+        assert "ran before, and goes on" in said
+        assert second.returncode != 0
+        assert [process.state for process in supervisor.processes()] == ["RUNNING"]
+    finally:
+        supervisor.shutdown()
 
 
 def test_a_delta_root_belongs_to_one_home(tmp_path: Path) -> None:

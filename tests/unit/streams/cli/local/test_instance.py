@@ -6,9 +6,12 @@ import io
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -50,6 +53,18 @@ def test_what_is_written_is_read_back(settings: Settings) -> None:
     path = write_instance_file(odd)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert get_settings() == odd
+
+
+@given(password=st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+@example("a${HOME}b")
+@example("$${HOME}}${:-x}${")
+@example("\\'${HOME}\\")
+def test_any_password_is_read_back(password: str) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings(_env_file=None, podstream_home=Path(home))
+        secret = settings.model_copy(update={"kafka_sasl_password": SecretStr(password)})
+        read = Settings(_env_file=write_instance_file(secret))
+        assert read.kafka_sasl_password.get_secret_value() == password
 
 
 def test_the_file_is_private_also_when_an_open_one_was_there(settings: Settings) -> None:
