@@ -9,8 +9,10 @@ from there, and one after the last adds nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Generator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,14 @@ import polars as pl
 from confluent_kafka import KafkaError, Message
 
 from schemas.codec import RecordCodec, Registry, subject_of
-from streams.events.core.origins import IMPORT
+from streams.events.core.origins import import_sender
 from streams.kafka.clients import producer, topic_id
 from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import ORIGIN
 from streams.operations.core.event_encoding import EventEncoder
-from streams.operations.event_reading import few_collections, read_events
+from streams.operations.event_reading import Parsed, few_collections, read_events
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
@@ -37,24 +39,35 @@ NOTED_EVERY = 100_000
 
 _ID_DIGITS = 24
 
+Read = Callable[[int], Generator[Parsed, None, None]]
+"""Reads what comes after a line."""
+
 
 def import_events(path: Path, settings: Settings, refuse: Refuse, advance: Advance) -> Report:
     """Send what is not in the log yet of the events of a file.
 
     ``refuse`` gets the line and the reason of each bad row. Raises ImportFailedError and FileError.
     """
+    read = partial(read_events, path)
+    return import_rows(path.name, file_id(path), read, settings, refuse, advance)
+
+
+def import_rows(
+    name: str, import_id: str, read: Read, settings: Settings, refuse: Refuse, advance: Advance
+) -> Report:
+    """Send what is not in the log yet of the events that are always read alike under this id."""
     registry = open_registry(settings)
-    progress = Progress(settings, registry, path.name, file_id(path))
+    progress = Progress(settings, registry, name, import_id)
     report, done = Report(), progress.read()
     if done is not None:
         report.known, report.finished_at = done["events"], done["at"] if done["finished"] else None
         if done["finished"]:
             return report
         report.begun_after = done["lines"]
-    sender = EventSender(settings, registry, f"{IMPORT}{progress.import_id}")
+    sender = EventSender(settings, registry, progress.sender)
     line, noted, refused_before = report.begun_after, 0, done["refused"] if done else 0
     # What is read is let go of, and the process that reads with it, however this ends.
-    with few_collections(), closing(read_events(path, report.begun_after)) as found:
+    with few_collections(), closing(read(report.begun_after)) as found:
         for events, refused, line, share in found:
             for at, reason in refused:
                 report.refused += 1
@@ -156,6 +169,11 @@ class Progress:
         self._topic_id = topic_id(self._servers, USER_EVENTS.name)
         self._codec = RecordCodec(IMPORT_PROGRESS.name, str(IMPORT_PROGRESS.schema), registry)
         self._producer = producer(self._servers)
+
+    @property
+    def sender(self) -> str:
+        """By what name its events say where they come from."""
+        return import_sender(self._topic_id, self.import_id)
 
     def read(self) -> dict[str, Any] | None:
         """The newest note of this file; None if there is none, or its events are gone."""

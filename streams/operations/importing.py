@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from confluent_kafka import KafkaError, Message
 
 from schemas import files
 from schemas.codec import BadRecordError
-from streams.events.core.origins import IMPORT
 from streams.ingest.core.subscriptions import OpmlError, subscriptions_of_opml
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import read_all
@@ -26,13 +25,13 @@ from streams.operations.core import imports, movielens
 from streams.operations.core.event_columns import event_frame
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
-from streams.operations.event_import import EventSender
+from streams.operations.event_import import file_id, import_rows
+from streams.operations.event_reading import Parsed
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
 from streams.operations.tabular import CHUNK, FileError, parse_json_object, read_rows
 from streams.text.notes import Notes
 from topology.model import Graph, Topic
 from topology.settings import Settings
-from topology.topics.events import USER_EVENTS
 from topology.topics.ingest import EPISODE_METADATA, FEEDS
 from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
@@ -173,16 +172,21 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
     sender = Sender(settings, graph)
     for film in films:
         _send_episode(sender, *movielens.episode_of_film(film))
-    report = sender.close()
+    sent = sender.close().delivered
     events = event_frame(movielens.events_of_ratings(ratings))
-    # Its events are the same each time: what an earlier run brought in is known by its place.
-    event_sender = EventSender(settings, open_registry(settings), f"{IMPORT}{RECBOLE_WHEEL}")
-    for start in range(0, events.height, CHUNK):
-        event_sender.send(events[start : start + CHUNK])
-        advance(start / events.height)
-    event_sender.flush()
-    report.delivered[USER_EVENTS.name] = event_sender.sent
+
+    def read(after: int) -> Generator[Parsed, None, None]:
+        for start in range(after, events.height, CHUNK):
+            some = events[start : start + CHUNK]
+            yield Parsed(some, [], some["line"][-1], some["line"][-1] / events.height)
+
+    report = import_rows(wheel.name, file_id(wheel), read, settings, _refuse_none, advance)
+    report.delivered += sent
     return report
+
+
+def _refuse_none(line: int, reason: str) -> None:
+    raise ImportFailedError(f"Event {line} of MovieLens-100K is none: {reason}")
 
 
 def read_movielens(wheel: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

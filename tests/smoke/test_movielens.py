@@ -64,6 +64,13 @@ def test_delta_holds_every_interaction_once(movielens: Instance) -> None:
     assert daily["completes"].sum() == completes
 
 
+def test_importing_it_again_adds_no_event(movielens: Instance) -> None:
+    again = movielens.run("import", "movielens", "ml-100k", timeout=WAIT_S)
+    assert again.returncode == 0, again.stderr
+    assert f"imported already ({INTERACTIONS:,} events" in again.stdout
+    assert "sent to user-events" not in again.stdout
+
+
 def test_the_engagement_windows_add_up_to_the_events(movielens: Instance) -> None:
     events = delta(movielens, "user_events")
     expected = (

@@ -60,15 +60,9 @@ def import_events(file: ExistingFile) -> None:
 
     with _sentences(), _progress(f"Importing {file.name}") as advance:
         report = run(file, get_settings(), _refuse, advance)
-    if report.finished_at is not None:
-        typer.echo(
-            f"{file.name} was imported already ({report.known:,} events, "
-            f"{report.finished_at:%Y-%m-%d %H:%M} UTC): nothing was added."
-        )
-        return
-    if report.begun_after:
-        typer.echo(f"Went on after line {report.begun_after:,}: {report.known:,} events were there")
-    _finish(report)
+    _tell_known(report, file.name)
+    if report.finished_at is None:
+        _finish(report)
 
 
 def import_opml(
@@ -103,6 +97,7 @@ def import_movielens(dataset: MovieLens) -> None:
 
     with _sentences(), _progress(f"Importing MovieLens {dataset}") as advance:
         report = run(get_settings(), get_graph(), advance)
+    _tell_known(report, f"MovieLens {dataset}")
     _finish(report)
 
 
@@ -147,6 +142,16 @@ def produce(
 
 def _refuse(line: int, reason: str) -> None:
     typer.echo(f"line {line}: {reason}", err=True)
+
+
+def _tell_known(report: Report, name: str) -> None:
+    if report.finished_at is not None:
+        typer.echo(
+            f"{name} was imported already ({report.known:,} events, "
+            f"{report.finished_at:%Y-%m-%d %H:%M} UTC): no event was added."
+        )
+    elif report.begun_after:
+        typer.echo(f"Went on after line {report.begun_after:,}: {report.known:,} events were there")
 
 
 def _finish(report: Report) -> None:

@@ -61,6 +61,12 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18 and text == str(int(text))
 
 
+def import_sender(topic_id: str, import_id: str) -> str:
+    """The name of an import as a sender: what it brought into a topic that was deleted since is
+    not in the one that was made anew."""
+    return f"{IMPORT}{topic_id}/{import_id}"
+
+
 def origin(sender: str, number: int) -> Header:
     """The header of a sender's record."""
     return ORIGIN, f"{sender}:{number}".encode()
@@ -125,14 +131,14 @@ class Tally:
     def again(self, headers: Headers, source: Source) -> bool:
         """Whether a record came before, by its origin, which is noted.
 
-        What was handed over in another topic, and copied here with its headers, is an event like
-        any other.
+        What was handed over or imported in another topic, and copied here with its headers, is an
+        event like any other.
         """
         told = _origin_of(headers)
         if told is None:
             return False
         sender, mark = told
-        if sender.startswith(IMPORT):
+        if sender.startswith(import_sender(source.topic_id, "")):
             sender = sender[:_LONGEST_NAME]
         elif (partition := source.lay_in(sender)) is not None:
             sender = partition

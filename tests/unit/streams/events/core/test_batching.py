@@ -22,7 +22,7 @@ from streams.events.core.batching import (
     check,
 )
 from streams.events.core.events import EventDecoder
-from streams.events.core.origins import Headers, Source, origin, tally_of
+from streams.events.core.origins import Headers, Source, import_sender, origin, tally_of
 from topology.graph import build_graph, declared_subjects
 
 REGISTRY = FixedRegistry(declared_subjects(build_graph(2)))
@@ -267,7 +267,8 @@ def test_an_import_sent_again_is_recognised_wherever_its_listeners_belong() -> N
     rows = [("a", "bob", 1), ("b", "ada", 2), ("c", "bob", 9)]
 
     def send(start: int) -> Batch:
-        headers: list[Headers] = [[origin("import/f", number)] for _, _, number in rows]
+        sender = import_sender(SOURCE.topic_id, "f")
+        headers: list[Headers] = [[origin(sender, number)] for _, _, number in rows]
         values = [event(event_id, user_id=user_id) for event_id, user_id, _ in rows]
         return batcher.batch(Chunk(range(start, start + 3), [NOW] * 3, values, headers))
 
@@ -277,6 +278,24 @@ def test_an_import_sent_again_is_recognised_wherever_its_listeners_belong() -> N
     assert not second.events.height
     assert not second.moves
     assert (first.repeats, second.repeats) == (0, 3)
+
+
+def test_an_import_into_a_topic_that_was_made_anew_is_none_that_came_before() -> None:
+    """Its batches lie in another topic, and tell of what was imported into the one before."""
+
+    def send(batcher: PartitionBatcher, source: Source, start: int) -> Batch:
+        sender = import_sender(source.topic_id, "f")
+        headers: list[Headers] = [[origin(sender, number)] for number in (1, 2)]
+        values = [event(f"{start}"), event(f"{start + 1}")]
+        return batcher.batch(Chunk(range(start, start + 2), [NOW] * 2, values, headers))
+
+    deleted = Source("deleted", SOURCE.partitions, SOURCE.max_bytes)
+    before = PartitionBatcher(1, 0, 1, DECODER, deleted)
+    told = [send(before, deleted, start) for start in (0, 10)]
+    assert [batch.events.height for batch in told] == [2, 0]
+    tally = tally_of(list(told[-1].headers().items()))
+    anew = PartitionBatcher(1, 0, 1, DECODER, SOURCE, tally)
+    assert [send(anew, SOURCE, start).events.height for start in (20, 30)] == [2, 0]
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"the topic/0:", b"the topic/0:-1", b":5", b"\xff:1"])
