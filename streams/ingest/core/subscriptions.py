@@ -23,7 +23,7 @@ _FEED_TYPES = ("rss", "atom", "podcast", "feed", "rss1", "rss2")
 _LIST_CLOSED = re.compile(rb"</(?:body|opml)\s{0,9}>\s{0,999}\Z", re.I)
 _LIST_ENDS = re.compile(rb"</(?:body|opml)\s{0,9}>", re.I)
 _OUTLINE_END = re.compile(rb"</outline\s{0,9}>", re.I)
-_OUTLINE = re.compile(rb"<outline\b((?:[^<>\"']|\"[^\"]*+\"|'[^']*+')*+)(?<!/)/?>", re.I)
+_OUTLINE = re.compile(rb"<outline\b((?>(?:[^<>\"']|\"[^\"]*+\"|'[^']*+')*))(?<!/)/?>", re.I)
 _PLACE = re.compile(r"[^/]*//[^/?#]*")
 _INNER = re.compile(r"/{0,3}(https?)(?::|%3a)?/{1,3}", re.I)
 

@@ -28,16 +28,17 @@ _REFERENCE = re.compile(r"&(?:(#x?[0-9a-fA-F]{1,8}|[a-zA-Z][a-zA-Z0-9]{1,31});)?
 _BARE_ANGLE = re.compile(r"<(?=[^A-Za-z_:/!?\x80-\U0010ffff])")
 # A tag never holds another one's beginning: what does is text.
 _NO_TAG = re.compile(r"<(?=[A-Za-z][^<>]{0,1000}<)")
-_COMMENT = re.compile(r"<!--((?:[^-]++|-(?!->))*+)(-->|\Z)")
-_VALUE = r"(?:\"[^\"]*+\"|'[^']*+'|(?:[^\s\"'<>=/]|/(?!>))++)"
+_COMMENT = re.compile(r"<!--((?>(?:[^-]++|-(?!->))*))(-->|\Z)")
+_VALUE = r"(?:\"[^\"]*+\"|'[^']*+'|(?>(?:[^\s\"'<>=/]++|/(?!>))+))"
 # Attributes without quotes, without a blank between them, or with `<` in them.
 _LOOSE_TAG = re.compile(
-    rf"<(?P<name>[A-Za-z_:][^\s=<>\"'/!?]*+)(?P<said>(?:\s*+[A-Za-z_:][\w.:-]*+\s*+=\s*+{_VALUE})++)"
+    r"<(?P<name>[A-Za-z_:][^\s=<>\"'/!?]*+)"
+    rf"(?P<said>(?>(?:\s*+[A-Za-z_:][\w.:-]*+\s*+=\s*+{_VALUE})+))"
     r"(?P<end>\s*+/?>)"
 )
 _LOOSE_ATTRIBUTE = re.compile(rf"\s*+([A-Za-z_:][\w.:-]*+)\s*+=\s*+({_VALUE})")
 _ATTRIBUTE = r"[\s]++[^\s=<>\"'/]++\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')"
-_TAG = re.compile(rf"<[^\s=<>\"'/!?]++(?:{_ATTRIBUTE}){{2,}}+")
+_TAG = re.compile(rf"<[^\s=<>\"'/!?]++(?>(?:{_ATTRIBUTE}){{2,}})")
 _ONE_ATTRIBUTE = re.compile(r"\s++([^\s=<>\"'/]++)\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+')")
 # Those that expat leaves alone; the rest of Python's codecs is not for strangers to choose from.
 _WIDE_CODECS = re.compile(r"big5|cp932|cp949|euc_jp|euc_kr|gb18030|gb2312|gbk|iso2022_jp|shift_jis")
