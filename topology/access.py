@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from topology.client_log import client_log
 from topology.settings import Settings, get_settings
 
 ANSWER_S = 10.0
@@ -129,7 +130,7 @@ def kafka_config(bootstrap_servers: str) -> dict[str, Any]:
     config = {"bootstrap.servers": bootstrap_servers, **kafka_client(get_settings())}
     if len(config) > 1:
         require_kafka(bootstrap_servers)
-    return config
+    return {**config, "logger": client_log}
 
 
 def admin_client(bootstrap_servers: str, **overrides: Any) -> AdminClient:
