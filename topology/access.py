@@ -8,11 +8,12 @@ memory, never on a command line.
 
 from __future__ import annotations
 
+import re
 import ssl
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -28,6 +29,13 @@ _REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENT
 
 _MONGO_AUTHENTICATION_FAILED = 18
 _MONGO_ANSWER_MS = 5_000
+
+
+_HARMLESS = {
+    *("appname", "authsource", "directconnection", "readpreference", "replicaset", "retryreads"),
+    *("retrywrites", "ssl", "tls", "tlscafile", "w"),
+}
+"""Options of a MongoDB URI that hold no secret."""
 
 
 class AccessError(RuntimeError):
@@ -218,10 +226,21 @@ def mongo_refusal(error: Exception) -> str | None:
 
 
 def split_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
-    """A URL without its user and password, and these two; None where it has none."""
-    parts = urlsplit(url)
-    if parts.username is None:
+    """A URL without its user and password, and these two; None where it has none.
+
+    They end at the last @, whatever stands unescaped in a password: an @ behind the host is %40.
+    """
+    scheme, _, rest = url.partition("://")
+    said, at, address = rest.rpartition("@")
+    if not at:
         return url, None
-    address = parts.netloc.rpartition("@")[2]
-    bare = urlunsplit((parts.scheme, address, parts.path, parts.query, parts.fragment))
-    return bare, (unquote(parts.username), unquote(parts.password or ""))
+    user, _, password = said.partition(":")
+    return f"{scheme}://{address}", (unquote(user), unquote(password))
+
+
+def is_public(address: str) -> bool:
+    """Whether an address that may hold secrets tells nothing but where something is: no user, no
+    password, no option that is not known to be harmless."""
+    options = re.split("[&;]", address.partition("?")[2])
+    names = {option.partition("=")[0].lower() for option in options if option}
+    return "@" not in address and names <= _HARMLESS

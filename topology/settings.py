@@ -287,6 +287,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_mongodb_uri(self) -> Settings:
+        uri = self.mongodb_uri.get_secret_value()
+        said = uri.partition("://")[2].rpartition("@")[0]
+        # The client would take what follows one of these for hosts, and name them in its errors.
+        if set(said) & set("/?@") or said.count(":") > 1:
+            raise ValueError(
+                "MONGODB_URI: write / ? @ and : of a user or a password as %2F %3F %40 and %3A, "
+                "and an @ elsewhere as %40"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fill_addresses(self) -> Settings:
         self.podstream_home = self.podstream_home.expanduser().absolute()
         self.kafka_bootstrap_servers = (

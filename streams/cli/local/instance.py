@@ -40,7 +40,7 @@ from streams.cli.local.programs import (
 from streams.cli.local.supervise import Supervisor, log_file
 from streams.cli.progress import Step, step
 from streams.operations.disk import shortage
-from topology.access import split_credentials
+from topology.access import is_public, split_credentials
 from topology.graph import build_graph
 from topology.java import require_java
 from topology.model import Graph
@@ -109,16 +109,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
     An address that carries a password is left out: what is printed ends up in logs.
     """
-    every = {
-        name: value
-        for name, value in variables(settings).items()
-        if "://" not in value or split_credentials(value)[1] is None
-    }
+    every = variables(settings)
     names = ["PODSTREAM_HOME", "PODSTREAM_PORT_BASE", "KAFKA_BOOTSTRAP_SERVERS"]
     names += ["SCHEMA_REGISTRY_URL", "MONGODB_URI", "MONGODB_DATABASE", "DELTA_ROOT"]
     names += ["CHECKPOINT_ROOT", "EVENT_PARTITIONS"]
-    shown = {name: every[name] for name in names if name in every}
+    shown = {name: every[name] for name in names if name in every and _is_shown(name, every[name])}
     return {**shown, "DASHBOARD_URL": settings.dashboard_url, "API_URL": settings.api_url}
+
+
+def _is_shown(name: str, value: str) -> bool:
+    if Settings.model_fields[name.lower()].annotation is SecretStr:
+        return is_public(value)
+    _, credentials = split_credentials(value) if "://" in value else (value, None)
+    return credentials is None or not credentials[1]  # of abfss://container@account, no password
 
 
 def write_instance_file(settings: Settings) -> Path:

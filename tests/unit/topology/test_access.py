@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
+from pymongo.errors import InvalidURI
+from pymongo.uri_parser import parse_uri
 
 from streams.cli.local.instance import environment
 from tests.paths import ROOT
@@ -101,6 +105,64 @@ def test_a_url_is_taken_apart_from_its_credentials() -> None:
         ("a@b", "p/q"),
     )
     assert split_credentials("http://host:8081") == ("http://host:8081", None)
+
+
+def test_credentials_end_where_the_host_begins() -> None:
+    for password in ("p#q", "p?q", "p/q", "p@q", "p:q", "[p", "p@q/r?s#t"):
+        assert split_credentials(f"https://me:{password}@host:8081/path") == (
+            "https://host:8081/path",
+            ("me", password),
+        )
+
+
+ODD = st.text("#?@/:%$&[]{}=; aé'\"\\", max_size=8)
+
+
+@given(before=ODD, after=ODD, user=st.sampled_from(["me", "", "me@home", "a/b"]))
+def test_no_password_is_ever_printed(before: str, after: str, user: str) -> None:
+    password = f"{before}canary-7{after}"
+    for said in (f"{user}:{password}@", f"{password}@", f"{user}:{password}"):
+        try:
+            settings = secured(
+                mongodb_uri=SecretStr(f"mongodb://{said}db.example:27017/x?tls=true"),
+                schema_registry_url=SecretStr(f"https://{said}@registry.example/y"),
+                delta_root=f"s3a://me:{password}@bucket/lake",
+            )
+        except ValidationError as error:
+            assert "%40" in str(error)
+            assert "canary" not in str(error)
+            continue
+        if "@" in said:
+            assert "canary" not in str(environment(settings)) + repr(environment(settings))
+
+
+@given(before=ODD, after=ODD)
+def test_mongodbs_client_names_no_password_in_its_errors(before: str, after: str) -> None:
+    """Either the settings refuse the address, or the client knows the password as one."""
+    uri = f"mongodb://me:{before}canary-7{after}@db.example/x"
+    try:
+        Settings(mongodb_uri=SecretStr(uri))
+    except ValidationError:
+        return
+    try:
+        found = parse_uri(uri)
+    except InvalidURI as error:
+        assert "canary" not in str(error)
+    else:
+        assert found["nodelist"] == [("db.example", 27017)]
+
+
+def test_options_that_may_be_secrets_are_not_printed() -> None:
+    plain = "mongodb://a.example,b.example:27018/x?replicaSet=r&tls=true"
+    assert environment(Settings(mongodb_uri=SecretStr(plain)))["MONGODB_URI"] == plain
+    for option in ("tlsCertificateKeyFilePassword=canary", "authMechanismProperties=X:canary"):
+        secret = Settings(mongodb_uri=SecretStr(f"{plain}&{option}"))
+        assert "MONGODB_URI" not in environment(secret)
+
+
+def test_addresses_of_object_stores_without_a_password_are_printed() -> None:
+    root = "abfss://container@account.dfs.example/lake"
+    assert environment(Settings(delta_root=root))["DELTA_ROOT"] == root
 
 
 def test_what_is_printed_for_scripts_holds_no_password() -> None:
