@@ -6,7 +6,6 @@ PyMongoError where the server fails.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,14 +15,20 @@ from pymongo.database import Database
 
 from dashboard.queries import UTC_TYPE, Types, collection, in_utc, with_titles
 from schemas.metrics import DAY_METRICS, ROLLING_METRICS
+from streams.engagement.core.trending import (
+    ALL,
+    both_scope,
+    category_of,
+    category_scope,
+    language_of,
+    language_scope,
+)
 
-ALL = "all"
 COUNTING_STAGE = "track_engagement"
 
 MOST_SCOPES = 2_000
 """So many rankings are looked at for their categories and languages."""
 
-_CATEGORY, _LANGUAGE, _AND = "category:", "language:", "|"
 _ROLLING_TYPES: Types = {
     "scope": pl.String,
     "title": pl.String,
@@ -94,28 +99,20 @@ def rolling(database: Database[dict[str, Any]], kind: str, minutes: int) -> Roll
 
 def scope_name(category: str | None, language: str | None) -> str:
     """The scope of a category and a language, either of which may be any."""
-    parts = []
+    if category and language:
+        return both_scope(category, language)
     if category:
-        parts.append(_CATEGORY + category)
-    if language:
-        parts.append(_LANGUAGE + language)
-    return _AND.join(parts) or ALL
+        return category_scope(category)
+    return language_scope(language) if language else ALL
 
 
 def trending_choices(database: Database[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The categories and the languages that have a ranking, by name."""
     ranked = collection(database, "trending_episodes").find({"ranked": True}, {"_id": 1})
     names = [document["_id"] for document in ranked.limit(MOST_SCOPES)]
-    return _starting(names, _CATEGORY), _starting(names, _LANGUAGE)
-
-
-def _starting(scopes: Collection[str], prefix: str) -> list[str]:
-    # a scope of two parts has both of them as scopes of their own; categories are free text
-    return sorted(
-        scope.removeprefix(prefix)
-        for scope in scopes
-        if scope.startswith(prefix) and f"{_AND}{_LANGUAGE}" not in scope
-    )
+    # a scope of two parts has both of them as scopes of their own
+    categories, languages = map(category_of, names), map(language_of, names)
+    return sorted(filter(None, categories)), sorted(filter(None, languages))
 
 
 def trending(database: Database[dict[str, Any]], scope: str = ALL, limit: int = 12) -> pl.DataFrame:

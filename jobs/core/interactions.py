@@ -25,8 +25,8 @@ class Interactions:
     ``at`` is the time of its last event, milliseconds since 1970.
     """
 
-    users: NDArray[np.str_]
-    items: NDArray[np.str_]
+    users: NDArray[np.object_]
+    items: NDArray[np.object_]
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     strength: NDArray[np.float32]
@@ -50,16 +50,25 @@ def from_totals(totals: pl.DataFrame) -> Interactions:
     columns = (totals[name] for name in ("heard_ms", "plays", "completes", "likes", "dislikes"))
     weighed = totals.with_columns(strength=strength(*columns)).filter(pl.col("strength") != 0)
     weighed = weighed.sort("user_id", "episode_id")
-    users, user = np.unique(weighed["user_id"].to_numpy().astype(str), return_inverse=True)
-    items, item = np.unique(weighed["episode_id"].to_numpy().astype(str), return_inverse=True)
+    users, user = _numbered(weighed["user_id"])
+    items, item = _numbered(weighed["episode_id"])
     return Interactions(
         users,
         items,
-        user.astype(np.int32),
-        item.astype(np.int32),
+        user,
+        item,
         weighed["strength"].to_numpy(),
         weighed["last_at"].dt.epoch("ms").to_numpy(),
     )
+
+
+def _numbered(ids: pl.Series) -> tuple[NDArray[np.object_], NDArray[np.int32]]:
+    """The sorted ids, each once, and where each row's stands among them.
+
+    NumPy's own text is no place for ids: it cuts NULs off, and makes all as wide as the longest.
+    """
+    names = ids.unique().sort()
+    return names.to_numpy(), ids.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int32)
 
 
 def trainable(pairs: Interactions) -> Interactions:

@@ -16,6 +16,7 @@ brings them to the newest one by a factor (`merge_scopes`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from streams.state.interner import StringInterner
 PLACES = 50
 TOLD_AT_ONCE = 100
 ALL = "all"
+_CATEGORY, _LANGUAGE, _AND = "category:", "language:", "|"
+_ESCAPES = re.compile("%(?=25|7C)")
 _DIGITS = 6
 
 _FIGURES = np.dtype(
@@ -42,22 +45,43 @@ TrendingPlace = dict[str, Any]
 
 def category_scope(category: str) -> str:
     """The scope of one category."""
-    return f"category:{category}"
+    return f"{_CATEGORY}{_escaped(category)}"
 
 
 def language_scope(language: str) -> str:
     """The scope of one language."""
-    return f"language:{language}"
+    return f"{_LANGUAGE}{_escaped(language)}"
 
 
 def both_scope(category: str, language: str) -> str:
     """The scope of a category and a language at once."""
-    return f"{category_scope(category)}|{language_scope(language)}"
+    return f"{category_scope(category)}{_AND}{language_scope(language)}"
+
+
+def category_of(scope: str) -> str | None:
+    """The category whose scope it is; None for any other scope."""
+    return _name_in(scope, _CATEGORY)
+
+
+def language_of(scope: str) -> str | None:
+    """The language whose scope it is; None for any other scope."""
+    return _name_in(scope, _LANGUAGE)
 
 
 def is_of_a_language(scope: str) -> bool:
     """Whether a scope holds the episodes of one language only."""
-    return scope.startswith(language_scope("")) or f"|{language_scope('')}" in scope
+    return scope.startswith(_LANGUAGE) or _AND in scope
+
+
+def _escaped(name: str) -> str:
+    """A name in which nothing stands for what is between two of them; most are as they were."""
+    return _ESCAPES.sub("%25", name).replace(_AND, "%7C")
+
+
+def _name_in(scope: str, prefix: str) -> str | None:
+    if not scope.startswith(prefix) or _AND in scope:
+        return None
+    return scope.removeprefix(prefix).replace("%7C", _AND).replace("%25", "%")
 
 
 class TrendingScopes:

@@ -276,8 +276,10 @@ def _named(column: pl.Expr, symbols: list[str], dtype: pl.Enum) -> pl.Expr:
     return column.replace_strict(ours, default=None, return_dtype=dtype)
 
 
+IDS = ("event_id", "user_id", "episode_id")
+
 _RULES: tuple[tuple[str, pl.Expr], ...] = (
-    *((f"{name} is empty", pl.col(name) == "") for name in ("event_id", "user_id", "episode_id")),
+    *((f"{name} is empty", pl.col(name) == "") for name in IDS),
     *(
         (
             f"{name} has over {LONGEST_STRING} bytes",
@@ -298,7 +300,16 @@ _RULES: tuple[tuple[str, pl.Expr], ...] = (
 )
 
 
+_CONTROLS = tuple(
+    (f"{name} has control characters", pl.col(name).str.contains(r"[\x00-\x1f\x7f]"))
+    for name in IDS
+)
+"""Ten times dearer than all the others, and so asked only where a byte says that it may be."""
+
 _IMPOSSIBLE = pl.any_horizontal(rule.fill_null(False) for _, rule in _RULES)
+_IMPOSSIBLE_WITH_CONTROLS = pl.any_horizontal(
+    _IMPOSSIBLE, *(rule.fill_null(False) for _, rule in _CONTROLS)
+)
 
 
 def check_events(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, BadRecordError]]:
@@ -307,9 +318,20 @@ def check_events(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, BadRecor
     ``events`` is what `EventDecoder` gives, with the column `log_ms`: the log's own time of each
     record, so that the verdict is the same at every replay.
     """
-    mask = events.select_seq(refused=_IMPOSSIBLE)["refused"]
+    rules, impossible = _RULES, _IMPOSSIBLE
+    if any(_may_have_controls(events[name]) for name in IDS):
+        rules, impossible = (*_RULES, *_CONTROLS), _IMPOSSIBLE_WITH_CONTROLS
+    mask = events.select_seq(refused=impossible)["refused"]
     if not mask.any():
         return events, {}
-    reason = pl.coalesce(pl.when(rule.fill_null(False)).then(pl.lit(text)) for text, rule in _RULES)
+    reason = pl.coalesce(pl.when(rule.fill_null(False)).then(pl.lit(text)) for text, rule in rules)
     rows = events.filter(mask).select("row", reason.alias("reason")).rows()
     return events.filter(~mask), {row: BadRecordError(text) for row, text in rows}
+
+
+def _may_have_controls(texts: pl.Series) -> bool:
+    text = texts.to_arrow().buffers()[2]
+    if text is None or not text.size:
+        return False
+    read = np.frombuffer(text, np.uint8)
+    return bool(read.min() < ord(" ") or (read == 0x7F).any())

@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from schemas import columnar
-from streams.events.core.events import check_events
+from streams.events.core.events import LONGEST_STRING, check_events
 from streams.ingest.core.dates import read_date
 from streams.ingest.core.durations import duration_s
 from streams.ingest.core.episodes import IMPORT, flag
@@ -48,6 +48,7 @@ EPISODE_TEXTS = (
     "enclosure_url",
     "transcript_text",
 )
+EPISODE_IDS = ("episode_id", "show_id")
 EPISODE_COLUMNS = (*EPISODE_TEXTS, "categories", "published_at", "duration_s", "explicit")
 
 _NO_EVENT = {**dict.fromkeys(EVENT_COLUMNS), **EVENT_INTEGERS}
@@ -64,6 +65,7 @@ UNIX_UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 """Of a second: what a number of Unix time may count."""
 _NUMBER = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
 _UTC_BEHIND = re.compile(r"(.{10,40}?)\s{0,9}(?:UTC|GMT|UT)", re.I)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _MOST_SHOWN = 80
 
 
@@ -246,6 +248,8 @@ def parse_episode(row: Row) -> tuple[dict[str, Any], dict[str, Any] | None]:
     try:
         for place in EPISODE_TEXTS:
             texts[place] = "" if _absent(row.get(place)) else _text(row[place])
+            if place in EPISODE_IDS:
+                _check_id(texts[place])
         place = "published_at"
         published = None if _absent(row.get(place)) else parse_time(row[place])
         place = "duration_s"
@@ -269,6 +273,14 @@ def parse_episode(row: Row) -> tuple[dict[str, Any], dict[str, Any] | None]:
     }
     spoken = transcript(texts["episode_id"], text, texts["language"]) if text else None
     return episode, spoken
+
+
+def _check_id(text: str) -> None:
+    """RowError for an id that no event could name."""
+    if _CONTROLS.search(text):
+        raise RowError(f"{_shown(text)} has control characters")
+    if len(text.encode()) > LONGEST_STRING:
+        raise RowError(f"{_shown(text)} has over {LONGEST_STRING} bytes")
 
 
 def transcript(episode_id: str, text: str, language: str = "") -> dict[str, Any]:
@@ -330,7 +342,7 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, (dict, list, bool)):
+    if isinstance(value, (dict, list, bool, bytes)):
         raise RowError(f"{_shown(value)} is no text")
     text = str(value)
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

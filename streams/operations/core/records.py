@@ -90,5 +90,8 @@ def _record(value: Any, avro: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def key_of(record: Mapping[str, Any], fields: tuple[str, ...]) -> str:
-    """The message key that these fields make."""
-    return "|".join(str(record[name]) for name in fields)
+    """The message key that these fields make. RowError if other values would make the same."""
+    values = [str(record[name]) for name in fields]
+    if len(values) > 1 and (odd := [value for value in values if "|" in value]):
+        raise RowError(f"{odd[0]!r} has | in it, which stands between the fields of the key")
+    return "|".join(values)

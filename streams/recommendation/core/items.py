@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.vectors import read_vector
-from streams.engagement.core.trending import ALL, category_scope
+from streams.engagement.core.trending import ALL, category_of
 from streams.recommendation.core.foldin import Doubles, Floats, gram
 from streams.text.plain_text import MAX_TITLE
 
-CATEGORY_PREFIX = category_scope("")
 UNKNOWN_MS = np.iinfo(np.int64).min
 _KEPT_GENERATIONS = 3
 
@@ -205,9 +204,9 @@ class Items:
         scaled = {scope: self._scaled(ranking) for scope, ranking in scopes.items()}
         self.overall = scaled.pop(ALL, self.overall)
         by_category = self.by_category | {
-            scope.removeprefix(CATEGORY_PREFIX): ranking
+            category: ranking
             for scope, ranking in scaled.items()
-            if scope.startswith(CATEGORY_PREFIX)
+            if (category := category_of(scope)) is not None
         }
         self.by_category = dict(sorted(by_category.items()))
 

@@ -45,6 +45,15 @@ def test_ids_are_sorted_and_pairs_that_say_nothing_left_out() -> None:
     assert pairs.at[0] == (START + dt.timedelta(days=1)).timestamp() * 1000
 
 
+def test_ids_are_taken_as_they_are_whatever_their_length() -> None:
+    ids = ["a", "a\0", "b" * 1024, "é", "\U0001f399", "z"]
+    pairs = from_totals(totals(*((user, f"{user}\0", 1, 0) for user in reversed(ids))))
+    assert pairs.users.tolist() == sorted(ids)
+    assert pairs.items.tolist() == sorted(f"{user}\0" for user in ids)
+    assert pairs.user.tolist() == pairs.item.tolist() == list(range(len(ids)))
+    assert pairs.users.nbytes < 1_000
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     rows = [(user, episode, 1, 0) for user in "zyx" for episode in "cab"]
     one, other = from_totals(totals(*rows)), from_totals(totals(*reversed(rows)))

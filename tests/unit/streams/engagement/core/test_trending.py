@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from schemas.units import MINUTE_MS
 from streams.engagement.core import trending
@@ -17,7 +19,12 @@ from streams.engagement.core.trending import (
     Board,
     TrendingScopes,
     best,
+    both_scope,
+    category_of,
+    category_scope,
     is_of_a_language,
+    language_of,
+    language_scope,
     merge_scopes,
 )
 from streams.engagement.core.trending_state import HALF_LIFE_MINUTES, TrendingState
@@ -93,8 +100,40 @@ def test_every_scope_has_its_best_places() -> None:
 
 
 def test_a_scope_tells_whether_it_is_of_a_language() -> None:
-    assert not any(map(is_of_a_language, (ALL, "category:Tv", "category:A|B")))
+    odd = [category_scope(name) for name in ("Tv", "A|B", "A|language:en")]
+    assert not any(map(is_of_a_language, [ALL, *odd]))
     assert all(map(is_of_a_language, ("language:en", "category:Tv|language:en")))
+
+
+PIECES = ["|", "%", "2", "5", "7", "C", ":", "a", "language:", "category:"]
+NAMES = st.lists(st.sampled_from(PIECES)).map("".join)
+PARTS = st.tuples(st.none() | NAMES, st.none() | NAMES)
+
+
+def scope_of(category: str | None, language: str | None) -> str:
+    if category is not None and language is not None:
+        return both_scope(category, language)
+    if category is not None:
+        return category_scope(category)
+    return ALL if language is None else language_scope(language)
+
+
+@given(PARTS, PARTS)
+@example(("News|language:en", None), ("News", "en"))
+@example(("a%7Cb", None), ("a|b", None))
+def test_no_two_names_have_one_scope(
+    one: tuple[str | None, str | None], other: tuple[str | None, str | None]
+) -> None:
+    assert (scope_of(*one) == scope_of(*other)) == (one == other)
+    alone = one[0] is None or one[1] is None
+    assert category_of(scope_of(*one)) == (one[0] if alone else None)
+    assert language_of(scope_of(*one)) == (one[1] if alone else None)
+
+
+def test_usual_names_are_written_as_they_are() -> None:
+    assert both_scope("Arts & 50 % Crafts: A/B", "de-AT") == (
+        "category:Arts & 50 % Crafts: A/B|language:de-AT"
+    )
 
 
 def test_equal_scores_are_in_the_order_of_ids_and_no_score_is_no_place() -> None:

@@ -284,6 +284,7 @@ GOOD: list[dict[str, Any]] = [
     {"occurred_at": events.EARLIEST_MS},
     {"surface": "é" * 512, "rank": 1},
     {"rank": None, "surface": None},
+    {"user_id": "a b\u0080é\u2028|:/%", "surface": "a\tb\0"},
 ]
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"event_id": ""}, "event_id is empty"),
@@ -296,6 +297,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"occurred_at": NOW + DAY_MS + 1}, "after the record's log time"),
     ({"occurred_at": events.EARLIEST_MS - 1}, "before 1990"),
     ({"user_id": "é" * 513}, "user_id has over"),
+    ({"user_id": "a\0"}, "user_id has control characters"),
+    ({"episode_id": "a\nb"}, "episode_id has control characters"),
+    ({"event_id": "\x7f"}, "event_id has control characters"),
     ({"generation": "x" * 1025}, "generation has over"),
     ({"rank": 0}, "rank"),
     ({"duration_ms": -1}, "duration_ms"),

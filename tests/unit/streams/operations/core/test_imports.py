@@ -191,6 +191,10 @@ def test_a_minimal_episode_has_no_transcript() -> None:
     ("change", "reason"),
     [
         ({"title": ""}, "title missing"),
+        ({"episode_id": "x\n1"}, "episode_id: 'x.*1' has control characters"),
+        ({"show_id": "x\x7f"}, "show_id: .* has control characters"),
+        ({"episode_id": "é" * 513}, "episode_id: .* has over 1024 bytes"),
+        ({"episode_id": b"x"}, "episode_id: b'x' is no text"),
         ({"duration_s": "long"}, "duration_s: 'long' is no whole number"),
         ({"duration_s": -1}, "duration_s: -1 is no number of seconds"),
         ({"explicit": "perhaps"}, "explicit: 'perhaps' is neither"),

@@ -127,3 +127,10 @@ def test_keys_are_made_of_fields() -> None:
     assert key_of({"model": "als", "generation": "g", "metric": "auc"}, ("model", "metric")) == (
         "als|auc"
     )
+
+
+def test_values_that_would_make_anothers_key_are_refused() -> None:
+    assert key_of({"episode_id": "a|b"}, ("episode_id",)) == "a|b"
+    for record in ({"model": "a|b", "metric": "c"}, {"model": "a", "metric": "b|c"}):
+        with pytest.raises(RowError, match="stands between the fields"):
+            key_of(record, ("model", "metric"))

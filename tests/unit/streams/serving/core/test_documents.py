@@ -7,8 +7,25 @@ from hypothesis import strategies as st
 
 from schemas import columnar
 from streams.serving.core import documents
+from streams.serving.core.day_documents import day_id
 
 MINUTE = datetime(2026, 1, 31, 12, 5, tzinfo=UTC)
+
+
+PLACES = st.tuples(
+    st.lists(st.sampled_from(["a", "|", ":", "2026-01-31", "T12:05Z"])).map("".join),
+    st.integers(0, 3).map(lambda minutes: MINUTE + timedelta(minutes=minutes)),
+)
+
+
+@given(PLACES, PLACES)
+def test_no_two_episodes_and_times_have_one_id(
+    one: tuple[str, datetime], other: tuple[str, datetime]
+) -> None:
+    same = documents.minute_id(*one) == documents.minute_id(*other)
+    assert same == (one == other)
+    days = [(episode_id, at.date()) for episode_id, at in (one, other)]
+    assert (day_id(*days[0]) == day_id(*days[1])) == (days[0] == days[1])
 
 
 def window_rows(*rows: tuple[str, int, int, int, int]) -> pl.DataFrame:
