@@ -16,6 +16,9 @@ COLOURS = {
     "als": "#4f46e5",
     "content": "#0d9488",
     "trending": "#f59e0b",
+    "ranked": "#a21caf",
+    "two_stage": "#a21caf",
+    "item_item": "#0d9488",
     "popularity": "#94a3b8",
     "blend": "#4f46e5",
     "listeners": "#a5b4fc",
@@ -23,7 +26,8 @@ COLOURS = {
     "downloads": "#4f46e5",
     "streams": "#0d9488",
 }
-PARTS = ("als", "content", "trending")
+PARTS = ("als", "content", "trending", "ranked")
+OFFLINE_MODELS = ("two_stage", "item_item", "als", "popularity")
 METRIC_NAMES = {
     "ndcg_at_10": "nDCG@10",
     "recall_at_10": "Recall@10",
@@ -116,7 +120,7 @@ def scope_bars(scopes: pl.DataFrame) -> Chart:
 
 
 def score_parts(items: pl.DataFrame) -> Chart:
-    """The parts of each item's score stacked, and the blended score as a tick."""
+    """The parts of each item's score stacked, and the score itself as a tick."""
     labels = items.with_columns(label=pl.format("{}. {}", "place", "title"))
     long = labels.unpivot(
         on=list(PARTS), index=["place", "label", "score"], variable_name="part", value_name="value"
@@ -141,10 +145,10 @@ def score_parts(items: pl.DataFrame) -> Chart:
                 alt.Tooltip("label:N", title="episode"),
                 alt.Tooltip("part:N"),
                 alt.Tooltip("value:Q", format=".3f"),
-                alt.Tooltip("score:Q", title="blended score", format=".3f"),
+                alt.Tooltip("score:Q", title="score", format=".3f"),
             ],
         )
-        .transform_calculate(part_order="indexof(['als','content','trending'], datum.part)")
+        .transform_calculate(part_order=f"indexof({list(PARTS)}, datum.part)")
     )
     ticks = (
         alt.Chart(labels)
@@ -155,9 +159,9 @@ def score_parts(items: pl.DataFrame) -> Chart:
 
 
 def offline_metric(metrics: pl.DataFrame, metric: str) -> alt.Chart:
-    """One offline figure over generations, ALS against popularity."""
+    """One offline figure over generations, model by model."""
     frame = metrics.filter(pl.col("metric") == metric)
-    models = [m for m in ("als", "popularity") if m in frame["model"].unique().to_list()]
+    models = [m for m in OFFLINE_MODELS if m in frame["model"].unique().to_list()]
     chart: alt.Chart = (
         alt.Chart(frame)
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=45, filled=True))

@@ -36,6 +36,7 @@ _ITEM_TYPES: Types = {
     "als": pl.Float64,
     "content": pl.Float64,
     "trending": pl.Float64,
+    "ranked": pl.Float64,
     "reason": pl.String,
 }
 _TITLE_TYPES: Types = {"episode_id": pl.String, "title": pl.String, "show": pl.String}

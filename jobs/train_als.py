@@ -1,4 +1,4 @@
-"""Stage `train_als`: implicit ALS on the Delta history, published as a generation.
+"""Stage `train_als`: implicit ALS, neighbours and a ranker on the Delta history, as a generation.
 
 Every `ALS_INTERVAL` seconds it looks for listener-episode-days counted since the newest generation
 (they carry the source offset up to which they were counted, and a generation carries the offsets
@@ -30,14 +30,29 @@ from jobs.attempts import Attempts
 from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.generation_names import next_name
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
+from jobs.core.list_training import CUTS, DECISIVE, ListTraining, Metrics, train_lists
+from jobs.core.ranking import lessons
 from jobs.output import Output
 from jobs.write_delta import table_path
 from schemas.vectors import vector_bytes
 from streams.kafka.log_reader import read_all
+from streams.recommendation.core import item_model
+from streams.recommendation.core.foldin import gram
+from streams.recommendation.core.model_records import (
+    RANKER_KEY,
+    neighbour_records,
+    ranker_record,
+)
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage
 from topology.settings import Settings
-from topology.topics.recommendation import ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS
+from topology.topics.recommendation import (
+    ITEM_FACTORS,
+    ITEM_NEIGHBOURS,
+    MODEL_GENERATIONS,
+    MODEL_METRICS,
+    RANKERS,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +71,21 @@ class Factors:
     users: NDArray[np.float32]
     items: NDArray[np.float32]
 
+    def of_items(self, settings: Settings) -> item_model.Factors:
+        """Those of the episodes, zeros where there are none."""
+        vectors = np.nan_to_num(self.items)
+        return item_model.Factors(
+            vectors, gram(vectors), settings.als_alpha, settings.als_regularization
+        )
+
 
 @dataclass(frozen=True)
 class Generation:
     """A finished training, as it is published.
 
-    ``items`` are the factors of the episodes of ``pairs``, (m, rank); ``metrics`` the figures on
-    the time split by model and metric; ``offsets`` the last source offset that was trained on, by
-    source partition.
+    ``items`` are the factors of the episodes of ``pairs``, (m, rank); ``lists`` what lists are
+    made with beside them; ``metrics`` the figures on the time split by model and metric;
+    ``offsets`` the last source offset that was trained on, by source partition.
     """
 
     name: str
@@ -71,7 +93,8 @@ class Generation:
     train_seconds: float
     pairs: Interactions
     items: NDArray[np.float32]
-    metrics: dict[str, dict[str, float]]
+    lists: ListTraining
+    metrics: Metrics
     offsets: dict[int, int]
 
 
@@ -110,17 +133,32 @@ def _vectors(learned: DataFrame, count: int, rank: int) -> NDArray[np.float32]:
     return vectors
 
 
-def measure(spark: SparkSession, settings: Settings, pairs: Interactions) -> dict[str, Any]:
-    """The figures of ALS and of popularity on the time split: model -> metric -> value.
+def learn_lists(
+    spark: SparkSession, settings: Settings, pairs: Interactions, learned: Factors
+) -> tuple[ListTraining, Metrics]:
+    """Neighbours and ranker of the pairs, whose factors are ``learned``, and all figures.
 
-    The metrics are those of `jobs.core.evaluation`; empty where no listener has enough pairs.
+    These are on the newest time split, by model and metric, the metrics being those of
+    `jobs.core.evaluation`; there are none where no listener has enough pairs.
     """
-    train, test = time_split(pairs)
-    if not len(test):
-        return {}
-    learned = fit(spark, settings, train)
-    scores = {MODEL: factors(learned.users, learned.items), BASELINE: popularity(train)}
-    return {model: evaluate(score, train, test) for model, score in scores.items()}
+    of_cuts: list[Factors] = []
+
+    def factors_of(train: Interactions) -> item_model.Factors:
+        of_cuts.append(fit(spark, settings, train))
+        return of_cuts[-1].of_items(settings)
+
+    cuts = lessons(pairs, time_split, factors_of, CUTS)
+    metrics: Metrics = {}
+    if cuts:
+        train, held = cuts[0].train, cuts[0].held
+        scores = {
+            MODEL: factors(of_cuts[0].users, of_cuts[0].items),
+            BASELINE: popularity(train),
+        }
+        metrics = {model: evaluate(score, train, held) for model, score in scores.items()}
+    worth = metrics.get(MODEL, {}).get(DECISIVE, 0.0)
+    lists = train_lists(pairs, learned.of_items(settings), cuts, worth, SEED)
+    return lists, metrics | lists.metrics
 
 
 def count_new(daily: DataFrame, seen: Mapping[int, int], partitions: int) -> int:
@@ -210,20 +248,21 @@ class Trainer:
         pairs = from_totals(pl.DataFrame(pl.from_arrow(totals.toArrow())))
         if len(pairs.users) < 2 or len(pairs.items) < 2:
             return None
-        metrics = measure(self._spark, self._settings, pairs)
         learned = fit(self._spark, self._settings, pairs)
+        lists, metrics = learn_lists(self._spark, self._settings, pairs, learned)
         return Generation(
             name=next_name(trained_at, self._newest),
             trained_at=trained_at,
             train_seconds=time.monotonic() - started,
             pairs=pairs,
             items=learned.items,
+            lists=lists,
             metrics=metrics,
             offsets={row["source_partition"]: row["offset"] for row in reached.collect()},
         )
 
     def _publish(self, generation: Generation) -> None:
-        """The generation's record comes last, once its factors and figures are delivered.
+        """The generation's record comes last, once all that belongs to it is delivered.
 
         What it has seen is not trained again, so a kill after it could lose them for good.
         """
@@ -237,6 +276,7 @@ class Trainer:
                 "vector": vector_bytes(vector),
             }
             self._output.send(ITEM_FACTORS.name, record, str(episode_id))
+        neighbours = self._publish_lists(generation)
         for model, figures in generation.metrics.items():
             for metric, value in figures.items():
                 record = {
@@ -266,17 +306,31 @@ class Trainer:
             "trained_at": generation.trained_at,
             "train_seconds": generation.train_seconds,
             "metrics": generation.metrics.get(MODEL, {}),
+            "neighbours": neighbours,
+            "unranked_because": generation.lists.unranked_because,
         }
         self._output.send(MODEL_GENERATIONS.name, record, generation.name)
         self._output.flush()
+        why = generation.lists.unranked_because
         log.info(
-            "generation %s: %d pairs, %d items, %.1f s, %s",
+            "generation %s: %d pairs, %d items, %.1f s, %s%s",
             generation.name,
             len(generation.pairs),
             len(generation.pairs.items),
             generation.train_seconds,
             generation.metrics,
+            why and f"; not ranked: {why}",
         )
+
+    def _publish_lists(self, generation: Generation) -> int:
+        """Neighbours and ranker, if there are any; how many records of neighbours."""
+        model, ranker = generation.lists.model, generation.lists.ranker
+        if model is None or ranker is None:
+            return 0
+        for record in neighbour_records(model, generation.pairs.items.tolist(), generation.name):
+            self._output.send(ITEM_NEIGHBOURS.name, record, record["episode_id"])
+        self._output.send(RANKERS.name, ranker_record(ranker, generation.name), RANKER_KEY)
+        return len(generation.pairs.items)
 
 
 def start(

@@ -74,13 +74,14 @@ def show_recommendation(found: queries.Recommendation) -> None:
     with left.container(border=True):
         st.subheader("What the scores are made of", anchor=False)
         st.altair_chart(charts.score_parts(found.items.head(CHARTED)), key="parts")
-        st.caption("The red tick is the blended score, which ranks the list.")
+        st.caption(
+            "The red tick is the score, which orders the list. A list that the model ranked goes "
+            "by that; the others are blended of the first three."
+        )
     with right:
         st.subheader("The list", anchor=False)
         st.dataframe(
-            found.items.select(
-                "place", "title", "show", "score", "reason", "als", "content", "trending"
-            ),
+            found.items.select("place", "title", "show", "score", "reason", *charts.PARTS),
             hide_index=True,
             height=560,
             column_config={
@@ -94,6 +95,7 @@ def show_recommendation(found: queries.Recommendation) -> None:
                 "als": st.column_config.NumberColumn("ALS", format="%.2f", width=48),
                 "content": st.column_config.NumberColumn("Content", format="%.2f", width=62),
                 "trending": st.column_config.NumberColumn("Trending", format="%.2f", width=66),
+                "ranked": st.column_config.NumberColumn("Ranked", format="%.2f", width=58),
             },
         )
 

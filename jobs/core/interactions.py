@@ -12,7 +12,7 @@ from streams.recommendation.core.confidence import strength
 
 TEST_SHARE = 0.2
 FEWEST_TO_SPLIT = 3
-"""A listener with fewer pairs than this is trained on, but not evaluated."""
+"""A listener who liked fewer episodes than this is trained on, but not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,16 @@ def trainable(pairs: Interactions) -> Interactions:
 
 
 def time_split(pairs: Interactions) -> tuple[Interactions, Interactions]:
-    """(train, test): the last fifth of each listener's positive pairs, by time, is the test.
+    """(train, test): of what each listener liked, the last fifth by time is the test.
 
-    Split by listener, not at one moment for all: after such a moment most of a young catalogue's
-    listeners are new, and what would be measured is how a model treats strangers, whom the
-    factors do not serve here. Ties are broken by episode. Negative pairs stay in the training.
+    Liked are positive pairs that are at least as strong as the listener's mean: lists shall hold
+    what is heard with pleasure, and not what somebody only tried. Split by listener, not at one
+    moment for all: after such a moment most of a young catalogue's listeners are new, and what
+    would be measured is how a model treats strangers, whom the factors do not serve here. Ties are
+    broken by episode. All other pairs stay in the training.
     """
-    positive = np.flatnonzero(pairs.strength > 0)
-    order = positive[np.lexsort((pairs.item[positive], pairs.at[positive], pairs.user[positive]))]
+    liked = np.flatnonzero(_liked(pairs))
+    order = liked[np.lexsort((pairs.item[liked], pairs.at[liked], pairs.user[liked]))]
     counts = np.bincount(pairs.user[order], minlength=len(pairs.users))
     starts = np.cumsum(counts) - counts
     place = np.arange(len(order)) - starts[pairs.user[order]]
@@ -105,3 +107,13 @@ def time_split(pairs: Interactions) -> tuple[Interactions, Interactions]:
     test = np.zeros(len(pairs), dtype=bool)
     test[order[place >= (counts - held)[pairs.user[order]]]] = True
     return pairs.where(~test), pairs.where(test)
+
+
+def _liked(pairs: Interactions) -> NDArray[np.bool_]:
+    """Which pairs are positive, and not weaker than the mean of the listener's positive ones."""
+    positive = pairs.strength > 0
+    user, strength_of = pairs.user[positive], pairs.strength[positive]
+    counts = np.bincount(user, minlength=len(pairs.users))
+    means = np.bincount(user, strength_of, len(pairs.users)) / np.maximum(counts, 1)
+    result: NDArray[np.bool_] = positive & (pairs.strength >= means[pairs.user] * (1 - 1e-6))
+    return result

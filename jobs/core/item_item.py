@@ -15,11 +15,16 @@ from scipy import sparse
 
 from jobs.core.interactions import Interactions
 from streams.recommendation.core.foldin import Floats
-from streams.recommendation.core.item_model import NO_EPISODE, TABLES, Factors, ItemModel
+from streams.recommendation.core.item_model import (
+    NO_EPISODE,
+    TABLES,
+    Factors,
+    ItemModel,
+    most_heard,
+)
 
 HEAD = 4_000
 KEPT = 100
-POPULAR = 100
 EASE_REGULARIZATION = 300.0
 POPULARITY_EXPONENT = 0.6
 """How much the popularity of an episode counts against it where both were heard together."""
@@ -91,7 +96,7 @@ def learn_items(
         liking=_shrunk(sums, listeners),
         first_at=np.where(listeners > 0, first_at, 0),
         last_at=last_at,
-        popular=np.argsort(-listeners, kind="stable")[: min(POPULAR, np.count_nonzero(listeners))],
+        popular=most_heard(listeners.astype(np.float32)),
         factors=factors,
     )
 

@@ -7,7 +7,7 @@ the loss of a whole list: the cross-entropy of the softmax of its scores with wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from jobs.core.evaluation import Scores
 from jobs.core.interactions import Interactions
+from jobs.core.item_item import learn_items
 from streams.recommendation.core.foldin import Floats
-from streams.recommendation.core.item_model import FEATURES, History, ItemModel, candidates
+from streams.recommendation.core.item_model import (
+    FEATURES,
+    Factors,
+    History,
+    ItemModel,
+    candidates,
+)
 from streams.recommendation.core.ranker import (
     SHORTLIST,
     Ranker,
@@ -49,6 +56,33 @@ class Examples(NamedTuple):
     features: Floats
     lengths: Floats
     gains: Floats
+
+
+class Lesson(NamedTuple):
+    """One cut, and the model that was learned on its ``train``."""
+
+    train: Interactions
+    held: Interactions
+    model: ItemModel
+
+
+Split = Callable[[Interactions], tuple[Interactions, Interactions]]
+"""Cuts pairs into those that are learned from and those that are held out."""
+
+
+def lessons(
+    pairs: Interactions, split: Split, factors: Callable[[Interactions], Factors], count: int
+) -> list[Lesson]:
+    """At most ``count`` cuts, each of the train of the one before, while something is held out."""
+    found: list[Lesson] = []
+    left = pairs
+    for _ in range(count):
+        train, held = split(left)
+        if not len(held):
+            break
+        found.append(Lesson(train, held, learn_items(train, factors(train))))
+        left = train
+    return found
 
 
 class Histories:
@@ -187,6 +221,20 @@ def gradient(ranker: Ranker, found: Examples, chosen: NDArray[np.int64]) -> Rank
         by_unit.sum(axis=0),
         np.einsum("nm,nmh->h", slope, units),
     )
+
+
+def item_item(model: ItemModel, train: Interactions) -> Scores:
+    """The scores of what `ease` says alone of the candidates; NaN for all others."""
+    histories, column = Histories(train), FEATURES.index("ease")
+
+    def score(listeners: NDArray[np.int64]) -> NDArray[np.float64]:
+        result = np.full((len(listeners), len(train.items)), np.nan)
+        for row, listener in enumerate(listeners.tolist()):
+            found = candidates(model, histories.of(listener))
+            result[row, found.items] = found.features[:, column]
+        return result
+
+    return score
 
 
 def two_stage(model: ItemModel, ranker: Ranker, train: Interactions) -> Scores:

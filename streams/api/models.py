@@ -49,6 +49,9 @@ class Parts(_Model):
     als: float
     content: float
     trending: float
+    ranked: float | None = Field(
+        None, description="order by the ranker; null where the list is blended"
+    )
 
 
 class Item(Episode):

@@ -19,7 +19,8 @@ from streams.kafka.wire import Wire
 from streams.recommendation.core import listeners
 from streams.recommendation.core.listeners import ListenerState
 from streams.recommendation.core.reasons import explain
-from streams.recommendation.core.scoring import Ranked, ScoreParts, profile, recommend
+from streams.recommendation.core.scoring import Ranked, Shares, Signals, profile
+from streams.recommendation.core.two_stage import make_lists, ranked_weights
 from streams.recommendation.references import References
 from streams.runtime.clock import SystemClock
 from streams.runtime.context import Apply, Context, Handler
@@ -42,20 +43,22 @@ class ExplainedItem:
     title: str
     show: str
     score: float
-    parts: ScoreParts
-    earned: ScoreParts
+    parts: Signals
+    earned: Shares
     reason: str
 
 
 @dataclass(frozen=True)
 class Explanation:
     """A listener's list as it would be made now. ``episodes_touched``: how many episodes the
-    listener did anything with; ``weights`` are of the signals, summing to 1."""
+    listener did anything with; ``weights`` are of the signals, summing to 1.
+    ``unranked_because`` says why the generation has no ranker, as far as that is known."""
 
     user_id: str
     basis: str
     episodes_touched: int
-    weights: ScoreParts
+    weights: Shares
+    unranked_because: str
     items: list[ExplainedItem]
 
 
@@ -65,7 +68,8 @@ def explanation(
     """The first places of a listener's list, by the functions that make the served one."""
     items = references.items
     of_listener = profile(listener, items)
-    [ranking] = recommend(items, [of_listener], references.weights, count)
+    [ranking] = make_lists(items, [of_listener], references.weights, count)
+    ranked = any(place.parts.ranked is not None for place in ranking)
     reasons = explain(items, listener, of_listener, ranking)
 
     def explained(place: Ranked, reason: str) -> ExplainedItem:
@@ -84,7 +88,8 @@ def explanation(
         user_id,
         references.basis,
         len(listener.episodes),
-        references.weights,
+        ranked_weights(references.weights) if ranked else Shares(*references.weights),
+        items.factors.unranked_because if items.factors else "",
         [explained(place, reason) for place, reason in zip(ranking, reasons, strict=True)],
     )
 

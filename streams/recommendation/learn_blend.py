@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
@@ -69,7 +70,7 @@ class BlendLearner:
     def _parts_in(self, message: Message) -> PartsByEpisode:
         """What a `recommendation` lists; nothing where it does not decode."""
         return {
-            item["episode_id"]: ScoreParts(*(item["parts"][name] for name in ScoreParts._fields))
+            item["episode_id"]: _personal(item["parts"])
             for _, shown in broadcast_records(self._context, [message])
             for item in (shown["items"] if shown is not None else ())
         }
@@ -125,6 +126,14 @@ class BlendLearner:
                 "at": at,
             }
             await self._context.send(MODEL_METRICS, record, key=f"blend|{generation}|{metric}")
+
+
+def _personal(parts: dict[str, Any]) -> ScoreParts:
+    """The parts that are learned from: where a list was ranked, the ranker speaks for ALS."""
+    ranked = parts["ranked"]
+    return ScoreParts(
+        parts["als"] if ranked is None else ranked, parts["content"], parts["trending"]
+    )
 
 
 PartsByEpisode = dict[str, ScoreParts]

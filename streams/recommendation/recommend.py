@@ -1,4 +1,4 @@
-"""Folds each listener in, scores by factors, content and trend, blends and explains.
+"""Finds candidates for each listener, ranks them by the newest generation, and explains.
 
 In: `user-event-batches`; broadcast: see `streams.recommendation.references`. Out:
 `recommendations`, keyed by listener, in the partition of the listener's events. Reference data
@@ -25,7 +25,8 @@ from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerEvent, ListenerState
 from streams.recommendation.core.reasons import explain
 from streams.recommendation.core.saying import SaidList, hardly_changed, said_list
-from streams.recommendation.core.scoring import Ranked, profile, recommend
+from streams.recommendation.core.scoring import Ranked, profile
+from streams.recommendation.core.two_stage import make_lists
 from streams.recommendation.references import References
 from streams.runtime.context import Context, decode_all
 from streams.state.keyed_table import StateTable
@@ -154,7 +155,7 @@ class Recommender:
         """Score the lists, send those that changed; the states of their listeners, to be kept."""
         items = self._references.items
         profiles = [profile(one.listener, items) for one in due]
-        rankings = recommend(
+        rankings = make_lists(
             items, profiles, self._references.weights, self._context.settings.recommendation_count
         )
         basis = self._references.basis
@@ -217,7 +218,8 @@ def _record_of(
                 "show": items.episodes[place.row].show,
                 "score": place.score,
                 "parts": {
-                    name: round(part, PART_DECIMALS) for name, part in place.parts._asdict().items()
+                    name: part if part is None else round(part, PART_DECIMALS)
+                    for name, part in place.parts._asdict().items()
                 },
                 "reason": reason,
             }

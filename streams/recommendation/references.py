@@ -1,4 +1,4 @@
-"""What `recommend` knows of the broadcast topics: episodes, factors, embeddings, trends, weights.
+"""What `recommend` knows of the broadcast topics: episodes, models, embeddings, trends, weights.
 
 Every worker reads all of them, from their first record. One that does not decode is passed over:
 the stage that consumes the topic has it dead-lettered.
@@ -17,7 +17,13 @@ from streams.recommendation.core.scoring import ScoreParts, mean_weights
 from streams.runtime.context import Context, broadcast_records
 from topology.topics.engagement import TRENDING_EPISODES
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.recommendation import BLEND_WEIGHTS, ITEM_FACTORS, MODEL_GENERATIONS
+from topology.topics.recommendation import (
+    BLEND_WEIGHTS,
+    ITEM_FACTORS,
+    ITEM_NEIGHBOURS,
+    MODEL_GENERATIONS,
+    RANKERS,
+)
 from topology.topics.similarity import EPISODE_EMBEDDINGS
 
 log = logging.getLogger(__name__)
@@ -39,6 +45,8 @@ class References:
         for topic, handler in (
             (EPISODE_METADATA, self._handle_episode_metadata),
             (ITEM_FACTORS, self._handle_item_factors),
+            (ITEM_NEIGHBOURS, self._handle_item_neighbours),
+            (RANKERS, self._handle_rankers),
             (MODEL_GENERATIONS, self._handle_model_generations),
             (EPISODE_EMBEDDINGS, self._handle_episode_embeddings),
             (TRENDING_EPISODES, self._handle_trending_episodes),
@@ -71,6 +79,18 @@ class References:
                 self.items.put_factors(factors)
         self._activate()
 
+    def _handle_item_neighbours(self, messages: Sequence[Message]) -> None:
+        for _, neighbours in broadcast_records(self._context, messages):
+            if neighbours is not None:
+                self.items.put_neighbours(neighbours)
+        self._activate()
+
+    def _handle_rankers(self, messages: Sequence[Message]) -> None:
+        for _, ranker in broadcast_records(self._context, messages):
+            if ranker is not None:
+                self.items.put_ranker(ranker)
+        self._activate()
+
     def _handle_model_generations(self, messages: Sequence[Message]) -> None:
         for message, generation in broadcast_records(self._context, messages):
             if generation is not None:
@@ -78,9 +98,10 @@ class References:
         self._activate()
 
     def _activate(self) -> None:
-        """Take over a model generation once its record and all of its factors are here."""
-        if self.items.activate() and self.items.factors:
-            log.info("generation %s is active", self.items.factors.generation)
+        """Take over a model generation once its record and all that belongs to it are here."""
+        if self.items.activate() and (factors := self.items.factors):
+            why = f", without a ranker: {factors.unranked_because}" if not factors.lists else ""
+            log.info("generation %s is active%s", factors.generation, why)
 
     def _handle_episode_embeddings(self, messages: Sequence[Message]) -> None:
         for message, embedding in broadcast_records(self._context, messages):

@@ -12,8 +12,10 @@ from topology.topics.operations import STAGE_FAILURES
 from topology.topics.recommendation import (
     BLEND_WEIGHTS,
     ITEM_FACTORS,
+    ITEM_NEIGHBOURS,
     MODEL_GENERATIONS,
     MODEL_METRICS,
+    RANKERS,
     RECOMMENDATIONS,
 )
 from topology.topics.similarity import (
@@ -37,18 +39,27 @@ EMBED_TRANSCRIPTS = declare_stage(
 
 TRAIN_ALS = declare_stage(
     "train_als",
-    "Retrains implicit ALS, evaluates it on a time split and publishes a generation.",
+    "Retrains implicit ALS, neighbours and ranker, evaluates them on a time split and publishes "
+    "a generation.",
     runner="spark",
     entry_point="jobs.train_als",
     worker="spark",
     broadcast=(MODEL_GENERATIONS, STAGE_FAILURES),
-    produces=(ITEM_FACTORS, MODEL_GENERATIONS, MODEL_METRICS, STAGE_FAILURES),
+    produces=(
+        ITEM_FACTORS,
+        ITEM_NEIGHBOURS,
+        RANKERS,
+        MODEL_GENERATIONS,
+        MODEL_METRICS,
+        STAGE_FAILURES,
+    ),
     reads=("user_vs_episode_daily",),
 )
 
 RECOMMEND = declare_stage(
     "recommend",
-    "Folds each listener in, scores by factors, content and trend, blends and explains.",
+    "Finds candidates for each listener, ranks them by the newest generation, and explains; blends "
+    "factors, content and trend where there is no ranker.",
     runner="faust",
     entry_point="streams.recommendation.recommend",
     worker="recommend",
@@ -56,6 +67,8 @@ RECOMMEND = declare_stage(
     broadcast=(
         EPISODE_METADATA,
         ITEM_FACTORS,
+        ITEM_NEIGHBOURS,
+        RANKERS,
         MODEL_GENERATIONS,
         EPISODE_EMBEDDINGS,
         TRENDING_EPISODES,

@@ -13,9 +13,27 @@ ITEM_FACTORS = AvroTopic(
     cleanup="compact",
 )
 
+ITEM_NEIGHBOURS = AvroTopic(
+    "item-neighbours",
+    "Neighbours and listeners of every item by the newest generation.",
+    key="episode_id",
+    schema="item_neighbours",
+    partitions=2,
+    cleanup="compact",
+)
+
+RANKERS = AvroTopic(
+    "rankers",
+    "The coefficients by which the newest generation ranks candidates.",
+    key="`ranker`",
+    schema="ranker",
+    partitions=1,
+    cleanup="compact",
+)
+
 MODEL_GENERATIONS = AvroTopic(
     "model-generations",
-    "One record a finished training, written after all its item factors.",
+    "One record a finished training, written after all that belongs to it.",
     key="generation",
     schema="model_generation",
     partitions=1,
@@ -50,6 +68,8 @@ RECOMMENDATIONS = AvroTopic(
 
 TOPICS: tuple[Topic, ...] = (
     ITEM_FACTORS,
+    ITEM_NEIGHBOURS,
+    RANKERS,
     MODEL_GENERATIONS,
     MODEL_METRICS,
     BLEND_WEIGHTS,

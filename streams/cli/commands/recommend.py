@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streams.recommendation.explaining import Explanation
     from topology.settings import Settings
 
-PARTS = ("als", "content", "trending")
+PARTS = ("als", "content", "trending", "ranked")
 
 
 def register(app: typer.Typer) -> None:
@@ -169,12 +169,13 @@ def explained_table(found: Explanation) -> Table:
     from rich.text import Text
 
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in found.weights._asdict().items())
+    why = f" Not ranked: {found.unranked_because}." if found.unranked_because else ""
     table = Table(
         title=Text(f"Would be recommended to {found.user_id} now"),
         caption=Text(
             f"By {found.basis or 'trending alone'}, for {found.episodes_touched} episodes that the "
             f"listener did something with. Weights: {weights}. In each column: the signal, from 0 "
-            "to 1, and what it adds to the score."
+            f"to 1, and what it adds to the score.{why}"
         ),
         title_justify="left",
         caption_justify="left",
@@ -192,10 +193,14 @@ def explained_table(found: Explanation) -> Table:
             Text(item.title),
             Text(item.show),
             f"{item.score:.3f}",
-            *(f"{part:.2f} → {earned:.3f}" for part, earned in pairs),
+            *(f"{_number(part, 2)} → {earned:.3f}" for part, earned in pairs),
             Text(item.reason),
         )
     return table
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "n/a" if value is None else f"{value:.{decimals}f}"
 
 
 def find_list(settings: Settings, user: str) -> dict[str, Any] | None:
@@ -226,13 +231,14 @@ def table_of(document: dict[str, Any]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("reason")
     for number, item in enumerate(document["items"], 1):
-        numbers = (item["score"], *(item["parts"][name] for name in PARTS))
+        # a list from before there was a ranker has no such part
+        numbers = (item["score"], *(item["parts"].get(name) for name in PARTS))
         # titles come from feeds: shown as they are, never as markup
         table.add_row(
             str(number),
             Text(item["title"]),
             Text(item["show"]),
-            *(f"{value:.3f}" for value in numbers),
+            *(_number(value, 3) for value in numbers),
             Text(item["reason"]),
         )
     return table

@@ -29,6 +29,9 @@ NO_EPISODE = -1
 RECENT_HALF_LIFE = 5.0
 """In the features of what was heard lately, an episode counts half of the fifth after it."""
 
+POPULAR = 100
+"""Episodes with most listeners, which are candidates for everybody."""
+
 MOST_HEARD = 300
 """Episodes of a history whose neighbours are looked at, the latest ones."""
 
@@ -100,6 +103,12 @@ class Candidates:
 
     items: NDArray[np.int64]
     features: Floats
+
+
+def most_heard(listeners: Floats) -> NDArray[np.int64]:
+    """The indices of the episodes that are candidates for everybody, by their listeners."""
+    count = min(POPULAR, int(np.count_nonzero(listeners)))
+    return np.argsort(-listeners, kind="stable")[:count]
 
 
 def candidates(

@@ -7,17 +7,21 @@ in any order and any number of times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.vectors import read_vector
 from streams.engagement.core.trending import ALL, category_of
+from streams.recommendation.core import item_model
 from streams.recommendation.core.foldin import Doubles, Floats, gram
+from streams.recommendation.core.item_model import ItemModel
+from streams.recommendation.core.model_records import read_model, read_ranker
+from streams.recommendation.core.ranker import Ranker
 from streams.text.plain_text import MAX_TITLE
 
 UNKNOWN_MS = np.iinfo(np.int64).min
@@ -63,12 +67,40 @@ class Vectors:
             self._present = np.concatenate([self._present, np.zeros(grow, dtype=bool)])
 
 
+_REFERENCES = 500
+
+
+@dataclass(frozen=True)
+class ListModel:
+    """The two stages of a generation, whose episodes have places of their own.
+
+    ``rows`` is the row of each place; ``place_of`` the place of each row that there was when the
+    generation was taken over, or -1.
+    """
+
+    model: ItemModel
+    ranker: Ranker
+    rows: NDArray[np.int64]
+    place_of: NDArray[np.int64]
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of some rows, -1 where the generation does not know the episode."""
+        known = rows < len(self.place_of)
+        return np.where(known, self.place_of[np.where(known, rows, 0)], -1)
+
+    def references(self, present: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Some hundred rows of the generation, evenly spaced among those that are ``present``."""
+        some = self.rows[present[self.rows]]
+        return some[:: max(1, len(some) // _REFERENCES)]
+
+
 @dataclass(frozen=True)
 class Factors:
     """The item vectors of one finished training, and what fold-in needs beside them.
 
     ``gram`` is YᵀY of the vectors, (rank, rank); ``announced_ms`` the log's time of the generation,
-    milliseconds since 1970.
+    milliseconds since 1970. ``lists`` are its two stages; without them ``unranked_because`` says
+    why, as far as that is known.
     """
 
     generation: str
@@ -77,6 +109,8 @@ class Factors:
     alpha: float
     regularization: float
     announced_ms: int
+    lists: ListModel | None = None
+    unranked_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,9 +135,14 @@ class Items:
         self._published: dict[int, int] = {}
         self._embeddings: dict[str, Vectors] = {}
         self._factor_rows: dict[str, dict[str, Floats]] = {}
+        self._neighbours: dict[str, dict[int, dict[str, Any]]] = {}
+        self._rankers: dict[str, dict[str, Any]] = {}
         self._announced: dict[str, tuple[dict[str, Any], int]] = {}
         self._order: NDArray[np.int64] | None = None
+        self._newest: NDArray[np.int64] | None = None
         self._candidates: NDArray[np.bool_] | None = None
+        self._withheld: NDArray[np.int64] | None = None
+        self._newest_unknown: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -114,7 +153,7 @@ class Items:
         if row is None:
             row = self.rows[episode_id] = len(self.ids)
             self.ids.append(episode_id)
-            self._order = self._candidates = None
+            self._forget_order()
         return row
 
     # -- records of the topics -----------------------------------------------------------------
@@ -127,12 +166,12 @@ class Items:
         self.episodes[row] = Episode(title, show, tuple(record["categories"]))
         published: datetime | None = record["published_at"]
         self._published[row] = int(published.timestamp() * 1000) if published else UNKNOWN_MS
-        self._order = self._candidates = None
+        self._forget_order()
 
     def drop_episode(self, episode_id: str) -> None:
         """The episode's record was deleted: it is no candidate any more."""
         self.episodes.pop(self.row(episode_id), None)
-        self._candidates = None
+        self._forget_candidates()
 
     def put_embedding(self, record: Mapping[str, Any]) -> None:
         """An `episode_embedding` record; vectors of different models are kept apart."""
@@ -155,13 +194,23 @@ class Items:
 
     def put_factors(self, record: Mapping[str, Any]) -> None:
         """An `item_factors` record; used once its generation is announced and whole."""
-        generation = record["generation"]
-        if self.factors is not None and generation <= self.factors.generation:
-            return
-        vector = read_vector(record["vector"])
-        self._factor_rows.setdefault(generation, {})[record["episode_id"]] = vector
-        for old in sorted(self._factor_rows)[:-_KEPT_GENERATIONS]:
-            del self._factor_rows[old]
+        if self._is_newer(record):
+            of_generation = _of_generation(self._factor_rows, record["generation"], dict)
+            of_generation[record["episode_id"]] = read_vector(record["vector"])
+
+    def put_neighbours(self, record: Mapping[str, Any]) -> None:
+        """An `item_neighbours` record; used like the factors of its generation."""
+        if self._is_newer(record):
+            of_generation = _of_generation(self._neighbours, record["generation"], dict)
+            of_generation[record["place"]] = dict(record)
+
+    def put_ranker(self, record: Mapping[str, Any]) -> None:
+        """A `ranker` record; used like the factors of its generation."""
+        if self._is_newer(record):
+            _of_generation(self._rankers, record["generation"], dict).update(record)
+
+    def _is_newer(self, record: Mapping[str, Any]) -> bool:
+        return self.factors is None or record["generation"] > self.factors.generation
 
     def announce(self, record: Mapping[str, Any], log_ms: int) -> None:
         """A `model_generation` record, with its time in the log."""
@@ -169,34 +218,63 @@ class Items:
             self._announced[record["generation"]] = (dict(record), log_ms)
 
     def activate(self) -> bool:
-        """Take over the newest announced generation whose factors are all here; whether it did."""
+        """Take over the newest announced generation of which all is here; whether it did."""
         current = self.factors.generation if self.factors else ""
         for generation in sorted(self._announced, reverse=True):
             record, log_ms = self._announced[generation]
-            vectors = self._factor_rows.get(generation, {})
-            if generation > current and 0 < record["items"] <= len(vectors):
-                self.factors = self._assemble(record, vectors, log_ms)
-                for kept in (self._factor_rows, self._announced):
+            if generation > current and self._is_whole(record):
+                self.factors = self._assemble(record, log_ms)
+                for kept in (self._factor_rows, self._neighbours, self._rankers, self._announced):
                     for old in [g for g in kept if g <= generation]:
                         del kept[old]
+                self._forget_candidates()
                 return True
         return False
 
-    def _assemble(
-        self, record: Mapping[str, Any], by_episode: Mapping[str, Floats], log_ms: int
-    ) -> Factors:
+    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        generation = record["generation"]
+        if not 0 < record["items"] <= len(self._factor_rows.get(generation, ())):
+            return False
+        neighbours = record.get("neighbours", 0)
+        known = len(self._neighbours.get(generation, ()))
+        return not neighbours or (neighbours <= known and generation in self._rankers)
+
+    def _assemble(self, record: Mapping[str, Any], log_ms: int) -> Factors:
+        by_episode = self._factor_rows[record["generation"]]
         vectors = Vectors(record["rank"])
         for episode_id, vector in by_episode.items():
             vectors.put(self.row(episode_id), vector)
         matrix, _ = vectors.first(len(self))
-        return Factors(
+        factors = Factors(
             generation=record["generation"],
             vectors=vectors,
             gram=gram(matrix),
             alpha=record["alpha"],
             regularization=record["regularization"],
             announced_ms=log_ms,
+            unranked_because=record.get("unranked_because", ""),
         )
+        if not record.get("neighbours", 0):
+            return factors
+        try:
+            return replace(factors, lists=self._two_stages(record["neighbours"], factors))
+        except ValueError as error:  # of another release: its factors are of use all the same
+            return replace(factors, unranked_because=str(error))
+
+    def _two_stages(self, count: int, factors: Factors) -> ListModel:
+        """The two stages of a generation; ValueError if this release cannot rank by them."""
+        ranker = read_ranker(self._rankers[factors.generation])
+        records = self._neighbours[factors.generation]
+        rows = np.array([self.row(records[at]["episode_id"]) for at in sorted(records)], np.int64)
+        matrix, _ = factors.vectors.first(len(self))
+        vectors = matrix[rows]
+        of_places = item_model.Factors(
+            vectors, gram(vectors), factors.alpha, factors.regularization
+        )
+        model = read_model(records.values(), count, of_places)
+        place_of = np.full(len(self), -1, dtype=np.int64)
+        place_of[rows] = np.arange(count)
+        return ListModel(model, ranker, rows, place_of)
 
     def set_trending(self, scopes: Mapping[str, Iterable[tuple[str, float]]]) -> None:
         """Replace the merged rankings of these scopes: (episode_id, score), scaled to 1 at the
@@ -233,6 +311,50 @@ class Items:
             by_place = sorted(
                 range(len(self)), key=lambda r: (-published.get(r, UNKNOWN_MS), self.ids[r])
             )
+            self._newest = np.array(by_place, dtype=np.int64)
             self._order = np.empty(len(self), dtype=np.int64)
             self._order[by_place] = np.arange(len(self))
         return self._order
+
+    @property
+    def newest(self) -> NDArray[np.int64]:
+        """All rows in the order of their places in `order`."""
+        if self._order is None or self._newest is None:
+            return np.argsort(self.order)
+        return self._newest
+
+    @property
+    def newest_unknown(self) -> NDArray[np.int64]:
+        """Candidates that the two stages of the generation do not know, newest first."""
+        lists = self.factors.lists if self.factors else None
+        if self._newest_unknown is None:
+            rows = self.newest[self.candidates[self.newest]]
+            self._newest_unknown = rows[lists.places(rows) < 0] if lists else rows
+        return self._newest_unknown
+
+    @property
+    def withheld(self) -> NDArray[np.int64]:
+        """Places in the generation of episodes that are no candidates."""
+        lists = self.factors.lists if self.factors else None
+        if self._withheld is None:
+            none = np.zeros(0, dtype=np.int64)
+            self._withheld = np.flatnonzero(~self.candidates[lists.rows]) if lists else none
+        return self._withheld
+
+    def _forget_order(self) -> None:
+        self._order = self._newest = None
+        self._forget_candidates()
+
+    def _forget_candidates(self) -> None:
+        self._candidates = self._withheld = self._newest_unknown = None
+
+
+T = TypeVar("T")
+
+
+def _of_generation(kept: dict[str, T], generation: str, empty: Callable[[], T]) -> T:
+    """What is kept of a generation, of which there are only the newest."""
+    found = kept.setdefault(generation, empty())
+    for old in sorted(kept)[:-_KEPT_GENERATIONS]:
+        del kept[old]
+    return found

@@ -28,14 +28,15 @@ def explain(
 def _reason(
     items: Items, listener: ListenerState, one: Profile, place: Ranked, source: int | None
 ) -> str:
-    als, content, trending = place.earned
-    if content > 0 and content >= max(als, trending):
+    als, content, trending, ranked = place.earned
+    alike = als + ranked
+    if content > 0 and content >= max(alike, trending):
         if source is not None:
             heard = listener.episodes[items.ids[source]]
             verb = "finished" if heard.completes else "listened to"
             return f"Because you {verb} “{items.episodes[source].title}”"
-        return ALIKE if als > 0 else _new(items, place.row)
-    if als > 0 and als >= trending:
+        return ALIKE if alike > 0 else _new(items, place.row)
+    if alike > 0 and alike >= trending:
         return ALIKE
     if trending > 0:
         return _trending(items, one, place.row)

@@ -39,11 +39,30 @@ _PLACES = 512
 
 
 class ScoreParts(NamedTuple):
-    """The parts of a score, or their weights."""
+    """The parts of a blended score, or their weights."""
 
     als: float
     content: float
     trending: float
+
+
+class Signals(NamedTuple):
+    """The signals of a place in a list, each 0 to 1; ``ranked`` (see `core.two_stage`) is None
+    where the place has none."""
+
+    als: float
+    content: float
+    trending: float
+    ranked: float | None = None
+
+
+class Shares(NamedTuple):
+    """A number for each of `Signals`: what it weighs, or what it adds to a score."""
+
+    als: float
+    content: float
+    trending: float
+    ranked: float = 0.0
 
 
 DEFAULT_WEIGHTS = ScoreParts(0.5, 0.3, 0.2)
@@ -63,13 +82,14 @@ class Profile:
 
     ``rows`` are the episodes that the listener did something with; one number for each have
     ``strengths`` (see `core.confidence`) and ``recency``, 1 for the newest and halved every
-    `HALF_LIFE_MS`. ``settled`` are the rows not to be recommended again; ``affinities`` are by
-    category, 1 for the one heard most.
+    `HALF_LIFE_MS`, and ``at``, the time of the last event, ms since 1970. ``settled`` are the rows
+    not to be recommended again; ``affinities`` are by category, 1 for the one heard most.
     """
 
     rows: NDArray[np.int64]
     strengths: Floats
     recency: Floats
+    at: NDArray[np.int64]
     settled: NDArray[np.int64]
     affinities: dict[str, float]
 
@@ -98,18 +118,19 @@ def profile(listener: ListenerState, items: Items) -> Profile:
         rows=rows,
         strengths=strengths,
         recency=recency,
+        at=np.array([h.last_at for h in heard], dtype=np.int64),
         settled=rows[np.array([h.settled for h in heard], dtype=bool)] if heard else rows,
         affinities={category: weight / most for category, weight in affinities.items()},
     )
 
 
 class Ranked(NamedTuple):
-    """A place in a list. ``earned`` is what each part contributes to ``score``."""
+    """A place in a list. ``earned`` is what each of the signals in ``parts`` adds to ``score``."""
 
     row: int
     score: float
-    parts: ScoreParts
-    earned: ScoreParts
+    parts: Signals
+    earned: Shares
 
 
 def recommend(
@@ -150,7 +171,7 @@ def recommend(
         columns = [matrix[listener, best].tolist() for matrix in (als, content, trending, *earned)]
         lists.append(
             [
-                Ranked(row, min(1.0, max(0.0, score)), ScoreParts(a, c, t), ScoreParts(ea, ec, et))
+                Ranked(row, min(1.0, max(0.0, score)), Signals(a, c, t), Shares(ea, ec, et))
                 for row, score, a, c, t, ea, ec, et in zip(
                     best.tolist(), scores[listener, best].tolist(), *columns, strict=True
                 )
@@ -184,19 +205,35 @@ def _content(items: Items, profiles: Sequence[Profile]) -> tuple[Floats, NDArray
     if items.embeddings is None:
         return np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
     matrix, present = items.embeddings.first(len(items))
-    means = np.zeros((len(profiles), matrix.shape[1]), dtype=np.float32)
-    for listener, one in enumerate(profiles):
-        rows, weights = liked(one)
-        means[listener] = weights @ matrix[rows]
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    means /= np.where(norms > 0, norms, 1.0)
-    return means @ matrix.T, (norms > 0) & present
+    tastes = np.stack([taste(items, one) for one in profiles])
+    return tastes @ matrix.T, tastes.any(axis=1, keepdims=True) & present
+
+
+def taste(items: Items, one: Profile) -> Floats:
+    """The direction (dimension,) of what a listener liked, a unit vector; 0 where there is none."""
+    if items.embeddings is None:
+        return np.zeros(0, dtype=np.float32)
+    matrix, _ = items.embeddings.first(len(items))
+    rows, weights = liked(one)
+    mean: Floats = weights @ matrix[rows]
+    norm = np.linalg.norm(mean)
+    return mean / norm if norm > 0 else mean
 
 
 def liked(one: Profile) -> tuple[NDArray[np.int64], Floats]:
     """Rows of what was liked, and their weights: the strengths times the recency."""
     positive = one.strengths > 0
     return one.rows[positive], one.strengths[positive] * one.recency[positive]
+
+
+def standings(items: Items, one: Profile) -> dict[int, float]:
+    """The scaled place of each row that is in a ranking that counts for a listener."""
+    found = dict(items.overall)
+    for category, ranking in items.by_category.items():
+        if affinity := COLD_AFFINITY if one.cold else one.affinities.get(category, 0.0):
+            for row, place in ranking.items():
+                found[row] = max(found.get(row, 0.0), affinity * place)
+    return found
 
 
 def _trending(items: Items, profiles: Sequence[Profile]) -> Floats:

@@ -32,7 +32,9 @@ def recommendation_document(record: TopicRecord) -> Document:
                 "title": item["title"],
                 "show": item["show"],
                 "score": item["score"],
-                "parts": {name: item["parts"][name] for name in ("als", "content", "trending")},
+                "parts": {
+                    name: item["parts"][name] for name in ("als", "content", "trending", "ranked")
+                },
                 "reason": item["reason"],
             }
             for item in record["items"]

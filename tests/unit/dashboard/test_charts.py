@@ -28,6 +28,7 @@ ITEMS = pl.DataFrame(
         "als": [0.8, 0.2],
         "content": [0.5, 0.5],
         "trending": [0.1, 0.9],
+        "ranked": [1.0, None],
     }
 )
 METRICS = pl.DataFrame(

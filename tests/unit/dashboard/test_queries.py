@@ -49,7 +49,8 @@ def test_recommendation_unfolds_the_parts(database: Database[dict[str, Any]]) ->
     found = queries.recommendation(database, "older")
     assert found is not None
     assert found.updated_at == NOW - timedelta(seconds=60)
-    assert found.items.row(0, named=True) == {"place": 1, **item, **parts}
+    of_list = found.items.row(0, named=True)
+    assert of_list == {"place": 1, **item, **parts, "ranked": None}
 
 
 def test_online_figures_count_partitions_by_their_samples(

@@ -8,31 +8,54 @@ from typing import Any
 import numpy as np
 
 from jobs.core.interactions import Interactions
+from jobs.core.list_training import ListTraining
 from jobs.train_als import Generation, Trainer
+from streams.recommendation.core.item_model import FEATURES, TABLES, ItemModel
+from streams.recommendation.core.ranker import Ranker
 from topology.settings import Settings
 
 
 class Output:
-    """The topics that are delivered together, in the order of the deliveries."""
+    """The records that are delivered together, by topic, in the order of the deliveries."""
 
     def __init__(self) -> None:
-        self.delivered: list[set[str]] = [set()]
+        self.delivered: list[dict[str, list[dict[str, Any]]]] = [{}]
 
     def send(self, topic: str, record: dict[str, Any], key: str) -> None:
-        self.delivered[-1].add(topic)
+        self.delivered[-1].setdefault(topic, []).append(record)
 
     def flush(self) -> None:
-        self.delivered.append(set())
+        self.delivered.append({})
 
 
-def test_a_generation_is_announced_only_once_all_that_belongs_to_it_is_delivered() -> None:
+def published(lists: ListTraining) -> list[dict[str, list[dict[str, Any]]]]:
     place, at_ms = np.ones(1, np.int32), np.ones(1, np.int64)
     weight = np.ones(1, np.float32)
     pairs = Interactions(np.array(["u"]), np.array(["e"]), place, place, weight, at_ms)
     at = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     figures = {"als": {"ndcg": 0.5}, "popularity": {"ndcg": 0.1}}
+    factors = np.ones((1, 2), np.float32)
     trainer = Trainer.__new__(Trainer)  # publishing asks for no session and no history
     trainer._settings, trainer._output = Settings(), Output()  # type: ignore[assignment]
-    trainer._publish(Generation("g", at, 1.0, pairs, np.ones((1, 2), np.float32), figures, {0: 9}))
-    delivered = trainer._output.delivered  # type: ignore[attr-defined]
-    assert delivered == [{"item-factors", "model-metrics"}, {"model-generations"}, set()]
+    trainer._publish(Generation("g", at, 1.0, pairs, factors, lists, figures, {0: 9}))
+    return trainer._output.delivered  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_generation_is_announced_only_once_all_that_belongs_to_it_is_delivered() -> None:
+    one, wide = np.ones(1, np.float32), np.ones(len(FEATURES), np.float32)
+    no_neighbours = np.zeros((1, 0), np.int32), np.zeros((1, 0, len(TABLES)), np.float32)
+    at_ms = np.ones(1, np.int64)
+    model = ItemModel(*no_neighbours, one, one, at_ms, at_ms, np.zeros(1, np.int64))
+    ranker = Ranker(wide, wide, np.ones((len(FEATURES) + 1, 1), np.float32), one, one)
+    first, last, rest = published(ListTraining(model, ranker))
+    assert set(first) == {"item-factors", "item-neighbours", "rankers", "model-metrics"}
+    assert not rest
+    [announced] = last["model-generations"]
+    assert (announced["neighbours"], announced["unranked_because"]) == (1, "")
+
+
+def test_a_generation_without_a_ranker_says_why() -> None:
+    first, last, _ = published(ListTraining(unranked_because="too little"))
+    assert set(first) == {"item-factors", "model-metrics"}
+    [announced] = last["model-generations"]
+    assert (announced["neighbours"], announced["unranked_because"]) == (0, "too little")

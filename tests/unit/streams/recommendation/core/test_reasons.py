@@ -8,10 +8,11 @@ import pytest
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.reasons import ALIKE, explain
-from streams.recommendation.core.scoring import Ranked, ScoreParts, profile
+from streams.recommendation.core.scoring import Ranked, Shares, Signals, profile
 
-NOTHING = ScoreParts(0.0, 0.0, 0.0)
-CONTENT = ScoreParts(0.1, 0.5, 0.1)
+NOTHING = Signals(0.0, 0.0, 0.0)
+NONE_EARNED = Shares(0.0, 0.0, 0.0)
+CONTENT = Shares(0.1, 0.5, 0.1)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ LISTENER = ListenerState(
 )
 
 
-def reason(items: Items, name: str, earned: ScoreParts, listener: ListenerState = LISTENER) -> str:
+def reason(items: Items, name: str, earned: Shares, listener: ListenerState = LISTENER) -> str:
     place = Ranked(items.rows[name], 0.5, NOTHING, earned)
     (text,) = explain(items, listener, profile(listener, items), [place])
     return text
@@ -76,15 +77,15 @@ def test_a_disliked_episode_is_no_reason(items: Items) -> None:
 
 
 def test_factors_speak_of_listeners_alike(items: Items) -> None:
-    assert reason(items, "wasps", ScoreParts(0.5, 0.2, 0.1)) == ALIKE
+    assert reason(items, "wasps", Shares(0.5, 0.2, 0.1)) == ALIKE
 
 
 def test_trending_names_the_ranking_where_it_stands_highest(items: Items) -> None:
-    trending = ScoreParts(0.0, 0.0, 0.3)
+    trending = Shares(0.0, 0.0, 0.3)
     assert reason(items, "wasps", trending) == "Trending in Nature"
     assert reason(items, "blues", trending) == "Trending now"
 
 
 def test_without_any_sign_it_is_new(items: Items) -> None:
-    assert reason(items, "wasps", NOTHING) == "New in Nature"
-    assert reason(items, "bare", NOTHING) == "New"
+    assert reason(items, "wasps", NONE_EARNED) == "New in Nature"
+    assert reason(items, "bare", NONE_EARNED) == "New"

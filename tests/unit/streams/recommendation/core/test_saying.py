@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from streams.recommendation.core.saying import SaidList, hardly_changed, said_list
-from streams.recommendation.core.scoring import Ranked, ScoreParts
+from streams.recommendation.core.scoring import Ranked, Shares, Signals
 
-NOTHING = ScoreParts(0.0, 0.0, 0.0)
+NOTHING = Signals(0.0, 0.0, 0.0), Shares(0.0, 0.0, 0.0)
 
 
 def said(rows: list[int], basis: str = "g1", lift: float = 0.0) -> SaidList:
-    ranking = [Ranked(row, 0.9 - n / 100 + lift, NOTHING, NOTHING) for n, row in enumerate(rows)]
+    ranking = [Ranked(row, 0.9 - n / 100 + lift, *NOTHING) for n, row in enumerate(rows)]
     return said_list(basis, ranking)
 
 

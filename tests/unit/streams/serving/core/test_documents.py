@@ -72,7 +72,7 @@ def test_a_recommendation_document_has_exactly_the_public_fields() -> None:
                 "title": "A",
                 "show": "S",
                 "score": 0.9,
-                "parts": {"als": 1.0, "content": 0.5, "trending": 0.0},
+                "parts": {"als": 1.0, "content": 0.5, "trending": 0.0, "ranked": None},
                 "reason": "new",
             }
         ],
