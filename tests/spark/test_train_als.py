@@ -19,6 +19,7 @@ from streams.kafka.log_reader import LogTail
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.recommendation.core.foldin import fold_in, gram
+from streams.recommendation.core.model_records import read_ranker
 from topology.model import Graph
 from topology.settings import Settings
 
@@ -97,7 +98,7 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     assert Trainer(spark, small, graph).look() is None  # also after a restart
 
     wire = Wire(graph, open_registry(small))
-    topics = ["item-factors", "model-generations", "model-metrics"]
+    topics = ["item-factors", "item-neighbours", "rankers", "model-generations", "model-metrics"]
     reader = LogTail(small.kafka_bootstrap_servers, topics)
     found: dict[str, list[Any]] = {topic: [] for topic in topics}
 
@@ -119,3 +120,14 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     figures = {(m["model"], m["metric"]): m["value"] for m in found["model-metrics"]}
     assert figures["als", "ndcg_at_10"] == generation.metrics["als"]["ndcg_at_10"]
     assert ("popularity", "recall_at_10") in figures
+    assert ("item_item", "ndcg_at_10") in figures
+    lists = generation.lists
+    assert record["unranked_because"] == lists.unranked_because
+    assert figures["two_stage", "ndcg_at_10"] == generation.metrics["two_stage"]["ndcg_at_10"]
+    assert lists.ranker is not None, lists.unranked_because
+    assert record["neighbours"] == len(found["item-neighbours"]) == 16
+    [ranker] = found["rankers"]
+    assert all(
+        np.array_equal(one, other)
+        for one, other in zip(read_ranker(ranker), lists.ranker, strict=True)
+    )
