@@ -119,8 +119,9 @@ class References:
             self._content_ms = message.timestamp_ms
 
     def _handle_trending_episodes(self, messages: Sequence[Message]) -> None:
-        # The key begins with the scope; there may be hundreds that nobody asks for here.
-        wanted = [message for message in messages if not is_of_a_language(message.key_text)]
+        # The key is the scope and a partition; there may be hundreds that nobody asks for here.
+        scopes = ((message.key_text.rpartition("|")[0], message) for message in messages)
+        wanted = [message for scope, message in scopes if not is_of_a_language(scope)]
         changed = set()
         for _, ranking in broadcast_records(self._context, wanted):
             if ranking is not None:
