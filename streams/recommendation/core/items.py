@@ -67,7 +67,7 @@ class Vectors:
             self._present = np.concatenate([self._present, np.zeros(grow, dtype=bool)])
 
 
-_REFERENCES = 500
+_REFERENCES, _LOOKED_AT = 500, 5_000
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,10 @@ class ListModel:
         return np.where(known, self.place_of[np.where(known, rows, 0)], -1)
 
     def references(self, present: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Some hundred rows of the generation, evenly spaced among those that are ``present``."""
-        some = self.rows[present[self.rows]]
+        """Some hundred rows of the generation that are ``present``, evenly spaced, out of at most
+        some thousand: what it costs does not grow with the catalogue."""
+        some = self.rows[:: max(1, len(self.rows) // _LOOKED_AT)]
+        some = some[present[some]]
         return some[:: max(1, len(some) // _REFERENCES)]
 
 

@@ -213,7 +213,14 @@ def _best(
                 ),
             )
         )
+    return listed + _newest(items, one, listed, count - len(listed))
+
+
+def _newest(items: Items, one: Profile, listed: list[Ranked], count: int) -> list[Ranked]:
+    """The newest episodes that are not settled and not in the list, as places without a score."""
+    if count <= 0:
+        return []
     gone = {*one.settled.tolist(), *(place.row for place in listed)}
-    rest = (row for row in items.newest.tolist() if row not in gone and row in items.episodes)
+    rest = (row for row in map(int, items.newest) if row not in gone and row in items.episodes)
     nothing = Signals(0.0, 0.0, 0.0), Shares(0.0, 0.0, 0.0)
-    return listed + [Ranked(row, 0.0, *nothing) for row in islice(rest, count - len(listed))]
+    return [Ranked(row, 0.0, *nothing) for row in islice(rest, count)]
