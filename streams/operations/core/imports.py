@@ -261,7 +261,7 @@ def parse_episode(row: Row) -> tuple[dict[str, Any], dict[str, Any] | None]:
     except RowError as error:
         raise RowError(f"{place}: {error}") from None
     text = texts.pop("transcript_text")
-    show_id = texts["show_id"] or f"{IMPORT}:{texts['show_title'] or texts['episode_id']}"
+    show_id = texts["show_id"] or _show_id(texts["show_title"], texts["episode_id"])
     episode = {
         **texts,
         "show_id": show_id,
@@ -281,6 +281,14 @@ def _check_id(text: str) -> None:
         raise RowError(f"{_shown(text)} has control characters")
     if len(text.encode()) > LONGEST_STRING:
         raise RowError(f"{_shown(text)} has over {LONGEST_STRING} bytes")
+
+
+def _show_id(title: str, episode_id: str) -> str:
+    """The id of a show that a row gives none: by its title, else one for the episode alone."""
+    if not title:
+        return f"{IMPORT}:episode:{episode_id}"
+    odd = title.startswith(("episode:", "show:"))
+    return f"{IMPORT}:show:{title}" if odd else f"{IMPORT}:{title}"
 
 
 def transcript(episode_id: str, text: str, language: str = "") -> dict[str, Any]:

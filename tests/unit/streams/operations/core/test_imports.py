@@ -42,7 +42,7 @@ def test_what_is_not_a_number_is_no_value() -> None:
     (event, same), refused = parse({**EVENT, "position_ms": none, "rank": none}, EVENT)
     assert (event, refused) == (same, [])
     episode, _ = imports.parse_episode({"episode_id": "e", "title": "T", "show_id": none})
-    assert episode["show_id"] == "import:e"
+    assert episode["show_id"] == "import:episode:e"
 
 
 def test_the_derived_id_says_the_same_of_equal_rows_only() -> None:
@@ -184,7 +184,21 @@ def test_an_episode_brings_its_transcript() -> None:
 def test_a_minimal_episode_has_no_transcript() -> None:
     episode, transcript = imports.parse_episode({"episode_id": "x:1", "title": "T"})
     assert transcript is None
-    assert episode["show_id"] == "import:x:1"
+    assert episode["show_id"] == "import:episode:x:1"
+
+
+SHOWS = st.tuples(st.booleans(), st.lists(st.sampled_from(["episode:", "show:", "a"])).map("".join))
+
+
+def show_id_of(titled: bool, name: str) -> str:
+    row = {"title": "T", "episode_id": name or "e", "show_title": name if titled else ""}
+    return str(imports.parse_episode(row)[0]["show_id"])
+
+
+@given(SHOWS.filter(lambda show: show[1]), SHOWS.filter(lambda show: show[1]))
+def test_no_two_shows_have_one_id(one: tuple[bool, str], other: tuple[bool, str]) -> None:
+    """Whether they are known by their title, or by their only episode."""
+    assert (show_id_of(*one) == show_id_of(*other)) == (one == other)
 
 
 @pytest.mark.parametrize(
