@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         le=876_000,
         description="Hours for which MongoDB keeps minutes, counted likewise; Delta keeps them "
         "all. The Live page looks back 24 hours. 0: as long as days. The embedded MongoDB keeps "
-        "48 hours unless told otherwise.",
+        "48 hours, and no more than days, unless told otherwise.",
     )
     delta_root: str = Field("", description="Folder or object-store prefix of the Delta tables.")
     checkpoint_root: str = Field(
@@ -307,9 +307,12 @@ class Settings(BaseSettings):
         embedded = f"mongodb://{LOOPBACK}:{self.port('mongo')}"
         if self.mongodb_uri.get_secret_value() in ("", embedded):
             self.mongodb_uri = SecretStr(embedded)
-            for name, value in EMBEDDED_MONGO.items():
-                if name not in self.model_fields_set:
-                    setattr(self, name, value)
+            unset = EMBEDDED_MONGO.keys() - self.model_fields_set
+            for name in unset:
+                setattr(self, name, EMBEDDED_MONGO[name])
+            # who wants a day of all the rest wants minutes for no longer
+            if "mongo_keep_hours" in unset and self.mongo_keep_days:
+                self.mongo_keep_hours = min(self.mongo_keep_hours, 24 * self.mongo_keep_days)
         self.api_port = self.api_port or self.port("api")
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
