@@ -94,10 +94,13 @@ class EngagementTracker:
         self._told_watermarks: dict[int, int] = {}
         self._untold: dict[int, set[int]] = {}
         """Source partition -> minutes whose totals have changed since they were sent."""
+        self._totals_sent: set[int] = set()
+        """Source partitions of which all totals that are held have been sent at least once."""
         for forget in (
             self._scopes.clear,
             self._published.clear,
             self._told_watermarks.clear,
+            self._totals_sent.clear,
             self._targets.forget,
         ):
             context.on_rebalance(forget)
@@ -207,6 +210,11 @@ class EngagementTracker:
     async def _publish_totals(self) -> None:
         async for partition, state in self._each_in_turn():
             minutes = self._untold.pop(partition, set())
+            if partition not in self._totals_sent:
+                # Whoever counted before may have ended before it sent what it had counted, and
+                # a quiet partition would stay short until its next event.
+                minutes = set(np.unique(time_of(state.minutes)).tolist())
+                self._totals_sent.add(partition)
             await self._send_totals(partition, total_rows(state, partition, minutes))
 
     def _final_totals(self, partition: int, state: Engagement, closed: np.ndarray) -> pl.DataFrame:

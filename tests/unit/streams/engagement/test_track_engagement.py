@@ -1,0 +1,68 @@
+"""What a worker sends of the totals that another one counted before it ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas.codec import RecordCodec
+from streams.kafka.placement import partition_of
+from streams.runtime.in_memory import MemoryRuntime
+from topology.graph import build_graph
+from topology.settings import Settings
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STAGE = "track_engagement"
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["killed", "rebalanced"])
+def test_totals_that_were_not_sent_before_a_restart_are_sent_after_it(moved: bool) -> None:
+    settings = Settings(podstream_home=Path(), event_partitions=2)
+    runtime = MemoryRuntime(build_graph(2), settings)
+    codec = RecordCodec("user-events", "user_event", runtime.log.registry)
+    for stage in ("batch_events", STAGE):
+        runtime.start(stage)
+
+    def heard(user: str, minute: int) -> None:
+        at = START + timedelta(minutes=minute)
+        runtime.clock.set(at.timestamp())
+        event = {
+            "event_id": f"{user} {minute}",
+            "user_id": user,
+            "episode_id": "pi:1",
+            "kind": "play",
+            "occurred_at": at,
+            "heard_ms": 1000,
+        }
+        runtime.log.append("user-events", codec.encode(event), key=user)
+
+    def totals() -> dict[tuple[int, datetime], int]:
+        frames = runtime.log.decoded("engagement-totals")
+        return {
+            (row["source_partition"], row["bucket"]): row["plays"]
+            for frame in frames
+            for row in frame.to_dicts()
+        }
+
+    heard("ada", 0)
+    heard("bob", 0)
+    runtime.run()
+    heard("ada", 1)
+    heard("bob", 1)
+    runtime.run(timers=False)  # counted and saved, and not told
+    places = {partition_of(user.encode(), 2) for user in ("ada", "bob")}
+    assert places == {0, 1}
+    assert set(totals()) == {(place, START) for place in places}
+
+    if moved:
+        runtime.rebalance(STAGE)
+    else:
+        runtime.crash(STAGE)
+    runtime.run()  # and nobody is heard any more
+    minutes = (START, START + timedelta(minutes=1))
+    assert totals() == {(place, minute): 1 for place in places for minute in minutes}
+    sent = len(runtime.log.records("engagement-totals"))
+    runtime.run()
+    assert len(runtime.log.records("engagement-totals")) == sent, "once is enough"
