@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 from pyspark.sql.streaming.query import StreamingQuery
 
-from jobs.kafka_source import reached
+from jobs.kafka_source import Reached, reached
 from jobs.session import is_local
 from streams.kafka.purge import commit, purge
 from streams.operations import disk
@@ -44,8 +44,8 @@ class Housekeeping:
         self._due = time.monotonic() + EVERY_S
         try:
             self.run(queries)
-        except KafkaException as error:
-            log.warning("nothing was purged: %s", error)
+        except (KafkaException, TimeoutError) as error:
+            log.warning("not everything was purged: %s", error or type(error).__name__)
         if is_local(self._settings):
             self._look_at_disk()
 
@@ -65,13 +65,19 @@ class Housekeeping:
             log.warning("the last progress was not committed: %s", error)
 
     def run(self, queries: Sequence[StreamingQuery]) -> dict[str, int]:
-        """Commit the queries' progress, then purge; how many records went from each topic."""
-        self._tell(queries)
-        purged = purge(self._settings, self._graph)
+        """Commit the queries' progress, then purge; how many records went from each topic.
+
+        Of what Spark reads, only that goes which a query has reported in this run: what was
+        committed may be ahead of a checkpoint that was removed or restored since.
+        """
+        reported = self._tell(queries)
+        purged = purge(self._settings, self._graph, reported)
         if purged:
             log.info("purged %s", ", ".join(f"{n} of {name}" for name, n in purged.items()))
         return purged
 
-    def _tell(self, queries: Sequence[StreamingQuery]) -> None:
-        for stage, offsets in reached(queries).items():
+    def _tell(self, queries: Sequence[StreamingQuery]) -> Reached:
+        reported = reached(queries)
+        for stage, offsets in reported.items():
             commit(self._settings, app_id(self._graph.stages[stage]), offsets)
+        return reported

@@ -16,6 +16,9 @@ from topology.settings import Settings
 Launch = Callable[[], StreamingQuery]
 """Starts a query, from its checkpoint; may be called again once the query has ended."""
 
+Reached = dict[str, dict[str, dict[int, int]]]
+"""Stage -> topic -> partition -> an offset."""
+
 
 def read_topics(
     spark: SparkSession, settings: Settings, stage: Stage, topics: Sequence[str], limit: int
@@ -58,12 +61,12 @@ def failed_to_report(query: StreamingQuery) -> bool:
     return "IterableOps.map" in text and "Option.get()" in text
 
 
-def reached(queries: Iterable[StreamingQuery]) -> dict[str, dict[str, dict[int, int]]]:
+def reached(queries: Iterable[StreamingQuery]) -> Reached:
     """Stage -> topic -> partition -> the offset below which its query reads nothing again.
 
     A query is named by its stage, with what sets it apart after a point.
     """
-    found: dict[str, dict[str, dict[int, int]]] = {}
+    found: Reached = {}
     for query in queries:
         # A progress is reported once its micro-batch is in the query's own log of commits.
         progress = query.lastProgress

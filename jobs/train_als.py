@@ -240,7 +240,10 @@ class Trainer:
 
     def _train(self, daily: DataFrame) -> Generation | None:
         trained_at, started = dt.datetime.now(dt.UTC), time.monotonic()
+        # All that is asked of the table is asked before the fit, which may take hours: meanwhile
+        # `jobs.maintenance` deletes files of this version that are not live any more.
         reached = daily.groupBy("source_partition").agg(F.max("applied_offset").alias("offset"))
+        offsets = {row["source_partition"]: row["offset"] for row in reached.collect()}
         sums = ("heard_ms", "plays", "completes", "likes", "dislikes")
         totals = daily.groupBy("user_id", "episode_id").agg(
             *(F.sum(name).alias(name) for name in sums), F.max("last_at").alias("last_at")
@@ -258,7 +261,7 @@ class Trainer:
             items=learned.items,
             lists=lists,
             metrics=metrics,
-            offsets={row["source_partition"]: row["offset"] for row in reached.collect()},
+            offsets=offsets,
         )
 
     def _publish(self, generation: Generation) -> None:

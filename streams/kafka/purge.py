@@ -3,7 +3,8 @@
 What derives from another topic is kept as long as somebody still has to read it. A retention by
 time would take it from a stage that was switched off for longer, without a word; here a record goes
 once every stage that consumes its topic has committed it, and its topic's age has passed. A stage
-that has never committed anything has read nothing, so nothing goes.
+that has never committed anything has read nothing, so nothing goes. Stages on Spark keep their
+progress elsewhere, and whoever runs them says how far they are.
 
 The newest record of a partition always stays: by it `batch_events` finds where to go on.
 """
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 
+Reached = Mapping[str, Mapping[str, Mapping[int, int]]]
+"""Stage -> topic -> partition -> the offset that it goes on at."""
+
 
 def cut(first: int, end: int, aged: int, committed: Iterable[int]) -> int:
     """The offset before which records of a partition may go; ``first`` if none may.
@@ -37,10 +41,14 @@ def cut(first: int, end: int, aged: int, committed: Iterable[int]) -> int:
     return max(first, min((aged, end - 1, *committed)))
 
 
-def purge(settings: Settings, graph: Graph) -> dict[str, int]:
+def purge(settings: Settings, graph: Graph, spark: Reached) -> dict[str, int]:
     """Purge every topic that is declared so; how many records went from each.
 
-    KafkaException and SilentLogError where the broker fails: nothing is lost by trying again later.
+    ``spark`` tells for each stage on Spark where it goes on, by topic and partition; what it does
+    not name has not been read.
+
+    TimeoutError, KafkaException and SilentLogError where the broker fails: nothing is lost by
+    trying again later.
     """
     places: dict[TopicPartition, int] = {}
     purged = dict[str, int]()
@@ -48,7 +56,7 @@ def purge(settings: Settings, graph: Graph) -> dict[str, int]:
         for topic in graph.topics.values():
             if topic.purge_after_ms is None:
                 continue
-            for place, first in _cuts(settings, graph, topic, logs).items():
+            for place, first in _cuts(settings, graph, topic, logs, spark).items():
                 if place.offset > first:
                     places[place] = first
                     purged[topic.name] = purged.get(topic.name, 0) + place.offset - first
@@ -60,12 +68,14 @@ def purge(settings: Settings, graph: Graph) -> dict[str, int]:
 
 
 def _cuts(
-    settings: Settings, graph: Graph, topic: Topic, logs: LogReader
+    settings: Settings, graph: Graph, topic: Topic, logs: LogReader, spark: Reached
 ) -> Mapping[TopicPartition, int]:
     """Where each partition of a topic is to begin -> where it begins now."""
     since_ms = time.time_ns() // 1_000_000 - (topic.purge_after_ms or 0)
     readers = [
-        committed(settings, app_id(stage), topic)
+        spark.get(stage.name, {}).get(topic.name, {})
+        if stage.runner == "spark"
+        else committed(settings, app_id(stage), topic)
         for stage in graph.stages.values()
         if topic.name in stage.consumes and is_on(stage, settings)
     ]

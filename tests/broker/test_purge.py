@@ -8,13 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.units import DAY_MS
-from streams.kafka.clients import producer, reader
+from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader
-from streams.kafka.purge import commit, committed, purge
-from streams.kafka.registry import open_registry
-from streams.operations.replay import ReplayError, replay
+from streams.kafka.purge import Reached, commit, committed, purge
 from tests.broker.workers import instance
-from topology.graph import app_id, build_graph, state_topic
+from topology.graph import app_id, build_graph
 from topology.model import Graph
 from topology.settings import Settings
 from topology.topics.engagement import LATE_EVENTS
@@ -48,6 +46,10 @@ def _readers(graph: Graph) -> list[str]:
     return [app_id(stage) for stage in graph.stages.values() if BATCHES in stage.consumes]
 
 
+def _spark(partition: int, offset: int) -> Reached:
+    return {"write_delta": {BATCHES: {partition: offset}}}
+
+
 def test_records_go_once_every_stage_has_read_them(settings: Settings) -> None:
     graph = build_graph(settings.event_partitions)
     for topic in (BATCHES, USER_EVENTS.name, LATE_EVENTS.name):
@@ -56,12 +58,15 @@ def test_records_go_once_every_stage_has_read_them(settings: Settings) -> None:
     *quick, slow = _readers(graph)
     for group in quick:
         commit(settings, group, {BATCHES: {0: 15}})
-    assert purge(settings, graph) == {}, "one has read nothing"
+    assert purge(settings, graph, _spark(0, 15)) == {}, "one has read nothing"
 
     commit(settings, slow, {BATCHES: {0: 4}})
-    assert purge(settings, graph) == {BATCHES: 4}
+    assert purge(settings, graph, {}) == {}, "what Spark committed in another run tells nothing"
+    assert purge(settings, graph, _spark(1, 15)) == {}, "nor does another partition"
+    assert purge(settings, graph, _spark(0, 3)) == {BATCHES: 3}
+    assert purge(settings, graph, _spark(0, 15)) == {BATCHES: 1}
     commit(settings, slow, {BATCHES: {0: 15}})
-    assert purge(settings, graph) == {BATCHES: 6}, "the others are too young"
+    assert purge(settings, graph, _spark(0, 15)) == {BATCHES: 6}, "the others are too young"
 
     assert _bounds(settings, BATCHES, 0) == (10, 15)
     assert _bounds(settings, USER_EVENTS.name, 0) == (0, 10), "the source stays"
@@ -73,37 +78,5 @@ def test_the_newest_record_stays_however_old_it_is(settings: Settings) -> None:
     _write(settings, BATCHES, 1, 3, DAY_MS)
     for group in _readers(graph):
         commit(settings, group, {BATCHES: {1: 3}})
-    purge(settings, graph)
+    purge(settings, graph, _spark(1, 3))
     assert _bounds(settings, BATCHES, 1) == (2, 3)
-
-
-def test_a_replay_begins_at_the_first_event_without_taking_from_others(settings: Settings) -> None:
-    graph, registry = build_graph(settings.event_partitions), open_registry(settings)
-    stage = graph.stages["track_listening"]
-    state = state_topic(stage, stage.tables[0]).name
-    _write(settings, state, 0, 3, 0)
-    _write(settings, USER_EVENTS.name, 1, 4, 0)
-    _write(settings, BATCHES, 1, 1, 0)
-    with pytest.raises(ReplayError, match="No stage nobody"):
-        replay(settings, graph, registry, ["nobody"])
-    with pytest.raises(ReplayError, match="has 1 batches to read"):
-        replay(settings, graph, registry, ["track_listening"])
-    for group in set(_readers(graph)) - {app_id(stage)}:
-        commit(settings, group, {BATCHES: {1: _bounds(settings, BATCHES, 1)[1]}})
-
-    consumer = reader(settings.kafka_bootstrap_servers, app_id(stage))
-    consumer.subscribe([BATCHES])
-    consumer.poll(10)
-    with pytest.raises(ReplayError, match="track_listening is running"):
-        replay(settings, graph, registry, ["track_listening"])
-    consumer.close()
-    assert _bounds(settings, state, 0) == (0, 3)
-
-    with LogReader(settings.kafka_bootstrap_servers) as logs:
-        events = sum(logs.ends(USER_EVENTS.name).values())
-    assert replay(settings, graph, registry, ["track_listening"]) == events > 4
-    assert _bounds(settings, state, 0) == (0, 0)
-    assert committed(settings, app_id(stage), graph.topics[BATCHES]) == {}
-    for partition in range(2):
-        first, end = _bounds(settings, BATCHES, partition)
-        assert first == end > 0, "batch_events, which finds no batch, begins at the first event"

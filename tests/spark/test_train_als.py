@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,37 @@ def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(
     assert folded @ learned.items.T == pytest.approx(scores, abs=0.02)
 
 
+def append_checkerboard(spark: SparkSession, path: str, partition: int = 0) -> None:
+    daily = checkerboard().with_columns(
+        day=pl.lit(START.date()), first_at="last_at", impressions=0, clicks=0,
+        duration_ms=0, share=pl.lit(None, pl.Float64),
+        source_partition=pl.lit(partition, pl.Int32), applied_offset=pl.lit(10**6),
+    )  # fmt: skip
+    table = spark.read.format("delta").load(path)
+    rows = daily.select(table.columns).rows()
+    spark.createDataFrame(rows, table.schema).write.format("delta").mode("append").save(path)
+
+
+def test_a_training_outlasts_the_files_that_it_was_made_of(
+    spark: SparkSession, small: Settings, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_delta.create_tables(graph, small)
+    path = table_path(small, train_als.TABLE)
+    append_checkerboard(spark, path, partition=1)  # the broker keeps generations of other tests
+
+    def long(*args: Any) -> Any:
+        """Hours later, the table has been written anew and vacuumed."""
+        for file in Path(path).rglob("*.parquet"):
+            file.unlink()
+        return fit(*args)
+
+    monkeypatch.setattr(train_als, "fit", long)
+    generation = Trainer(spark, small, graph).look()
+    assert generation is not None
+    assert generation.offsets == {1: 10**6}
+    assert not list(Path(path).rglob("*.parquet"))
+
+
 def test_a_generation_is_published_once_and_not_again_without_news(
     spark: SparkSession, small: Settings, graph: Graph
 ) -> None:
@@ -83,14 +115,7 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     path = table_path(small, train_als.TABLE)
     trainer = Trainer(spark, small, graph)
     assert trainer.look() is None  # an empty table
-    daily = checkerboard().with_columns(
-        day=pl.lit(START.date()), first_at="last_at", impressions=0, clicks=0,
-        duration_ms=0, share=pl.lit(None, pl.Float64),
-        source_partition=pl.lit(0, pl.Int32), applied_offset=pl.lit(10**6),
-    )  # fmt: skip
-    table = spark.read.format("delta").load(path)
-    rows = daily.select(table.columns).rows()
-    spark.createDataFrame(rows, table.schema).write.format("delta").mode("append").save(path)
+    append_checkerboard(spark, path)
     generation = trainer.look()
     assert generation is not None
     assert generation.metrics["als"]["ndcg_at_10"] > generation.metrics["popularity"]["ndcg_at_10"]
