@@ -201,7 +201,8 @@ class Stage:
     one; each stage keeps a consumer group of its own, so that the grouping may change freely.
     ``broadcast`` are topics that every worker of the stage reads whole (reference data), beside
     ``consumes``, whose partitions are divided among the workers. A stage whose state takes another
-    form gets the next ``version``: it reads its topics anew, from the first offset.
+    form gets the next ``version``, which has read nothing: of a topic that is purged behind its
+    readers it has the records made again by `podstream replay`, and does not start without.
     ``hands_over`` are topics that it consumes and whose records it may send to another partition.
     ``tables`` is its own state; ``reads`` and ``writes`` name MongoDB collections and Delta tables.
     ``entry_point`` is the module, or the file, that holds it. A stage that is ``demo_only`` runs in

@@ -35,6 +35,10 @@ class Processes:
         options += ["worker", "--web-port", str(port), "-l", "warn"]
         self._start(name, ["faust", "-A", "streams.app", *options], stages)
 
+    def start_spark(self, name: str) -> None:
+        """The Spark application."""
+        self._start(name, ["jobs.application"])
+
     def _start(self, name: str, module: list[str], stages: Sequence[str] = ()) -> None:
         environment = {
             **os.environ,
@@ -54,6 +58,10 @@ class Processes:
         """AssertionError, with the end of its log, if a process ended without being told to."""
         for name, process in list(self._running.items()):
             assert process.poll() is None, f"{name} ended by itself: {self.log(name)[-3000:]}"
+
+    def ended(self, name: str, timeout_s: float) -> int:
+        """Wait until a process ends by itself; its exit status."""
+        return self._running.pop(name).wait(timeout_s)
 
     def end(self, name: str, number: signal.Signals) -> int:
         """Send a signal to a living process; its exit status."""

@@ -6,16 +6,21 @@ here it goes back to the beginning. And it lets the partitions go before it has 
 is fetched meanwhile it takes for what it knows, drops it, and then takes the hole for records
 that were compacted away, and commits it. Here nothing is fetched meanwhile. What follows without
 a gap is checked all the same, because state that has skipped a record looks like any other.
+
+For the same reason the stage is told of every partition whose first record is above where it
+would go on: what was before is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from faust.transport.drivers import aiokafka
 from faust.types import TP
+
+OnMissing = Callable[[TP, int | None, int], Awaitable[None]]
 
 
 class SkippedError(RuntimeError):
@@ -24,6 +29,8 @@ class SkippedError(RuntimeError):
 
 class Consumer(aiokafka.Consumer):
     """The consumer of one stage."""
+
+    transport: Transport
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -49,6 +56,9 @@ class Consumer(aiokafka.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed = await super().seek_to_committed()
         earliest = await self.earliest_offsets(*committed)
+        for tp, offset in committed.items():
+            if (offset or 0) < earliest[tp]:
+                await self.transport.on_missing(TP(*tp), offset, earliest[tp])
         # Nothing at all, or offset 0, which is no place to go to for aiokafka.
         new = [TP(*tp) for tp, offset in committed.items() if not offset]
         await self._thread.seek_wait({tp: earliest[tp] for tp in new})
@@ -69,3 +79,7 @@ class Transport(aiokafka.Transport):
     """What gives an app its consumer."""
 
     Consumer = Consumer
+
+    on_missing: OnMissing
+    """Called, while nothing is read, with a partition, the offset committed (None for none), and
+    that of its first record, which is above it."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import faust
 from faust.exceptions import ConsumerNotStarted
-from faust.types import EventT
+from faust.types import TP, EventT
 
 from schemas.codec import Registry
 from streams.kafka.clients import end_process
@@ -33,7 +33,7 @@ from streams.state.faust_changelog import FaustChangelog
 from streams.state.kafka_log import Appender, KafkaStateLog
 from streams.state.keyed_table import KeyedState
 from streams.state.store import Origin
-from topology.graph import changelog_name, check_reads
+from topology.graph import changelog_name, check_reads, state_topic
 from topology.model import Graph, Stage, Table, Topic
 from topology.settings import Settings
 
@@ -217,6 +217,26 @@ class FaustContext(Context):
             by_topic.setdefault(message.topic, []).append(message)
         for topic, group in by_topic.items():
             self._broadcasts[topic](group)
+
+    async def on_missing(self, tp: TP, committed: int | None, first: int) -> None:
+        """End the process if this stage, which counts, would begin in the middle of history.
+
+        Where records are kept for some time, those that are left are what it is to have. Where
+        they went because every reader had read them, it has lost some, or is new; the broker may
+        also have dropped what a stage committed that was off for long, but not its state.
+        """
+        states = {state_topic(self.stage, table).name for table in self.stage.tables}
+        if not states or self._graph.topics[tp.topic].purge_after_ms is None:
+            return
+        if committed is None:
+            logs = [one for one in self._state_logs if one.name in states]
+            if any([await one.end(tp.partition) for one in logs]):
+                return
+        end_process(
+            f"{self.stage.name} would begin in the middle of history: what {tp.topic}"
+            f"[{tp.partition}] held before offset {first} is purged, and this stage, or this "
+            f"version of it, has not read it; stop it and run `podstream replay {self.stage.name}`"
+        )
 
     # -- watching, as streams.runtime.watchdog.Fetching ------------------------------------
 

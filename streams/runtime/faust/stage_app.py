@@ -65,9 +65,10 @@ def stage_app(
         producer_linger=0.0,
         producer_compression_type="lz4",
     )
-    app.transport = Transport(app.conf.broker_consumer, app)
+    app.transport = transport = Transport(app.conf.broker_consumer, app)
     # A stage that only has timers subscribes to nothing, which a consumer refuses.
     app.producer_only = not stage.consumes
     context = FaustContext(app, stage, settings, graph, registry)
+    transport.on_missing = context.on_missing
     importlib.import_module(stage.entry_point).register(context)
     return app
