@@ -43,6 +43,7 @@ from jobs.maintenance import PACKED, TABLE_PROPERTIES, Maintenance
 from jobs.output import Output
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from streams.operations.replay import History
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage
 from topology.settings import Settings, get_settings
@@ -89,6 +90,18 @@ QUERIES = (
     Query("records", "avro", "live", messages=20_000),
     Query("settled", "arrow", "settled", messages=10_000, every=6),
 )
+
+
+def histories(settings: Settings, graph: Graph) -> dict[str, History]:
+    """Where what each fact topic becomes is kept."""
+    stage = graph.stages[STAGE]
+    return {
+        topic: History(
+            table_path(settings, FACTS[topic].table), checkpoint(settings, stage, query.name)
+        )
+        for query in QUERIES
+        for topic in query.topics(graph)
+    }
 
 
 def create_tables(graph: Graph, settings: Settings) -> None:

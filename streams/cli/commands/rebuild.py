@@ -99,21 +99,55 @@ def replay(
     stages: Annotated[
         list[str] | None, typer.Argument(help="Stages that are to forget all they have counted.")
     ] = None,
+    checkpoints_removed: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoints-removed",
+            help="The checkpoints that the command cannot reach are gone.",
+        ),
+    ] = False,
 ) -> None:
     """Send every event through again; the stages named begin from nothing, the others skip it.
 
-    Only the broker may run: `podstream up --only broker --detach` before, `podstream up` after.
+    What the named stages have made goes: topics are purged and Delta tables emptied. Only the
+    broker may run: `podstream up --only broker --detach` before, `podstream up` after. A command
+    that was cut off is given again.
     """
+    from confluent_kafka import KafkaException
+
+    from jobs.write_delta import histories
+    from streams.cli.local.claims import ClaimError, claim_delta_root
+    from streams.cli.local.supervise import ALIVE, Supervisor
+    from streams.kafka.clients import DeliveryError, PartitionsError
     from streams.kafka.registry import open_registry
     from streams.operations.replay import ReplayError
     from streams.operations.replay import replay as run
     from topology.graph import get_graph
     from topology.settings import get_settings
 
-    settings = get_settings()
+    settings, graph = get_settings(), get_graph()
+    supervisor = Supervisor(settings.podstream_home)
+    if supervisor.running():  # Spark's queries have no consumer groups that would tell
+        queries = {stage.worker for stage in graph.stages.values() if stage.runner == "spark"}
+        for process in supervisor.processes():
+            if process.name in queries and process.state in ALIVE:
+                typer.echo(f"{process.name} is running: stop all but the broker first.", err=True)
+                raise typer.Exit(1)
     try:
-        events = run(settings, get_graph(), open_registry(settings), stages or ())
-    except ReplayError as error:
+        claim_delta_root(settings.delta_root, settings.podstream_home)
+        events = run(
+            settings,
+            graph,
+            open_registry(settings),
+            stages or (),
+            histories(settings, graph),
+            checkpoints_removed=checkpoints_removed,
+            say=typer.echo,
+        )
+    except (ReplayError, ClaimError, PartitionsError) as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (KafkaException, DeliveryError, TimeoutError, OSError) as error:
+        typer.echo(f"cut off: {error or type(error).__name__}; run the command again", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{events} events come again once batch_events runs.")

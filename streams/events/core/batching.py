@@ -148,7 +148,7 @@ class PartitionBatcher:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
         for piece in chunk.pieces():
             (checked,) = check([piece], self._decoder, self.source.partitions)
-            mine = checked.owners == self.partition
+            mine = self._counted_here(checked)
             self._note(checked.events.filter(mine), checked.ids.take(mine))
 
     def batch(self, chunk: Chunk) -> Batch:
@@ -165,7 +165,7 @@ class PartitionBatcher:
         }
         events, ids, refused = checked.events, checked.ids, checked.refused
         moves: dict[int, Move] = {}
-        mine = checked.owners == self.partition
+        mine = self._counted_here(checked)
         if not mine.all():
             moves, stuck = self._moves(chunk, checked, np.flatnonzero(~mine), again)
             refused = {**refused, **stuck}
@@ -191,6 +191,13 @@ class PartitionBatcher:
             moves,
             self.tally.header(),
         )
+
+    def _counted_here(self, checked: Checked) -> np.ndarray:
+        """Which events are of this partition's listeners, or count here all the same."""
+        here: np.ndarray = checked.owners == self.partition
+        if self.tally.strays_below:
+            here |= checked.events["offset"].to_numpy() < self.tally.strays_below
+        return here
 
     def _moves(
         self, chunk: Chunk, checked: Checked, strays: np.ndarray, again: set[int]

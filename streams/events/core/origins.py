@@ -95,8 +95,14 @@ def handed_over(
 
 def was_handed_over(headers: Headers, source: Source) -> bool:
     """Whether an event lies where it does because it was handed over, within this topic."""
+    return place_before(headers, source) is not None
+
+
+def place_before(headers: Headers, source: Source) -> tuple[int, int] | None:
+    """Partition and offset of an event before it was handed over within this topic, if it was."""
     told = _origin_of(headers)
-    return told is not None and source.lay_in(told[0]) is not None
+    partition = source.lay_in(told[0]) if told is not None else None
+    return (int(partition), told[1]) if told is not None and partition is not None else None
 
 
 def _origin_of(headers: Headers) -> tuple[str, int] | None:
@@ -127,6 +133,9 @@ class Tally:
     marks: dict[str, int] = field(default_factory=dict)
     """The highest number of each sender: a source partition's, or that of a recent import, the
     most recent last."""
+    strays_below: int = 0
+    """Offset below which events count in this partition whomever they are of: a release that
+    handed none over counted them here. Told by `podstream replay`."""
 
     def again(self, headers: Headers, source: Source) -> bool:
         """Whether a record came before, by its origin, which is noted.
@@ -163,7 +172,7 @@ class Tally:
         """This as the value of `TALLY`; empty where there is nothing to tell."""
         told = {
             name: value
-            for name in ("repeated", "moved", "clients", "marks")
+            for name in ("repeated", "moved", "clients", "marks", "strays_below")
             if (value := getattr(self, name))
         }
         return json.dumps(told, separators=(",", ":")).encode() if told else b""
