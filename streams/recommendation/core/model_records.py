@@ -70,7 +70,7 @@ def read_ranker(record: Record) -> Ranker:
     """The ranker of a record.
 
     ForeignRankerError if it is of other tables or features, ValueError if its numbers are not as
-    many as there should be.
+    many as there should be, or not finite.
     """
     for own, name in ((TABLES, "tables"), (FEATURES, "features")):
         if tuple(record[name]) != own:
@@ -81,6 +81,9 @@ def read_ranker(record: Record) -> Ranker:
     for name, size in sizes.items():
         if len(parts[name]) != size:
             raise ValueError(f"a ranker of {units} units has {len(parts[name])} of {name}")
+    for name, part in parts.items():
+        if not np.isfinite(part).all():
+            raise ValueError(f"a ranker with numbers in {name} that are none")
     parts["hidden"] = parts["hidden"].reshape(wide + 1, units)
     return Ranker(**parts)
 

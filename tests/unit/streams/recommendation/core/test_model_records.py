@@ -100,6 +100,15 @@ def test_a_ranker_with_too_few_numbers_is_refused(name: str) -> None:
         read_ranker(record)
 
 
+@pytest.mark.parametrize("name", Ranker._fields)
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_ranker_that_diverged_is_refused(name: str, number: float) -> None:
+    broken = ranker()
+    getattr(broken, name).flat[0] = number
+    with pytest.raises(ValueError, match=f"numbers in {name} that are none"):
+        read_ranker(ranker_record(broken, "g"))
+
+
 def test_neighbours_that_do_not_fit_are_refused() -> None:
     factors = model().factors
     assert factors is not None
