@@ -31,7 +31,7 @@ from streams.kafka.purge import commit, committed
 from streams.operations.strays import strays_counted
 from topology.access import admin_client
 from topology.apply import apply_topology
-from topology.graph import app_id, is_on, state_topic
+from topology.graph import app_id, state_topic
 from topology.model import Graph, Stage
 from topology.places import local_folder
 from topology.settings import Settings
@@ -299,9 +299,7 @@ def _let_begin(
 
     One that is not ``new`` and has read nothing is left so: it has missed what others have read.
     """
-    if not is_on(stage, settings) and not new:
-        return
     for topic in firsts.keys() & set(stage.consumes):
         known = committed(settings, app_id(stage), graph.topics[topic])
         here = {p: first for p, first in firsts[topic].items() if new or p in known}
-        commit(settings, app_id(stage), {topic: here} if here else {})
+        commit(settings, app_id(stage), {topic: here})
