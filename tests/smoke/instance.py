@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ class Instance:
 
     home: Path
     report: dict[str, Any]
+    variables: dict[str, str] = field(default_factory=dict)
+    """Settings of its own."""
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PODSTREAM_")}
-        return {**kept, "PODSTREAM_HOME": str(self.home)}
+        return {**kept, **self.variables, "PODSTREAM_HOME": str(self.home)}
 
     @property
     def settings(self) -> Settings:

@@ -23,8 +23,12 @@ pytestmark = [pytest.mark.smoke, pytest.mark.timeout(4 * WAIT_S)]
 
 @pytest.fixture(scope="module")
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance without the demo, with MovieLens-100K imported."""
-    instance = Instance(tmp_path_factory.mktemp("movielens"), {})
+    """An instance without the demo, with MovieLens-100K imported.
+
+    Its MongoDB keeps every minute of the seven months that were rated in.
+    """
+    kept = {"MONGO_KEEP_HOURS": str(24 * 365), "MONGO_KEEP_DAYS": "365"}
+    instance = Instance(tmp_path_factory.mktemp("movielens"), {}, kept)
     try:
         started = instance.run("up", "--detach", "--ports", "auto", timeout=WAIT_S)
         assert started.returncode == 0, started.stdout + started.stderr
