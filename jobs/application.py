@@ -26,6 +26,8 @@ from requests import RequestException
 from jobs import embed_transcripts, train_als, write_delta
 from jobs.attempts import Attempts
 from jobs.embedding_model import Model
+from jobs.fencing import ForeignTableError
+from jobs.gaps import GapError, check_gaps
 from jobs.housekeeping import Housekeeping
 from jobs.kafka_source import failed_to_report
 from jobs.retried_query import RetriedQuery
@@ -57,6 +59,7 @@ def run(
     graph = get_graph()
     if not wait_for_topology(settings, graph, stopping):
         return 0
+    check_gaps(settings, graph, write_delta.checkpoint_folders())
     launches = write_delta.start(spark, settings, graph)
     queries = [launch() for launch in launches]
     embedder = graph.stages[embed_transcripts.STAGE]
@@ -171,6 +174,9 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         return run(spark, settings, model, stopping)
+    except (ForeignTableError, GapError) as error:
+        log.error("%s", error)
+        return 1
     finally:
         spark.stop()
 

@@ -10,8 +10,8 @@ keeps the source offsets with its rows: at the start the highest offset of each 
 is read from the table itself, and what is at or below it is a repeat. Data and progress are one
 Delta commit, so this holds for a kill -9 at any moment, for batches that come again cut anew, and
 for a lost checkpoint. (A `txnAppId` would only cover a batch repeated with the same checkpoint.)
-It asks that a table has one writer, and that a listener's events are all in one partition of
-`user-events`, which is keyed by listener.
+It asks that a table has one writer, which `jobs.fencing` sees to, and that a listener's events are
+all in one partition of `user-events`, which `batch_events` sees to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import pyarrow as pa
 from delta.tables import DeltaTable as Delta
 from deltalake import DeltaTable as DeltaLog
 from deltalake import Schema as DeltaSchema
-from deltalake import write_deltalake
 from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,15 +37,18 @@ from jobs.applied import read_applied
 from jobs.core.daily import daily_update, sum_daily
 from jobs.core.decoding import Decode, decode_batches, output_schema
 from jobs.core.facts import FACTS, Facts
+from jobs.fencing import WriterEpoch, bind
 from jobs.kafka_source import Launch, checkpoint, read_topics
-from jobs.maintenance import PACKED, TABLE_PROPERTIES, Maintenance
+from jobs.maintenance import TABLE_PROPERTIES, Maintenance
 from jobs.output import Output
+from streams.kafka.clients import topic_id
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.replay import History
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage
 from topology.settings import Settings, get_settings
+from topology.topics.events import USER_EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,11 @@ def histories(settings: Settings, graph: Graph) -> dict[str, History]:
         for query in QUERIES
         for topic in query.topics(graph)
     }
+
+
+def checkpoint_folders() -> list[str]:
+    """The folders of the queries' checkpoints, below the root of all checkpoints."""
+    return [f"{STAGE}/{query.name}" for query in QUERIES]
 
 
 def create_tables(graph: Graph, settings: Settings) -> None:
@@ -190,6 +197,8 @@ class TableWriter:
         self._schemas = {
             name: to_arrow_schema(row_type(graph.delta_tables[name])) for name in tables
         }
+        # Taken over before it is read how far they are: nobody else adds to it from here on.
+        self._epochs = {name: WriterEpoch(table_path(settings, name)) for name in tables}
         self._applied = {
             facts.table: read_applied(table_path(settings, facts.table), facts.source)
             for facts in self._facts.values()
@@ -259,15 +268,28 @@ class TableWriter:
     ) -> None:
         path = table_path(self._settings, table.name)
         row = decoded.select(f"{table.name}.*")
-        if facts.mode == "append":
-            if rows <= FEW_ROWS:
-                write_deltalake(path, row.toArrow(), mode="append", writer_properties=PACKED)
-                return
-            tasks = row.coalesce(1)
-            if table.partition_by and rows > 10_000:  # one task a day, not a file a task and day
-                tasks = row.repartition(*table.partition_by)
-            tasks.write.format("delta").mode("append").save(path)
+        epoch = self._epochs[table.name]
+        if facts.mode == "append" and rows <= FEW_ROWS:
+            epoch.append(row.toArrow())
             return
+        with epoch.by_spark(decoded.sparkSession):
+            if facts.mode == "append":
+                tasks = row.coalesce(1)
+                if table.partition_by and rows > 10_000:  # a task a day, not a file a task and day
+                    tasks = row.repartition(*table.partition_by)
+                tasks.write.format("delta").mode("append").save(path)
+            else:
+                self._merge(decoded, row, facts, table, days)
+
+    def _merge(
+        self,
+        decoded: DataFrame,
+        row: DataFrame,
+        facts: Facts,
+        table: DeltaTable,
+        days: Collection[dt.date],
+    ) -> None:
+        path = table_path(self._settings, table.name)
         target = Delta.forPath(decoded.sparkSession, path).alias("t")
         if facts.mode == "upsert":
             newest = (
@@ -330,6 +352,9 @@ def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[Launch]
     stage = graph.stages[STAGE]
     check_edges(stage)
     create_tables(graph, settings)
+    log_id = topic_id(settings.kafka_bootstrap_servers, USER_EVENTS.name)
+    for table in graph.delta_tables:
+        bind(table_path(settings, table), log_id)
     launches: list[Launch] = []
     for query in QUERIES:
         topics = query.topics(graph)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow.compute as pc
-import pyarrow.fs
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
@@ -24,20 +21,17 @@ from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
 from streams.operations import disk
 from streams.operations.arrivals import Arrivals, measure_arrivals
+from streams.operations.checkpoints import Offsets, checkpoints
 from streams.serving.mongo.failures import failing
 from topology.access import admin_client
 from topology.graph import app_id, build_graph, dead_letter_name, is_on
 from topology.model import Graph, Stage
-from topology.places import local_folder
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
 from topology.topics.recommendation import MODEL_GENERATIONS
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-Offsets = dict[str, dict[int, int]]
-"""topic -> partition -> offset of the next record to read."""
 
 EPISODES, TRANSCRIPTS = "episodes", "transcripts"
 """The collection and the Delta table whose records have notes."""
@@ -291,67 +285,6 @@ def _training_lag(stage: Stage, log: LogView, settings: Settings) -> int:
             seen["source_partition"]: seen["offset"] + 1 for seen in record["offsets"]
         }
     return log.lag([USER_EVENTS.name], done)
-
-
-def checkpoints(root: str) -> dict[str, Offsets] | None:
-    """The progress of each Spark query: its folder's path below ``root`` -> offsets done.
-
-    A query's checkpoint holds `offsets/N` (what batch N covers) and `commits/N` (that it is done).
-    None if the object store is one that only Spark knows, or does not let us in.
-    """
-    folder = local_folder(root)
-    try:
-        if folder is not None:
-            return _queries(pyarrow.fs.LocalFileSystem(), str(folder))
-        # Hadoop's name of it, which everybody else knows by the store's own
-        return _queries(*pyarrow.fs.FileSystem.from_uri(re.sub("^s3[an]:", "s3:", root)))
-    except (pyarrow.ArrowInvalid, OSError):
-        if folder is not None:
-            raise
-        return None
-
-
-def _queries(files: pyarrow.fs.FileSystem, path: str) -> dict[str, Offsets]:
-    progress: dict[str, Offsets] = {}
-    pending = [(path, 0)]
-    while pending:
-        folder, depth = pending.pop()
-        names = {
-            PurePosixPath(info.path).name: info.path
-            for info in files.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
-            if info.type == pyarrow.fs.FileType.Directory
-        }
-        if {"offsets", "commits"} <= names.keys():
-            name = str(PurePosixPath(folder).relative_to(path))
-            progress[name] = _committed_batch(files, names["offsets"], names["commits"])
-        elif depth < 3:
-            pending += [(child, depth + 1) for child in names.values()]
-    return progress
-
-
-def _committed_batch(files: pyarrow.fs.FileSystem, offsets: str, commits: str) -> Offsets:
-    def batches(folder: str) -> set[int]:
-        entries = files.get_file_info(pyarrow.fs.FileSelector(folder))
-        names = (PurePosixPath(entry.path).name for entry in entries)
-        return {int(name) for name in names if name.isdigit()}
-
-    done = batches(offsets) & batches(commits)
-    if not done:
-        return {}
-    with files.open_input_stream(f"{offsets}/{max(done)}") as stream:
-        return parse_offset_log(stream.read().decode())
-
-
-def parse_offset_log(text: str) -> Offsets:
-    """The Kafka offsets in one file of a query's offset log: a version, metadata, then sources."""
-    found: Offsets = {}
-    for line in text.splitlines()[2:]:
-        if line == "-":  # a source without data in this batch
-            continue
-        for topic, partitions in json.loads(line).items():
-            if isinstance(partitions, Mapping):
-                found[topic] = {int(number): offset for number, offset in partitions.items()}
-    return found
 
 
 def spark_progress(stage: Stage, others: list[str], queries: Mapping[str, Offsets]) -> Offsets:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
+from confluent_kafka import TopicPartition
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
 
-from jobs import write_delta
+from jobs import fencing, write_delta
 from jobs.core.facts import FACTS
+from jobs.fencing import FencedError, WriterEpoch
+from jobs.gaps import GapError, check_gaps
 from jobs.housekeeping import Housekeeping
 from jobs.kafka_source import checkpoint, read_topics
-from jobs.write_delta import TableWriter, table_path
+from jobs.write_delta import TableWriter, row_type, table_path
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
 from streams.kafka.purge import committed
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.transcripts.core.analysis.record import analyse
+from topology.access import admin_client
 from topology.graph import app_id, dead_letter_name
 from topology.model import Graph
 from topology.settings import Settings
@@ -116,7 +124,9 @@ def test_events_are_appended_once_however_they_are_cut_again(
     assert sorted(rows(tables, "user_events")["source_offset"]) == list(range(90))
     before = version(tables, "user_events")
     writer(micro_batch(spark, first), 0)  # foreachBatch again, same process
+    assert version(tables, "user_events") == before
     restarted = TableWriter(tables, graph, [topic])
+    before = version(tables, "user_events")
     restarted(micro_batch(spark, first), 0)  # and again, after a crash
     assert version(tables, "user_events") == before
     restarted(micro_batch(spark, messages(range(60, 100))), 1)
@@ -216,6 +226,106 @@ def test_daily_amounts_add_up_once(
         assert (got["u"]["duration_ms"], got["u"]["share"]) == (200, 123 / 200)
         assert (got["v"]["heard_ms"], got["v"]["share"]) == (7000, None)
         assert len(got) == 2
+
+
+@pytest.mark.parametrize("few", [write_delta.FEW_ROWS, 0], ids=["delta-rs", "Spark"])
+def test_a_writer_that_another_one_has_followed_writes_nothing_more(
+    spark: SparkSession,
+    tables: Settings,
+    graph: Graph,
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+) -> None:
+    monkeypatch.setattr(write_delta, "FEW_ROWS", few)
+    events_topic, daily_topic = "user-event-batches", "user-episode-daily"
+    of_topic = {
+        events_topic: [wire.encode(events_topic, events(0, range(n, n + 5))) for n in (0, 5, 10)],
+        daily_topic: [wire.encode(daily_topic, increments(0, n, 100)) for n in (9, 19, 29)],
+    }
+    for topic, (first, second, third) in of_topic.items():
+        table = FACTS[topic].table
+        earlier = TableWriter(tables, graph, [topic])
+        earlier(micro_batch(spark, [(topic, 0, 0, first)]), 0)
+        later = TableWriter(tables, graph, [topic])
+        before = rows(tables, table)
+        with pytest.raises(FencedError, match="has taken over"):
+            earlier(micro_batch(spark, [(topic, 0, 1, second)]), 1)
+        assert rows(tables, table).equals(before)
+        later(micro_batch(spark, [(topic, 0, 1, second)]), 1)
+        later(micro_batch(spark, [(topic, 0, 2, third)]), 2)
+        with pytest.raises(FencedError, match="has taken over"):
+            earlier(micro_batch(spark, [(topic, 0, 1, second), (topic, 0, 2, third)]), 1)
+    assert sorted(rows(tables, "user_events")["source_offset"]) == list(range(15))
+    assert rows(tables, "user_vs_episode_daily")["heard_ms"].to_list() == [300]
+
+
+def test_of_two_writers_at_the_same_moment_one_commits(
+    tables: Settings, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked and found the table theirs: the commit itself tells."""
+    path = table_path(tables, "episode_topics")
+    row = pa.table({"episode_id": ["e"], "topic_id": ["t"], "score": [0.5], "model": ["m"]})
+    row = row.cast(to_arrow_schema(row_type(graph.delta_tables["episode_topics"])))
+    earlier, later = WriterEpoch(path), WriterEpoch(path)
+    stale = DeltaTable(path, version=DeltaTable(path).version() - 1)
+    monkeypatch.setattr(fencing, "DeltaLog", lambda _: stale)
+    with pytest.raises((FencedError, CommitFailedError)):
+        earlier.append(row)
+    with pytest.raises(FencedError):
+        WriterEpoch(path)
+    monkeypatch.undo()
+    assert rows(tables, "episode_topics").is_empty()
+    later.append(row)
+    assert rows(tables, "episode_topics").height == 1
+
+
+def test_records_that_are_gone_unread_are_told(
+    spark: SparkSession, tables: Settings, graph: Graph, wire: Wire, tmp_path: Path
+) -> None:
+    mine = tables.model_copy(update={"checkpoint_root": str(tmp_path)})
+    stage, kept = graph.stages[write_delta.STAGE], "episode-days"
+    sender = producer(tables.kafka_bootstrap_servers)
+
+    def send() -> None:
+        sender.produce(kept, wire.encode(kept, day_rows(0, True)), b"e", partition=0)
+        assert sender.flush(30) == 0
+
+    def read() -> None:
+        query = (
+            read_topics(spark, mine, stage, [kept], 1_000)
+            .writeStream.foreachBatch(lambda *_: None)
+            .option("checkpointLocation", str(tmp_path / PROBE))
+            .start()
+        )
+        try:
+            query.processAllAvailable()
+        finally:
+            query.stop()
+
+    check_gaps(mine, graph, [PROBE])  # before there is a checkpoint
+    send()
+    read()
+    check_gaps(mine, graph, [PROBE])
+    send()
+    with LogTail(tables.kafka_bootstrap_servers, [kept]) as tail:
+        place = TopicPartition(kept, 0, tail.ends(kept)[0])
+    admin = admin_client(tables.kafka_bootstrap_servers)
+    for future in admin.delete_records([place]).values():
+        future.result(30)
+    with pytest.raises(GapError, match=r"episode-days\[0\] begins at") as caught:
+        check_gaps(mine, graph, [PROBE])
+    assert "1 records are gone" in str(caught.value)
+    assert "`podstream replay track_engagement`" in str(caught.value)
+    check_gaps(mine, graph, write_delta.checkpoint_folders())
+
+
+def test_tables_of_another_log_are_refused(tables: Settings) -> None:
+    path = table_path(tables, "user_events")
+    for _ in range(2):
+        fencing.bind(path, "one log")
+    with pytest.raises(fencing.ForeignTableError, match="another log of events"):
+        fencing.bind(path, "another log")
 
 
 def test_tables_of_an_older_instance_gain_the_new_columns(
@@ -320,6 +430,7 @@ def test_settled_facts_are_written_once(
         assert heard["listeners"].to_list() == [2, 1]
 
 
+PROBE = "probe"
 SETTLED = [topic for topic, facts in FACTS.items() if facts.pace == "settled"]
 COUNTS = ("impressions", "clicks", "plays", "completes", "streams", "engaged")
 

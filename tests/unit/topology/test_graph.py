@@ -29,6 +29,13 @@ def test_every_consumed_topic_has_a_dead_letter_topic_that_holds_its_largest_mes
             assert dead.format == "raw"
 
 
+def test_nothing_that_spark_reads_expires_unread() -> None:
+    for stage in GRAPH.stages.values():
+        for name in (*stage.consumes, *stage.broadcast) if stage.runner == "spark" else ():
+            topic = GRAPH.topics[name]
+            assert topic.cleanup == "compact" or topic.config()["retention.ms"] == "-1", name
+
+
 def test_every_table_has_a_log_with_its_partitions() -> None:
     tables = [(stage, table) for stage in GRAPH.stages.values() for table in stage.tables]
     assert {table.form for _, table in tables} == {"keyed", "log"}
