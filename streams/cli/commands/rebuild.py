@@ -147,6 +147,9 @@ def replay(
     except (ReplayError, ClaimError, PartitionsError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    except KeyError as error:  # a broker without topics
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None
     except (KafkaException, DeliveryError, TimeoutError, OSError) as error:
         typer.echo(f"cut off: {error or type(error).__name__}; run the command again", err=True)
         raise typer.Exit(1) from None
