@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from streams.cli.local.instance import variables
@@ -39,14 +40,23 @@ class Processes:
         """The Spark application."""
         self._start(name, ["jobs.application"])
 
+    def import_events(self, name: str, path: Path) -> subprocess.Popen[Any]:
+        """`podstream import events` of a file, which ends by itself."""
+        return self._popen(name, ["streams.cli.main", "import", "events", str(path)])
+
     def _start(self, name: str, module: list[str], stages: Sequence[str] = ()) -> None:
+        self._running[name] = self._popen(name, module, stages)
+
+    def _popen(
+        self, name: str, module: list[str], stages: Sequence[str] = ()
+    ) -> subprocess.Popen[Any]:
         environment = {
             **os.environ,
             **variables(self._settings),
             "PODSTREAM_STAGES": ",".join(stages),
         }
         with (self._home / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", *module],
                 env=environment,
                 cwd=ROOT,

@@ -2,32 +2,39 @@
 
 While listeners as bad as real ones write, the batcher and the worker are killed at kill points
 drawn from ten each: some time after they began to write what a seed names (batches, windows,
-state...), or while they are still starting. Then a second worker comes, and the first one goes. At
-the end the log of `user-events` is read back with its own times, and the oracle reads it too.
+state...), or while they are still starting. Some listeners' clients place keys as Podstream does,
+others by librdkafka's default, others send none. A file of events is imported by a command that is
+killed, by two at once, and once more. Then a second worker comes, and the first one goes.
+At the end the log of `user-events` is read back with its own times, and the oracle reads it too.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import RecordCodec
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader, LogTail
 from streams.kafka.message import Message
+from streams.kafka.placement import partition_of
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
 from tests.chaos.processes import TRACKERS, Processes
@@ -53,6 +60,9 @@ TICK_S = 0.25
 EVENTS_A_TICK = 40
 RUSH_EVERY, RUSH = 60, 150
 """After so many ticks, so many plays of one episode at once: an anomaly."""
+
+IMPORTED = 3_000
+"""Events of the file that is imported."""
 
 PAST = timedelta(hours=30)
 """Event time begins so long before the run."""
@@ -82,6 +92,7 @@ class Writer(threading.Thread):
         registry = topic_registry(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(SOURCE, "user_event", registry)
         self._producer = producer(settings.kafka_bootstrap_servers)
+        self._other = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
         self._crowd = Listeners(SEED, 60, timedelta(minutes=15))
         self._stopping = threading.Event()
         self.live_ticks = 0
@@ -108,9 +119,11 @@ class Writer(threading.Thread):
                     self._write(delivery)
             self.live_ticks += live
             self._producer.poll(0)
+            self._other.poll(0)
         for delivery in self._crowd.rest():
             self._write(delivery)
         self._producer.flush()
+        self._other.flush()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -124,11 +137,13 @@ class Writer(threading.Thread):
 
     def _write(self, delivery: Delivery, **place: Any) -> None:
         value = delivery.value(self._codec.encode)
-        number = str(len(self.deliveries)).encode()
+        number = len(self.deliveries)
+        headers: Any = [("delivery", str(number).encode())]
         self.deliveries.append(delivery)
-        self._producer.produce(
-            SOURCE, value, key=delivery.key, headers=[("delivery", number)], **place
-        )
+        client = 0 if place else zlib.crc32(delivery.key.encode()) % 4
+        sender = self._other if client == 1 else self._producer
+        key = None if client == 2 else delivery.key
+        sender.produce(SOURCE, value, key=key, headers=headers, **place)
 
 
 @dataclass(frozen=True)
@@ -214,11 +229,19 @@ class Log:
         """The log of events with the times that the broker gave."""
         found: dict[int, list[Entry]] = {number: [] for number in range(PARTITIONS)}
         for message in self.messages(SOURCE):
-            delivery = deliveries[int(message.header("delivery") or b"")]
+            delivered = message.header("delivery")  # an import has none
+            event = (
+                deliveries[int(delivered)].readable
+                if delivered is not None
+                else self._wire.decode(SOURCE, message.value)
+            )
+            told = message.header("podstream.origin")
+            sender, _, number = (told or b"").decode().rpartition(":")
+            origin = (sender, int(number)) if told is not None else None
             logged_at = datetime.fromtimestamp(0, UTC) + timedelta(
                 milliseconds=message.timestamp_ms
             )
-            found[message.partition].append(Entry(message.offset, logged_at, delivery.readable))
+            found[message.partition].append(Entry(message.offset, logged_at, event, origin))
         return found
 
     def dead(self) -> Iterator[tuple[int, int]]:
@@ -275,6 +298,8 @@ def test_every_table_is_exact_after_kills(
     started = time.monotonic()
     for thread in (writer, *killers):
         thread.start()
+    path = settings.podstream_home / "events.jsonl"
+    import_again_and_again(processes, path, chance.uniform(1.0, 4.0))
     for killer in killers:
         killer.join()
         assert killer.failure is None, killer.failure
@@ -304,10 +329,17 @@ def test_every_table_is_exact_after_kills(
         EPISODES,
         lateness_s=settings.allowed_lateness_s,
         dedup_window=settings.dedup_window,
+        owner=lambda user: partition_of(user.encode(), PARTITIONS),
     )
     written = {number: len(records) for number, records in entries.items()}
     assert {number: records.written() for number, records in oracle.sorted.items()} == written
-    assert sum(written.values()) == len(writer.deliveries)
+    records = [entry for of in entries.values() for entry in of]
+    assert sum(entry.origin is None for entry in records) == len(writer.deliveries)
+    happened = what_happened(oracle)
+    assert min(happened[name] for name in ("moved", "repeats", "dead")) > 100
+    good = [row for of in oracle.sorted.values() for row in of.good]
+    counted = Counter(row.event_id for row in good if row.event_id.startswith("imported"))
+    assert counted == Counter(f"imported {number}" for number in range(IMPORTED))
     oracle.check_batches(log.outputs, list(log.dead()))
     log.check_ranges(written)
     assert log.messages(dead_letter_name("user-event-batches")) == []
@@ -316,8 +348,35 @@ def test_every_table_is_exact_after_kills(
     oracle.check_trending(log.outputs)
     anomalies = oracle.check_anomalies(log.outputs)
     assert anomalies > 0
-    print(f"written {written}, {anomalies} anomalies, {dict(what_happened(oracle))}")
+    print(f"written {written}, {anomalies} anomalies, {dict(happened)}")
     print(f"all exact after {time.monotonic() - started:.0f} s")
+
+
+def import_again_and_again(processes: Processes, path: Path, killed_after_s: float) -> None:
+    """The events of a file: by a command that is killed, by two at once, and once more."""
+    at = datetime.now(UTC) - PAST
+    rows = [
+        {
+            "event_id": f"imported {number}",
+            "user_id": f"imported {number % 40}",
+            "episode_id": "pi:100",
+            "kind": "progress",
+            "occurred_at": (at + timedelta(seconds=number % 600)).isoformat(),
+            "heard_ms": 30_000,
+        }
+        for number in range(IMPORTED)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    killed = processes.import_events("import", path)
+    time.sleep(killed_after_s)
+    killed.kill()
+    killed.wait()
+    two = {name: processes.import_events(name, path) for name in ("second import", "third import")}
+    for name, process in two.items():
+        assert process.wait(PATIENCE_S) == 0, processes.log(name)
+    last = processes.import_events("last import", path)
+    assert last.wait(PATIENCE_S) == 0, processes.log("last import")
+    assert "imported already" in processes.log("last import")
 
 
 def shared(admin: AdminClient, stages: Sequence[Stage]) -> bool:
@@ -369,6 +428,7 @@ def what_happened(oracle: Oracle) -> Counter[Any]:
             good=len(records.good),
             dead=len(records.dead),
             repeats=len(records.repeats),
+            moved=len(records.moved),
             late=sum(v.late for v in verdicts),
             streams=sum(v.stream for v in verdicts),
             engaged=sum(v.engaged for v in verdicts),

@@ -44,9 +44,18 @@ class Oracle:
         *,
         lateness_s: int,
         dedup_window: int,
+        owner: Callable[[str], int] | None = None,
     ) -> Oracle:
+        """``owner``: the partition of a listener; without it, whatever partition an event is in."""
         lateness = timedelta(seconds=lateness_s)
-        sorted_out = {number: sort_out(entries, dedup_window) for number, entries in log.items()}
+        sorted_out = {
+            number: sort_out(
+                entries,
+                dedup_window,
+                lambda user, number=number: owner is None or owner(user) == number,  # type: ignore[misc]
+            )
+            for number, entries in log.items()
+        }
         verdicts = {
             number: tables.judge(records.good, lateness)
             for number, records in sorted_out.items()

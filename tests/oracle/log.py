@@ -6,7 +6,7 @@ of the live tables, and to find the mistakes of the code that computes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,11 +28,16 @@ STRINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record of a partition of `user-events`; ``event`` is None where nothing decodes."""
+    """One record of a partition of `user-events`; ``event`` is None where nothing decodes.
+
+    ``origin``: who sent it again and again, and its number there, of what an import or a hand-over
+    has sent.
+    """
 
     offset: int
     logged_at: datetime
     event: Mapping[str, Any] | None
+    origin: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +59,46 @@ class Row:
 
 @dataclass
 class Sorted:
-    """A partition's records, each in one of three places."""
+    """A partition's records, each in one of four places."""
 
     good: list[Row] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     repeats: list[int] = field(default_factory=list)
+    moved: list[int] = field(default_factory=list)
 
     def written(self) -> int:
-        return len(self.good) + len(self.dead) + len(self.repeats)
+        return len(self.good) + len(self.dead) + len(self.repeats) + len(self.moved)
 
 
-def sort_out(entries: Iterable[Entry], dedup_window: int) -> Sorted:
-    """The records of one partition, in offset order.
+def sort_out(
+    entries: Iterable[Entry],
+    dedup_window: int,
+    belongs: Callable[[str], bool] = lambda user: True,
+) -> Sorted:
+    """The records of one partition, in offset order; ``belongs`` knows the partition's listeners.
 
     A valid event is a repeat if one of its listener had its id at most ``dedup_window`` offsets
-    ago, which may have been a repeat itself.
+    ago, which may have been a repeat itself, or if its sender has sent a number as high before. An
+    event of another partition's listener is moved there: sent again.
     """
     result = Sorted()
     seen: dict[tuple[str, str], int] = {}
+    highest: dict[str, int] = {}
     for entry in entries:
+        again = False
+        if entry.origin is not None:
+            sender, number = entry.origin
+            again = number <= highest.get(sender, -1)
+            highest[sender] = max(number, highest.get(sender, -1))
         if entry.event is None or not valid(entry.event, entry.logged_at):
             result.dead.append(entry.offset)
             continue
         row = _row(entry, entry.event)
+        if not belongs(row.user):
+            (result.repeats if again else result.moved).append(entry.offset)
+            continue
         last = seen.get((row.user, row.event_id))
-        if last is not None and entry.offset - dedup_window <= last:
+        if again or (last is not None and entry.offset - dedup_window <= last):
             result.repeats.append(entry.offset)
         else:
             result.good.append(row)

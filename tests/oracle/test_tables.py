@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,18 @@ def test_repeats_are_those_within_the_window_of_offsets() -> None:
     assert sorted_out.repeats == [2, 3, 4, 5, 6]
     # The invalid do not make others repeats.
     assert len(good(entry(0, 0, event_id="a", heard_ms=-1), entry(1, 0, event_id="a"))) == 1
+
+
+def test_strays_are_moved_and_a_number_of_a_sender_counts_once() -> None:
+    def sent(offset: int, number: int, user: str = "anna") -> Entry:
+        return replace(entry(offset, 0, user), origin=("elsewhere", number))
+
+    log = [entry(0, 0, "bert"), sent(1, 4), sent(2, 6), sent(3, 4), sent(4, 7), sent(5, 7, "bert")]
+    sorted_out = sort_out(log, 0, lambda user: user == "anna")
+    assert [row.offset for row in sorted_out.good] == [1, 2, 4]
+    assert sorted_out.moved == [0]
+    assert sorted_out.repeats == [3, 5]
+    assert sorted_out.written() == len(log)
 
 
 def test_a_fast_clock_counts_at_arrival_and_a_slow_one_comes_late() -> None:
