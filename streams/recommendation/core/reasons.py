@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streams.recommendation.core.item_model import MOST_HEARD, TABLES
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState
 from streams.recommendation.core.scoring import COLD_AFFINITY, Profile, Ranked, liked
+from streams.recommendation.core.two_stage import history_of
 
 ALIKE = "People who listen like you"
 _MOST_COMPARED = 100
@@ -18,15 +20,21 @@ def explain(
     items: Items, listener: ListenerState, one: Profile, ranking: Sequence[Ranked]
 ) -> list[str]:
     """One reason for each place of a list."""
-    sources = _nearest_liked(items, one, [place.row for place in ranking])
+    rows = [place.row for place in ranking]
+    sources, beside = _nearest_liked(items, one, rows), _heard_beside(items, one, rows)
     return [
-        _reason(items, listener, one, place, source)
+        _reason(items, listener, one, place, source, beside.get(place.row))
         for place, source in zip(ranking, sources, strict=True)
     ]
 
 
 def _reason(
-    items: Items, listener: ListenerState, one: Profile, place: Ranked, source: int | None
+    items: Items,
+    listener: ListenerState,
+    one: Profile,
+    place: Ranked,
+    source: int | None,
+    beside: int | None,
 ) -> str:
     als, content, trending, ranked = place.earned
     alike = als + ranked
@@ -37,6 +45,8 @@ def _reason(
             return f"Because you {verb} “{items.episodes[source].title}”"
         return ALIKE if alike > 0 else _new(items, place.row)
     if alike > 0 and alike >= trending:
+        if ranked > als and beside is not None:
+            return f"Heard by listeners of “{items.episodes[beside].title}”"
         return ALIKE
     if trending > 0:
         return _trending(items, one, place.row)
@@ -56,6 +66,25 @@ def _trending(items: Items, one: Profile, row: int) -> str:
 def _new(items: Items, row: int) -> str:
     categories = items.episodes[row].categories
     return f"New in {categories[0]}" if categories else "New"
+
+
+def _heard_beside(items: Items, one: Profile, rows: Sequence[int]) -> dict[int, int]:
+    """For those of the rows that the generation calls neighbours of what was heard: the heard
+    episode that most listeners have in common with it, of those whose title is known."""
+    lists = items.factors.lists if items.factors else None
+    if lists is None or not rows:
+        return {}
+    history = history_of(lists, one)
+    heard = history.items[history.strengths > 0][-MOST_HEARD:]
+    heard = heard[[row in items.episodes for row in lists.rows[heard].tolist()]]
+    near = lists.model.neighbours[heard]
+    shared = lists.model.weights[heard, :, TABLES.index("together")]
+    wanted = lists.places(np.array(rows, dtype=np.int64))
+    at, slot = np.nonzero(np.isin(near, wanted[wanted >= 0]) & (shared > 0))
+    weakest_first = np.argsort(shared[at, slot], kind="stable")
+    at, slot = at[weakest_first], slot[weakest_first]
+    found = zip(lists.rows[near[at, slot]].tolist(), lists.rows[heard[at]].tolist(), strict=True)
+    return dict(found)
 
 
 def _nearest_liked(items: Items, one: Profile, rows: Sequence[int]) -> list[int | None]:

@@ -14,6 +14,7 @@ from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.model_records import neighbour_records, ranker_record
 from streams.recommendation.core.ranker import Ranker
+from streams.recommendation.core.reasons import explain
 from streams.recommendation.core.scoring import (
     DEFAULT_WEIGHTS,
     Profile,
@@ -67,8 +68,8 @@ def items() -> Items:
     made = Items()
     for number in range(ALL):
         record = {
-            "episode_id": f"e:{number:02}", "title": "T", "show_title": "S", "categories": (),
-            "published_at": datetime(2026, 1, 1 + number, tzinfo=UTC),
+            "episode_id": f"e:{number:02}", "title": f"T {number}", "show_title": "S",
+            "categories": (), "published_at": datetime(2026, 1, 1 + number, tzinfo=UTC),
         }  # fmt: skip
         made.put_episode(record)
     publish(made)
@@ -99,6 +100,17 @@ def test_the_order_is_the_rankers_and_the_rest_of_the_list_the_newest(items: Ite
     assert [place.parts.ranked for place in made[2:]] == [None] * 4 + [0.0] * 4
     assert made[0].score == made[0].earned.ranked == 1.0
     assert all(place.score == 0.0 for place in made[2:])
+
+
+def test_the_reason_of_a_ranked_place_names_whose_listeners_heard_it(items: Items) -> None:
+    who = ListenerState(0, "x", "", {})
+    one = heard(items, 2, 3)
+    made = rank(items, one, DEFAULT_WEIGHTS, 50)
+    assert made is not None
+    # 4 is beside both, beside 3 more often; nobody who heard 6 heard one of them
+    assert explain(items, who, one, made[:2]) == ["Heard by listeners of “T 3”"] * 2
+    (six,) = [place for place in made if items.ids[place.row] == "e:06"]
+    assert explain(items, who, one, [six]) == ["New"]
 
 
 def test_a_list_is_as_long_as_asked(items: Items) -> None:
