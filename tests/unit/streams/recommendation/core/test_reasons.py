@@ -76,6 +76,14 @@ def test_a_disliked_episode_is_no_reason(items: Items) -> None:
     assert reason(items, "wasps", CONTENT, listener) == "Because you listened to “Jazz”"
 
 
+def test_content_without_a_liked_episode_that_can_be_named_says_what_else_there_is(
+    items: Items,
+) -> None:
+    nobody = ListenerState(0, "x", "", {})
+    assert reason(items, "wasps", CONTENT, nobody) == ALIKE
+    assert reason(items, "wasps", Shares(0.0, 0.5, 0.0), nobody) == "New in Nature"
+
+
 def test_factors_speak_of_listeners_alike(items: Items) -> None:
     assert reason(items, "wasps", Shares(0.5, 0.2, 0.1)) == ALIKE
 

@@ -180,6 +180,25 @@ def test_a_ranking_stays_until_its_scope_has_another(items: Items) -> None:
     assert [items.ids[row] for row in items.by_category["History"]] == ["e:1"]
 
 
+def test_no_places_are_no_list(items: Items) -> None:
+    assert listing(items, heard(0), count=0) == ([], [])
+
+
+def test_of_many_episodes_the_best_places_are_compared() -> None:
+    items, many = Items(), 600
+    for number in range(many + 1):
+        items.put_episode(episode(number))
+        angle = number / many
+        embed(items, number, float(np.cos(angle)), float(np.sin(angle)))
+    known = {f"e:{number}": (1.0, number / many) for number in range(many)}
+    assert generation(items, known)
+    ids, ranking = listing(items, heard(0), count=many)
+    places = dict(zip(ids, ranking, strict=True))
+    # The one without factors is farthest from what was heard: it is below all that is compared.
+    assert places["e:1"].score > places["e:300"].score > 0
+    assert f"e:{many}" not in ids[: many // 2]
+
+
 def test_equals_go_by_date_then_by_id() -> None:
     items = Items()
     for number, day in ((3, 1), (1, 1), (2, 5), (4, 1)):

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.vectors import vector_bytes
 from streams.recommendation.core.item_model import FEATURES, NO_EPISODE, TABLES, ItemModel
-from streams.recommendation.core.items import Items
+from streams.recommendation.core.items import Items, Vectors
 from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.model_records import neighbour_records, ranker_record
 from streams.recommendation.core.ranker import Ranker
@@ -119,6 +119,43 @@ def test_a_list_is_as_long_as_asked(items: Items) -> None:
         assert len(numbers(items, made)) == count
 
 
+def test_what_rises_counts_by_how_much_its_category_is_heard(items: Items) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for number, category in ((2, "Nature"), (3, "Nature"), (9, "Music"), (11, "Nature")):
+        record = {"episode_id": f"e:{number:02}", "title": "T", "show_title": "S"}
+        items.put_episode({**record, "categories": [category], "published_at": at})
+    items.set_trending(
+        {
+            "all": [("e:10", 2.0)],
+            "category:Nature": [("e:11", 4.0), ("e:10", 1.0)],
+            "category:Music": [("e:09", 4.0)],
+        }
+    )
+    made = rank(items, heard(items, 2, 3), ScoreParts(0.25, 0.3, 0.45), 50)
+    assert made is not None
+    rising = {items.ids[place.row]: place.parts.trending for place in made}
+    assert (rising["e:10"], rising["e:11"], rising["e:09"]) == (1.0, 1.0, 0.0)
+    assert numbers(items, made)[:3] == [4, 10, 11]
+    assert made[1].earned.trending == pytest.approx(1 / 3)
+
+
+def test_who_heard_all_that_the_generation_knows_gets_the_newest(items: Items) -> None:
+    everything = heard(items, *range(KNOWN))
+    assert numbers(items, rank(items, everything, DEFAULT_WEIGHTS, 3)) == [11, 10, 9]
+
+
+def test_a_text_that_none_of_the_generation_can_be_compared_with_earns_nothing(
+    items: Items,
+) -> None:
+    for number in (9, 10):
+        record = {"episode_id": f"e:{number:02}", "model": "m", "vector": vector_bytes(np.ones(2))}
+        items.put_embedding(record)
+    made = rank(items, heard(items, 2, 9), DEFAULT_WEIGHTS, 50)
+    assert made is not None
+    (ten,) = [place for place in made if items.ids[place.row] == "e:10"]
+    assert (ten.parts.content, ten.parts.ranked, ten.score) == (1.0, None, 0.0)
+
+
 def test_who_heard_nothing_that_the_generation_knows_gets_a_blended_list(items: Items) -> None:
     items.set_trending({"all": [("e:06", 2.0)]})
     strangers = [heard(items), heard(items, 9), heard(items, 2, heard_ms=0, likes=-1)]
@@ -170,6 +207,28 @@ def test_a_newer_generation_without_a_ranker_blends_again(items: Items) -> None:
     assert items.factors is not None
     assert items.factors.unranked_because == "too little"
     assert rank(items, heard(items, 2, 3), DEFAULT_WEIGHTS, 5) is None
+
+
+def test_records_of_older_generations_change_nothing_and_few_are_kept(items: Items) -> None:
+    before = items.factors
+    publish(items, "g0")
+    assert not items.activate()
+    assert items.factors is before
+    for number in range(2, 9):  # none of them is announced
+        factors = {"episode_id": "e:00", "generation": f"g{number}"}
+        items.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
+    publish(items, "g9")
+    assert items.activate()
+    assert items.factors is not None
+    assert items.factors.generation == "g9"
+
+
+def test_a_vector_of_another_length_is_refused_and_one_that_is_not_there_is_gone() -> None:
+    vectors = Vectors(2)
+    with pytest.raises(ValueError, match="expected 2 components"):
+        vectors.put(0, np.ones(3, dtype=np.float32))
+    vectors.drop(5)
+    assert vectors.count == 0
 
 
 def test_episodes_that_came_after_the_generation_are_new_until_the_next(items: Items) -> None:
