@@ -23,7 +23,8 @@ from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire, key_bytes
-from tests.broker.secured import (
+from tests.paths import ROOT
+from tests.secured.secured import (
     ADMIN_PASSWORD,
     CANARY,
     Cluster,
@@ -33,7 +34,6 @@ from tests.broker.secured import (
     process,
     secured_broker,
 )
-from tests.paths import ROOT
 from tests.waiting import wait_until
 from topology.access import require_kafka
 from topology.acls import OPERATOR
