@@ -26,7 +26,9 @@ from jobs.maintenance import PACKED
 
 APP_ID = "podstream.writer"
 LOG = "podstream.log"
-"""Property of a table: the id that Kafka gave to the topic whose offsets the table holds."""
+"""Property of a table: the id that Kafka gave to the topic of the batches that it is made of. The
+offsets are those of `user-events`, which Spark may not even ask about; one is not made anew without
+the other."""
 
 EPOCH_BITS = 32
 """Below them in a transaction's number is the count of commits in the epoch."""

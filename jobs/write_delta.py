@@ -48,7 +48,7 @@ from streams.operations.replay import History
 from topology.graph import UndeclaredError, build_graph
 from topology.model import DeltaTable, Graph, Stage
 from topology.settings import Settings, get_settings
-from topology.topics.events import USER_EVENTS
+from topology.topics.events import USER_EVENT_BATCHES
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +352,7 @@ def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[Launch]
     stage = graph.stages[STAGE]
     check_edges(stage)
     create_tables(graph, settings)
-    log_id = topic_id(settings.kafka_bootstrap_servers, USER_EVENTS.name)
+    log_id = topic_id(settings.kafka_bootstrap_servers, USER_EVENT_BATCHES.name)
     for table in graph.delta_tables:
         bind(table_path(settings, table), log_id)
     launches: list[Launch] = []

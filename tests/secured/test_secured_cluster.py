@@ -200,7 +200,8 @@ from streams.kafka.clients import producer
 from topology.access import admin_client
 from topology.settings import get_settings
 servers = get_settings().kafka_bootstrap_servers
-for future in admin_client(servers).delete_records([TopicPartition({own!r}, 0, 0)]).values():
+admin = admin_client(servers)
+for future in admin.delete_records([TopicPartition({own!r}, 0, 0)]).values():
     future.result(30)
 for topic in ("user-episode-daily", "recommendations"):
     out = producer(servers)
