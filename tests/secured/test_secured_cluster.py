@@ -321,7 +321,7 @@ def test_spark_reads_and_writes_as_its_own_user(
             assert spark.poll() is None, log.read_text()[-3000:]
             return any((home / "delta" / "user_events").rglob("*.parquet"))
 
-        wait_until(written, 300, "rows in Delta", every_s=1)
+        wait_until(written, 500, "rows in Delta", every_s=1)
         shown = command_lines()
     assert CANARY not in shown
     for secret in (CANARY, ADMIN_PASSWORD):
