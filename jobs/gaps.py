@@ -29,32 +29,32 @@ def check_gaps(settings: Settings, graph: Graph, queries: Collection[str]) -> No
     A compacted topic may begin anywhere: what is left of it is the newest of each key. Checkpoints
     in an object store that only Spark knows are not looked at.
     """
-    found, gone = [], set()
+    found: dict[str, list[str]] = {}
+    progress = checkpoints(settings.checkpoint_root) or {}
     with LogReader(settings.kafka_bootstrap_servers) as logs:
-        progress = checkpoints(settings.checkpoint_root) or {}
         for query in progress.keys() & set(queries):
             for name, partitions in progress[query].items():
                 declared = graph.topics.get(name)
                 if declared is None or declared.cleanup == "compact":
                     continue
                 for partition, offset in sorted(partitions.items()):
-                    first, end = logs.bounds(name, partition)
-                    if not first <= offset <= end:
-                        gone.add(name)
-                    if first > offset:
-                        found.append(
-                            f"{name}[{partition}] begins at {first}, and {query} goes on at "
-                            f"{offset}: {first - offset} records are gone"
-                        )
-                    elif end < offset:
-                        found.append(
-                            f"{name}[{partition}] ends at {end}, and {query} goes on at {offset}: "
-                            "the topic was made anew, or cut"
-                        )
+                    why = _gap(f"{name}[{partition}]", query, offset, logs.bounds(name, partition))
+                    if why is not None:
+                        found.setdefault(name, []).append(why)
     if found:
-        raise GapError(
-            f"{'; '.join(found)}. {_way_out(graph, gone)}docs/runbook.md says what that means."
-        )
+        told = "; ".join(why for of_topic in found.values() for why in of_topic)
+        raise GapError(f"{told}. {_way_out(graph, found)}docs/runbook.md says what that means.")
+
+
+def _gap(place: str, query: str, offset: int, bounds: tuple[int, int]) -> str | None:
+    """What is missing where a query goes on at an offset; None if nothing is."""
+    first, end = bounds
+    here = f"and {query} goes on at {offset}"
+    if first > offset:
+        return f"{place} begins at {first}, {here}: {first - offset} records are gone"
+    if end < offset:
+        return f"{place} ends at {end}, {here}: the topic was made anew, or cut"
+    return None
 
 
 def _way_out(graph: Graph, topics: Collection[str]) -> str:

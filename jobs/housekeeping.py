@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 from pyspark.sql.streaming.query import StreamingQuery
 
-from jobs.kafka_source import Reached, reached
+from jobs.kafka_source import reached
 from jobs.session import is_local
-from streams.kafka.purge import commit, purge
+from streams.kafka.purge import Reached, commit, purge
 from streams.operations import disk
 from topology.graph import app_id
 from topology.model import Graph

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from streams.operations.checkpoints import Offsets
 from topology.access import java_client
 from topology.graph import app_id, check_reads
 from topology.model import Stage
@@ -15,9 +16,6 @@ from topology.settings import Settings
 
 Launch = Callable[[], StreamingQuery]
 """Starts a query, from its checkpoint; may be called again once the query has ended."""
-
-Reached = dict[str, dict[str, dict[int, int]]]
-"""Stage -> topic -> partition -> an offset."""
 
 
 def read_topics(
@@ -61,12 +59,12 @@ def failed_to_report(query: StreamingQuery) -> bool:
     return "IterableOps.map" in text and "Option.get()" in text
 
 
-def reached(queries: Iterable[StreamingQuery]) -> Reached:
+def reached(queries: Iterable[StreamingQuery]) -> dict[str, Offsets]:
     """Stage -> topic -> partition -> the offset below which its query reads nothing again.
 
     A query is named by its stage, with what sets it apart after a point.
     """
-    found: Reached = {}
+    found: dict[str, Offsets] = {}
     for query in queries:
         # A progress is reported once its micro-batch is in the query's own log of commits.
         progress = query.lastProgress

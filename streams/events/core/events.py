@@ -277,6 +277,8 @@ def _named(column: pl.Expr, symbols: list[str], dtype: pl.Enum) -> pl.Expr:
 
 
 IDS = ("event_id", "user_id", "episode_id")
+CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
+"""No id has any of them."""
 
 _RULES: tuple[tuple[str, pl.Expr], ...] = (
     *((f"{name} is empty", pl.col(name) == "") for name in IDS),
@@ -301,7 +303,7 @@ _RULES: tuple[tuple[str, pl.Expr], ...] = (
 
 
 _CONTROLS = tuple(
-    (f"{name} has control characters", pl.col(name).str.contains(r"[\x00-\x1f\x7f]"))
+    (f"{name} has control characters", pl.col(name).str.contains(CONTROL_CHARACTERS))
     for name in IDS
 )
 """Ten times dearer than all the others, and so asked only where a byte says that it may be."""
