@@ -13,10 +13,11 @@ import pytest
 
 from streams.cli.local.broker import running_broker
 from streams.cli.local.mongo import running_mongo
+from tests.chaos.processes import Processes
 from tests.drawing import EVERYTHING
 from tests.paths import ROOT
 from topology.graph import get_graph
-from topology.settings import get_settings
+from topology.settings import Settings, get_settings
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("podstream", deadline=None)
@@ -89,3 +90,12 @@ def podstream_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield home
     for cached in caches:
         cached.cache_clear()
+
+
+@pytest.fixture
+def processes(settings: Settings) -> Iterator[Processes]:
+    """Processes on the broker of the module's ``settings``: nothing started yet, and whatever
+    still runs at the end is killed."""
+    running = Processes(settings)
+    yield running
+    running.kill_all()

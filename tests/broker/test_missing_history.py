@@ -34,13 +34,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings
 
 
-@pytest.fixture
-def processes(settings: Settings) -> Iterator[Processes]:
-    running = Processes(settings)
-    yield running
-    running.kill_all()
-
-
 def purge_all(settings: Settings, topic: str) -> dict[int, int]:
     """Partition -> where the topic begins and ends now."""
     with LogReader(settings.kafka_bootstrap_servers) as logs:

@@ -45,13 +45,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         yield settings
 
 
-@pytest.fixture
-def processes(settings: Settings) -> Iterator[Processes]:
-    running = Processes(settings)
-    yield running
-    running.kill_all()
-
-
 class CutOffError(Exception):
     """The command was killed."""
 

@@ -70,13 +70,6 @@ def settings(tmp_path: Path, mongo_uri: str) -> Iterator[Settings]:
         yield settings.model_copy(update=more)
 
 
-@pytest.fixture
-def processes(settings: Settings) -> Iterator[Processes]:
-    running = Processes(settings)
-    yield running
-    running.kill_all()
-
-
 class World:
     """An instance, what was written to it, and what has become of that."""
 
@@ -185,22 +178,17 @@ class World:
         found["user_vs_episode_daily"] = daily == _flat(
             oracle.per_partition(tables.daily), DAILY_SUMS
         )
-        minutes = [
-            ((row["source_partition"], row["episode_id"], row["bucket"]), pick(row, COUNTS))
-            for row in self.rows("engagement_minutes")
-        ]
-        history = oracle.per_partition(tables.history, oracle.lateness)
-        found["engagement_minutes"] = dict(minutes) == _flat(history, COUNTS) and len(
-            minutes
-        ) == len(dict(minutes))
-        sessions = [
-            ((row["source_partition"], row["user_id"], row["started_at"]), pick(row, COUNTS))
-            for row in self.rows("listening_sessions")
-        ]
-        over = oracle.per_partition(tables.sessions, oracle.lateness)
-        found["listening_sessions"] = dict(sessions) == _flat(over, COUNTS) and len(
-            sessions
-        ) == len(dict(sessions))
+        for table, key, of in (
+            ("engagement_minutes", ("episode_id", "bucket"), tables.history),
+            ("listening_sessions", ("user_id", "started_at"), tables.sessions),
+        ):
+            told = [
+                ((row["source_partition"], *(row[name] for name in key)), pick(row, COUNTS))
+                for row in self.rows(table)
+            ]
+            each = dict(told)
+            wanted_rows = _flat(oracle.per_partition(of, oracle.lateness), COUNTS)
+            found[table] = each == wanted_rows and len(told) == len(each)
         days = oracle.per_partition(tables.days, oracle.lateness)
         final = {
             place: row

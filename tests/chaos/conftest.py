@@ -1,4 +1,4 @@
-"""A broker and the processes on it for each module of the tier, which names its PARTITIONS."""
+"""A broker for each module of the tier, which names its PARTITIONS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from streams.cli.local.broker import running_broker
 from streams.kafka.registry import open_registry
-from tests.chaos.processes import Processes
 from topology.apply import apply_topology
 from topology.settings import Settings
 
@@ -31,11 +30,3 @@ def settings(
         )
         apply_topology(settings, open_registry(settings), mongo=False)
         yield settings
-
-
-@pytest.fixture
-def processes(settings: Settings) -> Iterator[Processes]:
-    """Nothing started yet; whatever still runs at the end is killed."""
-    running = Processes(settings)
-    yield running
-    running.kill_all()

@@ -189,12 +189,6 @@ class World:
                     "occurred_at": one["last_at"],
                     "heard_ms": one["heard_ms"],
                     "position_ms": 0,
-                    "session_id": None,
-                    "surface": None,
-                    "rank": None,
-                    "arm": None,
-                    "user_agent": None,
-                    "generation": None,
                 }
             )
             self.offset += 1

@@ -115,12 +115,6 @@ class World:
                     "occurred_at": START + timedelta(minutes=minute),
                     "heard_ms": heard[0] if heard else 0,
                     "position_ms": 0,
-                    "session_id": None,
-                    "surface": None,
-                    "rank": None,
-                    "arm": None,
-                    "user_agent": None,
-                    "generation": None,
                 }
             )
             self.offset += 1

@@ -10,25 +10,7 @@ from jobs.core.list_training import CUTS, ITEM_ITEM, TWO_STAGE, ListTraining, tr
 from jobs.core.ranking import lessons
 from streams.recommendation.core.foldin import gram
 from streams.recommendation.core.item_model import Factors
-
-
-def halves(users: int, each: int, items: int = 40) -> Interactions:
-    """Even listeners hear even episodes, odd ones odd."""
-    random = np.random.default_rng(1)
-    cells = [
-        (user, item)
-        for user in range(users)
-        for item in random.permutation(np.arange(user % 2, items, 2))[:each].tolist()
-    ]
-    user, item = np.array(sorted(cells), dtype=np.int32).T
-    return Interactions(
-        np.array([f"u{n:02}" for n in range(users)]),
-        np.array([f"e{n:02}" for n in range(items)]),
-        user,
-        item,
-        np.ones(len(user), dtype=np.float32),
-        random.integers(0, 1_000, len(user)),
-    )
+from tests.halves import halves
 
 
 def factors(pairs: Interactions) -> Factors:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from jobs.core.evaluation import evaluate, popularity
-from jobs.core.interactions import Interactions, time_split
+from jobs.core.interactions import time_split
 from jobs.core.item_item import learn_items
 from jobs.core.ranking import Examples, Histories, examples, gradient, learn, two_stage
 from streams.recommendation.core.item_model import FEATURES
 from streams.recommendation.core.ranker import Ranker, Shortlist, scores
+from tests.halves import halves
 
 D, UNITS = len(FEATURES), 3
 
@@ -57,27 +58,8 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
             assert getattr(slopes, name).flat[place] == pytest.approx(expected, rel=0.05, abs=5e-3)
 
 
-def checkerboard(seed: int) -> Interactions:
-    """Even listeners hear even episodes, odd ones odd; what all hear most is in neither half."""
-    random = np.random.default_rng(seed)
-    users, items = 60, 40
-    cells = []
-    for user in range(users):
-        mine = [item for item in range(items) if item % 2 == user % 2]
-        cells += [(user, item) for item in random.permutation(mine)[:12].tolist()]
-    user, item = np.array(sorted(cells), dtype=np.int32).T
-    return Interactions(
-        np.array([f"u{n:02}" for n in range(users)]),
-        np.array([f"e{n:02}" for n in range(items)]),
-        user,
-        item,
-        np.ones(len(user), dtype=np.float32),
-        random.integers(0, 1_000, len(user)),
-    )
-
-
 def test_a_ranker_finds_the_half_of_a_checkerboard() -> None:
-    pairs = checkerboard(1)
+    pairs = halves(60, 12)
     train, test = time_split(pairs)
     inner, held = time_split(train)
     ranker = learn([examples(learn_items(inner), inner, held)], seed=1)
@@ -99,13 +81,13 @@ def test_learning_is_a_function_of_the_lists_and_the_seed() -> None:
 
 
 def test_nothing_is_learned_from_nothing() -> None:
-    train, test = time_split(checkerboard(1))
+    train, test = time_split(halves(60, 12))
     nothing = test.where(np.zeros(len(test), dtype=bool))
     assert learn([examples(learn_items(train), train, nothing)], seed=1) is None
 
 
 def test_a_history_is_the_pairs_of_the_listener_oldest_first() -> None:
-    pairs = checkerboard(2)
+    pairs = halves(60, 12, seed=2)
     histories = Histories(pairs)
     for listener in (0, 17, 59):
         mine = pairs.user == listener
