@@ -1,9 +1,9 @@
 """Run the test tiers, those that wait for servers side by side: `python -m tests.tiers`.
 
 The pure tiers come first, on every core, with the branches of the pure parts measured; if one of
-their tests fails, or they take too few branches, nothing else starts. Then come the tiers with
-servers, as many at once as there are cores, and at last what needs the machine for itself: the
-whole platform.
+their tests fails, or they take too few branches, nothing else starts. Then come the schedules of
+simulated faults, then the tiers with servers, as many at once as there are cores, and at last what
+needs the machine for itself: the whole platform.
 The commit draws the seed of generated examples and what is taken of the long tests: a commit that
 is tested again is tested alike. `--all` takes everything.
 """
@@ -46,6 +46,7 @@ PURE = (
         CORES + 1,
     ),
 )
+SIMULATED = (Tier("simulation", ("simulation",), CORES),)
 SERVERS = (  # the longest first
     Tier("broker", ("broker",)),
     Tier("spark", ("spark",)),
@@ -59,7 +60,7 @@ ALONE = (  # what has time limits of its own, which a busy machine would exceed
     Tier("smoke", ("smoke/test_platform.py",)),
     Tier("movielens", ("smoke/test_movielens.py",)),
 )
-PHASES = ((PURE, 1), (SERVERS, CORES), (ALONE, 1))
+PHASES = ((PURE, 1), (SIMULATED, 1), (SERVERS, CORES), (ALONE, 1))
 """Tiers of a phase, and how many of them run at once."""
 
 SHORT_LIVED_JAVA = "-XX:TieredStopAtLevel=1"
@@ -104,6 +105,9 @@ def start(tier: Tier, folder: Path, options: Sequence[str]) -> Run:
         command += ["-n", str(tier.workers), "--dist", "worksteal"]
     # The pure tier exports the model, for all of the instances that come later.
     environment = {**os.environ, "MODELS_ROOT": str(folder / "models")}
+    if tier in SIMULATED:
+        # Its frames have a few rows each: threads of polars would cost more than they do.
+        environment["POLARS_MAX_THREADS"] = "1"
     if tier in SERVERS:
         environment["JDK_JAVA_OPTIONS"] = SHORT_LIVED_JAVA
     path = folder / f"{tier.name}.txt"
@@ -178,7 +182,7 @@ def main() -> int:
     failed: list[str] = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="podstream-tests-") as folder:
-        for tiers, at_once in PHASES[:1] if chosen.pure else PHASES:
+        for tiers, at_once in PHASES[:2] if chosen.pure else PHASES:
             ran = run_phase(tiers, at_once, Path(folder), chosen.options)
             runs += ran
             failed += [run.tier.name for run in ran if run.process.returncode]

@@ -35,15 +35,20 @@ def pick(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def newest(
     messages: Messages, key: tuple[str, ...]
 ) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:
-    """Source partition -> key -> the row with the highest offset, the later one of equals."""
+    """Source partition -> key -> the row with the highest offset, the later one of equals; but
+    where a day was over, nothing that has counted as much says otherwise."""
     found: dict[int, dict[tuple[Any, ...], dict[str, Any]]] = {}
     for _, rows in messages:
         for row in rows:
             known = found.setdefault(row["source_partition"], {})
             place = tuple(row[name] for name in key)
-            if place not in known or row["offset"] >= known[place]["offset"]:
+            if place not in known or _age(row) >= _age(known[place]):
                 known[place] = row
     return found
+
+
+def _age(row: Mapping[str, Any]) -> tuple[int, bool]:
+    return row["offset"], row.get("final", False)
 
 
 def windows(messages: Messages) -> dict[int, dict[tuple[Any, ...], dict[str, Any]]]:

@@ -86,8 +86,9 @@ def resume(
 
     LogMismatchError if the source ends before that, and the errors of ``logs``.
     """
-    first, end = logs.bounds(topics.source, partition)
+    # In this order: whoever owned the partition before may still batch what has just come.
     next_offset, written_ms, tally = _last_batch(logs, topics, partition)
+    first, end = logs.bounds(topics.source, partition)
     next_offset = max(next_offset, first)
     if next_offset > end:
         raise LogMismatchError(

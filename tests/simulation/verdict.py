@@ -1,0 +1,107 @@
+"""Whether a simulation went well: every table, at rest and at moments before, by the oracle."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from streams.kafka.message import Message
+from streams.kafka.placement import partition_of
+from tests.oracle.check import Oracle
+from tests.oracle.listeners import EPISODES
+from tests.oracle.log import Entry
+from tests.simulation.kafka import PARTITIONS, wire
+from tests.simulation.simulation import Simulation
+
+ORIGIN = "podstream.origin"
+CHECKS = {
+    "track_engagement": Oracle.check_engagement,
+    "track_listening": Oracle.check_listening,
+    "rank_trending": Oracle.check_trending,
+    "detect_anomalies": Oracle.check_anomalies,
+}
+
+
+class Verdict:
+    """What a simulation has left behind, and what it should have."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._decoded: dict[tuple[str, int, int], Any] = {}
+
+    def outputs(self, topic: str) -> list[tuple[int, Any]]:
+        """What a topic holds: partition and content of each record, in the order of the log."""
+        return [
+            (message.partition, self._content(message))
+            for message in self._simulation.logs.records(topic)
+        ]
+
+    def _content(self, message: Message) -> Any:
+        place = (message.topic, message.partition, message.offset)
+        if place not in self._decoded:
+            value = wire().decode(message.topic, message.value)
+            self._decoded[place] = value.to_dicts() if isinstance(value, pl.DataFrame) else value
+        found = self._decoded[place]
+        return dict(found) if isinstance(found, dict) else found
+
+    def entries(self) -> dict[int, list[Entry]]:
+        """The records of the events as the oracle wants them."""
+        return {n: [self._entry(m) for m in self._records(n)] for n in range(PARTITIONS)}
+
+    def _records(self, partition: int) -> list[Message]:
+        return [m for m in self._simulation.logs.records("user-events") if m.partition == partition]
+
+    def _entry(self, message: Message) -> Entry:
+        logged_at = datetime.fromtimestamp(message.timestamp_ms / 1000, UTC)
+        event = self._simulation.sent[message.value].readable
+        told = message.header(ORIGIN)
+        origin = None
+        if told is not None:
+            sender, _, number = told.decode().rpartition(":")
+            origin = (sender, int(number))
+        return Entry(message.offset, logged_at, event, origin)
+
+    def check(self) -> None:
+        """AssertionError if anything is wrong."""
+        if self._simulation.failures:
+            raise AssertionError("a process ended") from self._simulation.failures[0]
+        schedule = self._simulation.schedule
+        oracle = Oracle.of(
+            self.entries(),
+            EPISODES,
+            lateness_s=schedule.lateness_s,
+            dedup_window=schedule.dedup_window,
+            owner=lambda user: partition_of(user.encode(), PARTITIONS),
+        )
+        self._check_batches(oracle)
+        for stage in schedule.stages:
+            if stage in CHECKS:
+                CHECKS[stage](oracle, self.outputs)
+
+    def _check_batches(self, oracle: Oracle) -> None:
+        """Every record is in one of four places, once."""
+        once: dict[int, dict[int, Any]] = defaultdict(dict)
+        for partition, rows in self.outputs("user-event-batches"):
+            for row in rows:
+                known = once[partition].setdefault(row["offset"], row)
+                assert known == row, f"two rows of {partition}@{row['offset']}"
+        dead = {
+            (
+                int(m.header("__connect.errors.partition") or b""),
+                int(m.header("__connect.errors.offset") or b""),
+            )
+            for m in self._simulation.logs.records("user-events.dlq")
+        }
+        shown = [(p, [rows[o] for o in sorted(rows)]) for p, rows in once.items()]
+        oracle.check_batches(lambda _: shown, sorted(dead))
+        # Written and handed over are all there is.
+        handed = {
+            tuple(told.decode().rpartition("/")[2].split(":"))
+            for m in self._simulation.logs.records("user-events")
+            if (told := m.header(ORIGIN)) is not None
+        }
+        moved = {(str(n), str(o)) for n, found in oracle.sorted.items() for o in found.moved}
+        assert handed == moved, f"handed over {handed}, to be moved {moved}"
