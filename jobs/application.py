@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from requests import RequestException
 
-from jobs import embed_transcripts, train_als, write_delta
+from jobs import embed_transcripts, monitoring, train_als, write_delta
 from jobs.attempts import Attempts
 from jobs.embedding_model import Model
 from jobs.fencing import ForeignTableError
@@ -34,6 +34,8 @@ from jobs.retried_query import RetriedQuery
 from jobs.session import build_session
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
+from streams.monitoring.instruments import measured
+from streams.monitoring.server import serve
 from topology.access import admin_client
 from topology.graph import declared_subjects, get_graph
 from topology.model import Graph
@@ -57,13 +59,21 @@ def run(
 ) -> int:
     """Run every stage until ``stopping`` is set (0) or one of them dies (1)."""
     graph = get_graph()
+    queries: list[StreamingQuery] = []
+    embedding: list[RetriedQuery] = []
+
+    def all_queries() -> list[StreamingQuery]:
+        return active(queries, embedding)
+
+    measured(lambda: monitoring.families(all_queries))
+    serve(settings, "spark", ready=lambda: monitoring.missing(all_queries), children=True)
     if not wait_for_topology(settings, graph, stopping):
         return 0
     check_gaps(settings, graph, write_delta.checkpoint_folders())
     launches = write_delta.start(spark, settings, graph)
-    queries = [launch() for launch in launches]
+    queries += [launch() for launch in launches]
     embedder = graph.stages[embed_transcripts.STAGE]
-    embedding = [
+    embedding += [
         RetriedQuery(launch, Attempts(settings, graph, embedder), model.renew)
         for launch in embed_transcripts.start(spark, settings, graph, model, stopping)
     ]
@@ -82,7 +92,7 @@ def run(
                 log.warning("%s has repeated its last micro-batch and goes on", query.name)
                 queries[place] = launches[place]()
         failures = [f"{q.name}: {q.exception()}" for q in queries if not q.isActive]
-        housekeeping.tick([query for query in active(queries, embedding) if query.isActive])
+        housekeeping.tick([query for query in all_queries() if query.isActive])
         for retried in embedding:
             retried.look()
         if not trainer.is_alive():
@@ -90,7 +100,7 @@ def run(
     for failure in failures:
         log.error("%s", failure)
     stopping.set()
-    running = active(queries, embedding)
+    running = all_queries()
     stop(spark, running)
     housekeeping.finish(running)
     trainer.join(_TRAINING_ENDS_S)

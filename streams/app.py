@@ -7,13 +7,17 @@ freely. Start more workers to scale; give each its own ``--datadir`` and ``--web
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import faust
 
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
-from streams.runtime.faust.stage_app import stage_app
+from streams.monitoring.instruments import measured
+from streams.monitoring.server import serve
+from streams.runtime.faust.stage_app import stage_context
+from streams.runtime.faust.stage_monitor import WorkerMonitor
 from streams.runtime.watchdog import watch_event_loop
 from topology.graph import get_graph, is_on
 from topology.model import Graph, Stage
@@ -43,14 +47,30 @@ def running_stages(graph: Graph, settings: Settings) -> list[Stage]:
     return running
 
 
+def worker_name(watched: WorkerMonitor) -> str:
+    """The worker that the stages belong to; ``faust`` if they belong to several."""
+    names = {one.monitor.stage.worker for one in watched.stages}
+    return names.pop() if len(names) == 1 else "faust"
+
+
 def build_worker(settings: Settings, graph: Graph) -> faust.App:
     """One app that carries the others: starting it starts every chosen stage."""
     registry = open_registry(settings)
-    first, *others = running_stages(graph, settings)
-    main = stage_app(first, settings, graph, registry, web=True)
+    first, *others = (
+        stage_context(stage, settings, graph, registry, web=place == 0)
+        for place, stage in enumerate(running_stages(graph, settings))
+    )
+    main = first.app
+
+    async def tell() -> None:
+        watched = WorkerMonitor(asyncio.get_running_loop(), (first, *others))
+        measured(watched.families)
+        serve(settings, worker_name(watched), alive=watched.alive, ready=watched.missing)
+
+    main.task(tell)
     main.task(watch_event_loop)
-    for stage in others:
-        main.service(stage_app(stage, settings, graph, registry, web=False))  # type: ignore[arg-type]
+    for other in others:
+        main.service(other.app)  # type: ignore[arg-type]
     return main
 
 

@@ -1,4 +1,4 @@
-"""The graph, the settings and the schemas as Markdown: `docs/generated/`. Deterministic."""
+"""What is declared as Markdown: `docs/generated/`, and files of `docker/`. Deterministic."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from schemas.units import DAY_MS, HOUR_MS, MINUTE_MS
 from topology.acls import grants
 from topology.graph import STATE_SUFFIXES, build_graph, declared_subjects, workers
 from topology.model import MEGABYTE, Graph, Stage, Topic
+from topology.monitoring import render as monitoring
 from topology.settings import PORT_OFFSETS, Settings
 from topology.validate import DELTA, MONGO, store_of
 
-FOLDER = Path(__file__).parent.parent / "docs" / "generated"
+ROOT = Path(__file__).parent.parent
+FOLDER = "docs/generated"
 _NOTICE = "<!-- Made by `podstream topology render`; edit the declaration, not this page. -->\n"
 _DEFAULT_PARTITIONS = Settings.model_fields["event_partitions"].default
 _SHAPES = {
@@ -37,26 +39,35 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "schemas.md": schemas_page(build_graph(_DEFAULT_PARTITIONS)),
         "access.md": access_page(build_graph(_DEFAULT_PARTITIONS)),
+        "monitoring.md": monitoring_page(),
     }
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
-    """Names of the pages whose file is missing or says something else."""
+def files_made() -> dict[str, str]:
+    """Path below the project's folder -> content of everything that is made of declarations."""
+    return {
+        **{f"{FOLDER}/{name}": text for name, text in pages().items()},
+        "docker/grafana/podstream.json": monitoring.dashboard(),
+        "docker/prometheus/alerts.yaml": monitoring.rules(),
+    }
+
+
+def stale(root: Path = ROOT) -> list[str]:
+    """Those of the files that are missing or say something else, as `files_made` names them."""
     return [
         name
-        for name, text in pages().items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+        for name, text in files_made().items()
+        if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != text
     ]
 
 
-def write(folder: Path = FOLDER) -> list[Path]:
-    """Write every page; give the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in pages().items():
-        (folder / name).write_text(text, encoding="utf-8")
-        written.append(folder / name)
-    return written
+def write(root: Path = ROOT) -> list[str]:
+    """Write every file; give their names."""
+    made = files_made()
+    for name, text in made.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return list(made)
 
 
 # -- the graph -------------------------------------------------------------------------------
@@ -264,6 +275,23 @@ def access_page(graph: Graph) -> str:
         "application, and `operator` for the commands of `podstream`. Everything else is denied. "
         "`podstream topology acls` prints the same as commands.\n\n"
         f"{_table(('user', 'may', 'on'), rows)}"
+    )
+
+
+def monitoring_page() -> str:
+    """Every metric and every alert."""
+    header = ("metric", "kind", "labels", "unit", "alerts", "meaning")
+    metrics = "\n".join(
+        f"### {subject}\n\n{_table(header, monitoring.metrics_table(some))}"
+        for subject, some in monitoring.subjects().items()
+    )
+    alerts = _table(
+        ("alert", "severity", "when", "for", "says", "what to do"), monitoring.alerts_table()
+    )
+    return (
+        f"{_NOTICE}\n# Metrics and alerts\n\nHow to scrape them: [monitoring](../monitoring.md). "
+        "Each process tells Prometheus's own metrics of processes besides.\n\n"
+        f"## Metrics\n\n{metrics}\n## Alerts\n\n{alerts}"
     )
 
 

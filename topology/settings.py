@@ -22,8 +22,10 @@ PORT_OFFSETS = {
     "spark_ui": 5,
     "api": 6,
     "faust_web": 10,
+    "metrics": 20,
 }
-"""Where each service listens, counted from ``PODSTREAM_PORT_BASE``; Faust workers count up."""
+"""Where each service listens, counted from ``PODSTREAM_PORT_BASE``; Faust workers count up, and so
+do the metrics of all processes."""
 
 
 EMBEDDED_MONGO = {"mongo_keep_hours": 48, "mongo_keep_days": 56}
@@ -243,6 +245,24 @@ class Settings(BaseSettings):
     api_token: SecretStr = Field(
         SecretStr(""),
         description="What requests to the read API must bear; empty: they need not.",
+    )
+
+    metrics_host: str = Field(
+        LOOPBACK,
+        description="Address on which each process answers `/metrics`, `/health` and `/ready`, to "
+        "whoever asks.",
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port on which this process does; 0: it does not. An instance without "
+        "containers gives each of its processes one of the table of ports below.",
+    )
+    exporter: bool = Field(
+        False,
+        description="Whether an instance without containers runs `podstream exporter`, which tells "
+        "Prometheus what `podstream status` measures.",
     )
 
     log_level: str = Field("INFO", description="Level of every process's log.")

@@ -24,7 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streams.api.access import is_exposed, is_let_in, is_local_host, refusal
 from streams.api.documents import Documents
+from streams.api.measuring import Measured
 from streams.api.routes import health, routes
+from streams.monitoring.server import serve
 from topology.graph import get_graph
 from topology.settings import Settings, get_settings
 
@@ -91,6 +93,7 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
 
     if not is_exposed(settings) and not settings.api_token.get_secret_value():
         app.add_middleware(_LocalHosts)
+    app.add_middleware(Measured)
     return app
 
 
@@ -100,6 +103,8 @@ def main() -> None:
     if sentence := refusal(settings):
         raise SystemExit(sentence)
     app = create_app(settings, Documents(settings, get_graph().stages[STAGE]))
+    # It answers from memory while MongoDB is away, so that is no reason not to ask it.
+    serve(settings, "api")
     # Most objects live as long as the process: looking through them only holds requests up.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

@@ -12,6 +12,7 @@ import typer
 
 COMMAND_MODULES = (
     "instance",
+    "monitoring",
     "graph",
     "dead_letters",
     "data",

@@ -19,7 +19,8 @@ from rich.text import Text
 from streams.cli.hosts import HostStatus
 from streams.cli.local.supervise import Supervisor
 from streams.cli.progress import step
-from streams.cli.status import Status, measure, memory_bytes
+from streams.cli.status import Status, measure
+from streams.monitoring.instruments import memory_bytes
 from streams.operations.disk import shortage
 from topology.settings import Settings
 

@@ -10,7 +10,6 @@ from datetime import UTC
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pyarrow.compute as pc
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -19,6 +18,7 @@ from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
+from streams.monitoring.instruments import memory_bytes
 from streams.operations import disk
 from streams.operations.arrivals import Arrivals, measure_arrivals
 from streams.operations.checkpoints import Offsets, checkpoints
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 EPISODES, TRANSCRIPTS = "episodes", "transcripts"
 """The collection and the Delta table whose records have notes."""
 COUNTING_STAGE = "track_engagement"
+MOST_TABLES = 100
 _TIMEOUT_S = 15.0
 
 
@@ -123,15 +124,11 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
 
     Raises KafkaException and PyMongoError where a service does not answer.
     """
-    graph = build_graph(settings.event_partitions)
-    graph = replace(graph, stages={n: s for n, s in graph.stages.items() if is_on(s, settings)})
+    graph = running_graph(settings)
     log = LogView(settings.kafka_bootstrap_servers, graph)
     return Status(
         processes=process_status(settings),
-        stages=[
-            StageLag(name, lag)
-            for name, lag in zip(graph.stages, _lags(graph, log, settings), strict=True)
-        ],
+        stages=stage_lags(log, settings),
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
         late_events=late_events(settings),
@@ -141,6 +138,13 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         hosts=source_hosts(settings, graph),
         disk=disk.measure(settings).as_dict(),
     )
+
+
+def running_graph(settings: Settings) -> Graph:
+    """The graph without the stages that are switched off."""
+    graph = build_graph(settings.event_partitions)
+    stages = {name: stage for name, stage in graph.stages.items() if is_on(stage, settings)}
+    return replace(graph, stages=stages)
 
 
 # -- processes -----------------------------------------------------------------------------------
@@ -155,22 +159,6 @@ def process_status(settings: Settings) -> list[ProcessStatus]:
         ProcessStatus(p.name, p.pid, p.state, memory_bytes(p.pid) if p.pid else 0)
         for p in supervisor.processes()
     ]
-
-
-def memory_bytes(pid: int) -> int:
-    """Resident memory of a process and all its descendants, in bytes; 0 if it is gone."""
-    try:
-        parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in family:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 # -- lag -----------------------------------------------------------------------------------------
@@ -248,9 +236,12 @@ class LogView:
             return record.value() if record is not None else None
 
 
-def _lags(graph: Graph, log: LogView, settings: Settings) -> list[int | None]:
+def stage_lags(log: LogView, settings: Settings) -> list[StageLag]:
+    """How many records wait for each stage of the graph."""
+    stages = log.graph.stages.values()
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda stage: stage_lag(stage, log, settings), graph.stages.values()))
+        lags = pool.map(lambda stage: stage_lag(stage, log, settings), stages)
+        return [StageLag(stage.name, lag) for stage, lag in zip(stages, lags, strict=True)]
 
 
 def stage_lag(stage: Stage, log: LogView, settings: Settings) -> int | None:
@@ -332,12 +323,26 @@ def mongo_rows(settings: Settings, graph: Graph) -> list[StoreRows]:
         ]
 
 
-def late_events(settings: Settings) -> int:
-    """How many events came too late for the live tables. PyMongoError where MongoDB fails."""
+def counting_progress(settings: Settings) -> list[dict[str, Any]]:
+    """How far the live tables have got with each source partition (`table_progress`).
+
+    PyMongoError where MongoDB fails.
+    """
     with _database(settings) as database:
         ids = [f"{COUNTING_STAGE}|{number}" for number in range(settings.event_partitions)]
-        found = database["table_progress"].find({"_id": {"$in": ids}}, {"late": 1})
-        return sum(document["late"] for document in found)
+        return list(database["table_progress"].find({"_id": {"$in": ids}}))
+
+
+def late_events(settings: Settings) -> int:
+    """How many events came too late for the live tables. PyMongoError where MongoDB fails."""
+    return sum(document["late"] for document in counting_progress(settings))
+
+
+def table_generations(settings: Settings) -> dict[str, int]:
+    """Table -> the generation that is served. PyMongoError where MongoDB fails."""
+    with _database(settings) as database:
+        found = database["table_generations"].find().sort("_id", 1).limit(MOST_TABLES)
+        return {document["table"]: document["generation"] for document in found}
 
 
 def stage_failures(settings: Settings) -> list[StageFailure]:

@@ -40,6 +40,7 @@ from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from streams.monitoring.server import serve
 from streams.operations.disk import shortage
 from topology.graph import check_reads, check_writes, get_graph
 from topology.model import Graph
@@ -261,6 +262,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     with refusals_as_sentences():
         require_access(get_settings())
+        serve(get_settings(), STAGE)
         truth = simulate(get_settings(), get_graph(), stop=stop)
     print(truth.line())
     print(truth.verdict())

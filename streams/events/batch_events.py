@@ -36,8 +36,17 @@ from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
 from streams.kafka.wire import dead_letter_headers, error_headers
+from streams.monitoring.instruments import Family, family, histogram, measured
+from streams.monitoring.server import serve
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
+from topology.monitoring.metrics import (
+    EVENTS,
+    STAGE_LATENCY,
+    STAGE_PARTITIONS,
+    STAGE_READY,
+    STAGE_VERSION,
+)
 from topology.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
@@ -70,6 +79,9 @@ class BatchEvents:
         self._schema = str(graph.topics[self._target].schema)
         self._decoder = decoder
         self._sequencer: Sequencer[Record] = Sequencer(decoder, to_chunk)
+        self._latency = histogram(STAGE_LATENCY).labels(stage.name, self._source)
+        self._version = stage.version
+        self._was_assigned = False
         self._delivered: dict[int, int] = {}
         self._committed_at = self._reported_at = time.monotonic()
         self._failure: KafkaError | None = None
@@ -125,20 +137,24 @@ class BatchEvents:
     def _take(self, records: list[Record]) -> None:
         if error := next(filter(None, map(KafkaMessage.error, records)), None):
             raise KafkaException(error)
-        for step in self._sequencer.steps(_by_partition(records)):
+        groups = _by_partition(records)
+        for step in self._sequencer.steps(groups):
             if isinstance(step, Refusal):
                 self._dead_letter(step.record, step.error)
             elif isinstance(step, HandOver):
                 self._hand_over(step)
             elif isinstance(step, Batch):
-                self._send(step)
+                self._send(step, groups[step.partition][0].timestamp()[1] / 1000)
             else:
                 self._settle()
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: Batch, oldest_s: float) -> None:
+        """Send a batch whose oldest record was appended at ``oldest_s``, Unix time in seconds."""
+
         def delivered(error: KafkaError | None, _: Record) -> None:
             if error is None:
                 self._delivered[batch.partition] = batch.last_offset + 1
+                self._latency.observe(max(0.0, time.time() - oldest_s))
             else:
                 self._failure = error
 
@@ -227,6 +243,22 @@ class BatchEvents:
     def _report(self) -> None:
         log.info("events so far: %s", dict(self._sequencer.counts))
 
+    # -- being asked, by other threads ---------------------------------------------------------
+
+    def missing(self) -> list[str]:
+        """What is missing for the stage to be ready, in sentences."""
+        return [] if self._was_assigned else [f"{self._stage} waits for its partitions"]
+
+    def families(self) -> tuple[Family, ...]:
+        """The metrics of the stage that are measured when somebody asks."""
+        stage, counts = (self._stage,), self._sequencer.counts.copy()
+        return (
+            family(EVENTS, {(outcome,): number for outcome, number in counts.items()}),
+            family(STAGE_READY, {stage: not self.missing()}),
+            family(STAGE_VERSION, {stage: self._version}),
+            family(STAGE_PARTITIONS, {stage: self._sequencer.owned()}),
+        )
+
     # -- partitions come and go --------------------------------------------------------------
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -242,6 +274,7 @@ class BatchEvents:
                 places.append(TopicPartition(self._source, partition, found.next_offset))
                 log.info("%s[%d] goes on at %d", self._source, partition, found.next_offset)
         consumer.incremental_assign(places)
+        self._was_assigned = True
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._settle()
@@ -292,7 +325,10 @@ def main() -> None:
     with refusals_as_sentences():
         require_access(settings)
         decoder = EventDecoder(stage.consumes[0], open_registry(settings))
-        BatchEvents(stage, settings, graph, decoder).run(stop)
+        batches = BatchEvents(stage, settings, graph, decoder)
+        measured(batches.families)
+        serve(settings, stage.worker, ready=batches.missing)
+        batches.run(stop)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Protocol
 
@@ -71,8 +71,13 @@ class StallDetector:
         return now - self._since
 
 
-async def watch_fetching(bootstrap_servers: str, consumer: Fetching) -> None:
-    """End the process when ``consumer`` has stopped fetching."""
+async def watch_fetching(
+    bootstrap_servers: str, consumer: Fetching, unread_seen: Callable[[int], None]
+) -> None:
+    """End the process when ``consumer`` has stopped fetching.
+
+    ``unread_seen`` is told how many records of its partitions it has not fetched yet.
+    """
     detector = StallDetector()
     known: Mapping[Place, int] = {}
     while True:
@@ -82,7 +87,8 @@ async def watch_fetching(bootstrap_servers: str, consumer: Fetching) -> None:
         except Exception as error:
             log.warning("%s: its consumer does not say where it is: %r", consumer.name, error)
         ends = await _ends(bootstrap_servers, tuple(known))
-        unread = {place: end for place, end in ends.items() if end > known[place]}
+        unread = {place: end - known[place] for place, end in ends.items() if end > known[place]}
+        unread_seen(sum(unread.values()))
         seen = (tuple(sorted(known.items())), consumer.progress())
         waiting = bool(unread) and not consumer.busy()
         stalled_s = detector.stalled_s(time.monotonic(), waiting, seen)

@@ -135,6 +135,10 @@ class LogStates(Generic[S]):
             if partition in self._assigned and self._is_verified(held)
         }
 
+    def unrestored(self) -> int:
+        """How many of the partitions owned have no restored state yet."""
+        return len(self._assigned - self.owned().keys())
+
     # -- reading ---------------------------------------------------------------------------------
 
     def held(self, partition: int) -> S | None:

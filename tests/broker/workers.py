@@ -44,6 +44,7 @@ def start(
     *args: str,
     output: IO[bytes],
     stages: str = "track_listening",
+    metrics_port: int = 0,
 ) -> subprocess.Popen[Any]:
     """Start a script of this folder, a worker of these stages; its last argument is a port."""
     (port,) = free_ports(1)
@@ -56,6 +57,7 @@ def start(
             "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "EVENT_PARTITIONS": str(settings.event_partitions),
             "PODSTREAM_STAGES": stages,
+            "METRICS_PORT": str(metrics_port),
         },
         cwd=ROOT,
         stdout=output,

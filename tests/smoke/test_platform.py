@@ -16,10 +16,12 @@ import requests
 from deltalake import DeltaTable
 
 from schemas import columnar
+from streams.cli.exporter import PARTS, Exporter
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader, LogTail
 from tests.paths import ROOT
 from tests.smoke.instance import Instance, wait_until
+from topology.monitoring.metrics import LAG, METRICS, PART_UP
 
 WAIT_S = 600
 """For anything that the platform is to do: many times what it takes, for a machine may be slow."""
@@ -107,6 +109,27 @@ def test_the_read_api_answers_for_a_listener_and_of_an_episode(platform: Instanc
     assert len(told(f"episodes/{first}/stats")["windows"]) == 5
     assert told(f"episodes/{first}/similar")["items"]
     assert told("health")["status"] == "ok"
+
+
+def test_every_process_tells_prometheus_that_it_is_ready(platform: Instance) -> None:
+    targets = json.loads((platform.home / "run" / "prometheus.json").read_text())
+    addresses = {one["labels"]["process"]: one["targets"][0] for one in targets}
+    assert len(addresses) > 8
+
+    def not_ready() -> dict[str, str]:
+        answers = {n: requests.get(f"http://{a}/ready", timeout=30) for n, a in addresses.items()}
+        return {name: answer.text for name, answer in answers.items() if not answer.ok}
+
+    wait_until(lambda: not not_ready(), WAIT_S, "readiness of every process")
+    for name, address in addresses.items():
+        told = requests.get(f"http://{address}/metrics", timeout=30).text
+        assert f'podstream_process_info{{process="{name}"' in told
+    measured = list(Exporter(platform.settings, PARTS, answer_s=WAIT_S).families())
+    parts = next(one for one in measured if one.name == PART_UP.name)
+    assert {sample.value for sample in parts.samples} == {1.0}
+    assert {one.name.removesuffix("_total") for one in measured} >= {
+        one.name.removesuffix("_total") for one in METRICS if one.subject == LAG.subject
+    }
 
 
 def test_garbage_ends_in_the_dead_letter_topic_and_stops_nothing(platform: Instance) -> None:

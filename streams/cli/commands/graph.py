@@ -127,15 +127,14 @@ def render(
         bool, typer.Option("--check", help="Write nothing; exit 1 if a page is stale.")
     ] = False,
 ) -> None:
-    """Write `docs/generated/`: diagram, topics, stages, stores, settings, schemas."""
-    from topology.render import FOLDER, stale, write
+    """Write what is made of declarations: `docs/generated/`, dashboard and alerts in `docker/`."""
+    from topology.render import stale, write
 
     if not check:
-        for path in write():
-            typer.echo(path.relative_to(_ROOT))
+        for name in write():
+            typer.echo(name)
         return
     if names := stale():
-        listed = ", ".join(str((FOLDER / name).relative_to(_ROOT)) for name in names)
-        typer.echo(f"Stale: {listed}. Run `podstream topology render`.", err=True)
+        typer.echo(f"Stale: {', '.join(names)}. Run `podstream topology render`.", err=True)
         raise typer.Exit(1)
-    typer.echo("The generated pages are fresh.")
+    typer.echo("What is generated is fresh.")

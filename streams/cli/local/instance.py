@@ -36,6 +36,7 @@ from streams.cli.local.programs import (
     ports_needed,
     stop_order,
     web_addresses,
+    write_targets,
 )
 from streams.cli.local.supervise import Supervisor, log_file
 from streams.cli.progress import Step, step
@@ -50,6 +51,8 @@ SERVICE_TIMEOUT_S = 90.0
 STAGE_TIMEOUT_S = 180.0
 DEMO_DISCOVER_INTERVAL_S = 5.0
 _PORT_RANGE = max(PORT_OFFSETS.values()) + 20
+_OF_A_PROCESS = {"podstream_stages", "metrics_port"}
+"""Settings that each process of an instance is given for itself."""
 
 
 class InstanceError(RuntimeError):
@@ -99,7 +102,7 @@ def variables(settings: Settings) -> dict[str, str]:
             value = value.get_secret_value()
         elif isinstance(value, tuple):
             value = ",".join(map(str, value))
-        if name != "podstream_stages" and str(value):
+        if name not in _OF_A_PROCESS and str(value):
             shown[(field.alias or name).upper()] = str(value)
     return shown
 
@@ -233,6 +236,7 @@ def _launch(
     with step(console, f"Preparing {settings.podstream_home}"):
         programs = derive_programs(settings, graph, demo)
         write_instance_file(settings)
+        write_targets(settings, graph, demo)
         supervisor.launch(programs, _child_environment(settings))
 
 

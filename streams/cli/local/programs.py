@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +17,7 @@ from topology.graph import workers
 from topology.model import Graph, Stage
 from topology.settings import LOOPBACK, Settings
 
-BROKER, MONGO, DEMO_INDEX = "broker", "mongo", "demo_index"
+BROKER, MONGO, DEMO_INDEX, EXPORTER = "broker", "mongo", "demo_index", "exporter"
 
 _ROOT = Path(__file__).parents[3]
 
@@ -53,6 +55,34 @@ def web_ports(settings: Settings, graph: Graph, demo: bool) -> dict[str, int]:
     return ports
 
 
+def metrics_ports(settings: Settings, graph: Graph, demo: bool) -> dict[str, int]:
+    """The port on which each process answers `/metrics`, `/health` and `/ready`.
+
+    The dashboard is not among them: Streamlit has a health check of its own.
+    """
+    names = [
+        name
+        for name, stages in stage_workers(graph, demo).items()
+        if stages[0].runner != "streamlit"
+    ]
+    if settings.exporter:
+        names.append(EXPORTER)
+    first = settings.port("metrics")
+    return {name: first + number for number, name in enumerate(names)}
+
+
+def write_targets(settings: Settings, graph: Graph, demo: bool) -> Path:
+    """Write where each process answers, as Prometheus's `file_sd_configs` reads it."""
+    path = settings.podstream_home / "run" / "prometheus.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    targets = [
+        {"targets": [f"{LOOPBACK}:{port}"], "labels": {"process": name}}
+        for name, port in metrics_ports(settings, graph, demo).items()
+    ]
+    path.write_text(json.dumps(targets, indent=1) + "\n")
+    return path
+
+
 def web_addresses(settings: Settings, graph: Graph, demo: bool) -> dict[str, tuple[str, int]]:
     """Where each of these processes is reached from this machine."""
     hosts = {
@@ -67,6 +97,7 @@ def web_addresses(settings: Settings, graph: Graph, demo: bool) -> dict[str, tup
 def ports_needed(settings: Settings, graph: Graph, demo: bool) -> dict[int, str]:
     """Every port the instance binds, with the name of the process that does."""
     needed = {port: name for name, port in web_ports(settings, graph, demo).items()}
+    needed |= {port: name for name, port in metrics_ports(settings, graph, demo).items()}
     services = embedded_services(settings)
     if BROKER in services:
         needed[settings.port("kafka")] = BROKER
@@ -103,7 +134,19 @@ def derive_programs(settings: Settings, graph: Graph, demo: bool) -> list[Progra
         programs.append(Program(DEMO_INDEX, tuple(argv), home, common))
     for name, stages in stage_workers(graph, demo).items():
         programs.append(_stage_program(settings, name, stages, ports.get(name), common))
-    return programs
+    if settings.exporter:
+        argv = _module("streams.cli.main", EXPORTER)
+        programs.append(Program(EXPORTER, tuple(argv), home, common))
+    answering = metrics_ports(settings, graph, demo)
+    return [_answering(program, answering.get(program.name)) for program in programs]
+
+
+def _answering(program: Program, port: int | None) -> Program:
+    """The program, told where it answers for its metrics."""
+    if port is None:
+        return program
+    environment = {**program.environment, "METRICS_PORT": str(port)}
+    return replace(program, environment=environment)
 
 
 def stop_order(names: Iterable[str], graph: Graph) -> list[list[str]]:

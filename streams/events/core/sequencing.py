@@ -170,6 +170,10 @@ class Sequencer(Generic[R]):
         """Pass over the records of a partition from now on."""
         self._partitions.pop(partition, None)
 
+    def owned(self) -> int:
+        """How many partitions' records are taken."""
+        return len(self._partitions)
+
     def owns(self, partition: int) -> bool:
         """Whether the records of a partition are taken."""
         return partition in self._partitions

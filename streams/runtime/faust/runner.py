@@ -27,6 +27,7 @@ from streams.kafka.wire import Wire
 from streams.runtime.clock import SystemClock
 from streams.runtime.context import Apply, Context, Handler
 from streams.runtime.faust.consumer import SkippedError
+from streams.runtime.faust.stage_monitor import StageMonitor
 from streams.runtime.inbox import Inbox
 from streams.runtime.watchdog import Place, watch_fetching
 from streams.state.faust_changelog import FaustChangelog
@@ -54,11 +55,13 @@ class FaustContext(Context):
     ):
         super().__init__(stage, settings, registry, Wire(graph, registry), SystemClock())
         self.app = app
+        self.monitor = StageMonitor(stage)
         self._graph = graph
         self._inboxes: list[Inbox[Any]] = []
         self._handling = 0
         self._broadcasts: dict[str, Apply] = {}
         self._references_ready = asyncio.Event()
+        self._was_assigned = False
         self._rebalance_callbacks: list[Callable[[], None]] = []
         self._appender: Appender | None = None
         self._state_logs: list[KafkaStateLog] = []
@@ -86,6 +89,7 @@ class FaustContext(Context):
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
             gapless = self._gapless(topic.name)
+            handled = self.monitor.handler(topic.name)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -99,8 +103,10 @@ class FaustContext(Context):
                     taken = await inbox.take(linger_s)
                     messages = [_to_message(event) for _, event in taken]
                     self._handling += 1
+                    began = self.clock.monotonic()
                     await self._handle(handler, messages)
                     self._handling -= 1
+                    handled(messages, self.clock.monotonic() - began, self.clock.now())
                     if confirm is None:
                         await _acknowledge(taken)
                     else:
@@ -169,6 +175,10 @@ class FaustContext(Context):
         self._rebalance_callbacks.append(callback)
 
     # -- sending -----------------------------------------------------------------------------
+
+    async def dead_letter(self, message: Message, error: BaseException) -> None:
+        self.monitor.dead_letter(message.topic)
+        await super().dead_letter(message, error)
 
     async def _send(
         self,
@@ -261,7 +271,31 @@ class FaustContext(Context):
 
     async def _watch(self) -> None:
         if self.stage.consumes:
-            await watch_fetching(self.settings.kafka_bootstrap_servers, self)
+            await watch_fetching(self.settings.kafka_bootstrap_servers, self, self._saw_unread)
+
+    def _saw_unread(self, records: int) -> None:
+        self.monitor.unread = records
+
+    # -- being asked, as streams.runtime.faust.stage_monitor.Watched -----------------------
+
+    def partitions_owned(self) -> int:
+        try:
+            return sum(tp.topic in self.stage.consumes for tp in self.app.consumer.assignment())
+        except ConsumerNotStarted:
+            return 0
+
+    def missing(self) -> list[str]:
+        name, found = self.stage.name, []
+        if not self._references_ready.is_set():
+            found.append(f"{name} has not read its references")
+        if self.stage.consumes and (not self._was_assigned or self.app.rebalancing):
+            found.append(f"{name} waits for its partitions")
+        left = sum(states.unrestored() for states in self._states.values())
+        if left:
+            found.append(f"{name} has {left} states to restore")
+        if (behind := self.monitor.behind()) is not None:
+            found.append(behind)
+        return found
 
     def _guarded(self, body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """End the process when ``body`` raises: unacknowledged messages then come again."""
@@ -279,6 +313,7 @@ class FaustContext(Context):
 
     async def _on_assigned(self, *args: Any, **__: Any) -> None:
         _, assigned = args
+        self._was_assigned = True
         # The partitions of a state are those of the topic that its stage consumes first.
         owned = {tp.partition for tp in assigned if tp.topic == self.stage.consumes[0]}
         for states in self._states.values():

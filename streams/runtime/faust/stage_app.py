@@ -31,10 +31,10 @@ def credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
     return SSLCredentials(context) if context else None
 
 
-def stage_app(
+def stage_context(
     stage: Stage, settings: Settings, graph: Graph, registry: Registry, *, web: bool
-) -> faust.App:
-    """The Faust app of one stage."""
+) -> FaustContext:
+    """One stage on a Faust app of its own, which the context has as ``app``."""
     # `faust --datadir` reaches an app by this variable only
     datadir = Path(os.environ.get("F_DATADIR", settings.podstream_home / "faust")) / stage.name
     datadir.mkdir(parents=True, exist_ok=True)
@@ -71,4 +71,4 @@ def stage_app(
     context = FaustContext(app, stage, settings, graph, registry)
     transport.on_missing = context.on_missing
     importlib.import_module(stage.entry_point).register(context)
-    return app
+    return context

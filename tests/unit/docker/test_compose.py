@@ -86,8 +86,19 @@ def test_the_broker_is_set_as_the_embedded_one() -> None:
 
 def test_only_what_people_look_at_is_published_and_only_here() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
-    assert sorted(published) == ["api", "dashboard"]
+    assert sorted(published) == ["api", "dashboard", "grafana", "prometheus"]
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_prometheus_scrapes_every_service_that_answers() -> None:
+    config = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yaml").read_text())
+    ((scraped,),) = (job["dns_sd_configs"] for job in config["scrape_configs"])
+    port = COMPOSE["x-podstream"]["environment"]["METRICS_PORT"]
+    ready = {n for n, s in OURS.items() if f":{port}/ready" in str(s.get("healthcheck"))}
+    assert (sorted(scraped["names"]), str(scraped["port"])) == (sorted(ready), port)
+    unwatched = {"dashboard", "demo_index", "simulate_listeners"}
+    assert ready == (GROUPS.keys() | {"exporter"}) - unwatched
+    assert all((FOLDER / "prometheus" / name).is_file() for name in config["rule_files"])
 
 
 def test_the_api_of_the_containers_wants_a_token() -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from topology.graph import build_graph
-from topology.render import mermaid, pages, settings_page, stale, write
+from topology.render import files_made, mermaid, pages, settings_page, stale, write
 from topology.settings import Settings
 
 GRAPH = build_graph(4)
@@ -15,11 +15,11 @@ def test_the_committed_pages_are_fresh() -> None:
 
 
 def test_a_missing_or_edited_page_is_stale(tmp_path: Path) -> None:
-    assert sorted(stale(tmp_path)) == sorted(pages())
+    assert sorted(stale(tmp_path)) == sorted(files_made())
     write(tmp_path)
     assert stale(tmp_path) == []
-    (tmp_path / "settings.md").write_text("mine")
-    assert stale(tmp_path) == ["settings.md"]
+    (tmp_path / "docs/generated/settings.md").write_text("mine")
+    assert stale(tmp_path) == ["docs/generated/settings.md"]
 
 
 def test_every_edge_is_in_the_diagram_once() -> None:

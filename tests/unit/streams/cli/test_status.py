@@ -19,11 +19,11 @@ from streams.cli.status import (
     Noted,
     Status,
     late_events,
-    memory_bytes,
     noted_episodes,
     noted_transcripts,
     spark_progress,
 )
+from streams.monitoring.instruments import memory_bytes
 from topology.graph import build_graph
 from topology.settings import Settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from streams.cli.local.programs import (
     MONGO,
     derive_programs,
     embedded_services,
+    metrics_ports,
     ports_needed,
     stop_order,
     web_ports,
+    write_targets,
 )
 from topology.graph import build_graph
 from topology.settings import Settings
@@ -84,8 +87,21 @@ def test_addresses_of_others_are_not_served_by_us(
 def test_no_two_programs_share_a_port(settings: Settings) -> None:
     ports = web_ports(settings, GRAPH, demo=True)
     assert len(set(ports.values())) == len(ports)
-    # beside those with a page or a health check: the broker's two and MongoDB's
-    assert len(ports_needed(settings, GRAPH, demo=True)) == len(ports) + 3
+    metrics = metrics_ports(settings, GRAPH, demo=True)
+    # beside those with a page or metrics: the broker's two and MongoDB's
+    assert len(ports_needed(settings, GRAPH, demo=True)) == len(ports) + len(metrics) + 3
+
+
+def test_every_program_of_ours_answers_at_the_port_that_prometheus_is_told(
+    settings: Settings,
+) -> None:
+    chosen = settings.model_copy(update={"exporter": True})
+    found = json.loads(write_targets(chosen, GRAPH, demo=True).read_text())
+    told = {one["labels"]["process"]: one["targets"] for one in found}
+    programs = derive_programs(chosen, GRAPH, demo=True)
+    given = {p.name: p.environment.get("METRICS_PORT") for p in programs}
+    assert told == {name: [f"127.0.0.1:{port}"] for name, port in given.items() if port}
+    assert given.keys() - told.keys() == {BROKER, MONGO, DEMO_INDEX, "dashboard"}
 
 
 def test_everything_binds_to_loopback(settings: Settings) -> None:

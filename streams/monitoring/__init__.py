@@ -1,0 +1,1 @@
+"""How each process tells of itself: metrics, health, readiness."""
