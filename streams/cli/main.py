@@ -20,6 +20,7 @@ COMMAND_MODULES = (
     "simulate",
     "recommend",
     "rebuild",
+    "versions",
     "smoke",
 )
 """Modules of `streams/cli/commands/`, in the order of `--help`."""
