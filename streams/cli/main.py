@@ -20,7 +20,7 @@ COMMAND_MODULES = (
     "simulate",
     "recommend",
     "rebuild",
-    "versions",
+    "verify",
     "smoke",
 )
 """Modules of `streams/cli/commands/`, in the order of `--help`."""

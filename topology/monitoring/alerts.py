@@ -153,4 +153,23 @@ ALERTS: tuple[Alert, ...] = (
         "Its log has the traceback. Where MongoDB is away answers are from memory, not errors "
         "([the API](api.md#there-is-always-an-answer)).",
     ),
+    Alert(
+        "PodstreamNumbersDiffer",
+        "increase(podstream_verify_violations_total[1h]) > 0",
+        "0m",
+        "critical",
+        "{{ $labels.check }}: {{ $value }} numbers differ.",
+        "The output of `podstream verify --watch` names each key, with both values. `podstream "
+        "verify` compares everything once; `podstream rebuild --all` makes the live tables anew "
+        "beside them and promotes what agrees ([runbook](runbook.md)).",
+    ),
+    Alert(
+        "PodstreamNotVerified",
+        "time() - podstream_verify_round_timestamp_seconds > 3600",
+        "0m",
+        "warning",
+        "No round of `podstream verify --watch` was done within an hour.",
+        "Its output says why: MongoDB or the broker do not answer, or `serve_mongo` does not keep "
+        "up.",
+    ),
 )

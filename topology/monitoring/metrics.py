@@ -6,7 +6,7 @@ from __future__ import annotations
 from topology.monitoring.model import HANDLING_BUCKETS, LATENCY_BUCKETS, Metric
 
 _PROCESSES, _STAGES, _EVENTS, _SPARK = "Processes", "Stages", "Events", "Spark"
-_API, _LOG, _STORES = "Read API", "The log", "Stores and disk"
+_API, _LOG, _STORES, _VERIFY = "Read API", "The log", "Stores and disk", "Verification"
 
 # -- told by every process -----------------------------------------------------------------------
 
@@ -284,6 +284,32 @@ DISK_RESERVE = Metric(
     _STORES,
 )
 
+# -- told by `podstream verify --watch` -----------------------------------------------------------
+
+VERIFY_COMPARED = Metric(
+    "podstream_verify_compared_total",
+    "counter",
+    "Numbers that were compared with what another way gives for them.",
+    "numbers",
+    _VERIFY,
+    ("check",),
+)
+VERIFY_VIOLATIONS = Metric(
+    "podstream_verify_violations_total",
+    "counter",
+    "Numbers that were not the same by another way, and were not when they were looked at again.",
+    "numbers",
+    _VERIFY,
+    ("check",),
+)
+VERIFY_ROUND = Metric(
+    "podstream_verify_round_timestamp_seconds",
+    "gauge",
+    "When the latest round was done, in Unix time.",
+    "seconds",
+    _VERIFY,
+)
+
 METRICS: tuple[Metric, ...] = (
     PROCESS_INFO,
     PROCESS_MEMORY,
@@ -317,5 +343,8 @@ METRICS: tuple[Metric, ...] = (
     STORE_BYTES,
     DISK_FREE,
     DISK_RESERVE,
+    VERIFY_COMPARED,
+    VERIFY_VIOLATIONS,
+    VERIFY_ROUND,
 )
 """All of them, those of one subject side by side as the dashboard shows them."""

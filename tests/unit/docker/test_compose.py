@@ -97,7 +97,7 @@ def test_prometheus_scrapes_every_service_that_answers() -> None:
     ready = {n for n, s in OURS.items() if f":{port}/ready" in str(s.get("healthcheck"))}
     assert (sorted(scraped["names"]), str(scraped["port"])) == (sorted(ready), port)
     unwatched = {"dashboard", "demo_index", "simulate_listeners"}
-    assert ready == (GROUPS.keys() | {"exporter"}) - unwatched
+    assert ready == (GROUPS.keys() | {"exporter", "verify"}) - unwatched
     assert all((FOLDER / "prometheus" / name).is_file() for name in config["rule_files"])
 
 
