@@ -35,6 +35,7 @@ from jobs.session import build_session
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.registry import open_registry
 from streams.monitoring.instruments import measured
+from streams.monitoring.logs import set_up_logs
 from streams.monitoring.server import serve
 from topology.access import admin_client
 from topology.graph import declared_subjects, get_graph
@@ -169,9 +170,7 @@ def stop(spark: SparkSession, queries: list[StreamingQuery]) -> None:
 def main() -> int:
     """The process: session, stages, signals."""
     settings = get_settings()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(settings, "spark")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     with refusals_as_sentences():
         require_access(settings)

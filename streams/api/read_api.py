@@ -21,11 +21,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as PlainHTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import LOGGING_CONFIG
 
 from streams.api.access import is_exposed, is_let_in, is_local_host, refusal
 from streams.api.documents import Documents
 from streams.api.measuring import Measured
 from streams.api.routes import health, routes
+from streams.monitoring.logs import set_up_logs
 from streams.monitoring.server import serve
 from topology.graph import get_graph
 from topology.settings import Settings, get_settings
@@ -70,9 +72,6 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
                 {"WWW-Authenticate": "Bearer"},
             )
 
-    async def one_version() -> None:
-        await documents.pin()
-
     app = FastAPIOffline(
         title="Podstream",
         summary="Recommendations, trending and live statistics of podcasts.",
@@ -81,7 +80,7 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(routes(documents), dependencies=[Depends(let_in), Depends(one_version)])
+    app.include_router(routes(documents), dependencies=[Depends(let_in)])
     app.include_router(health(documents))
 
     @app.exception_handler(RequestValidationError)
@@ -106,6 +105,7 @@ def main() -> None:
     if sentence := refusal(settings):
         raise SystemExit(sentence)
     app = create_app(settings, Documents(settings, get_graph().stages[STAGE]))
+    set_up_logs(settings, "api")
     # It answers from memory while MongoDB is away, so that is no reason not to ask it.
     serve(settings, "api")
     # Most objects live as long as the process: looking through them only holds requests up.
@@ -116,6 +116,7 @@ def main() -> None:
         host=settings.api_host,
         port=settings.api_port,
         log_level=settings.log_level.lower(),
+        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
         access_log=False,
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,

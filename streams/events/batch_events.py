@@ -7,8 +7,7 @@ repeat could repeat are read again from the source. A kill at any moment loses n
 sent twice carries the same source offsets, by which readers skip it.
 
 A listener has one partition, Kafka's default for the id, whatever the key of a record is and
-whoever placed it. An event found elsewhere is handed over: sent again to where it belongs. A
-version beside the first leaves that to it, and finds the copies in the log.
+whoever placed it. An event found elsewhere is handed over: sent again to where it belongs.
 """
 
 from __future__ import annotations
@@ -34,12 +33,14 @@ from streams.kafka import clients as kafka
 from streams.kafka.clients import DeliveryError
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import SPAN_RECORDS, Record
-from streams.kafka.purge import purge_while
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
 from streams.kafka.wire import dead_letter_headers, error_headers
 from streams.monitoring.instruments import Family, family, histogram, measured
+from streams.monitoring.logs import set_up_logs
 from streams.monitoring.server import serve
+from streams.monitoring.spans import spans
+from streams.monitoring.tracing import CURRENT, TRACEPARENT
 from topology.graph import app_id, dead_letter_name, get_graph
 from topology.model import Graph, Stage
 from topology.monitoring.metrics import (
@@ -72,8 +73,7 @@ class BatchEvents:
 
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
-        self._dead = dead_letter_name(self._source, stage.table_version)
-        self._hands_over = bool(stage.hands_over)
+        self._dead = dead_letter_name(self._source)
         self._letters = graph.topics[self._dead]
         places = event_source(settings, graph)
         self._topics = EventTopics(self._source, self._target, self._dead, places)
@@ -84,6 +84,7 @@ class BatchEvents:
         self._sequencer: Sequencer[Record] = Sequencer(decoder, to_chunk)
         self._latency = histogram(STAGE_LATENCY).labels(stage.name, self._source)
         self._version = stage.version
+        self._span = spans(settings, stage.worker, stage.name)
         self._was_assigned = False
         self._delivered: dict[int, int] = {}
         self._committed_at = self._reported_at = time.monotonic()
@@ -145,8 +146,7 @@ class BatchEvents:
             if isinstance(step, Refusal):
                 self._dead_letter(step.record, step.error)
             elif isinstance(step, HandOver):
-                if self._hands_over:
-                    self._hand_over(step)
+                self._hand_over(step)
             elif isinstance(step, Batch):
                 self._send(step, groups[step.partition][0].timestamp()[1] / 1000)
             else:
@@ -162,13 +162,18 @@ class BatchEvents:
             else:
                 self._failure = error
 
-        self._produce(
-            topic=self._target,
-            value=columnar.to_message(batch.events, self._schema, compress=True),
-            partition=batch.partition,
-            headers=list(batch.headers().items()),
-            on_delivery=delivered,
-        )
+        CURRENT.set(batch.trace)
+        with self._span(self._source, len(batch.events)):
+            headers = batch.headers()
+            if trace := CURRENT.get():
+                headers[TRACEPARENT] = trace
+            self._produce(
+                topic=self._target,
+                value=columnar.to_message(batch.events, self._schema, compress=True),
+                partition=batch.partition,
+                headers=list(headers.items()),
+                on_delivery=delivered,
+            )
 
     def _hand_over(self, step: HandOver[Record]) -> None:
         self._produce(
@@ -315,9 +320,8 @@ def _by_partition(records: list[Record]) -> dict[int, list[Record]]:
 def main() -> None:
     """Run until SIGTERM or SIGINT; exit 0 if everything read is in the log."""
     settings, graph = get_settings(), get_graph()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    stage = graph.stages["batch_events"]
+    set_up_logs(settings, stage.worker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -325,14 +329,9 @@ def main() -> None:
     # collector of cycles, which would look through all of them again and again.
     gc.freeze()
     gc.set_threshold(20 * SPAN_RECORDS)
-    stage = graph.stages["batch_events"]
     with refusals_as_sentences():
         require_access(settings)
         decoder = EventDecoder(stage.consumes[0], open_registry(settings))
-        if graph.version:  # what the first version makes is purged by those who write Delta
-            purging = threading.Thread(target=purge_while, args=(settings, graph, stop))
-            purging.daemon = True
-            purging.start()
         batches = BatchEvents(stage, settings, graph, decoder)
         measured(batches.families)
         serve(settings, stage.worker, ready=batches.missing)

@@ -57,10 +57,9 @@ class MemoryEventLogs:
 
 def register(context: MemoryContext) -> None:
     """The stage as a handler. Its one owner has every partition, from the first record of each."""
-    graph, source = context.log.graph, USER_EVENTS.name
-    places = Source.of(TOPIC_ID, graph.topics[source])
-    dead = dead_letter_name(source, graph.version)
-    topics = EventTopics(source, graph.topic(USER_EVENT_BATCHES).name, dead, places)
+    source = USER_EVENTS.name
+    places = Source.of(TOPIC_ID, context.log.graph.topics[source])
+    topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source), places)
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)
     sequencer = Sequencer(decoder, to_chunk)
@@ -78,10 +77,9 @@ def register(context: MemoryContext) -> None:
             if isinstance(step, Refusal):
                 await context.dead_letter(step.record, step.error)
             elif isinstance(step, HandOver):
-                if context.stage.hands_over:
-                    await context.hand_over(
-                        USER_EVENTS, step.value, step.key, step.partition, step.headers
-                    )
+                await context.hand_over(
+                    USER_EVENTS, step.value, step.key, step.partition, step.headers
+                )
             elif isinstance(step, Batch):
                 headers = step.headers()
                 await context.send(

@@ -165,8 +165,7 @@ class MemoryContext(Context):
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        name = self.wire.graph.topic(topic).name
-        check_reads(self.stage, name)
+        check_reads(self.stage, topic.name)
 
         def decorate(handler: Handler) -> Handler:
             async def confirmed(messages: list[Message]) -> None:
@@ -174,7 +173,7 @@ class MemoryContext(Context):
                 if confirm is not None:
                     await confirm(messages)
 
-            self.agents[name] = Agent(confirmed, max_batch, linger_s)
+            self.agents[topic.name] = Agent(confirmed, max_batch, linger_s)
             return handler
 
         return decorate
@@ -191,9 +190,8 @@ class MemoryContext(Context):
         return decorate
 
     def broadcast(self, topic: Topic, apply: Apply) -> None:
-        name = self.wire.graph.topic(topic).name
-        check_reads(self.stage, name)
-        self.broadcasts[name] = apply
+        check_reads(self.stage, topic.name)
+        self.broadcasts[topic.name] = apply
 
     def _open(
         self, table: Table, make: Callable[[int], S], origin: Origin[S] | None = None

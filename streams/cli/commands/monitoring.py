@@ -18,17 +18,14 @@ def exporter(
     ] = 0,
 ) -> None:
     """Tell Prometheus what `podstream status` shows, each time that it asks."""
-    import logging
-
     from streams.cli.exporter import run
+    from streams.monitoring.logs import set_up_logs
     from topology.settings import get_settings
 
     settings = get_settings()
     if not (answered := port or settings.metrics_port):
         raise typer.BadParameter("say --port, or set METRICS_PORT")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    set_up_logs(settings, "exporter")
     try:
         run(settings.model_copy(update={"metrics_port": answered}))
     except OSError as error:

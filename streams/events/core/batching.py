@@ -26,6 +26,7 @@ from streams.events.core.origins import (
     was_handed_over,
 )
 from streams.kafka.placement import partitions_of
+from streams.monitoring.tracing import TRACEPARENT, sampled
 from streams.state.interner import Hashed
 
 FIRST_OFFSET = "first_offset"
@@ -113,6 +114,8 @@ class Batch:
     moves: dict[int, Move] = field(default_factory=dict)
     """What belongs to another partition, by place in the chunk: it is handed over, not counted."""
     tally: bytes = b""
+    trace: bytes = b""
+    """The `traceparent` of its first event that has a sampled one."""
 
     def headers(self) -> dict[str, bytes]:
         """The headers that put the range on record, and what became of the partition so far."""
@@ -120,6 +123,7 @@ class Batch:
             FIRST_OFFSET: str(self.first_offset).encode(),
             LAST_OFFSET: str(self.last_offset).encode(),
             **({TALLY: self.tally} if self.tally else {}),
+            **({TRACEPARENT: self.trace} if self.trace else {}),
         }
 
 
@@ -190,6 +194,7 @@ class PartitionBatcher:
             repeats,
             moves,
             self.tally.header(),
+            sampled(chunk.headers),
         )
 
     def _counted_here(self, checked: Checked) -> np.ndarray:

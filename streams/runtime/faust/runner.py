@@ -24,6 +24,9 @@ from streams.kafka.clients import end_process
 from streams.kafka.log_reader import BackgroundReader
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
+from streams.monitoring.logs import STAGE
+from streams.monitoring.spans import spans
+from streams.monitoring.tracing import CURRENT, sampled, traced
 from streams.runtime.clock import SystemClock
 from streams.runtime.context import Apply, Context, Handler
 from streams.runtime.faust.consumer import SkippedError
@@ -56,6 +59,7 @@ class FaustContext(Context):
         super().__init__(stage, settings, registry, Wire(graph, registry), SystemClock())
         self.app = app
         self.monitor = StageMonitor(stage)
+        self._span = spans(settings, stage.worker, stage.name)
         self._graph = graph
         self._inboxes: list[Inbox[Any]] = []
         self._handling = 0
@@ -82,15 +86,14 @@ class FaustContext(Context):
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        name = self._graph.topic(topic).name
-        check_reads(self.stage, name)
+        check_reads(self.stage, topic.name)
 
         def decorate(handler: Handler) -> Handler:
             inbox: Inbox[tuple[Any, EventT[Any]]] = Inbox(max_batch)
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
-            gapless = self._gapless(name)
-            handled = self.monitor.handler(name)
+            gapless = self._gapless(topic.name)
+            handled = self.monitor.handler(topic.name)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -103,9 +106,11 @@ class FaustContext(Context):
                 while True:
                     taken = await inbox.take(linger_s)
                     messages = [_to_message(event) for _, event in taken]
+                    CURRENT.set(sampled(message.headers for message in messages))
                     self._handling += 1
                     began = self.clock.monotonic()
-                    await self._handle(handler, messages)
+                    with self._span(topic.name, len(messages)):
+                        await self._handle(handler, messages)
                     self._handling -= 1
                     handled(messages, self.clock.monotonic() - began, self.clock.now())
                     if confirm is None:
@@ -114,7 +119,9 @@ class FaustContext(Context):
                         waiting = partial(self._confirm_later, confirm, messages, taken, in_order)
                         self.app.add_future(self._guarded(waiting)())
 
-            self.app.agent(self._channel(name), name=f"{self.stage.name}.{name}")(receive)
+            self.app.agent(self._channel(topic.name), name=f"{self.stage.name}.{topic.name}")(
+                receive
+            )
             self.app.task(self._guarded(process))
             return handler
 
@@ -148,9 +155,8 @@ class FaustContext(Context):
         return decorate
 
     def broadcast(self, topic: Topic, apply: Apply) -> None:
-        name = self._graph.topic(topic).name
-        check_reads(self.stage, name)
-        self._broadcasts[name] = apply
+        check_reads(self.stage, topic.name)
+        self._broadcasts[topic.name] = apply
 
     def _state_log(self, topic: str) -> KafkaStateLog:
         servers = self.settings.kafka_bootstrap_servers
@@ -188,6 +194,7 @@ class FaustContext(Context):
         partition: int | None,
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
+        headers = traced(self._graph.topics[topic], key, value, headers)
         # Not Faust's producer: it compresses, at lz4's slowest level, on the event loop.
         self._track(self._producer().append(topic, partition, value, list(headers), key))
 
@@ -301,6 +308,7 @@ class FaustContext(Context):
         """End the process when ``body`` raises: unacknowledged messages then come again."""
 
         async def run() -> None:
+            STAGE.set(self.stage.name)
             try:
                 await body()
             except asyncio.CancelledError:

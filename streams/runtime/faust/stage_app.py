@@ -10,6 +10,7 @@ import faust
 from faust import SASLCredentials, SSLCredentials
 
 from schemas.codec import Registry
+from streams.monitoring.logs import json_config
 from streams.runtime.faust.consumer import Transport
 from streams.runtime.faust.runner import FaustContext
 from topology.access import ssl_context
@@ -51,6 +52,9 @@ def stage_context(
         topic_disable_leader=True,
         autodiscover=False,
         worker_redirect_stdouts=False,
+        logging_config=(
+            json_config(settings, stage.worker) if settings.log_format == "json" else None
+        ),
         # Wait for what is being processed before partitions leave: its state then is in the log.
         stream_wait_empty=True,
         # Messages hold up to 16 MB: what waits in memory is bounded by their number and by fetches.
