@@ -30,4 +30,8 @@ page = st.navigation(
     ],
     position="top",
 )
+# below the path's completion: what is imported lies beside this folder
+from dashboard import sources  # noqa: E402
+
+sources.tell_version()
 page.run()

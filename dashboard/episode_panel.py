@@ -37,9 +37,9 @@ def read_found(episode_id: str) -> analysis.Found:
 
 
 @st.cache_data(ttl=5, show_spinner=False)
-def read_days(episode_id: str) -> pl.DataFrame:
-    """The episode's newest days."""
-    return live_tables.episode_days(sources.database(), episode_id, DAYS)
+def read_days(served: str, episode_id: str) -> pl.DataFrame:
+    """The episode's newest days, as this database has them."""
+    return live_tables.episode_days(sources.database(served), episode_id, DAYS)
 
 
 def show_episode(episode: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def show_notes(title: str, notes: Iterable[str]) -> None:
 def show_listening(episode_id: str) -> None:
     """How often the episode is heard, day by day, and how far into it."""
     with sources.mongo_answers():
-        days = read_days(episode_id)
+        days = read_days(sources.served(), episode_id)
     if days.is_empty():
         st.caption("Nobody has heard it yet.")
         return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import streamlit as st
@@ -21,8 +21,13 @@ from pymongo.uri_parser import parse_uri
 from topology.access import mongo_refusal
 from topology.settings import get_settings
 
+T = TypeVar("T")
+
 TIMEOUT_MS = 1_500
 SOCKET_TIMEOUT_MS = 10_000
+
+_SERVED = "served_version"
+"""The collection that tells which version is served, and where a session keeps which it shows."""
 
 
 class PacedCache:
@@ -96,9 +101,56 @@ def _client() -> MongoClient[dict[str, Any]]:
     )
 
 
-def database() -> Database[dict[str, Any]]:
-    """The live database."""
-    return _client()[get_settings().mongodb_database]
+def database(name: str | None = None) -> Database[dict[str, Any]]:
+    """The database of this name; without one, that of the version that is served."""
+    return _client()[served() if name is None else name]
+
+
+def served() -> str:
+    """The database of the version that is served: the same for a whole run of a page.
+
+    Once the pointer has moved, the page is run anew from its top, so that none shows two versions.
+    PyMongoError where the server fails.
+    """
+    name: str = paced().get(_SERVED, _ask_pointer)
+    shown = st.session_state.get(_SERVED)
+    if shown != name:
+        st.session_state[_SERVED] = name
+        if shown is not None:
+            st.rerun()
+    return name
+
+
+def _ask_pointer() -> str:
+    first = get_settings().mongodb_database
+    told = _client()[first][_SERVED].find_one({"_id": "live"})
+    return first if told is None else str(told["database"])
+
+
+def tell_version() -> None:
+    """Say which version is served where it is not the first: Delta's tables are the first one's."""
+    try:
+        name = served()
+    except PyMongoError:  # the page says so itself
+        return
+    if name != get_settings().mongodb_database:
+        st.info(
+            f"What is live here is that of database `{name}`, a version that was promoted. History "
+            "from Delta, models and lists are those of the first version.",
+            icon=":material/alt_route:",
+        )
+
+
+def answer(
+    question: Hashable, ask: Callable[[Database[dict[str, Any]]], T], at_least_s: float = 0.0
+) -> T:
+    """What ``ask`` finds in the served database, kept as `PacedCache.get` says.
+
+    PyMongoError where the server fails.
+    """
+    name = served()
+    found: T = paced().get((name, question), lambda: ask(database(name)), at_least_s)
+    return found
 
 
 def delta_root() -> str:

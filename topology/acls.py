@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.registry import SCHEMAS_TOPIC
-from topology.graph import APP_PREFIX, app_id, dead_letter_name
+from topology.graph import app_id, dead_letter_name
 from topology.model import Graph, Stage
+from topology.versions import prefix
 
 OPERATOR = "operator"
 READERS = "podstream-reader"
@@ -49,14 +50,16 @@ def _user(stage: Stage, by_worker: bool) -> str:
 
 
 def _stage_grants(graph: Graph, stage: Stage, user: str) -> set[Grant]:
-    dead = tuple(dead_letter_name(topic) for topic in stage.consumes)
+    version = stage.table_version
+    dead = tuple(dead_letter_name(topic, version) for topic in stage.consumes)
     read = {*stage.consumes, *stage.broadcast, SCHEMAS_TOPIC}
     if stage.runner == "confluent" and stage.consumes:
         # its state is what it wrote: it reads on from there
         read |= {*stage.produces, *stage.hands_over, *dead}
     found = {Grant(user, "topic", ("Read",), name) for name in read}
     # what its topics do not take, too
-    too_large = graph.topics.keys() & set(map(dead_letter_name, stage.produces))
+    letters = {dead_letter_name(topic, version) for topic in stage.produces}
+    too_large = graph.topics.keys() & letters
     written = (*stage.produces, *stage.hands_over, *dead, *too_large)
     found |= {Grant(user, "topic", ("Write",), name) for name in written}
     found.add(Grant(user, "group", ("Read",), READERS))
@@ -71,10 +74,15 @@ def _stage_grants(graph: Graph, stage: Stage, user: str) -> set[Grant]:
 
 
 def _purging_grants(graph: Graph, by_worker: bool) -> set[Grant]:
-    """The Spark application deletes what every reader has committed: it looks at their groups."""
-    purged = {name for name, topic in graph.topics.items() if topic.purge_after_ms is not None}
+    """The Spark application deletes what every reader has committed: it looks at their groups.
+
+    Of a version beside the first, which has none, `batch_events` does.
+    """
+    own = graph.own_topics()
+    purged = {name for name, topic in own.items() if topic.purge_after_ms is not None}
     stages = [stage for stage in graph.stages.values() if purged.intersection(stage.consumes)]
-    users = {_user(stage, by_worker) for stage in stages if stage.runner == "spark"}
+    purging = "confluent" if graph.version else "spark"
+    users = {_user(stage, by_worker) for stage in graph.stages.values() if stage.runner == purging}
     return {
         grant
         for user in users
@@ -96,7 +104,7 @@ def _operator_grants(graph: Graph) -> set[Grant]:
         "Read",
         "Write",
     )
-    own = f"{APP_PREFIX}-"
+    own = prefix("")  # what any version has as well
     names = {name for name in graph.topics if not name.startswith(own)} | {SCHEMAS_TOPIC}
     found = {Grant(OPERATOR, "topic", everything, name) for name in names}
     found.add(Grant(OPERATOR, "topic", everything, own, prefixed=True))

@@ -26,7 +26,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from schemas.registry import SchemaStore
 from topology.access import admin_client
-from topology.graph import build_graph
+from topology.graph import graph_of
 from topology.model import Graph, Index
 from topology.plan import (
     Action,
@@ -59,7 +59,7 @@ def apply_topology(settings: Settings, store: SchemaStore, *, mongo: bool = True
     reason, before anything is changed; KafkaException, PyMongoError and the errors of ``store``
     where a server fails.
     """
-    graph = build_graph(settings.event_partitions)
+    graph = graph_of(settings)
     actions = plan(graph, observe(settings, graph, store, mongo=mongo))
     if refused := refusals(actions):
         raise RefusedError("\n".join(action.sentence() for action in refused))

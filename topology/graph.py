@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,8 +12,7 @@ from topology.settings import Settings, get_settings
 from topology.stages import STAGES
 from topology.stores import COLLECTIONS, DELTA_TABLES
 from topology.topics import TOPICS
-
-APP_PREFIX = "podstream"
+from topology.versions import own_name, prefix
 
 STATE_SEGMENT_BYTES = 64 * MEGABYTE
 """Small enough that truncating the log of a state frees disk soon."""
@@ -29,8 +28,12 @@ class UndeclaredError(RuntimeError):
     """A stage touched something that the topology does not give it."""
 
 
-def build_graph(event_partitions: int) -> Graph:
-    """The graph for a number of event partitions, with every derived topic in it."""
+def build_graph(event_partitions: int, version: str = "") -> Graph:
+    """The graph for a number of event partitions, with every derived topic in it.
+
+    Of a version beside the first it has the stages that are versioned, under names of its own, and
+    the topics that they touch.
+    """
     stages = {
         stage.name: replace(
             stage, tables=tuple(resolved(table, event_partitions) for table in stage.tables)
@@ -38,9 +41,16 @@ def build_graph(event_partitions: int) -> Graph:
         for stage in STAGES
     }
     topics = {topic.name: resolved(topic, event_partitions) for topic in TOPICS}
+    names: dict[str, str] = {}
+    if version:
+        stages = {name: stage for name, stage in stages.items() if stage.versioned}
+        made = [name for stage in stages.values() for name in stage.produces]
+        names = {name: own_name(name, version) for name in made}
+        stages = {name: _beside(stage, version, names) for name, stage in stages.items()}
+        topics = _touched(topics, stages.values(), names)
     consumed = {name for stage in stages.values() for name in stage.consumes}
     for name in sorted(consumed):
-        dead = dead_letter_topic(topics[name])
+        dead = dead_letter_topic(topics[name], version)
         topics[dead.name] = dead
     for stage in stages.values():
         for table in stage.tables:
@@ -49,19 +59,52 @@ def build_graph(event_partitions: int) -> Graph:
     return Graph(
         topics=topics,
         collections={collection.name: collection for collection in COLLECTIONS},
-        delta_tables={table.name: table for table in DELTA_TABLES},
+        delta_tables={} if version else {table.name: table for table in DELTA_TABLES},
         stages=stages,
+        version=version,
+        names=names,
     )
+
+
+def _beside(stage: Stage, version: str, names: Mapping[str, str]) -> Stage:
+    """A stage as a version has it. It hands nothing over: what is read by all versions is written
+    to once, by the first."""
+
+    def named(topics: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.get(name, name) for name in topics)
+
+    return replace(
+        stage,
+        consumes=named(stage.consumes),
+        broadcast=named(stage.broadcast),
+        produces=named(stage.produces),
+        hands_over=(),
+        table_version=version,
+    )
+
+
+def _touched(
+    topics: Mapping[str, Topic], stages: Iterable[Stage], names: Mapping[str, str]
+) -> dict[str, Topic]:
+    """The topics that these stages read and write, by the names that they have for them."""
+    called = {names.get(name, name): topic for name, topic in topics.items()}
+    edges = {name for stage in stages for name in stage.consumes + stage.broadcast + stage.produces}
+    return {name: replace(topic, name=name) for name, topic in called.items() if name in edges}
+
+
+def graph_of(settings: Settings) -> Graph:
+    """The graph of these settings."""
+    return build_graph(settings.event_partitions, settings.podstream_version)
 
 
 @lru_cache(maxsize=1)
 def get_graph() -> Graph:
     """The graph of this process's settings."""
-    return build_graph(get_settings().event_partitions)
+    return graph_of(get_settings())
 
 
 def declared_subjects(graph: Graph) -> dict[str, str]:
-    """Subject -> schema name, for every Avro topic of the graph."""
+    """Subject -> schema name, for every Avro topic that the graph's version reads or writes."""
     return {
         subject_of(topic.name): topic.schema
         for topic in graph.topics.values()
@@ -69,15 +112,18 @@ def declared_subjects(graph: Graph) -> dict[str, str]:
     }
 
 
-def dead_letter_name(topic: str) -> str:
-    """The name of the topic that takes the records of ``topic`` that no stage can use."""
-    return f"{topic}.dlq"
+def dead_letter_name(topic: str, version: str = "") -> str:
+    """The name of the topic that takes the records of ``topic`` that no stage can use.
+
+    Each version has one of its own, also of what all of them read.
+    """
+    return f"{own_name(topic, version)}.dlq"
 
 
-def dead_letter_topic(topic: Topic) -> Topic:
+def dead_letter_topic(topic: Topic, version: str = "") -> Topic:
     """Where the records of ``topic`` go that no stage can use: original bytes, key and headers."""
     return RawTopic(
-        dead_letter_name(topic.name),
+        dead_letter_name(topic.name, version),
         f"Records of `{topic.name}` that could not be used, with the reason in the headers.",
         key="as in the source",
         partitions=1,
@@ -90,7 +136,7 @@ def app_id(stage: Stage) -> str:
 
     A new version is a new group with new state.
     """
-    return f"{APP_PREFIX}-{stage.name}-v{stage.version}"
+    return f"{prefix(stage.table_version)}{stage.name}-v{stage.version}"
 
 
 def changelog_name(stage: Stage, table: str) -> str:
@@ -127,7 +173,8 @@ def check_reads(stage: Stage, topic: str) -> None:
 def check_writes(stage: Stage, topic: str) -> None:
     """Raise UndeclaredError unless ``stage`` may write ``topic``, or a dead letter of what it
     consumes or produces."""
-    own_dead = {dead_letter_name(name) for name in stage.consumes + stage.produces}
+    touched = stage.consumes + stage.produces
+    own_dead = {dead_letter_name(name, stage.table_version) for name in touched}
     if topic not in stage.produces + stage.hands_over and topic not in own_dead:
         raise UndeclaredError(
             f"Stage {stage.name} writes topic {topic!r}, which topology/stages does not give "

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Literal, TypeVar
 
 from schemas.units import MINUTE_MS
+from topology.versions import version_of
 
 FOREVER = -1
 """Retention of a topic that is never truncated: the log is the source of truth."""
@@ -208,6 +209,8 @@ class Stage:
     ``entry_point`` is the module, or the file, that holds it. A stage that is ``demo_only`` runs in
     the demo alone, one with a ``switch``, the name of a setting, only where this is on.
     ``reaches`` is what it asks outside; stages that reach the same divide its rates among them.
+    A ``versioned`` one may run beside itself, of other code (`topology.versions`):
+    ``table_version`` says whose it is then, and its edges have that version's names.
     """
 
     name: str
@@ -226,6 +229,8 @@ class Stage:
     version: int = 1
     reaches: tuple[Outside, ...] = ()
     switch: str = ""
+    versioned: bool = False
+    table_version: str = ""
 
 
 def declare_stage(
@@ -246,6 +251,7 @@ def declare_stage(
     version: int = 1,
     reaches: tuple[Outside, ...] = (),
     switch: str = "",
+    versioned: bool = False,
 ) -> Stage:
     """A stage whose edges are the topics themselves, so that no name is spelt twice."""
     return Stage(
@@ -265,6 +271,7 @@ def declare_stage(
         version=version,
         reaches=reaches,
         switch=switch,
+        versioned=versioned,
     )
 
 
@@ -276,11 +283,30 @@ def resolved(part: P, event_partitions: int) -> P:
     return replace(part, partitions=event_partitions) if part.partitions is EVENT_PATH else part
 
 
+T = TypeVar("T", bound=Topic)
+
+
 @dataclass(frozen=True)
 class Graph:
-    """The whole topology: every part by name."""
+    """The whole topology: every part by name; of a ``version`` beside the first, what it has.
+
+    ``names`` are those of the version's own topics, by the names that are declared.
+    """
 
     topics: dict[str, Topic] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     delta_tables: dict[str, DeltaTable] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
+    version: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+
+    def topic(self, declared: T) -> T:
+        """A declared topic, under the name that it has in this version."""
+        name = self.names.get(declared.name)
+        return declared if name is None else replace(declared, name=name)
+
+    def own_topics(self) -> dict[str, Topic]:
+        """The topics that are this version's alone: all, of the first one."""
+        if not self.version:
+            return self.topics
+        return {n: topic for n, topic in self.topics.items() if version_of(n) == self.version}

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from schemas import files
+from schemas.codec import subject_of
 from schemas.compatibility import transitive_problems
 from topology.graph import declared_subjects
 from topology.model import Graph, Index, Topic
+from topology.versions import version_of
 
 MAX_REPLICATION = 3
 
@@ -151,7 +153,7 @@ def as_json(actions: Sequence[Action]) -> list[dict[str, Any]]:
 
 
 def _plan_topics(graph: Graph, observed: Observed) -> Iterator[Action]:
-    for name, topic in sorted(graph.topics.items()):
+    for name, topic in sorted(graph.own_topics().items()):
         there = observed.topics.get(name)
         if there is None:
             replication = min(MAX_REPLICATION, observed.brokers)
@@ -167,7 +169,7 @@ def _plan_topics(graph: Graph, observed: Observed) -> Iterator[Action]:
         if drifted:
             yield AlterConfig(name, drifted, {key: there.config.get(key) for key in drifted})
     for name in sorted(observed.topics.keys() - graph.topics.keys()):
-        if not name.startswith("__"):  # the broker's own
+        if version_of(name) == graph.version and not name.startswith("__"):  # the broker's own
             yield LeaveAlone(name)
 
 
@@ -182,7 +184,10 @@ def _refuse_partitions(topic: Topic, partitions: int) -> Refuse:
 
 
 def _plan_schemas(graph: Graph, observed: Observed) -> Iterator[Action]:
+    own = {subject_of(topic) for topic in graph.own_topics()}
     for subject, name in sorted(declared_subjects(graph).items()):
+        if subject not in own:
+            continue
         registered = dict(observed.subjects.get(subject, {}))
         for file_version in files.versions(name):
             schema = files.load(name, file_version)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from topology import versions
+
 LOOPBACK = "127.0.0.1"
 
 PORT_OFFSETS = {
@@ -55,6 +57,12 @@ class Settings(BaseSettings):
     )
     podstream_stages: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Stages that a Faust worker runs, comma-separated; empty means all."
+    )
+    podstream_version: str = Field(
+        "",
+        pattern=versions.PATTERN,
+        description="Which version of what derives from the events this process works on, such as "
+        "`v2`; empty: the first. `podstream rebuild` sets it.",
     )
     event_partitions: int = Field(
         4, ge=1, le=1024, description="Partitions of the event topics; fixed once they exist."
@@ -347,6 +355,9 @@ class Settings(BaseSettings):
         self.delta_root = self.delta_root or str(self.podstream_home / "delta")
         self.checkpoint_root = self.checkpoint_root or str(self.podstream_home / "checkpoints")
         self.models_root = self.models_root or str(self.podstream_home / "models")
+        if self.podstream_version:
+            for name in ("mongodb_database", "delta_root", "checkpoint_root"):
+                setattr(self, name, versions.beside(getattr(self, name), self.podstream_version))
         return self
 
     @property

@@ -113,6 +113,13 @@ COLLECTIONS = (
         key="table",
         eventual=True,
     ),
+    Collection(
+        "served_version",
+        "The pointer that readers follow: the version that is served, and the database of its "
+        "documents. Without a document it is the first, and its database this one.",
+        key="`live`",
+        eventual=True,
+    ),
 )
 
 _EVENT_COUNTS = (

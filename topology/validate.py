@@ -123,7 +123,7 @@ def _edge_problems(graph: Graph) -> Iterator[str]:
             if topic not in graph.topics:
                 yield f"stage {name} produces topic {topic!r}, which is not declared"
         for topic in stage.consumes:
-            if topic in graph.topics and dead_letter_name(topic) not in graph.topics:
+            if topic in graph.topics and dead_letter_name(topic, graph.version) not in graph.topics:
                 yield f"topic {topic} is consumed by {name} and has no dead-letter topic"
         yield from duplicates(f"topic of {name}", stage.consumes + stage.broadcast)
         for store in stage.reads + stage.writes:
@@ -134,7 +134,7 @@ def _edge_problems(graph: Graph) -> Iterator[str]:
         if set(stage.consumes) & set(stage.produces):
             yield f"stage {name} consumes what it produces: an endless loop"
     used = produced | read | OPERATOR_TOPICS
-    derived = {dead_letter_name(topic) for topic in read}
+    derived = {dead_letter_name(topic, graph.version) for topic in read}
     for topic, declared in graph.topics.items():
         is_state = declared.name.endswith(STATE_SUFFIXES)
         if topic not in used | derived and not is_state:

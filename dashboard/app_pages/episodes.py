@@ -16,24 +16,24 @@ TABLES = ("transcripts", "user_vs_episode_daily")
 
 @st.cache_data(ttl=5, show_spinner=False)
 def read_catalogue(
-    text: str, category: str | None, topic_id: str | None
+    served: str, text: str, category: str | None, topic_id: str | None
 ) -> tuple[int, list[str], pl.DataFrame]:
     """Size of the catalogue, its categories, and the episodes that match."""
-    database = sources.database()
+    database = sources.database(served)
     opened = history.open_history(sources.delta_root(), catalogue.TABLES)
     search = catalogue.Search(text.strip(), category, topic_id)
     return (
         catalogue.episode_count(database),
-        read_categories(),
+        read_categories(served),
         catalogue.catalogue(database, opened, search, LIMIT),
     )
 
 
 @st.cache_data(ttl=30, show_spinner=False)
-def read_categories() -> list[str]:
+def read_categories(served: str) -> list[str]:
     """The categories of the catalogue."""
     opened = history.open_history(sources.delta_root(), ("episodes",))
-    return catalogue.categories(sources.database(), opened)
+    return catalogue.categories(sources.database(served), opened)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
@@ -116,7 +116,9 @@ def episodes() -> None:
         format_func=lambda topic_id: topics.get(topic_id, topic_id),
     )
     with sources.mongo_answers(), sources.delta_answers():
-        total, names, found = read_catalogue(text, st.session_state.get("category"), topic_id)
+        total, names, found = read_catalogue(
+            sources.served(), text, st.session_state.get("category"), topic_id
+        )
     of_category.selectbox(
         "Category", names, index=None, placeholder="All categories", key="category"
     )

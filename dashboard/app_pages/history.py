@@ -42,9 +42,12 @@ def read_top(days: int) -> tuple[pl.DataFrame, pl.DataFrame] | None:
 
 
 @st.cache_data(ttl=10, show_spinner=False)
-def read_week() -> pl.DataFrame | None:
-    """The seven days up to the newest event, hour by hour; None before the first event."""
-    database = sources.database()
+def read_week(served_by: str) -> pl.DataFrame | None:
+    """The seven days up to the newest event, hour by hour; None before the first event.
+
+    ``served_by``: the database whose hours are joined to Delta's.
+    """
+    database = sources.database(served_by)
     newest = totals.newest_minute(database)
     if newest is None:
         return None
@@ -91,7 +94,7 @@ def show_days(days: pl.DataFrame) -> None:
 def show_week() -> None:
     """The last week by the hour, from both stores."""
     with sources.mongo_answers(), sources.delta_answers():
-        week = read_week()
+        week = read_week(sources.served())
     if week is None:
         return
     st.subheader("The last seven days", anchor=False)

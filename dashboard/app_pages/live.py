@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 import streamlit as st
+from pymongo.database import Database
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboard import charts, live_tables, queries, sources, totals
@@ -40,9 +42,8 @@ class View:
         return {name: int(within[name].sum()) for name in ADDITIVE_METRICS}
 
 
-def read_view(minutes: int) -> View | None:
+def read_view(database: Database[dict[str, Any]], minutes: int) -> View | None:
     """Ask MongoDB for the window; None where no event was ever counted."""
-    database = sources.database()
     now = sources.now()
     window = totals.rolling_window(database, minutes, now)
     if window is None:
@@ -60,11 +61,9 @@ def read_view(minutes: int) -> View | None:
 def read_scopes(kind: str, minutes: int) -> live_tables.Rolling | None:
     """The rolling window of a kind of scope; None before the first one is written."""
     with sources.mongo_answers():
-        found: live_tables.Rolling | None = sources.paced().get(
-            ("rolling", kind, minutes),
-            lambda: live_tables.rolling(sources.database(), kind, minutes),
+        return sources.answer(
+            ("rolling", kind, minutes), lambda db: live_tables.rolling(db, kind, minutes)
         )
-    return found
 
 
 def show_numbers(view: View, active: int) -> None:
@@ -221,9 +220,7 @@ def show_trending() -> None:
     """The ranking of one scope, and why each episode is in it."""
     st.subheader("Trending", anchor=False)
     with sources.mongo_answers():
-        categories, languages = sources.paced().get(
-            "choices", lambda: live_tables.trending_choices(sources.database()), CHOICES_S
-        )
+        categories, languages = sources.answer("choices", live_tables.trending_choices, CHOICES_S)
     left, right = st.columns(2)
     category = left.selectbox(
         "Category",
@@ -243,9 +240,7 @@ def show_trending() -> None:
     )
     scope = live_tables.scope_name(category, language)
     with sources.mongo_answers():
-        ranked = sources.paced().get(
-            ("trending", scope), lambda: live_tables.trending(sources.database(), scope)
-        )
+        ranked = sources.answer(("trending", scope), lambda db: live_tables.trending(db, scope))
     if ranked.is_empty():
         st.caption("No ranking: it comes a moment after the first new listeners.")
         return
@@ -274,7 +269,7 @@ def show_anomalies() -> None:
     """Episodes that were suddenly heard much more, or much less, than before."""
     st.subheader("Anomalies", anchor=False)
     with sources.mongo_answers():
-        found = sources.paced().get("anomalies", lambda: live_tables.anomalies(sources.database()))
+        found = sources.answer("anomalies", live_tables.anomalies)
     if found.is_empty():
         st.caption(
             "None: no episode was suddenly played much more, or much less, than its own history "
@@ -308,10 +303,8 @@ def show_anomalies() -> None:
 def show_late() -> None:
     """How many events came too late for this page."""
     with sources.mongo_answers():
-        late = sources.paced().get(
-            "late",
-            lambda: live_tables.late_events(sources.database(), get_settings().event_partitions),
-        )
+        partitions = get_settings().event_partitions
+        late = sources.answer("late", lambda db: live_tables.late_events(db, partitions))
     allowed = get_settings().allowed_lateness_s / 60
     st.caption(
         f":material/schedule: **{late.late:,} late events** of {late.events:,}: they came more "
@@ -326,7 +319,7 @@ def live() -> None:
     head, label = choose("Live", "Window", WINDOWS, "15 min", "window", page=True)
     minutes = WINDOWS[label]
     with sources.mongo_answers():
-        view = sources.paced().get(("live", minutes), lambda: read_view(minutes))
+        view = sources.answer(("live", minutes), lambda db: read_view(db, minutes))
     if view is None:
         st.info(
             "No events yet: the numbers appear here a moment after the first listener event. "

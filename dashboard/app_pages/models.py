@@ -118,7 +118,7 @@ def models() -> None:
     """The page, every five seconds."""
     st.title("Models", anchor=False)
     with sources.mongo_answers():
-        metrics = sources.paced().get("metrics", lambda: queries.model_metrics(sources.database()))
+        metrics = sources.answer("metrics", queries.model_metrics)
         failures = queries.stage_failures(sources.database())
     show_failures(failures)
     show_offline(metrics)

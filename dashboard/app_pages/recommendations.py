@@ -16,7 +16,7 @@ def recommendations() -> None:
     head, chooser = st.columns([3, 2], vertical_alignment="bottom")
     head.title("Recommendations", anchor=False)
     with sources.mongo_answers():
-        known = sources.paced().get("listeners", lambda: queries.listeners(sources.database()))
+        known = sources.answer("listeners", queries.listeners)
     if known.is_empty():
         st.info(
             "No recommendations yet: a listener's list appears with the listener's first event.",
@@ -35,9 +35,8 @@ def recommendations() -> None:
         key="listener",
     )
     with sources.mongo_answers():
-        found = sources.paced().get(
-            ("recommendation", user_id),
-            lambda: queries.recommendation(sources.database(), user_id),
+        found = sources.answer(
+            ("recommendation", user_id), lambda db: queries.recommendation(db, user_id)
         )
     if found is None:
         st.info("This listener has no list yet.", icon=":material/person_search:")

@@ -14,6 +14,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from pymongo.errors import PyMongoError
 
 from streams.api.core.answers import EPISODE_FIELDS, by_scope
 from streams.api.core.filters import Document
+from streams.api.pointer import Pointer
 from topology.graph import UndeclaredError
 from topology.model import Stage
 from topology.settings import Settings
@@ -54,6 +56,9 @@ _READ = {"episodes": EPISODE_FIELDS}
 _PREPARED: Mapping[str, Callable[[Document], Document]] = {"rolling_windows": by_scope}
 _AT_ONCE = 1_000
 
+_Place = tuple[str, str, str, str]
+"""Database, collection, field and the value asked for."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -74,8 +79,14 @@ class _Remembered:
     size: int
 
 
+_PINNED: ContextVar[str | None] = ContextVar("database of the version served", default=None)
+
+
 class Documents:
-    """The collections that one stage reads. Documents are shared: nobody may change one."""
+    """The collections that one stage reads. Documents are shared: nobody may change one.
+
+    They are those of one version for a request that has called `pin`, else of the first.
+    """
 
     def __init__(
         self,
@@ -93,14 +104,19 @@ class Documents:
             socketTimeoutMS=_SOCKET_MS,
             appname=f"podstream-{stage.name}",
         )
-        self._database = self._client[settings.mongodb_database]
+        self._first = settings.mongodb_database
+        self._pointer = Pointer(self._client[self._first], clock)
         self._stage = stage
         self._clock = clock
-        self._memory: OrderedDict[tuple[str, str, str], _Remembered] = OrderedDict()
+        self._memory: OrderedDict[_Place, _Remembered] = OrderedDict()
         self._memory_bytes = memory_bytes
         self._size = 0
-        self._questions: dict[tuple[str, str], _Questions] = {}
+        self._questions: dict[tuple[str, str, str], _Questions] = {}
         self._failed_at: float | None = None
+
+    async def pin(self) -> None:
+        """Read one version in all of this request: the one that is served as it begins."""
+        _PINNED.set(await self._pointer.database())
 
     async def find(self, collection: str, keys: Sequence[str], field: str = "_id") -> Found:
         """The documents whose ``field`` is one of ``keys``: one each, where there is any.
@@ -113,15 +129,16 @@ class Documents:
                 f"does not give it: add it to `reads` of the stage."
             )
         now, fresh = self._clock(), SLOW.get(collection, FRESH_S)
-        ages = {key: self._age((collection, field, key), now) for key in keys}
+        database = _PINNED.get() or self._first
+        ages = {key: self._age((database, collection, field, key), now) for key in keys}
         old = [key for key, age in ages.items() if age > fresh]
-        asked = self._ask(collection, field, old) if old else None
+        asked = self._ask((database, collection, field), old) if old else None
         late = [key for key in old if ages[key] > fresh + USABLE_S - FRESH_S]
         if asked is not None and late and not self.away:
             await asyncio.wait({asked}, timeout=WAIT_S)
         found, stale = {}, False
         for key in keys:
-            place = (collection, field, key)
+            place = (database, collection, field, key)
             # what has come since is fresh, however long the wait was
             stale = stale or self._age(place, now) > fresh + USABLE_S - FRESH_S
             if (known := self._memory.get(place)) is not None:
@@ -142,42 +159,41 @@ class Documents:
 
     async def close(self) -> None:
         """Give back the connections."""
+        await self._pointer.stop()
         for questions in self._questions.values():
             await questions.stop()
         await self._client.close()
 
-    def _age(self, place: tuple[str, str, str], now: float) -> float:
+    def _age(self, place: _Place, now: float) -> float:
         known = self._memory.get(place)
         return float("inf") if known is None else now - known.at
 
-    def _ask(self, collection: str, field: str, keys: Sequence[str]) -> asyncio.Future[None] | None:
+    def _ask(self, place: tuple[str, str, str], keys: Sequence[str]) -> asyncio.Future[None] | None:
         """Have documents fetched; None while a server that is away rests."""
         if self._failed_at is not None and self._clock() < self._failed_at + RETRY_S:
             return None
-        place = (collection, field)
         if place not in self._questions:
 
             async def fetch(wanted: list[str]) -> None:
-                await self._fetch(collection, field, wanted)
+                await self._fetch(*place, wanted)
 
             self._questions[place] = _Questions(fetch)
         return self._questions[place].ask(keys)
 
-    async def _fetch(self, collection: str, field: str, keys: list[str]) -> None:
+    async def _fetch(self, database: str, collection: str, field: str, keys: list[str]) -> None:
         fields = _READ.get(collection)
         projection = None if fields is None else dict.fromkeys((field, *fields), 1)
+        documents = self._client[database][collection]
         try:
             raw: dict[str, RawBSONDocument] = {}
             if field == "_id":
                 for start in range(0, len(keys), _AT_ONCE):
                     some = keys[start : start + _AT_ONCE]
-                    async for document in self._database[collection].find(
-                        {"_id": {"$in": some}}, projection
-                    ):
+                    async for document in documents.find({"_id": {"$in": some}}, projection):
                         raw[document["_id"]] = document
             else:
                 for key in keys:
-                    one = await self._database[collection].find_one({field: key}, projection)
+                    one = await documents.find_one({field: key}, projection)
                     if one is not None:
                         raw[key] = one
         except PyMongoError as error:
@@ -190,16 +206,16 @@ class Documents:
             log.warning("MongoDB is back")
         now = self._clock()
         for key in keys:
-            self._put((collection, field, key), raw.get(key), now)
+            self._put((database, collection, field, key), raw.get(key), now)
 
-    def _put(self, place: tuple[str, str, str], raw: RawBSONDocument | None, at: float) -> None:
+    def _put(self, place: _Place, raw: RawBSONDocument | None, at: float) -> None:
         """Remember a document, or that there is none; the least used ones make room for it."""
         document: Document | None = None
-        size = ENTRY_BYTES + len(place[2].encode())
+        size = ENTRY_BYTES + len(place[3].encode())
         if raw is not None:
             document = bson.decode(raw.raw, _TIMES_IN_UTC)
             size += len(raw.raw)
-            if (prepare := _PREPARED.get(place[0])) is not None:
+            if (prepare := _PREPARED.get(place[1])) is not None:
                 document = prepare(document)
         before = self._memory.pop(place, None)
         self._size += size - (before.size if before else 0)

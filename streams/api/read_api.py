@@ -72,6 +72,9 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
                 {"WWW-Authenticate": "Bearer"},
             )
 
+    async def one_version() -> None:
+        await documents.pin()
+
     app = FastAPIOffline(
         title="Podstream",
         summary="Recommendations, trending and live statistics of podcasts.",
@@ -80,7 +83,7 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(routes(documents), dependencies=[Depends(let_in)])
+    app.include_router(routes(documents), dependencies=[Depends(let_in), Depends(one_version)])
     app.include_router(health(documents))
 
     @app.exception_handler(RequestValidationError)

@@ -20,6 +20,7 @@ COMMAND_MODULES = (
     "simulate",
     "recommend",
     "rebuild",
+    "versions",
     "verify",
     "smoke",
 )

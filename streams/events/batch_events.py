@@ -7,7 +7,8 @@ repeat could repeat are read again from the source. A kill at any moment loses n
 sent twice carries the same source offsets, by which readers skip it.
 
 A listener has one partition, Kafka's default for the id, whatever the key of a record is and
-whoever placed it. An event found elsewhere is handed over: sent again to where it belongs.
+whoever placed it. An event found elsewhere is handed over: sent again to where it belongs. A
+version beside the first leaves that to it, and finds the copies in the log.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from streams.kafka import clients as kafka
 from streams.kafka.clients import DeliveryError
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import SPAN_RECORDS, Record
+from streams.kafka.purge import purge_while
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
 from streams.kafka.wire import dead_letter_headers, error_headers
@@ -73,7 +75,8 @@ class BatchEvents:
 
     def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
         (self._source,), (self._target,) = stage.consumes, stage.produces
-        self._dead = dead_letter_name(self._source)
+        self._dead = dead_letter_name(self._source, stage.table_version)
+        self._hands_over = bool(stage.hands_over)
         self._letters = graph.topics[self._dead]
         places = event_source(settings, graph)
         self._topics = EventTopics(self._source, self._target, self._dead, places)
@@ -146,7 +149,8 @@ class BatchEvents:
             if isinstance(step, Refusal):
                 self._dead_letter(step.record, step.error)
             elif isinstance(step, HandOver):
-                self._hand_over(step)
+                if self._hands_over:
+                    self._hand_over(step)
             elif isinstance(step, Batch):
                 self._send(step, groups[step.partition][0].timestamp()[1] / 1000)
             else:
@@ -332,6 +336,10 @@ def main() -> None:
     with refusals_as_sentences():
         require_access(settings)
         decoder = EventDecoder(stage.consumes[0], open_registry(settings))
+        if graph.version:  # what the first version makes is purged by those who write Delta
+            purging = threading.Thread(target=purge_while, args=(settings, graph, stop))
+            purging.daemon = True
+            purging.start()
         batches = BatchEvents(stage, settings, graph, decoder)
         measured(batches.families)
         serve(settings, stage.worker, ready=batches.missing)

@@ -57,9 +57,10 @@ class MemoryEventLogs:
 
 def register(context: MemoryContext) -> None:
     """The stage as a handler. Its one owner has every partition, from the first record of each."""
-    source = USER_EVENTS.name
-    places = Source.of(TOPIC_ID, context.log.graph.topics[source])
-    topics = EventTopics(source, USER_EVENT_BATCHES.name, dead_letter_name(source), places)
+    graph, source = context.log.graph, USER_EVENTS.name
+    places = Source.of(TOPIC_ID, graph.topics[source])
+    dead = dead_letter_name(source, graph.version)
+    topics = EventTopics(source, graph.topic(USER_EVENT_BATCHES).name, dead, places)
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)
     sequencer = Sequencer(decoder, to_chunk)
@@ -77,9 +78,10 @@ def register(context: MemoryContext) -> None:
             if isinstance(step, Refusal):
                 await context.dead_letter(step.record, step.error)
             elif isinstance(step, HandOver):
-                await context.hand_over(
-                    USER_EVENTS, step.value, step.key, step.partition, step.headers
-                )
+                if context.stage.hands_over:
+                    await context.hand_over(
+                        USER_EVENTS, step.value, step.key, step.partition, step.headers
+                    )
             elif isinstance(step, Batch):
                 headers = step.headers()
                 await context.send(

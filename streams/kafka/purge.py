@@ -12,10 +12,11 @@ The newest record of a partition always stays: by it `batch_events` finds where 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from streams.kafka.clients import reader
 from streams.kafka.log_reader import LogReader
@@ -27,6 +28,7 @@ from topology.settings import Settings
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
+EVERY_S = 60.0
 
 Reached = Mapping[str, Mapping[str, Mapping[int, int]]]
 """Stage -> topic -> partition -> the offset that it goes on at."""
@@ -53,7 +55,7 @@ def purge(settings: Settings, graph: Graph, spark: Reached) -> dict[str, int]:
     places: dict[TopicPartition, int] = {}
     purged = dict[str, int]()
     with LogReader(settings.kafka_bootstrap_servers, TIMEOUT_S) as logs:
-        for topic in graph.topics.values():
+        for topic in graph.own_topics().values():
             if topic.purge_after_ms is None:
                 continue
             for place, first in _cuts(settings, graph, topic, logs, spark).items():
@@ -65,6 +67,15 @@ def purge(settings: Settings, graph: Graph, spark: Reached) -> dict[str, int]:
         for future in admin.delete_records(list(places), request_timeout=TIMEOUT_S).values():
             future.result(TIMEOUT_S)
     return purged
+
+
+def purge_while(settings: Settings, graph: Graph, stop: threading.Event) -> None:
+    """Purge once a minute until told to stop: for a graph without stages on Spark."""
+    while not stop.wait(EVERY_S):
+        try:
+            purge(settings, graph, {})
+        except (KafkaException, TimeoutError) as error:
+            log.warning("nothing was purged, which is tried again: %s", error)
 
 
 def _cuts(

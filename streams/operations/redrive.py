@@ -94,7 +94,7 @@ class Redriver:
             raise RedriveError(
                 f"Records of {source.name} are batches of rows that Podstream makes itself, and "
                 "say which offsets they account for: sent again they would be out of order. "
-                "`podstream rebuild --all` makes the live tables anew from the events."
+                "`podstream rebuild --check` makes the live tables anew from the events."
             )
         self._servers = settings.kafka_bootstrap_servers
         self._source = source

@@ -32,7 +32,7 @@ from streams.operations.strays import strays_counted
 from topology.access import admin_client
 from topology.apply import apply_topology
 from topology.graph import app_id, state_topic
-from topology.model import Graph, Stage
+from topology.model import Graph, Stage, Topic
 from topology.places import local_folder
 from topology.settings import Settings
 from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
@@ -102,7 +102,7 @@ def replay(
     begun = {p: end for p, (_, end) in bounds.items() if end}
 
     say(f"purging {BATCHES}")
-    _send_beginnings(settings, graph, begun, strays)
+    send_beginnings(settings, graph.topics[BATCHES], begun, strays)
     _purge(admin, {BATCHES: begun})
 
     for stage in stages:
@@ -218,11 +218,14 @@ def _strays(
 # -- the steps, each of which may be done again --------------------------------------------------
 
 
-def _send_beginnings(
-    settings: Settings, graph: Graph, places: Collection[int], strays: Mapping[int, int]
+def send_beginnings(
+    settings: Settings, topic: Topic, places: Collection[int], strays: Mapping[int, int]
 ) -> None:
-    """Send a batch of nothing that accounts for no event: after it `batch_events` begins anew."""
-    schema = str(graph.topics[BATCHES].schema)
+    """Send a batch of nothing that accounts for no event: after it `batch_events` begins anew.
+
+    DeliveryError if the topic does not take it.
+    """
+    schema = str(topic.schema)
     failed: list[KafkaError] = []
     writer = producer(settings.kafka_bootstrap_servers)
     nothing = columnar.frame_of({name: [] for name in columnar.columns(schema)}, schema)
@@ -230,7 +233,7 @@ def _send_beginnings(
         tally = Tally(strays_below=strays.get(partition, 0))
         beginning = Batch(partition, 0, -1, nothing, tally=tally.header())
         writer.produce(
-            BATCHES,
+            topic.name,
             columnar.to_message(nothing, schema, compress=True),
             partition=partition,
             headers=list(beginning.headers().items()),
@@ -238,7 +241,7 @@ def _send_beginnings(
             on_delivery=lambda error, _: failed.append(error) if error else None,
         )
     if writer.flush(TIMEOUT_S) or failed:
-        raise DeliveryError(f"{BATCHES} did not take the beginning of a replay: {failed}")
+        raise DeliveryError(f"{topic.name} did not take the beginning of a replay: {failed}")
 
 
 def _purge(admin: AdminClient, ends: Mapping[str, Mapping[int, int]]) -> None:

@@ -40,7 +40,8 @@ class Context(ABC):
     """One stage's hold on the outside world, checked against the topology.
 
     Topics and tables are named by their declarations (`topology.topics`, `topology.tables`);
-    UndeclaredError where the stage is not given one. What was sent is tracked until it is in the
+    UndeclaredError where the stage is not given one. A version beside the first has other names for
+    them (`Graph.topic`), which messages bear. What was sent is tracked until it is in the
     log. ``clock`` is the only time that a stage knows.
     """
 
@@ -200,6 +201,7 @@ class Context(ABC):
         several messages where the topic is divisible; otherwise it is not sent, and its beginning
         goes to the topic's dead letters, if it has any.
         """
+        topic = self.wire.graph.topic(topic)
         check_writes(self.stage, topic.name)
         raw_key, pairs = key_bytes(key), list((headers or {}).items())
         encoded = self.wire.encode(topic.name, value)
@@ -283,6 +285,7 @@ class Context(ABC):
         headers: Sequence[tuple[str, bytes]],
     ) -> None:
         """Send a record of a consumed topic to another of its partitions."""
+        topic = self.wire.graph.topic(topic)
         check_writes(self.stage, topic.name)
         await self._send(topic.name, value, key, partition, headers)
 
@@ -313,7 +316,8 @@ class Context(ABC):
         """Tell of a record that its topic does not take; where it has dead letters, there too."""
         error = too_large(topic, key, value, headers)
         log.error("%s: not sent: %s", self.stage.name, error)
-        if dead_letter_name(topic.name) in self.wire.graph.topics:
+        dead = dead_letter_name(topic.name, self.stage.table_version)
+        if dead in self.wire.graph.topics:
             why = error_headers(topic.name, partition, None, self.stage.name, error)
             await self._send_letter(topic.name, key, value, [*headers, *why])
 
@@ -324,7 +328,7 @@ class Context(ABC):
         value: bytes | None,
         headers: list[tuple[str, bytes]],
     ) -> None:
-        dead = dead_letter_name(topic)
+        dead = dead_letter_name(topic, self.stage.table_version)
         check_writes(self.stage, dead)
         made = letter(self.wire.graph.topics[dead], key, value, headers)
         await self._send(dead, made.value, made.key, 0, made.headers)

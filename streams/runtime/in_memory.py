@@ -165,7 +165,8 @@ class MemoryContext(Context):
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        check_reads(self.stage, topic.name)
+        name = self.wire.graph.topic(topic).name
+        check_reads(self.stage, name)
 
         def decorate(handler: Handler) -> Handler:
             async def confirmed(messages: list[Message]) -> None:
@@ -173,7 +174,7 @@ class MemoryContext(Context):
                 if confirm is not None:
                     await confirm(messages)
 
-            self.agents[topic.name] = Agent(confirmed, max_batch, linger_s)
+            self.agents[name] = Agent(confirmed, max_batch, linger_s)
             return handler
 
         return decorate
@@ -190,8 +191,9 @@ class MemoryContext(Context):
         return decorate
 
     def broadcast(self, topic: Topic, apply: Apply) -> None:
-        check_reads(self.stage, topic.name)
-        self.broadcasts[topic.name] = apply
+        name = self.wire.graph.topic(topic).name
+        check_reads(self.stage, name)
+        self.broadcasts[name] = apply
 
     def _open(
         self, table: Table, make: Callable[[int], S], origin: Origin[S] | None = None

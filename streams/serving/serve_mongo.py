@@ -47,7 +47,7 @@ from topology.topics.engagement import (
     TRENDING_EPISODES,
 )
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import STAGE_FAILURES, TABLE_GENERATIONS
+from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
@@ -98,6 +98,7 @@ RECORDS = (
     RecordTable(
         TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64
     ),
+    RecordTable(SERVED_VERSION, "served_version", documents.served_version_document, max_batch=64),
     RecordTable(EPISODE_ANOMALIES, "episode_anomalies", documents.anomaly_document),
     RecordTable(TABLE_PROGRESS, "table_progress", documents.progress_document, linger_s=CONFLATE_S),
 )

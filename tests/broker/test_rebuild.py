@@ -211,7 +211,7 @@ def test_a_rebuild_agrees_and_is_promoted_while_events_flow(
         wrong = collection.find_one({"plays": {"$gt": 0}})
         assert wrong is not None
         collection.replace_one({"_id": wrong["_id"]}, {**wrong, "plays": wrong["plays"] + 1})
-    command = [sys.executable, "-m", "streams.cli.main", "rebuild", "--all"]
+    command = [sys.executable, "-m", "streams.cli.main", "rebuild", "--check"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "MongoDB engagement_windows" in done.stdout

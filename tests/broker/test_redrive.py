@@ -282,7 +282,7 @@ def test_a_record_as_large_as_the_topic_takes_comes_back(desk: Desk, settings: S
 
 def test_batches_of_rows_are_not_sent_back(desk: Desk) -> None:
     said = desk.podstream("redrive", "user-event-batches", code=1)
-    assert "podstream rebuild --all" in said
+    assert "podstream rebuild --check" in said
 
 
 def test_of_two_runs_at_once_one_is_told_so(

@@ -160,7 +160,7 @@ ALERTS: tuple[Alert, ...] = (
         "critical",
         "{{ $labels.check }}: {{ $value }} numbers differ.",
         "The output of `podstream verify --watch` names each key, with both values. `podstream "
-        "verify` compares everything once; `podstream rebuild --all` makes the live tables anew "
+        "verify` compares everything once; `podstream rebuild --check` makes the live tables anew "
         "beside them and promotes what agrees ([runbook](runbook.md)).",
     ),
     Alert(

@@ -24,6 +24,7 @@ BATCH_EVENTS = declare_stage(
     "Validates events, hands those over that lie in another partition than their listener's, "
     "drops repeats and packs the others into columnar batches.",
     runner="confluent",
+    versioned=True,
     entry_point="streams.events.batch_events",
     worker="batch_events",
     consumes=(USER_EVENTS,),

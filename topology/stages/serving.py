@@ -14,7 +14,7 @@ from topology.topics.engagement import (
     TRENDING_EPISODES,
 )
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import STAGE_FAILURES, TABLE_GENERATIONS
+from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
@@ -22,6 +22,7 @@ SERVE_MONGO = declare_stage(
     "serve_mongo",
     "Keeps MongoDB in step with the log by idempotent batched upserts.",
     runner="faust",
+    versioned=True,
     entry_point="streams.serving.serve_mongo",
     worker="serve",
     consumes=(
@@ -39,6 +40,7 @@ SERVE_MONGO = declare_stage(
         MODEL_METRICS,
         STAGE_FAILURES,
         TABLE_GENERATIONS,
+        SERVED_VERSION,
     ),
     writes=(
         "final_recommendations",
@@ -57,6 +59,7 @@ SERVE_MONGO = declare_stage(
         "serving_progress",
         "document_expiry",
         "table_generations",
+        "served_version",
     ),
 )
 
@@ -79,6 +82,7 @@ DASHBOARD = declare_stage(
         "model_metrics",
         "stage_failures",
         "table_generations",
+        "served_version",
         "user_events",
         "user_vs_episode_daily",
         "engagement_minutes",
@@ -108,6 +112,7 @@ READ_API = declare_stage(
         "episodes",
         "rolling_windows",
         "episode_days",
+        "served_version",
     ),
 )
 

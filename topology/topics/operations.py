@@ -13,6 +13,24 @@ TABLE_GENERATIONS = AvroTopic(
     cleanup="compact",
 )
 
+TABLE_VERSIONS = AvroTopic(
+    "table-versions",
+    "Every version that was ever made beside the first, and the code that it is of.",
+    key="version",
+    schema="table_version",
+    partitions=1,
+    cleanup="compact",
+)
+
+SERVED_VERSION = AvroTopic(
+    "served-version",
+    "The pointer that readers follow: which version of the tables is served.",
+    key="live",
+    schema="served_version",
+    partitions=1,
+    cleanup="compact",
+)
+
 REDRIVE_PROGRESS = AvroTopic(
     "redrive-progress",
     "Which dead letters `podstream dlq redrive` has sent back; the newest record "
@@ -54,6 +72,8 @@ SCHEMAS = RawTopic(
 
 TOPICS: tuple[Topic, ...] = (
     TABLE_GENERATIONS,
+    TABLE_VERSIONS,
+    SERVED_VERSION,
     REDRIVE_PROGRESS,
     IMPORT_PROGRESS,
     STAGE_FAILURES,

@@ -18,30 +18,63 @@ def register(app: typer.Typer) -> None:
 
 
 def rebuild(
-    everything: Annotated[
-        bool, typer.Option("--all", help="Rebuild every live table from the first offset.")
+    code: Annotated[
+        str | None,
+        typer.Option(help="Revision, or folder, of the code; without it, the code that runs."),
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--new", help="Another version, though there is one of this code.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Make no version: count what is served anew by its own code, compare."
+        ),
     ] = False,
     drop_kept: Annotated[
-        bool, typer.Option("--drop-kept", help="Remove what earlier rebuilds kept beside.")
+        bool, typer.Option("--drop-kept", help="Remove what earlier checks kept beside.")
     ] = False,
 ) -> None:
-    """Replay the log into a new generation, compare digests, promote it where they agree.
+    """Make every table anew from the log, by this code or another: a version beside the live one.
 
-    Exit 1, with the live tables untouched, if they do not.
+    It counts at full speed, then follows the log. Cut off, the same command goes on.
+    `podstream versions diff` compares it, `podstream versions promote` serves it.
     """
+    if check or drop_kept:
+        if code is not None or anew:
+            raise typer.BadParameter("--check and --drop-kept are about what is served")
+        _check(count=check, drop_kept=drop_kept)
+        return
+    from rich.console import Console
+
+    from streams.cli.commands.versions import errors_as_sentences, opened
+    from streams.cli.local.rebuilding import rebuild as run
+    from streams.kafka.registry import open_registry
+
+    with errors_as_sentences():
+        settings, log = opened()
+        made = run(settings, open_registry(settings), code, Console(stderr=True), anew=anew)
+        served = log.read().pointer.version
+    typer.echo(
+        f"{made.name} has counted every event and follows the log, of {made.code}. "
+        f"`podstream versions diff {served} {made.name}` compares it with what is served."
+    )
+
+
+def _check(*, count: bool, drop_kept: bool) -> None:
+    """Count three tables anew in this process and compare; exit 1, and nothing live is touched, if
+    they differ."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from streams.operations.rebuild import Rebuilder, RebuildError, drop_kept_generations
     from topology.settings import get_settings
 
-    if not everything and not drop_kept:
-        raise typer.BadParameter("say --all, --drop-kept or both")
     settings = get_settings()
     if drop_kept:
         for name in drop_kept_generations(settings):
             typer.echo(f"dropped {name}")
-    if not everything:
+    if not count:
         return
     columns = (
         TextColumn("{task.description}"),

@@ -51,7 +51,7 @@ SERVICE_TIMEOUT_S = 90.0
 STAGE_TIMEOUT_S = 180.0
 DEMO_DISCOVER_INTERVAL_S = 5.0
 _PORT_RANGE = max(PORT_OFFSETS.values()) + 20
-_OF_A_PROCESS = {"podstream_stages", "metrics_port"}
+_OF_A_PROCESS = {"podstream_stages", "podstream_version", "metrics_port"}
 """Settings that each process of an instance is given for itself."""
 
 

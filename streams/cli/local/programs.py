@@ -149,6 +149,20 @@ def _answering(program: Program, port: int | None) -> Program:
     return replace(program, environment=environment)
 
 
+def version_programs(settings: Settings, graph: Graph) -> list[Program]:
+    """The processes of a version beside the first, as its code would have them run."""
+    common = {
+        **_common_environment(),
+        "PYTHONPATH": str(_ROOT),
+        "PODSTREAM_VERSION": settings.podstream_version,
+    }
+    programs = []
+    for worker, stages in stage_workers(graph, demo=False).items():
+        name = f"{settings.podstream_version}-{worker}"
+        programs.append(_stage_program(settings, name, stages, None, common))
+    return programs
+
+
 def stop_order(names: Iterable[str], graph: Graph) -> list[list[str]]:
     """Programs in the groups in which they stop: readers of the log first, the log itself last."""
     runners = {name: stages[0].runner for name, stages in stage_workers(graph, demo=True).items()}
@@ -174,7 +188,9 @@ def _stage_program(
     if stage.runner == "faust":
         argv = _script("faust", "-A", "streams.app", "--datadir", str(home / "faust" / name))
         argv += ["--loglevel", settings.log_level.lower()]
-        argv += ["worker", "--web-host", LOOPBACK, "--web-port", str(port)]
+        argv += ["worker"]
+        # nobody asks the workers of a version how they are but by their progress
+        argv += ["--web-host", LOOPBACK, "--web-port", str(port)] if port else ["--without-web"]
         chosen = {
             "PODSTREAM_STAGES": ",".join(one.name for one in stages),
             # small matrix products: threads of BLAS that spin for a busy core cost 5 to 20 times

@@ -25,6 +25,9 @@ from supervisor.xmlrpc import SupervisorTransport
 _SOCKET_PATH_LIMIT = 90
 """Unix socket paths end at 104 (macOS) or 108 (Linux) bytes; supervisord appends a suffix."""
 
+ADDED = "added"
+"""Folder, beside the configuration, of the programs that were added to a running supervisord."""
+
 ALIVE = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
 
 
@@ -86,33 +89,35 @@ def render_config(home: Path, programs: Iterable[Program]) -> str:
             {"supervisor.rpcinterface_factory": ("supervisor.rpcinterface:make_main_rpcinterface")},
         ),
     ]
-    for program in programs:
-        sections.append(
-            _section(
-                f"program:{program.name}",
-                {
-                    "command": shlex.join(program.argv),
-                    "directory": str(program.directory),
-                    "environment": ",".join(
-                        f'{key}="{_quoted(value)}"' for key, value in program.environment.items()
-                    ),
-                    "autostart": "false",
-                    "autorestart": "true",
-                    "startsecs": "2",
-                    # each retry waits a second longer than the one before: it never gives up
-                    "startretries": "10000",
-                    "stopsignal": "TERM",
-                    "stopwaitsecs": str(program.stop_wait_s),
-                    "stopasgroup": str(program.signal_group).lower(),
-                    "killasgroup": "true",
-                    "redirect_stderr": "true",
-                    "stdout_logfile": str(log_file(home, program.name)),
-                    "stdout_logfile_maxbytes": "5MB",
-                    "stdout_logfile_backups": "1",
-                },
-            )
-        )
+    sections.append(_section("include", {"files": f"{ADDED}/*.conf"}))
+    sections += [_program_section(home, program) for program in programs]
     return "\n".join(sections)
+
+
+def _program_section(home: Path, program: Program) -> str:
+    return _section(
+        f"program:{program.name}",
+        {
+            "command": shlex.join(program.argv),
+            "directory": str(program.directory),
+            "environment": ",".join(
+                f'{key}="{_quoted(value)}"' for key, value in program.environment.items()
+            ),
+            "autostart": "false",
+            "autorestart": "true",
+            "startsecs": "2",
+            # each retry waits a second longer than the one before: it never gives up
+            "startretries": "10000",
+            "stopsignal": "TERM",
+            "stopwaitsecs": str(program.stop_wait_s),
+            "stopasgroup": str(program.signal_group).lower(),
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": str(log_file(home, program.name)),
+            "stdout_logfile_maxbytes": "5MB",
+            "stdout_logfile_backups": "1",
+        },
+    )
 
 
 def log_file(home: Path, name: str) -> Path:
@@ -193,6 +198,38 @@ class Supervisor:
                 self._call("stopProcess", process.name, False)
         while any(p.name in names and p.state in ALIVE for p in self.processes()):
             time.sleep(0.1)
+
+    def add(self, group: str, programs: Iterable[Program]) -> None:
+        """Have programs of their own, stopped as yet, that `up` starts with all others from now on.
+
+        Nothing is asked of a supervisord that does not run: it finds them when it does.
+        """
+        added = [_program_section(self.home, program) for program in programs]
+        path = self._added(group)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text("\n".join(added))
+        if self.running():
+            new, changed, _ = self._call("reloadConfig")[0]
+            for name in changed:
+                self._call("stopProcessGroup", name)
+                self._call("removeProcessGroup", name)
+            for name in [*new, *changed]:
+                self._call("addProcessGroup", name)
+
+    def remove(self, group: str) -> list[str]:
+        """Stop and forget the programs that were added under this name; gives theirs."""
+        self._added(group).unlink(missing_ok=True)
+        if not self.running():
+            return []
+        _, _, gone = self._call("reloadConfig")[0]
+        self.stop(gone)
+        for name in gone:
+            self._call("removeProcessGroup", name)
+        return list(gone)
+
+    def _added(self, group: str) -> Path:
+        return self.home / "run" / ADDED / f"{group}.conf"
 
     def shutdown(self) -> None:
         """End supervisord itself, and what it still runs."""

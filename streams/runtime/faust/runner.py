@@ -86,14 +86,15 @@ class FaustContext(Context):
         linger_s: float = 0.0,
         confirm: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
-        check_reads(self.stage, topic.name)
+        name = self._graph.topic(topic).name
+        check_reads(self.stage, name)
 
         def decorate(handler: Handler) -> Handler:
             inbox: Inbox[tuple[Any, EventT[Any]]] = Inbox(max_batch)
             self._inboxes.append(inbox)
             in_order = asyncio.Lock()
-            gapless = self._gapless(topic.name)
-            handled = self.monitor.handler(topic.name)
+            gapless = self._gapless(name)
+            handled = self.monitor.handler(name)
 
             async def receive(stream: Any) -> None:
                 async for event in stream.noack().events():
@@ -119,9 +120,7 @@ class FaustContext(Context):
                         waiting = partial(self._confirm_later, confirm, messages, taken, in_order)
                         self.app.add_future(self._guarded(waiting)())
 
-            self.app.agent(self._channel(topic.name), name=f"{self.stage.name}.{topic.name}")(
-                receive
-            )
+            self.app.agent(self._channel(name), name=f"{self.stage.name}.{name}")(receive)
             self.app.task(self._guarded(process))
             return handler
 
@@ -155,8 +154,9 @@ class FaustContext(Context):
         return decorate
 
     def broadcast(self, topic: Topic, apply: Apply) -> None:
-        check_reads(self.stage, topic.name)
-        self._broadcasts[topic.name] = apply
+        name = self._graph.topic(topic).name
+        check_reads(self.stage, name)
+        self._broadcasts[name] = apply
 
     def _state_log(self, topic: str) -> KafkaStateLog:
         servers = self.settings.kafka_bootstrap_servers

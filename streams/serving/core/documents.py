@@ -78,6 +78,11 @@ def table_generation_document(record: TopicRecord) -> Document:
     return {"_id": record["table"], **record}
 
 
+def served_version_document(record: TopicRecord) -> Document:
+    """`served_version`: which version of the tables readers are to look at."""
+    return {"_id": record["tables"], **record}
+
+
 def anomaly_document(record: TopicRecord) -> Document:
     """`episode_anomalies`: an episode's unusual five minutes."""
     return {"_id": minute_id(record["episode_id"], record["at"]), **record}
