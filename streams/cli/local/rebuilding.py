@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,11 @@ from streams.cli.local.versions import (
     drop_code,
     folder_of,
     keep,
-    program_names,
     run_in,
     take_code,
 )
 from streams.cli.progress import step
-from streams.operations.core.versions import Version, VersionError
+from streams.operations.core.versions import Version
 from streams.operations.versions import (
     VersionLog,
     begin_batches,
@@ -79,7 +79,10 @@ def rebuild(
 def _placed(home: Path, code: Code, name: str, known: Version | None) -> Path:
     """Where the code of the version lies: what a run before put there stays."""
     folder = folder_of(home, name)
-    return folder if known and folder.is_dir() else keep(home, code, name)
+    if known is None or not folder.is_dir():
+        return keep(home, code, name)
+    shutil.rmtree(code.folder)
+    return folder
 
 
 def _start(home: Path, version: Version, described: Description, console: Console) -> None:
@@ -112,21 +115,3 @@ def retire(
         current.tell(", ".join(remove_tables(settings, retired)))
     log.write(retired)
     drop_code(home, name)
-
-
-def running_programs(home: Path, version: Version) -> list[str] | None:
-    """The processes of a version that run here; None where no supervisor would tell."""
-    supervisor = Supervisor(home)
-    if not supervisor.running():
-        return None
-    running = [one.name for one in supervisor.processes() if one.state == "RUNNING"]
-    return program_names(version, running)
-
-
-def require_running(home: Path, version: Version) -> None:
-    """VersionError if a supervisor runs here, and runs nothing of a version beside the first."""
-    if version.digest and running_programs(home, version) == []:
-        raise VersionError(
-            f"No process of {version.name} runs here: `podstream rebuild --code` of its code, "
-            f"{version.code}, starts them again."
-        )

@@ -21,7 +21,7 @@ from typing import Any
 
 from streams.cli.local.programs import version_programs
 from streams.cli.local.supervise import Program
-from streams.operations.core.versions import Version, VersionError, VersionStage, stages_of
+from streams.operations.core.versions import VersionError, VersionStage, stages_of
 from topology.model import Graph
 from topology.settings import Settings
 
@@ -183,8 +183,3 @@ def ask(folder: Path, name: str) -> Description:
             for one in told["programs"]
         ),
     )
-
-
-def program_names(version: Version, names: list[str]) -> list[str]:
-    """Which of these processes run for a version."""
-    return [name for name in names if name.startswith(f"{version.name}-")]
