@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -294,8 +295,16 @@ class Reader:
         assert self.mixed == []
 
     def _read(self) -> None:
-        with urllib.request.urlopen(self._url, timeout=10) as answer:  # noqa: S310 - our own
-            told = json.load(answer)
+        """Ask once; an answer that could not wait for MongoDB says so, and is passed over."""
+        try:
+            with urllib.request.urlopen(self._url, timeout=10) as answer:  # noqa: S310 - our own
+                told = json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                self.mixed.append(error.code)
+            return
+        if told["stale"]:
+            return
         days = sum(day["streams"] for day in told["days"])
         (window,) = [one["counts"]["streams"] for one in told["windows"] if one["minutes"] == 1440]
         if days != window:
