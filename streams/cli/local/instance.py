@@ -158,6 +158,11 @@ def start(settings: Settings, demo: bool, console: Console, only: tuple[str, ...
     ``only`` names the processes to start, and no other is started. Starting what runs already
     changes nothing. Raises InstanceError.
     """
+    if settings.podstream_version:
+        raise InstanceError(
+            "PODSTREAM_VERSION is set: an instance is the first version, and `podstream rebuild` "
+            "adds others to it."
+        )
     settings = demo_settings(settings) if demo else settings
     graph = build_graph(settings.event_partitions)
     supervisor = Supervisor(settings.podstream_home)

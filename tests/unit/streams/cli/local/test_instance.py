@@ -121,3 +121,10 @@ def test_taken_ports_are_named(settings: Settings) -> None:
 def test_a_home_without_an_instance_is_said_to_be_so(settings: Settings) -> None:
     with pytest.raises(InstanceError, match="Nothing runs in"):
         check_running(settings)
+
+
+def test_an_instance_is_started_as_the_first_version(settings: Settings) -> None:
+    second = settings.model_copy(update={"podstream_version": "v2"})
+    with pytest.raises(InstanceError, match="PODSTREAM_VERSION is set"):
+        start(second, False, Console(file=io.StringIO()))
+    assert "PODSTREAM_VERSION" not in variables(second)
