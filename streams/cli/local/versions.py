@@ -30,6 +30,9 @@ PACKAGES = ("schemas", "topology", "streams", "jobs", "dashboard")
 
 ROOT = Path(__file__).parents[3]
 _COMMAND = ("-m", "streams.cli.main")
+_FRAME = " │╭╰╮╯─"
+"""What errors of the command line are drawn in."""
+
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -136,7 +139,8 @@ def run_in(folder: Path, name: str, *arguments: str) -> str:
         text=True,
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        framed = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        said = [text for line in framed if (text := line.strip(_FRAME))]
         raise VersionError(
             f"`podstream {' '.join(arguments)}` of {folder} failed: {said[-1] if said else ''}"
         )

@@ -10,6 +10,7 @@ import pytest
 
 from streams.cli.local.versions import (
     PACKAGES,
+    ask,
     describe,
     drop_code,
     folder_of,
@@ -70,3 +71,16 @@ def test_a_version_says_what_it_needs(tmp_path: Path) -> None:
         assert program["environment"]["PODSTREAM_VERSION"] == "v2"
         assert program["environment"]["PYTHONPATH"] == str(ROOT)
     assert "--without-web" in programs["v2-track"]["argv"]
+
+
+def test_code_that_knows_no_versions_is_refused(copy: Path, tmp_path: Path) -> None:
+    command = copy / "streams" / "cli"
+    command.mkdir()
+    for package in (copy / "streams", command):
+        (package / "__init__.py").write_text("")
+    (command / "main.py").write_text("raise SystemExit(\"│ No such command 'versions'. │\")\n")
+    with pytest.raises(VersionError, match=r"beside what is live: .*No such command 'versions'\.$"):
+        ask(copy, "v2")
+    (command / "main.py").write_text('print(\'{"version": ""}\')\n')
+    with pytest.raises(VersionError, match="takes itself for v1, not v2"):
+        ask(copy, "v2")
