@@ -36,7 +36,7 @@ from topology.access import admin_client
 from topology.settings import Settings
 from topology.versions import version_of
 
-pytestmark = [pytest.mark.broker, pytest.mark.mongo, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.broker, pytest.mark.mongo, pytest.mark.timeout(600)]
 
 PODSTREAM = [sys.executable, "-m", "streams.cli.main"]
 PROCESSES = ("broker", "mongo", "batch_events", "track", "serve", "api")
@@ -65,7 +65,7 @@ class Instance:
             cwd=self.home.parent,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=False,
         )
 
