@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from streams.kafka.message import Message
 from streams.kafka.purge import commit, committed, purge
 from streams.kafka.registry import topic_registry
 from streams.kafka.wire import Wire
+from streams.operations.verify import Verifier
 from tests.broker.workers import instance
 from tests.chaos.processes import Processes
 from tests.oracle import tables
@@ -251,6 +253,34 @@ def _flat(
     }
 
 
+def check_that_it_verifies(settings: Settings) -> None:
+    """Every way to each number agrees; one number that is made wrong is found, with its key."""
+
+    def violations() -> dict[str, list[str]]:
+        verifier = Verifier(settings, random.Random(5))
+        try:
+            findings = verifier.run()
+        finally:
+            verifier.close()
+        print({found.check: found.compared for found in findings})
+        assert [found.check for found in findings if not found.compared] == []
+        return {f.check: [v.sentence() for v in f.violations] for f in findings if f.violations}
+
+    assert violations() == {}
+    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
+        windows = client[settings.mongodb_database]["engagement_windows"]
+        wrong = windows.find().sort("bucket", -1).limit(200)[199]
+        partition = min(wrong["parts"])
+        windows.update_one({"_id": wrong["_id"]}, {"$inc": {f"parts.{partition}.plays": 1}})
+        found = violations()
+        windows.replace_one({"_id": wrong["_id"]}, wrong)
+    episode, minute = wrong["episode_id"], wrong["bucket"].isoformat()
+    (sentence,) = found["minutes in Delta against minutes"]
+    assert f"episode_id {episode}, bucket {minute}+00:00, partition {partition}:" in sentence
+    (sentence,) = found["totals against minutes"]
+    assert f"bucket {minute}+00:00, partition {partition}: plays" in sentence
+
+
 def test_tables_and_documents_after_a_replay_are_those_of_the_log(
     settings: Settings, processes: Processes
 ) -> None:
@@ -292,6 +322,7 @@ def test_tables_and_documents_after_a_replay_are_those_of_the_log(
     world.start()
     oracle = world.wait_until_exact()
     world.check_log(oracle)
+    check_that_it_verifies(settings)
     world.stop()
     assert "would begin in the middle" not in processes.log("worker")
     assert sum(len(verdicts) for verdicts in oracle.verdicts.values()) > 900

@@ -160,8 +160,8 @@ ALERTS: tuple[Alert, ...] = (
         "critical",
         "{{ $labels.check }}: {{ $value }} numbers differ.",
         "The output of `podstream verify --watch` names each key, with both values. `podstream "
-        "verify` compares everything once; `podstream rebuild --check` makes the live tables anew "
-        "beside them and promotes what agrees ([runbook](runbook.md)).",
+        "verify` compares everything once; `podstream rebuild` makes the tables anew beside them, "
+        "and `podstream versions promote` serves those ([runbook](runbook.md)).",
     ),
     Alert(
         "PodstreamNotVerified",
