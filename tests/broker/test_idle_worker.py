@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
+from streams.monitoring.tracing import TRACEPARENT
 from tests.broker.workers import alive, instance, records, start
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.broker
 
 SOURCE, DEAD = "episode-candidates", "episode-candidates.dlq"
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 IDLE_S = 6.0
 """Three times as long as the worker's Faust is patient."""
 
@@ -43,11 +46,12 @@ def test_an_idle_worker_logs_no_error(tmp_path: Path) -> None:
             output=output,
             stages="unite_episodes",
             metrics_port=port,
+            log_format="json",
         )
         writer = producer(settings.kafka_bootstrap_servers)
         try:
             for number in range(1, 4):
-                writer.produce(SOURCE, b"garbage", partition=0)
+                writer.produce(SOURCE, b"garbage", partition=0, headers=[(TRACEPARENT, TRACE)])
                 assert writer.flush(30) == 0
                 wait_until(
                     lambda number=number: records(settings, DEAD) == number,  # type: ignore[misc]
@@ -69,5 +73,9 @@ def test_an_idle_worker_logs_no_error(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.wait()
-    assert "goes to the dead-letter topic" in log.read_text()
     assert "ERROR" not in log.read_text(), log.read_text()
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    refusals = [line for line in lines if "goes to the dead-letter topic" in line["message"]]
+    assert [(line["process"], line["stage"], line["trace_id"]) for line in refusals] == [
+        ("ingest", "unite_episodes", TRACE[3:35].decode())
+    ] * 3

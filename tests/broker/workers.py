@@ -45,6 +45,7 @@ def start(
     output: IO[bytes],
     stages: str = "track_listening",
     metrics_port: int = 0,
+    log_format: str = "text",
 ) -> subprocess.Popen[Any]:
     """Start a script of this folder, a worker of these stages; its last argument is a port."""
     (port,) = free_ports(1)
@@ -58,6 +59,7 @@ def start(
             "EVENT_PARTITIONS": str(settings.event_partitions),
             "PODSTREAM_STAGES": stages,
             "METRICS_PORT": str(metrics_port),
+            "LOG_FORMAT": log_format,
         },
         cwd=ROOT,
         stdout=output,
