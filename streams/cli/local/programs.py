@@ -188,6 +188,7 @@ def _stage_program(
     if stage.runner == "faust":
         argv = _script("faust", "-A", "streams.app", "--datadir", str(home / "faust" / name))
         argv += ["--loglevel", settings.log_level.lower()]
+        argv += ["--quiet"] if settings.log_format == "json" else []  # no banner
         argv += ["worker"]
         # nobody asks the workers of a version how they are but by their progress
         argv += ["--web-host", LOOPBACK, "--web-port", str(port)] if port else ["--without-web"]
