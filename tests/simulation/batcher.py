@@ -312,7 +312,7 @@ def simulated_clients(world: World) -> Iterator[None]:
         return running().client
 
     clients = SimpleNamespace(producer=producer, reader=reader)
-    clock = SimpleNamespace(monotonic=lambda: world.now)
+    clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
     source = Source.of(TOPIC_ID, graph().topics[SOURCE])
     with ExitStack() as stack:
         for name, found in (

@@ -61,6 +61,8 @@ class Logs:
         """Called when a record comes to a partition."""
         self.written: list[Callable[[Message], None]] = []
         """Called with every record."""
+        self.truncated: list[Callable[[Place], None]] = []
+        """Called with every partition that was truncated."""
 
     def append(
         self, place: Place, key: bytes | None, value: bytes | None, headers: Headers = ()
@@ -88,6 +90,8 @@ class Logs:
     def truncate(self, topic: str, partition: int, offset: int) -> None:
         """Forget the records before an offset."""
         self._starts[topic, partition] = max(offset, self._starts[topic, partition])
+        for tell in self.truncated:
+            tell((topic, partition))
 
     def records(self, topic: str) -> list[Message]:
         """Everything that is left in a topic, partition by partition."""
@@ -153,13 +157,19 @@ class Network:
     world: World
     logs: Logs
     refusals: list[Refusal] = field(default_factory=list)
+    cuts: set[tuple[str, int]] = field(default_factory=set)
+    """Of which slot which record is the last one that it sends before it is killed."""
     sent: Counter[str] = field(default_factory=Counter)
     underway: int = 0
     """Records that have been sent and have not arrived."""
 
-    def fate_of(self, slot: str) -> str:
-        """What becomes of the next record that a slot sends."""
+    def fate_of(self, process: Process) -> str:
+        """What becomes of the next record that a process sends."""
+        slot = process.slot
         self.sent[slot] += 1
+        if (slot, self.sent[slot]) in self.cuts:
+            self.world.tell(f"{slot} is killed when its record {self.sent[slot]} is on its way")
+            self.world.after(self.world.chance(f"losses of {slot}").random() * 0.02, process.die)
         for refusal in self.refusals:
             if (refusal.slot, refusal.number) == (slot, self.sent[slot]):
                 self.world.tell(f"{slot}: its record {refusal.number} fails")
@@ -209,7 +219,7 @@ class Producer:
         earliest = queue[-1].arrives if queue else 0.0
         delay = self._world.delay(f"{self._process.slot} to {topic}")
         request = Request(place, key, value, headers, told, max(earliest, self._world.now + delay))
-        request.fate = self._network.fate_of(self._process.slot)
+        request.fate = self._network.fate_of(self._process)
         queue.append(request)
         self._network.underway += 1
         self._world.after(request.arrives - self._world.now, lambda: self._arrive(request))

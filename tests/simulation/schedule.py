@@ -18,6 +18,7 @@ START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
 SCENES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("track_engagement",)),
     (4, ("track_listening",)),
+    (2, ("track_engagement", "rank_trending")),
 )
 """How often some stages are together, behind `batch_events`."""
 
@@ -28,7 +29,7 @@ USERS = ("anna", "bert", "carl", "dora")
 SECONDS = (0, 0, 0, 1, 20, 60, 60, 300, 900, 901, 1800, 1801, 5400, 43_200, 86_400)
 ERRORS_S = (0, 0, 0, 0, 0, 0, -1, -60, -899, -900, -901, -1800, -86_400, 60, 7200, 86_401)
 
-Kind = Literal["kill", "freeze", "expel", "refuse", "unheard", "rewind", "rebalance"]
+Kind = Literal["kill", "cut", "freeze", "expel", "refuse", "unheard", "rewind", "rebalance"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def draw(seed: int) -> Schedule:
     chance = random.Random(f"schedule {seed}")
     weights, scenes = zip(*SCENES, strict=True)
     (stages,) = chance.choices(scenes, weights)
-    workers = chance.choice((1, 1, 2))
+    workers = chance.choice((1, 2, 2))
     every = ("batch_events", *stages)
     return Schedule(
         seed,
@@ -114,7 +115,7 @@ def draw(seed: int) -> Schedule:
             fetched_at_once=chance.choice((1, 2, 4)),
         ),
         chance.choice((0, 900, 3600)),
-        chance.choice((3, 100)),
+        chance.choice((1, 3, 100)),
     )
 
 
@@ -123,6 +124,7 @@ def steps(chance: random.Random) -> list[Step]:
     found: list[Step] = []
     wall_s, times = 0.0, sorted(chance.random() * WRITING_S for _ in range(chance.randint(6, 20)))
     sent: list[Delivery] = []
+    strays = chance.choice((0.0, 0.2, 0.6))
     for number, at in enumerate(times):
         wall_s += chance.choice(SECONDS)
         if sent and chance.random() < 0.15:
@@ -131,7 +133,7 @@ def steps(chance: random.Random) -> list[Step]:
             delivery = _delivery(chance, number, START + timedelta(seconds=wall_s))
         sent.append(delivery)
         partition = partition_of(delivery.key.encode(), PARTITIONS)
-        if chance.random() < 0.15:
+        if chance.random() < strays:
             partition = chance.randrange(PARTITIONS)
         for _ in range(chance.choice((1, 1, 1, 1, 2))):
             found.append(Step(at, wall_s, delivery, partition))
@@ -161,21 +163,22 @@ def _delivery(chance: random.Random, number: int, now: datetime) -> Delivery:
 def faults(chance: random.Random, stages: Sequence[str], workers: int) -> list[Fault]:
     """A few faults, of one stage more often than of all."""
     found: list[Fault] = []
-    for _ in range(chance.randint(0, 5)):
-        slot = f"{chance.choice(stages)}/{chance.randrange(workers)}"
+    for _ in range(chance.choice((0, 1, 2, 3, 4, 5, 6))):
+        # What is behind `batch_events` twice as often.
+        slot = f"{chance.choice((*stages, *stages[1:]))}/{chance.randrange(workers)}"
         at = chance.random() * WRITING_S
         kind: Kind
         (kind,) = chance.choices(
-            ("kill", "freeze", "expel", "refuse", "unheard", "rewind", "rebalance"),
-            (8, 2, 3, 1, 1, 1, 2),
+            ("kill", "cut", "freeze", "expel", "refuse", "unheard", "rewind", "rebalance"),
+            (5, 6, 2, 6, 2, 1, 1, 3),
         )
         if kind == "kill":
             # Callbacks of a loop, or calls of a client: most of them early.
             found.append(Fault(kind, slot, int(chance.triangular(1, 400, 60))))
-        elif kind in ("refuse", "unheard"):
+        elif kind in ("cut", "refuse", "unheard"):
             found.append(Fault(kind, slot, chance.randint(1, 40)))
         elif kind == "rewind":
             found.append(Fault(kind, slot, at, chance.randint(1, 6)))
         else:
-            found.append(Fault(kind, slot, at, chance.uniform(0.1, 5.0)))
+            found.append(Fault(kind, slot, at, chance.uniform(0.5, 6.0)))
     return found

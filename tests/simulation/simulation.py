@@ -34,6 +34,7 @@ from tests.simulation.kafka import (
     wire,
 )
 from tests.simulation.schedule import START, WRITING_S, Fault, Schedule, Step
+from tests.simulation.watch import Watch
 from tests.simulation.worker import Worker
 from tests.simulation.world import Killed, World
 from topology.settings import Settings
@@ -83,6 +84,9 @@ class Simulation:
         self.groups = {
             name: Group(self.world, name, graph().stages[name].consumes) for name in schedule.stages
         }
+        self.watches = [
+            Watch(graph().stages[name], group, self.logs) for name, group in self.groups.items()
+        ]
         self._living: dict[str, Worker | Batcher] = {}
         self._lives: list[Worker | Batcher] = []
         self._skipped_s = 0.0
@@ -134,14 +138,17 @@ class Simulation:
         moments = self.world.chance("moments")
         for _ in range(MOMENTS):
             self.world.after(moments.random() * 2 * WRITING_S, self._note_moment)
-        self.world.run_for(WRITING_S)
+        self.world.run_until(WRITING_S)
         self.world.run(self._at_rest, LONGEST_S)
         self._skipped_s += self.schedule.silence_s
         when = datetime.fromtimestamp(int(self.now_s), UTC)
         for partition in range(PARTITIONS):
             self._append(last_event(partition, PARTITIONS, when), partition)
         self.world.run(self._at_rest, LONGEST_S)
-        self.world.run_for(SETTLED_S)
+        # Timers send what is left; whoever begins anew meanwhile has his own.
+        self.world.tell("everything is acknowledged")
+        while self.world.now < (settled := self.world.story_s + SETTLED_S):
+            self.world.run_until(settled)
         self.world.run(self._at_rest, LONGEST_S)
         self._note_moment()
 
@@ -204,6 +211,8 @@ class Simulation:
     def _plan(self, fault: Fault) -> None:
         if fault.kind == "kill":
             self.world.kills.setdefault(fault.slot, set()).add(int(fault.at))
+        elif fault.kind == "cut":
+            self.network.cuts.add((fault.slot, int(fault.at)))
         elif fault.kind in ("refuse", "unheard"):
             unheard = fault.kind == "unheard"
             self.network.refusals.append(Refusal(fault.slot, int(fault.at), unheard))

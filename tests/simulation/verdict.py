@@ -10,11 +10,14 @@ import polars as pl
 
 from streams.kafka.message import Message
 from streams.kafka.placement import partition_of
+from tests.oracle import tables
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES
 from tests.oracle.log import Entry
+from tests.simulation import moments
 from tests.simulation.kafka import PARTITIONS, wire
-from tests.simulation.simulation import Simulation
+from tests.simulation.simulation import Moment, Simulation
+from tests.simulation.watch import BATCHES
 
 ORIGIN = "podstream.origin"
 CHECKS = {
@@ -68,6 +71,9 @@ class Verdict:
         """AssertionError if anything is wrong."""
         if self._simulation.failures:
             raise AssertionError("a process ended") from self._simulation.failures[0]
+        for watch in self._simulation.watches:
+            if watch.losses:
+                raise watch.losses[0]
         schedule = self._simulation.schedule
         oracle = Oracle.of(
             self.entries(),
@@ -77,9 +83,31 @@ class Verdict:
             owner=lambda user: partition_of(user.encode(), PARTITIONS),
         )
         self._check_batches(oracle)
+        for moment in self._simulation.moments:
+            self._check_moment(oracle, moment)
         for stage in schedule.stages:
             if stage in CHECKS:
                 CHECKS[stage](oracle, self.outputs)
+
+    def _check_moment(self, oracle: Oracle, moment: Moment) -> None:
+        """What was acknowledged then was there then."""
+
+        def outputs(topic: str) -> list[tuple[int, Any]]:
+            return [
+                (message.partition, self._content(message))
+                for message in self._simulation.logs.records(topic)
+                if message.offset < moment.ends[topic, message.partition]
+            ]
+
+        for watch in self._simulation.watches:
+            for partition, verdicts in oracle.verdicts.items():
+                committed = moment.committed[watch.stage].get((BATCHES, partition), 0)
+                if watch.stage in moments.CHECKS and committed:
+                    reached = watch.reached[BATCHES, partition][committed - 1]
+                    acknowledged = tables.up_to(verdicts, reached)
+                    if acknowledged:
+                        check = moments.CHECKS[watch.stage]
+                        check(outputs, partition, acknowledged, oracle.lateness)
 
     def _check_batches(self, oracle: Oracle) -> None:
         """Every record is in one of four places, once."""

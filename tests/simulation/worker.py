@@ -22,6 +22,7 @@ from faust.types import TP
 from streams.kafka.message import Message
 from streams.runtime.faust.consumer import Consumer
 from streams.runtime.faust.runner import FaustContext
+from streams.state import kafka_log
 from streams.state.log import Headers
 from streams.state.store import Fold
 from tests.simulation.kafka import (
@@ -323,7 +324,8 @@ class Worker(Process, Member):
         self.logs, self.rules, self.wall_s = network.logs, rules, wall_s
         self.group = group
         self.loop = SimulatedLoop(self)
-        self.producer = Producer(network, self)
+        gapless = bool(kafka_log.APPENDING.get("enable.gapless.guarantee"))
+        self.producer = Producer(network, self, gapless=gapless)
         self.appender = Appender(self.producer, self.loop)
         self.unacked: set[TakenMessage] = set()
         self.positions: dict[TP, int] = {}

@@ -65,6 +65,11 @@ class World:
         """Add a line to the story of the schedule."""
         self.story.append((self.now, text))
 
+    @property
+    def story_s(self) -> float:
+        """When something worth telling happened last."""
+        return self.story[-1][0] if self.story else 0.0
+
     def run(self, until: Callable[[], bool], longest_s: float) -> None:
         """Let time pass until a condition holds. NeverAtRest if it does not in time."""
         ends = self.now + longest_s
@@ -76,9 +81,8 @@ class World:
             self._step()
         raise NeverAtRest(f"not at rest after {longest_s:.0f} s")
 
-    def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
-        ends = self.now + seconds
+    def run_until(self, ends: float) -> None:
+        """Let time pass until then."""
         while self._due and self._due[0][0] <= ends:
             self._step()
         self.now = ends
