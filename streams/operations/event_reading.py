@@ -10,8 +10,10 @@ import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,9 @@ from streams.operations.tabular import FileError, read_rows
 
 LARGE_BYTES = 8 * 1_048_576
 """From this size on the second that another process takes to start is made up for."""
+
+READ_AHEAD = 16
+"""Parts of the file that the process holds while it is not asked: it reads on while others send."""
 
 
 class Parsed(NamedTuple):
@@ -83,14 +88,22 @@ def _received(connection: Connection) -> Iterator[Parsed]:
 
 def _send(path: Path, after: int, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked
+    with suppress(BrokenPipeError), ThreadPoolExecutor(1) as sender:  # who asked may be gone
+        waiting: deque[Future[None]] = deque()
+        for some in _or_why_not(_read(path, after)):
+            waiting.append(sender.submit(connection.send, some))
+            if len(waiting) > READ_AHEAD:
+                waiting.popleft().result()
+
+
+def _or_why_not(found: Iterable[Parsed]) -> Iterator[Parsed | FileError | None]:
+    """What is found, then None, or what is wrong with the file."""
     try:
-        for some in _read(path, after):
-            connection.send(some)
-        connection.send(None)
+        yield from found
     except FileError as error:
-        connection.send(error)
-    except BrokenPipeError:
-        pass  # nobody asks any more
+        yield error
+    else:
+        yield None
 
 
 def _read(path: Path, after: int) -> Iterator[Parsed]:

@@ -19,6 +19,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import msgspec
+
 from streams.http.charsets import wide_encoding
 from streams.http.decompress import GZIP_MAGIC
 from streams.operations.core.imports import Rows
@@ -40,8 +42,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _SAYS_DELIMITER = re.compile(r"sep=(.)[\r\n]{0,2}", re.I)
 """The first line by which spreadsheets tell each other what is between the columns."""
 _LOOKED_AT = 4_096
-_decoder: Any = json.JSONDecoder()
-_scan = _decoder.scan_once
+_decode = msgspec.json.Decoder().decode
 
 Advance = Callable[[float], None]
 
@@ -335,11 +336,10 @@ def _jsonl(source: _Source) -> Iterator[Rows]:
 def parse_json_object(line: bytes) -> dict[str, Any] | None:
     """The object of a JSON line; None for a blank line. ValueError if it holds anything else."""
     try:
-        text = line.decode()
-        value, end = _scan(text, 0)
-        if type(value) is dict and text[end:] in ("", "\n", "\r\n"):
+        value = _decode(line)
+        if type(value) is dict:
             return value
-    except (StopIteration, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         pass  # Whatever it is, the careful way says so.
     if not line.strip():
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def parse_columns(read: Rows, now_ms: int) -> tuple[pl.DataFrame, list[tuple[int
     frames = [pl.DataFrame(schema={**_SCHEMA, "line": pl.Int64()})]
     if quick is not None and not odd.all():
         straight = np.flatnonzero(~odd)
-        found = quick[straight].with_columns(
+        found = (quick if len(straight) == len(odd) else quick[straight]).with_columns(
             pl.Series("row", straight, pl.UInt32), pl.lit(now_ms, pl.Int64).alias("log_ms")
         )
         good, bad = check_events(_with_ids(found))
@@ -104,8 +105,7 @@ def event_frame(
 def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
     """The events of all rows, and which rows are not to be read so: what stands there is wrong."""
     columns, odd = {}, np.zeros(len(rows), bool)
-    for name in EVENT_COLUMNS:
-        values = [row.get(name) for row in rows]
+    for name, values in _by_column(rows).items():
         kinds = set(map(type, values))
         if kinds == {type(None)}:
             series, wrong = pl.Series(values, dtype=_SCHEMA[name]), None
@@ -130,7 +130,20 @@ def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
     return pl.DataFrame(columns), odd
 
 
-def _texts(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
+def _by_column(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """The values of each of EVENT_COLUMNS: None where a row has none."""
+    there = set().union(*rows)
+    columns: dict[str, Sequence[Any]] = {name: [None] * len(rows) for name in EVENT_COLUMNS}
+    names = [name for name in EVENT_COLUMNS if name in there]
+    if len(names) > 1:
+        try:  # row by row is faster than column by column, where each row has them all
+            return columns | dict(zip(names, zip(*map(itemgetter(*names), rows)), strict=True))
+        except KeyError:
+            pass
+    return columns | {name: [row.get(name) for row in rows] for name in names}
+
+
+def _texts(values: Sequence[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
     if not kinds <= {str, type(None)}:
         raise _Otherwise
     try:
@@ -144,7 +157,7 @@ def _texts(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
     return series.set(empty.fill_null(False), None) if empty.any() else series, odd.to_numpy()
 
 
-def _integers(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray | None]:
+def _integers(values: Sequence[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray | None]:
     if kinds <= {int, type(None)}:
         try:
             return pl.Series(values, dtype=pl.Int64), None
@@ -155,7 +168,7 @@ def _integers(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarra
     return texts.cast(pl.Int64, strict=False), odd | ~whole.fill_null(True).to_numpy()
 
 
-def _times(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
+def _times(values: Sequence[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
     if kinds == {datetime}:
         told = [milliseconds(_aware(value)) for value in values]
         return pl.Series(told, dtype=pl.Int64), np.zeros(len(values), bool)
@@ -169,12 +182,14 @@ def _times(values: list[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:
         moments, unreadable = _unix(texts.cast(pl.Int64))
         return moments, odd | unreadable
     iso = texts.str.contains(_ISO)
-    day = texts.str.slice(0, 10) + "T" + texts.str.slice(11, 8)
+    day = texts.str.slice(0, 19)
+    if texts.str.contains(" ", literal=True).any():
+        day = day.str.slice(0, 10) + "T" + day.str.slice(11)
     seconds = day.str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="ms", strict=False)
     moments = seconds.dt.epoch("ms")
-    fraction = texts.str.extract(r"\.(\d{3})", 1)
-    if fraction.null_count() < len(fraction):
-        moments = moments + fraction.cast(pl.Int64).fill_null(0)
+    if texts.str.contains(".", literal=True).any():
+        # No number without a fraction: an offset's third sign is a colon.
+        moments = moments + texts.str.slice(20, 3).cast(pl.Int64, strict=False).fill_null(0)
     if texts.str.contains(_OFFSET).any():
         minutes = texts.str.extract(_OFFSET, 2).cast(pl.Int64) * 60
         minutes = minutes + texts.str.extract(_OFFSET, 3).cast(pl.Int64)
