@@ -70,7 +70,7 @@ def run(
     serve(settings, "spark", ready=lambda: monitoring.missing(all_queries), children=True)
     if not wait_for_topology(settings, graph, stopping):
         return 0
-    check_gaps(settings, graph, write_delta.checkpoint_folders())
+    check_gaps(settings, graph, write_delta.histories(settings, graph))
     launches = write_delta.start(spark, settings, graph)
     queries += [launch() for launch in launches]
     embedder = graph.stages[embed_transcripts.STAGE]

@@ -9,10 +9,17 @@ is missing for a repeat ever after.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from deltalake import DeltaTable as DeltaLog
+
+from jobs.applied import read_applied
+from jobs.core.facts import FACTS
 from streams.kafka.log_reader import LogReader
+from streams.kafka.purge import committed
 from streams.operations.checkpoints import checkpoints
+from streams.operations.replay import History
+from topology.graph import app_id
 from topology.model import Graph
 from topology.settings import Settings
 from topology.topics.events import USER_EVENT_BATCHES
@@ -22,28 +29,62 @@ class GapError(RuntimeError):
     """Records are gone that no query has read; the message says which, and what to do."""
 
 
-def check_gaps(settings: Settings, graph: Graph, queries: Collection[str]) -> None:
-    """Raise GapError if a topic begins behind the place where a query goes on, or ends before it.
+def check_gaps(settings: Settings, graph: Graph, histories: Mapping[str, History]) -> None:
+    """Raise GapError if a topic begins behind the place where its query goes on, or ends before it.
 
-    ``queries`` are the folders of their checkpoints: others may have been left by older releases.
+    ``histories`` says of each topic what it becomes. A query without a checkpoint goes on where the
+    topic begins. If it has reported progress before (`jobs.housekeeping`), what it had read may be
+    purged: if the table has nothing of that partition, it is no more.
     A compacted topic may begin anywhere: what is left of it is the newest of each key. Checkpoints
     in an object store that only Spark knows are not looked at.
     """
+    progress = checkpoints(settings.checkpoint_root)
+    if progress is None:
+        return
     found: dict[str, list[str]] = {}
-    progress = checkpoints(settings.checkpoint_root) or {}
     with LogReader(settings.kafka_bootstrap_servers) as logs:
-        for query in progress.keys() & set(queries):
-            for name, partitions in progress[query].items():
-                declared = graph.topics.get(name)
-                if declared is None or declared.cleanup == "compact":
-                    continue
-                for partition, offset in sorted(partitions.items()):
-                    why = _gap(f"{name}[{partition}]", query, offset, logs.bounds(name, partition))
-                    if why is not None:
-                        found.setdefault(name, []).append(why)
+        for name, history in histories.items():
+            declared = graph.topics[name]
+            if declared.cleanup == "compact":
+                continue
+            query = history.checkpoint.removeprefix(f"{settings.checkpoint_root.rstrip('/')}/")
+            bounds = {number: logs.bounds(name, number) for number in range(declared.partitions)}
+            if (reached := progress.get(query, {}).get(name)) is not None:
+                whys = [
+                    _gap(f"{name}[{number}]", query, offset, bounds[number])
+                    for number, offset in sorted(reached.items())
+                ]
+            else:
+                stage = graph.stages[query.partition("/")[0]]
+                read = committed(settings, app_id(stage), declared)
+                begun = {n: first for n, (first, _) in bounds.items() if first and read.get(n)}
+                whys = _not_in(history.table, name, query, begun)
+            if told := [why for why in whys if why is not None]:
+                found[name] = told
     if found:
-        told = "; ".join(why for of_topic in found.values() for why in of_topic)
-        raise GapError(f"{told}. {_way_out(graph, found)}docs/runbook.md says what that means.")
+        told = [why for of_topic in found.values() for why in of_topic]
+        raise GapError(
+            f"{'; '.join(told)}. {_way_out(graph, found)}docs/runbook.md says what that means."
+        )
+
+
+def _not_in(table: str, topic: str, query: str, begun: Mapping[int, int]) -> list[str | None]:
+    """What is missing of partitions that begin at these offsets, if a table has nothing of them."""
+    if not begun:
+        return []
+    source = FACTS[topic].source
+    held: Collection[int] = ()
+    if DeltaLog.is_deltatable(table):
+        if source is not None:
+            held = read_applied(table, source).keys()
+        elif DeltaLog(table).to_pyarrow_dataset().head(1).num_rows:
+            held = begun.keys()
+    return [
+        f"{topic}[{number}] begins at {first}, {query} has no checkpoint, and the table in {table} "
+        f"holds nothing of it: {first} records are gone"
+        for number, first in begun.items()
+        if number not in held
+    ]
 
 
 def _gap(place: str, query: str, offset: int, bounds: tuple[int, int]) -> str | None:

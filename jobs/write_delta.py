@@ -106,11 +106,6 @@ def histories(settings: Settings, graph: Graph) -> dict[str, History]:
     }
 
 
-def checkpoint_folders() -> list[str]:
-    """The folders of the queries' checkpoints, below the root of all checkpoints."""
-    return [f"{STAGE}/{query.name}" for query in QUERIES]
-
-
 def create_tables(graph: Graph, settings: Settings) -> None:
     """Create the Delta tables that the topology declares, where they are missing.
 

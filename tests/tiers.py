@@ -50,7 +50,14 @@ SIMULATED = (Tier("simulation", ("simulation",), CORES),)
 SERVERS = (  # the longest first
     Tier("broker", ("broker",)),
     Tier("spark", ("spark",)),
-    Tier("kills", ("chaos/test_kill_points.py", "chaos/test_ingestion_kills.py")),
+    Tier(
+        "kills",
+        (
+            "chaos/test_kill_points.py",
+            "chaos/test_instance_kills.py",
+            "chaos/test_ingestion_kills.py",
+        ),
+    ),
     Tier("secured", ("secured",)),
     Tier("browser", ("browser",)),
     Tier("scale", ("chaos/test_scale.py",)),

@@ -89,13 +89,12 @@ def replay(
         bounds = {p: logs.bounds(BATCHES, p) for p in logs.partitions(BATCHES)}
         ends = {topic: logs.ends(topic) for topic in remade}
         checkpoints = _checkpoints(settings, graph, stages, remade, histories, bounds)
-        if far := [folder for folder in checkpoints if local_folder(folder) is None]:
-            if not checkpoints_removed:
-                raise ReplayError(
-                    f"Remove {' and '.join(far)}, whose queries would ask for records that are "
-                    "gone, and say --checkpoints-removed."
-                )
-            checkpoints = [folder for folder in checkpoints if folder not in far]
+        far = [folder for folder in checkpoints if local_folder(folder) is None]
+        if far and not checkpoints_removed:
+            raise ReplayError(
+                f"Remove {' and '.join(far)}, whose queries would ask for records that are "
+                "gone, and say --checkpoints-removed."
+            )
         say("looking for events that an older release counted in another partition")
         strays = _strays(settings, graph, registry, logs)
         events = sum(logs.ends(EVENTS).values())
@@ -115,6 +114,8 @@ def replay(
         say(f"purging {', '.join(remade)}")
         _purge(admin, ends)
     for folder in checkpoints:
+        if folder in far:
+            continue
         say(f"removing the checkpoint {folder}")
         _remove(settings, folder)
     anew = any(stage.runner == "spark" and BATCHES in stage.consumes for stage in stages)
@@ -124,6 +125,7 @@ def replay(
             DeltaTable(histories[topic].table).delete()
 
     say("letting the stages begin")
+    _let_spark_begin(settings, graph, checkpoints, histories)
     for stage in _readers(graph, [BATCHES, *remade]):
         _let_begin(settings, graph, stage, {BATCHES: begun, **ends}, new=stage in stages)
     return events
@@ -288,6 +290,21 @@ def _remove(settings: Settings, checkpoint: str) -> None:
     if folder.exists():
         folder.rename(beside)
         shutil.rmtree(beside)
+
+
+def _let_spark_begin(
+    settings: Settings,
+    graph: Graph,
+    checkpoints: Collection[str],
+    histories: Mapping[str, History],
+) -> None:
+    """Say that queries whose checkpoints are gone have read nothing: so they miss nothing."""
+    topics = {name for name, history in histories.items() if history.checkpoint in checkpoints}
+    for stage in graph.stages.values():
+        if stage.runner == "spark":
+            read = topics.intersection(stage.consumes)
+            nothing = {t: dict.fromkeys(range(graph.topics[t].partitions), 0) for t in read}
+            commit(settings, app_id(stage), nothing)
 
 
 def _let_begin(

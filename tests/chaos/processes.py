@@ -12,10 +12,9 @@ from typing import Any
 
 from streams.cli.local.instance import variables
 from streams.cli.local.ports import free_ports
+from tests.chaos.river import TRACKERS
 from tests.paths import ROOT
 from topology.settings import Settings
-
-TRACKERS = ("track_engagement", "track_listening", "rank_trending", "detect_anomalies")
 
 
 class Processes:

@@ -24,9 +24,10 @@ from jobs.kafka_source import checkpoint, read_topics
 from jobs.write_delta import TableWriter, row_type, table_path
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
-from streams.kafka.purge import committed
+from streams.kafka.purge import commit, committed
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from streams.operations.replay import History
 from streams.transcripts.core.analysis.record import analyse
 from topology.access import admin_client
 from topology.graph import app_id, dead_letter_name
@@ -303,10 +304,11 @@ def test_records_that_are_gone_unread_are_told(
         finally:
             query.stop()
 
-    check_gaps(mine, graph, [PROBE])  # before there is a checkpoint
+    probed = {kept: History(table_path(mine, FACTS[kept].table), f"{tmp_path}/{PROBE}")}
+    check_gaps(mine, graph, probed)  # before there is a checkpoint
     send()
     read()
-    check_gaps(mine, graph, [PROBE])
+    check_gaps(mine, graph, probed)
     send()
     with LogTail(tables.kafka_bootstrap_servers, [kept]) as tail:
         place = TopicPartition(kept, 0, tail.ends(kept)[0])
@@ -314,10 +316,34 @@ def test_records_that_are_gone_unread_are_told(
     for future in admin.delete_records([place]).values():
         future.result(30)
     with pytest.raises(GapError, match=r"episode-days\[0\] begins at") as caught:
-        check_gaps(mine, graph, [PROBE])
+        check_gaps(mine, graph, probed)
     assert "1 records are gone" in str(caught.value)
     assert "`podstream replay track_engagement`" in str(caught.value)
-    check_gaps(mine, graph, write_delta.checkpoint_folders())
+
+
+def test_a_lost_checkpoint_is_told_where_the_table_lacks_what_is_gone(
+    spark: SparkSession, settings: Settings, graph: Graph, wire: Wire, tmp_path: Path
+) -> None:
+    roots = {"delta_root": f"{tmp_path}/tables", "checkpoint_root": f"{tmp_path}/checkpoints"}
+    mine, topic = settings.model_copy(update=roots), "user-episode-daily"
+    write_delta.create_tables(graph, mine)
+    history = {topic: write_delta.histories(mine, graph)[topic]}
+    value = wire.encode(topic, increments(1, 9, 1000))
+    sender = producer(mine.kafka_bootstrap_servers)
+    sender.produce(topic, value, b"e", partition=1)
+    assert sender.flush(30) == 0
+    check_gaps(mine, graph, history)
+    with LogTail(mine.kafka_bootstrap_servers, [topic]) as tail:
+        end = tail.ends(topic)[1]
+    admin = admin_client(mine.kafka_bootstrap_servers)
+    for future in admin.delete_records([TopicPartition(topic, 1, end)]).values():
+        future.result(30)
+    check_gaps(mine, graph, history)  # no query has ever read it
+    commit(mine, app_id(graph.stages[write_delta.STAGE]), {topic: {1: end}})
+    with pytest.raises(GapError, match=r"daily\[1\] begins at 1, .* has no checkpoint"):
+        check_gaps(mine, graph, history)
+    TableWriter(mine, graph, [topic])(micro_batch(spark, [(topic, 1, 0, value)]), 0)
+    check_gaps(mine, graph, history)
 
 
 def test_tables_of_another_log_are_refused(tables: Settings) -> None:
@@ -430,7 +456,7 @@ def test_settled_facts_are_written_once(
         assert heard["listeners"].to_list() == [2, 1]
 
 
-PROBE = "probe"
+PROBE = f"{write_delta.STAGE}/probe"
 SETTLED = [topic for topic, facts in FACTS.items() if facts.pace == "settled"]
 COUNTS = ("impressions", "clicks", "plays", "completes", "streams", "engaged")
 

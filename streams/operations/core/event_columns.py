@@ -137,7 +137,8 @@ def _by_column(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
     names = [name for name in EVENT_COLUMNS if name in there]
     if len(names) > 1:
         try:  # row by row is faster than column by column, where each row has them all
-            return columns | dict(zip(names, zip(*map(itemgetter(*names), rows)), strict=True))
+            found = zip(*map(itemgetter(*names), rows), strict=True)
+            return columns | dict(zip(names, found, strict=True))
         except KeyError:
             pass
     return columns | {name: [row.get(name) for row in rows] for name in names}
