@@ -9,10 +9,7 @@ from there, and one after the last adds nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
-from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,7 @@ from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import ORIGIN
 from streams.operations.core.event_encoding import EventEncoder
-from streams.operations.event_reading import Parsed, few_collections, read_events
+from streams.operations.event_reading import Read, few_collections, reading
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
@@ -39,17 +36,14 @@ NOTED_EVERY = 100_000
 
 _ID_DIGITS = 24
 
-Read = Callable[[int], Generator[Parsed, None, None]]
-"""Reads what comes after a line."""
-
 
 def import_events(path: Path, settings: Settings, refuse: Refuse, advance: Advance) -> Report:
     """Send what is not in the log yet of the events of a file.
 
     ``refuse`` gets the line and the reason of each bad row. Raises ImportFailedError and FileError.
     """
-    read = partial(read_events, path)
-    return import_rows(path.name, file_id(path), read, settings, refuse, advance)
+    with reading(path) as read:
+        return import_rows(path.name, file_id(path), read, settings, refuse, advance)
 
 
 def import_rows(
@@ -66,9 +60,8 @@ def import_rows(
         report.begun_after = done["lines"]
     sender = EventSender(settings, registry, progress.sender)
     line, noted, refused_before = report.begun_after, 0, done["refused"] if done else 0
-    # What is read is let go of, and the process that reads with it, however this ends.
-    with few_collections(), closing(read(report.begun_after)) as found:
-        for events, refused, line, share in found:
+    with few_collections():
+        for events, refused, line, share in read(report.begun_after):
             for at, reason in refused:
                 report.refused += 1
                 refuse(at, reason)

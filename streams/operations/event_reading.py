@@ -11,9 +11,10 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -46,51 +47,55 @@ class Parsed(NamedTuple):
     """How much of the file has been read, 0 to 1."""
 
 
-def read_events(path: Path, after: int, large: int = LARGE_BYTES) -> Generator[Parsed, None, None]:
-    """What comes after a line of a file. FileError as `read_rows` raises it.
+Read = Callable[[int], Iterator[Parsed]]
+"""Reads what comes after a line."""
 
-    ImportFailedError if the process that reads is killed.
+
+@contextmanager
+def reading(path: Path, large: int = LARGE_BYTES) -> Iterator[Read]:
+    """Gives what reads a file, once; the process that reads a large one has started by then.
+
+    FileError as `read_rows` raises it, and ImportFailedError if the process that reads is killed.
     """
     try:
         is_large = path.stat().st_size >= large
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     if not is_large:
-        yield from _read(path, after)
+        yield partial(_read, path)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would take locks of other threads along
-    received, sent = spawn.Pipe(duplex=False)
-    reader = spawn.Process(target=_send, args=(path, after, sent), daemon=True)
+    here, there = spawn.Pipe()
+    reader = spawn.Process(target=_send, args=(path, there), daemon=True)
     reader.start()
-    sent.close()
+    there.close()
     try:
-        yield from _received(received)
+        yield partial(_received, here)
     finally:
-        received.close()
+        here.close()
         reader.terminate()
         reader.join()
 
 
-def _received(connection: Connection) -> Iterator[Parsed]:
-    while True:
-        try:
-            some = connection.recv()
-        except EOFError:
-            raise ImportFailedError(
-                "The process that reads the file was ended. The same command goes on from here."
-            ) from None
-        if some is None:
-            return
-        if isinstance(some, FileError):
-            raise some
-        yield some
+def _received(connection: Connection, after: int) -> Iterator[Parsed]:
+    try:
+        connection.send(after)
+        while (some := connection.recv()) is not None:
+            if isinstance(some, FileError):
+                raise some
+            yield some
+    except (EOFError, OSError):  # at the end of a message, or within one
+        raise ImportFailedError(
+            "The process that reads the file was ended. The same command goes on from here."
+        ) from None
 
 
-def _send(path: Path, after: int, connection: Connection) -> None:
+def _send(path: Path, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked
-    with suppress(BrokenPipeError), ThreadPoolExecutor(1) as sender:  # who asked may be gone
+    # who asks may be gone
+    with suppress(EOFError, ConnectionError), ThreadPoolExecutor(1) as sender:
         waiting: deque[Future[None]] = deque()
-        for some in _or_why_not(_read(path, after)):
+        for some in _or_why_not(_read(path, connection.recv())):
             waiting.append(sender.submit(connection.send, some))
             if len(waiting) > READ_AHEAD:
                 waiting.popleft().result()
@@ -107,6 +112,7 @@ def _or_why_not(found: Iterable[Parsed]) -> Iterator[Parsed | FileError | None]:
 
 
 def _read(path: Path, after: int) -> Iterator[Parsed]:
+    """What comes after a line of a file. FileError as `read_rows` raises it."""
     share, line = 0.0, after
 
     def advance(reached: float) -> None:

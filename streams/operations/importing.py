@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
     sent = sender.close().delivered
     events = event_frame(movielens.events_of_ratings(ratings))
 
-    def read(after: int) -> Generator[Parsed, None, None]:
+    def read(after: int) -> Iterator[Parsed]:
         for start in range(after, events.height, CHUNK):
             some = events[start : start + CHUNK]
             yield Parsed(some, [], some["line"][-1], some["line"][-1] / events.height)

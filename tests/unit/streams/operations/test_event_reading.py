@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.operations.event_reading import Parsed, read_events
+from streams.operations.event_reading import Parsed, reading
 from streams.operations.reports import ImportFailedError
 from streams.operations.tabular import CHUNK, FileError
 
@@ -28,10 +28,15 @@ def plain(parts: list[Parsed]) -> list[tuple[object, ...]]:
     return [(part.events.rows(), part.refused, part.line, part.share) for part in parts]
 
 
+def all_of(path: Path, after: int, large: int) -> list[Parsed]:
+    with reading(path, large) as read:
+        return list(read(after))
+
+
 @pytest.mark.parametrize("after", [0, 7, CHUNK + 100])
 def test_another_process_reads_the_same(path: Path, after: int) -> None:
-    parts = list(read_events(path, after, 10**9))
-    assert plain(list(read_events(path, after, 0))) == plain(parts)
+    parts = all_of(path, after, 10**9)
+    assert plain(all_of(path, after, 0)) == plain(parts)
     left = ROWS + 1 - max(after, 1)  # the header is a line
     assert sum(part.events.height for part in parts) == left - (2 if after < 7 else 1)
     assert parts[-1][2:] == (ROWS + 1, 1.0)
@@ -40,20 +45,22 @@ def test_another_process_reads_the_same(path: Path, after: int) -> None:
 def test_what_is_wrong_with_a_file_is_told_from_there(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     with pytest.raises(FileError, match=r"cannot be read: No such file"):
-        list(read_events(path, 0))
+        all_of(path, 0, 10**9)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(FileError, match="has no column"):
-        list(read_events(path, 0, 0))
+        all_of(path, 0, 0)
 
 
 def test_a_reader_that_is_killed_is_told_and_one_that_is_let_go_ends(path: Path) -> None:
-    found = read_events(path, 0, 0)
-    next(found)
-    (reader,) = multiprocessing.active_children()
-    reader.kill()
-    with pytest.raises(ImportFailedError, match="goes on from here"):
-        list(found)
-    found = read_events(path, 0, 0)
-    next(found)
-    found.close()
+    with reading(path, 0) as read:
+        found = read(0)
+        next(found)
+        (reader,) = multiprocessing.active_children()
+        reader.kill()
+        with pytest.raises(ImportFailedError, match="goes on from here"):
+            list(found)
+    with reading(path, 0) as read:
+        next(read(0))
+    with reading(path, 0):
+        pass
     assert not multiprocessing.active_children()
