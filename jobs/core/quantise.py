@@ -1,9 +1,9 @@
 """An ONNX graph with its linear layers in 8-bit integers, near enough to what it was.
 
-Weights are rounded once, activations as they come, each row (token) and block of 192 columns by a
-scale of its own. That is what the usual dynamic quantisation lacks: its one scale for a whole
-activation is at the mercy of a few outliers, and of the other texts of the batch. Token-wise scales
-are those of Z. Yao et al., "ZeroQuant", 2022.
+Weights are rounded once, to seven bits, activations as they come, each row (token) and block of
+192 columns by a scale of its own. That is what the usual dynamic quantisation lacks: its one scale
+for a whole activation is at the mercy of a few outliers, and of the other texts of the batch.
+Token-wise scales are those of Z. Yao et al., "ZeroQuant", 2022.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ BLOCK = 192
 """Columns that share a scale; what they do not divide is one block."""
 
 _LEVELS = 127
+_WEIGHT_LEVELS = 64
+"""Processors without VNNI add two products of a byte and a weight in 16 bits, and cut the sum off
+there: 2 * 255 * 64 just fits."""
+
 _DOMAIN = "com.microsoft"
 
 
@@ -114,7 +118,7 @@ class _Rewriting:
         self.constants.append(from_array(value, name))
 
     def _product(self, x: str, weights: NDArray[np.float32], name: str) -> str:
-        scale = np.maximum(np.abs(weights).max(axis=0), 1e-9).astype(np.float32) / _LEVELS
+        scale = np.maximum(np.abs(weights).max(axis=0), 1e-9).astype(np.float32) / _WEIGHT_LEVELS
         self._constant(f"{name}/weights", np.round(weights / scale).astype(np.int8))
         self._constant(f"{name}/weight_scale", scale)
         inputs = [f"{x}/int8", f"{name}/weights", "int8_one", f"{name}/weight_scale", "int8_zero"]
