@@ -9,6 +9,7 @@ from typing import Any
 
 from pymongo import monitoring
 
+WRITES = ("insert", "update", "delete")
 READS = ("find", "aggregate", "count", "distinct", "mapReduce")
 
 Command = Mapping[str, Any]

@@ -28,7 +28,7 @@ from streams.serving.mongo import expiry
 from streams.serving.mongo.expiry import REFRESHES_TO_SEE
 from streams.serving.mongo.generations import WindowGenerations
 from tests.browser.seed import Stores, put_windows, seed
-from tests.mongo.commands import RECORDER, Command, reads
+from tests.mongo.commands import RECORDER, WRITES, Command, reads
 from tests.mongo.test_expiry import Served
 from tests.paths import ROOT
 from topology.apply import create_index
@@ -267,6 +267,8 @@ def test_serve_mongo_asks_by_index(mongo_uri: str, tmp_path: Path) -> None:
         }
         for command in asked:
             bounded(database, command)
+        written = [command for command in commands if next(iter(command)) in WRITES]
+        assert {command["writeConcern"]["j"] for command in written} == {True}
 
 
 class Clock:

@@ -41,7 +41,8 @@ class LostWritesError(RuntimeError):
 
 
 class MongoSink:
-    """The collections that one stage writes. Calls return once the server has the data.
+    """The collections that one stage writes. Calls return once the server has the data in its
+    journal.
 
     While the server cannot be reached, or does not answer, a call waits and tries again for ever;
     what else goes wrong is raised as pymongo's errors.
@@ -52,6 +53,7 @@ class MongoSink:
             settings.mongodb_uri.get_secret_value(),
             serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
             socketTimeoutMS=ANSWER_TIMEOUT_MS,
+            journal=True,
             tz_aware=True,
             appname=f"podstream-{stage.name}",
         )
