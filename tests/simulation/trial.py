@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.simulation.schedule import Schedule, draw
@@ -45,8 +45,8 @@ def attempt(schedule: Schedule) -> Failure | None:
     return None
 
 
-def first_failure(seeds: range) -> Failure | None:
-    """The first failure among the schedules of some seeds."""
+def first_failure(seeds: Iterable[int]) -> Failure | None:
+    """The first failure among the schedules of some seeds, in their order."""
     return next((failure for seed in seeds if (failure := attempt(draw(seed)))), None)
 
 
