@@ -32,6 +32,8 @@ PROVED_ELSEWHERE = {
     "podstream up": "the fixtures of this tier start instances",
     "podstream import movielens ml-100k": "test_movielens.py",
     "podstream recommend 196": "test_movielens.py",
+    "podstream rebuild --code ../changed": "broker/test_versions.py, with a changed rule",
+    "podstream versions diff v1 v2": "broker/test_versions.py",
 }
 
 
