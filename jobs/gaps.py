@@ -50,25 +50,24 @@ def check_gaps(settings: Settings, graph: Graph, histories: Mapping[str, History
             query = history.checkpoint.removeprefix(f"{settings.checkpoint_root.rstrip('/')}/")
             bounds = {number: logs.bounds(name, number) for number in range(declared.partitions)}
             if (reached := progress.get(query, {}).get(name)) is not None:
-                whys = [
-                    _gap(f"{name}[{number}]", query, offset, bounds[number])
+                told = [
+                    why
                     for number, offset in sorted(reached.items())
+                    if (why := _gap(f"{name}[{number}]", query, offset, bounds[number])) is not None
                 ]
             else:
                 stage = graph.stages[query.partition("/")[0]]
                 read = committed(settings, app_id(stage), declared)
                 begun = {n: first for n, (first, _) in bounds.items() if first and read.get(n)}
-                whys = _not_in(history.table, name, query, begun)
-            if told := [why for why in whys if why is not None]:
+                told = _not_in(history.table, name, query, begun)
+            if told:
                 found[name] = told
     if found:
-        told = [why for of_topic in found.values() for why in of_topic]
-        raise GapError(
-            f"{'; '.join(told)}. {_way_out(graph, found)}docs/runbook.md says what that means."
-        )
+        gone = "; ".join(why for of_topic in found.values() for why in of_topic)
+        raise GapError(f"{gone}. {_way_out(graph, found)}docs/runbook.md says what that means.")
 
 
-def _not_in(table: str, topic: str, query: str, begun: Mapping[int, int]) -> list[str | None]:
+def _not_in(table: str, topic: str, query: str, begun: Mapping[int, int]) -> list[str]:
     """What is missing of partitions that begin at these offsets, if a table has nothing of them."""
     if not begun:
         return []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any, NoReturn
 
-from confluent_kafka import Consumer, Producer, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import TopicDescription
 
@@ -81,6 +83,41 @@ def topic_id(bootstrap_servers: str, topic: str) -> str:
     KafkaException if there is no such topic or no broker.
     """
     return str(described(bootstrap_servers, topic).topic_id)
+
+
+def send_all(
+    bootstrap_servers: str,
+    topic: str,
+    records: Iterable[Mapping[str, Any]],
+    timeout_s: float = ADMIN_TIMEOUT_S,
+) -> None:
+    """Send records, each as `Producer.produce` takes it; return when all of them are in the log.
+
+    DeliveryError if the topic does not take one, or does not answer in time.
+    """
+    failed: list[KafkaError] = []
+
+    def noted(error: KafkaError | None, _: KafkaMessage) -> None:
+        if error is not None:
+            failed.append(error)
+
+    writer = producer(bootstrap_servers)
+    for record in records:
+        writer.produce(topic, **record, on_delivery=noted)
+    if writer.flush(timeout_s) or failed:
+        raise DeliveryError(f"{topic} did not take all that was sent: {failed}")
+
+
+def unless_gone(removed: Future[Any], gone: int, timeout_s: float = ADMIN_TIMEOUT_S) -> None:
+    """Wait until something is removed, which a call before this one, cut off, may have done.
+
+    ``gone`` is the error's code of what is not there; KafkaException for any other.
+    """
+    try:
+        removed.result(timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() != gone:
+            raise
 
 
 def to_message(record: KafkaMessage) -> Message:

@@ -62,9 +62,7 @@ class HistoryParts:
         if (table := self._table("episode_daily")) is None:
             return {}, {}
         newest = _newest(table, pc.field("day") >= day, "day")
-        rows = table.to_table(
-            filter=(pc.field("day") == day) & pc.field("episode_id").isin(list(episodes))
-        )
+        rows = table.to_table(filter=_of(episodes, "day", day))
         return {
             Day(row["episode_id"], row["day"], row["source_partition"]): {
                 name: row[name] for name in EPISODE_DAY_METRICS
@@ -88,7 +86,7 @@ class HistoryParts:
                 "applied_offset",
                 *LISTENING_METRICS,
             ],
-            filter=(pc.field("day") == day) & pc.field("episode_id").isin(list(episodes)),
+            filter=_of(episodes, "day", day),
         )
         return {
             Heard(row["user_id"], row["episode_id"], day): (
@@ -115,7 +113,7 @@ class HistoryParts:
                 "kind",
                 "heard_ms",
             ],
-            filter=(pc.field("event_date") == day) & pc.field("episode_id").isin(list(episodes)),
+            filter=_of(episodes, "event_date", day),
         )
         events = (
             Event(
@@ -129,6 +127,11 @@ class HistoryParts:
             for row in batch.to_pylist()
         )
         return events, there
+
+
+def _of(episodes: Sequence[str], column: str, day: date) -> pc.Expression:
+    """The rows of some episodes on a UTC day, which stands in a column."""
+    return (pc.field(column) == day) & pc.field("episode_id").isin(list(episodes))
 
 
 def _newest(table: ds.Dataset, which: pc.Expression, column: str) -> dict[int, Any]:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 from confluent_kafka import TopicPartition
@@ -20,7 +19,7 @@ from streams.engagement.core.engagement import Engagement
 from streams.events.batch_progress import event_source, to_chunk
 from streams.events.core.batching import PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
-from streams.kafka.clients import producer, reader
+from streams.kafka.clients import DeliveryError, reader, send_all
 from streams.kafka.log_reader import LogReader, Record, read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
@@ -312,28 +311,24 @@ class Rebuilder:
     def _publish(
         self, generation: int, comparisons: Sequence[Comparison], baselines: dict[int, int]
     ) -> None:
-        writer = producer(self._settings.kafka_bootstrap_servers)
-        failed: list[Any] = []
-        writer.produce(
-            TABLE_GENERATIONS.name,
-            key=LIVE.encode(),
-            value=self._wire.encode(
-                TABLE_GENERATIONS.name,
-                {
-                    "table": LIVE,
-                    "generation": generation,
-                    "digest": rebuild.digest_of(comparisons),
-                    "promoted_at": datetime.now(UTC),
-                    "offsets": [
-                        {"source_partition": partition, "offset": offset}
-                        for partition, offset in sorted(baselines.items())
-                    ],
-                },
-            ),
-            on_delivery=lambda error, _: failed.append(error) if error else None,
-        )
-        if writer.flush(TIMEOUT_S) or failed:
-            raise RebuildError("the new generation is served, but its record was not delivered")
+        record = {
+            "table": LIVE,
+            "generation": generation,
+            "digest": rebuild.digest_of(comparisons),
+            "promoted_at": datetime.now(UTC),
+            "offsets": [
+                {"source_partition": partition, "offset": offset}
+                for partition, offset in sorted(baselines.items())
+            ],
+        }
+        servers, topic = self._settings.kafka_bootstrap_servers, TABLE_GENERATIONS.name
+        sent = {"key": LIVE.encode(), "value": self._wire.encode(topic, record)}
+        try:
+            send_all(servers, topic, [sent], TIMEOUT_S)
+        except DeliveryError as error:
+            raise RebuildError(
+                "the new generation is served, but its record was not delivered"
+            ) from error
 
 
 def _reach(baselines: dict[int, int], live: Live) -> dict[int, int]:

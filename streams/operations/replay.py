@@ -26,7 +26,7 @@ from streams.events.batch_progress import KafkaEventLogs, event_source
 from streams.events.core.batching import Batch, accounted_to
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Tally
-from streams.kafka.clients import DeliveryError, producer
+from streams.kafka.clients import send_all, unless_gone
 from streams.kafka.purge import commit, committed
 from streams.operations.strays import strays_counted
 from topology.access import admin_client
@@ -228,22 +228,21 @@ def send_beginnings(
     DeliveryError if the topic does not take it.
     """
     schema = str(topic.schema)
-    failed: list[KafkaError] = []
-    writer = producer(settings.kafka_bootstrap_servers)
     nothing = columnar.frame_of({name: [] for name in columnar.columns(schema)}, schema)
+    value = columnar.to_message(nothing, schema, compress=True)
+    beginnings = []
     for partition in places:
         tally = Tally(strays_below=strays.get(partition, 0))
-        beginning = Batch(partition, 0, -1, nothing, tally=tally.header())
-        writer.produce(
-            topic.name,
-            columnar.to_message(nothing, schema, compress=True),
-            partition=partition,
-            headers=list(beginning.headers().items()),
-            timestamp=LONG_AGO_MS,
-            on_delivery=lambda error, _: failed.append(error) if error else None,
+        headers = Batch(partition, 0, -1, nothing, tally=tally.header()).headers()
+        beginnings.append(
+            {
+                "value": value,
+                "partition": partition,
+                "headers": list(headers.items()),
+                "timestamp": LONG_AGO_MS,
+            }
         )
-    if writer.flush(TIMEOUT_S) or failed:
-        raise DeliveryError(f"{topic.name} did not take the beginning of a replay: {failed}")
+    send_all(settings.kafka_bootstrap_servers, topic.name, beginnings, TIMEOUT_S)
 
 
 def _purge(admin: AdminClient, ends: Mapping[str, Mapping[int, int]]) -> None:
@@ -262,22 +261,15 @@ def _purge(admin: AdminClient, ends: Mapping[str, Mapping[int, int]]) -> None:
 def _forget(admin: AdminClient, stage: Stage) -> None:
     """Remove what a stage has committed."""
     group = app_id(stage)
-    try:
-        admin.delete_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result()
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-            raise
+    removed = admin.delete_consumer_groups([group], request_timeout=TIMEOUT_S)[group]
+    unless_gone(removed, KafkaError.GROUP_ID_NOT_FOUND, TIMEOUT_S)
 
 
 def _delete_topics(admin: AdminClient, names: list[str]) -> None:
     if not names:
         return
     for future in admin.delete_topics(names, request_timeout=TIMEOUT_S).values():
-        try:
-            future.result()
-        except KafkaException as error:  # by a call before this one, that was cut off
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise
+        unless_gone(future, KafkaError.UNKNOWN_TOPIC_OR_PART, TIMEOUT_S)
 
 
 def _remove(settings: Settings, checkpoint: str) -> None:

@@ -46,12 +46,16 @@ class ServedParts:
 
     def days(self) -> Iterator[date]:
         """The UTC days that are kept with all of their minutes, ascending."""
-        at = max(self.kept_from(expiry.DAYS), self.kept_from(expiry.MINUTES))
-        if at != midnight(at.date()):
-            at = midnight(at.date()) + DAY
+        at = self.days_from()
         while (found := self._first("episode_days", "day", at)) is not None:
             yield found.date()
             at = found + DAY
+
+    def days_from(self) -> datetime:
+        """The beginning of the first UTC day that is kept with all of its minutes."""
+        at = max(self.kept_from(expiry.DAYS), self.kept_from(expiry.MINUTES))
+        begins = midnight(at.date())
+        return begins if at == begins else begins + DAY
 
     def _first(self, collection: str, field: str, at: datetime) -> datetime | None:
         documents = self._database[collection].find({field: {"$gte": at}}, {field: 1})

@@ -43,7 +43,7 @@ from streams.operations.core.verification import (
 )
 from streams.operations.history_parts import EPISODE_DAY_METRICS, HistoryParts
 from streams.operations.raw_log import RawLog
-from streams.operations.served_parts import HOUR, ServedParts
+from streams.operations.served_parts import HOUR, ServedParts, midnight
 from streams.serving.mongo import expiry
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
@@ -204,7 +204,7 @@ class Verifier:
             delta, newest = self._history.days_of(some, day)
             days, final = self._served.days_of(some, day)
             minutes = self._served.minutes_of_day(some, day)
-            if day not in self._served.days():
+            if midnight(day) < self._served.days_from():
                 return  # it has been removed meanwhile
             yield days_against_minutes(minutes, days, marks)
             live = {

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pymongo import MongoClient
 
 from schemas.registry import RestRegistry, TopicRegistry
 from streams.events.core.origins import tally_of
-from streams.kafka.clients import DeliveryError, producer, reader
+from streams.kafka.clients import reader, send_all, unless_gone
 from streams.kafka.log_reader import LogReader, read_all
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
@@ -91,16 +90,8 @@ class VersionLog:
         self._send(SERVED_VERSION.name, LIVE, pointer.to_record())
 
     def _send(self, topic: str, key: str, record: dict[str, Any]) -> None:
-        failed: list[KafkaError] = []
-        writer = producer(self._settings.kafka_bootstrap_servers)
-        writer.produce(
-            topic,
-            key=key,
-            value=self._wire.encode(topic, record),
-            on_delivery=lambda error, _: failed.append(error) if error else None,
-        )
-        if writer.flush(TIMEOUT_S) or failed:
-            raise DeliveryError(f"{topic} did not take a record: {failed}")
+        sent = {"key": key, "value": self._wire.encode(topic, record)}
+        send_all(self._settings.kafka_bootstrap_servers, topic, [sent], TIMEOUT_S)
 
 
 def begin_batches(settings: Settings, name: str) -> None:
@@ -208,7 +199,7 @@ def _wait_for(
     stall_s: float,
 ) -> None:
     """Return once these stages have acknowledged everything before ``ends``."""
-    total = sum(sum(ends.get(t, {}).values()) for t in (USER_EVENTS.name,))
+    total = sum(ends.get(USER_EVENTS.name, {}).values())
     began = moved_at = time.monotonic()
     begun_with: int | None = None
     smallest: int | None = None
@@ -285,7 +276,7 @@ def remove_tables(settings: Settings, version: Version) -> list[str]:
     _require_idle(admin, version, groups)
     removed = admin.delete_consumer_groups(groups, request_timeout=TIMEOUT_S) if groups else {}
     for future in removed.values():
-        _unless_gone(future, KafkaError.GROUP_ID_NOT_FOUND)
+        unless_gone(future, KafkaError.GROUP_ID_NOT_FOUND, TIMEOUT_S)
     topics = [
         name
         for name in admin.list_topics(timeout=TIMEOUT_S).topics
@@ -293,7 +284,7 @@ def remove_tables(settings: Settings, version: Version) -> list[str]:
     ]
     removed = admin.delete_topics(topics, request_timeout=TIMEOUT_S) if topics else {}
     for future in removed.values():
-        _unless_gone(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
+        unless_gone(future, KafkaError.UNKNOWN_TOPIC_OR_PART, TIMEOUT_S)
     uri = settings.mongodb_uri.get_secret_value()
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=int(TIMEOUT_S * 1000)) as client:
         client.drop_database(version.database)
@@ -311,11 +302,3 @@ def _require_idle(admin: AdminClient, version: Version, groups: list[str]) -> No
         raise VersionError(
             f"Workers of {version.name} still run ({', '.join(sorted(busy))}): stop them first."
         )
-
-
-def _unless_gone(removed: Future[Any], gone: int) -> None:
-    try:
-        removed.result(TIMEOUT_S)
-    except KafkaException as error:  # by a call before this one, that was cut off
-        if error.args[0].code() != gone:
-            raise
