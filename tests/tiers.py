@@ -55,6 +55,7 @@ SERVERS = (  # the longest first
         (
             "chaos/test_kill_points.py",
             "chaos/test_instance_kills.py",
+            "chaos/test_snapshot.py",
             "chaos/test_ingestion_kills.py",
         ),
     ),

@@ -21,6 +21,7 @@ COMMAND_MODULES = (
     "recommend",
     "rebuild",
     "versions",
+    "snapshots",
     "verify",
     "smoke",
 )

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 
 from schemas import columnar
 from streams.cli.exporter import PARTS, Exporter
+from streams.cli.status import process_status
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader, LogTail
 from tests.paths import ROOT
@@ -183,6 +184,28 @@ def _counted_up_to(platform: Instance, partition: int) -> int:
     return max((part["offset"] for part in parts), default=-1)
 
 
+@pytest.fixture(scope="module")
+def snapshot(platform: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A snapshot that was taken while the demo's listeners listened."""
+    path = tmp_path_factory.mktemp("snapshots") / "demo"
+    before = {process.name: process.pid for process in process_status(platform.settings)}
+    taken = platform.run("snapshot", str(path), timeout=WAIT_S)
+    assert taken.returncode == 0, taken.stdout + taken.stderr
+    after = {process.name: process.pid for process in process_status(platform.settings)}
+    assert after == before
+    return path
+
+
+def test_after_a_snapshot_work_goes_on(platform: Instance, snapshot: Path) -> None:
+    assert (snapshot / "manifest.json").is_file()
+    written = _events_written(platform)
+    wait_until(
+        lambda: any(_counted_up_to(platform, partition) >= n for partition, n in written.items()),
+        WAIT_S,
+        "windows with events that came after the snapshot",
+    )
+
+
 def test_stopped_listeners_leave_counts_that_agree_everywhere(platform: Instance) -> None:
     """Once nobody listens any more, MongoDB, Delta and the log say the same, event for event."""
     platform.run("down")
@@ -251,3 +274,32 @@ def test_a_rebuild_from_the_log_comes_to_the_same_tables(platform: Instance) -> 
         promoted = database["table_generations"].find_one()
     assert promoted
     assert promoted["generation"] >= 2, json.dumps(promoted, default=str)
+
+
+def test_a_snapshot_restored_elsewhere_is_right_in_every_number(
+    platform: Instance, snapshot: Path, tmp_path: Path
+) -> None:
+    """Spark goes on from its checkpoints, in another folder; Delta, MongoDB and the log agree."""
+    platform.run("down")
+    copy = Instance(tmp_path / "copy", {})
+    restored = copy.run("restore", str(snapshot), timeout=WAIT_S)
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    in_delta = DeltaTable(str(copy.home / "delta" / "user_events")).to_pyarrow_table().num_rows
+    try:
+        started = copy.run("up", "--detach", "--ports", "auto", timeout=WAIT_S)
+        assert started.returncode == 0, started.stdout + started.stderr
+
+        def caught_up() -> bool:
+            lags = copy.lags()
+            return not any(lags[name] for name in ("batch_events", "serve_mongo", "write_delta"))
+
+        wait_until(caught_up, WAIT_S, "everything that was in the log in every store")
+        verified = copy.run("verify", timeout=WAIT_S)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        events = _delta(copy, "user_events")
+        assert events.height >= in_delta > 0
+        assert events.select("partition", "offset").is_unique().all()
+        failed = [p.name for p in process_status(copy.settings) if p.state != "RUNNING"]
+        assert failed == []
+    finally:
+        copy.run("down")

@@ -24,6 +24,9 @@ CLAIM = "_podstream_home"
 """File in a Delta root that says which home writes it. A name that begins so is none of a table's
 files for Spark or Delta."""
 
+RESTORING = "restoring"
+"""File in a home for as long as it does not hold all of the snapshot that is restored into it."""
+
 _SERVICES = {BROKER, MONGO}
 """The other processes need them until they have stopped."""
 
@@ -61,10 +64,19 @@ def starting(home: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ClaimError(
-                f"Another `podstream up` is starting the instance in {home}: wait for it, or "
-                "choose another PODSTREAM_HOME."
+                f"Another `podstream up` is starting the instance in {home}, or a snapshot of it "
+                "is taken or restored: wait for that, or choose another PODSTREAM_HOME."
             ) from None
         yield
+
+
+def check_restored(home: Path) -> None:
+    """Raise ClaimError if a restore into the home was cut off."""
+    if (home / RESTORING).exists():
+        raise ClaimError(
+            f"A restore into {home} was cut off, so part of the instance is missing: give the same "
+            "`podstream restore` again, or remove the home."
+        )
 
 
 def claim_delta_root(root: str, home: Path) -> str | None:

@@ -19,6 +19,7 @@ from streams.api.access import refusal
 from streams.cli.local.broker import BrokerError, wait_for_broker
 from streams.cli.local.claims import (
     check_home,
+    check_restored,
     claim_delta_root,
     names_of,
     orphans,
@@ -230,6 +231,7 @@ def _launch(
 ) -> None:
     if sentence := refusal(settings):
         raise InstanceError(sentence)
+    check_restored(settings.podstream_home)
     stop_orphans(settings.podstream_home, console)
     with step(console, "Checking Java, disk and ports"):
         require_java()

@@ -130,7 +130,10 @@ def drop_code(home: Path, name: str) -> None:
 
 def run_in(folder: Path, name: str, *arguments: str) -> str:
     """What the command `podstream` of a version's code prints. VersionError if it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PODSTREAM_VERSION": name}
+    # a home that is relative, such as the default, is so to our folder and not to that of the code
+    home = Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
+    own = {"PYTHONPATH": str(folder), "PODSTREAM_VERSION": name, "PODSTREAM_HOME": str(home)}
+    environment = {**os.environ, **own}
     done = subprocess.run(
         [sys.executable, *_COMMAND, *arguments],
         env=environment,
