@@ -19,6 +19,7 @@ from streams.monitoring.server import serve
 from streams.runtime.faust.stage_app import stage_context
 from streams.runtime.faust.stage_monitor import WorkerMonitor
 from streams.runtime.watchdog import watch_event_loop
+from streams.runtime.without_pandas import keep_pandas_out
 from topology.graph import get_graph, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings, get_settings
@@ -76,6 +77,7 @@ def build_worker(settings: Settings, graph: Graph) -> faust.App:
 
 def admitted_worker() -> faust.App:
     """The worker of this process's settings; it ends with a sentence if a server refuses it."""
+    keep_pandas_out()
     settings, graph = get_settings(), get_graph()
     stages = running_stages(graph, settings)
     serving = any(set(stage.writes + stage.reads) & graph.collections.keys() for stage in stages)

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from confluent_kafka import KafkaError, Message
 
 from schemas.codec import RecordCodec, Registry, subject_of
@@ -23,8 +22,7 @@ from streams.kafka.log_reader import read_all
 from streams.kafka.message import Message as LogMessage
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import ORIGIN
-from streams.operations.core.event_encoding import EventEncoder
-from streams.operations.event_reading import Read, few_collections, reading
+from streams.operations.event_reading import Encoded, Read, few_collections, reading
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
@@ -58,15 +56,16 @@ def import_rows(
         if done["finished"]:
             return report
         report.begun_after = done["lines"]
-    sender = EventSender(settings, registry, progress.sender)
+    sender = EventSender(settings, progress.sender)
     line, noted, refused_before = report.begun_after, 0, done["refused"] if done else 0
     with few_collections():
-        for events, refused, line, share in read(report.begun_after):
-            for at, reason in refused:
+        for some in read(report.begun_after, schema_id(registry)):
+            for at, reason in some.refused:
                 report.refused += 1
                 refuse(at, reason)
-            sender.send(events)
-            advance(share)
+            sender.send(some)
+            line = some.line
+            advance(some.share)
             if sender.sent - noted >= NOTED_EVERY:
                 sender.flush()
                 noted = sender.sent
@@ -78,6 +77,14 @@ def import_rows(
     return report
 
 
+def schema_id(registry: Registry) -> int:
+    """Under which id the registry has the schema of events. ImportFailedError if it has none."""
+    try:
+        return registry.id_of(subject_of(USER_EVENTS.name))
+    except KeyError as error:  # there is no such subject, and it says what to do
+        raise ImportFailedError(str(error.args[0])) from error
+
+
 def file_id(path: Path) -> str:
     """What a file is known by: the hash of its bytes."""
     with path.open("rb") as file:
@@ -85,13 +92,9 @@ def file_id(path: Path) -> str:
 
 
 class EventSender:
-    """Sends frames of events in their order, each numbered by its line."""
+    """Sends events in their order, each numbered by its line."""
 
-    def __init__(self, settings: Settings, registry: Registry, sender: str):
-        try:
-            self._encoder = EventEncoder(registry.id_of(subject_of(USER_EVENTS.name)))
-        except KeyError as error:  # the registry has no such subject, and says what to do
-            raise ImportFailedError(str(error.args[0])) from error
+    def __init__(self, settings: Settings, sender: str):
         self._sender = sender
         self._failure: KafkaError | None = None
         self.sent = 0
@@ -112,22 +115,19 @@ class EventSender:
             },
         )
 
-    def send(self, events: pl.DataFrame) -> None:
-        """Send the rows of a frame as `parse_columns` gives it."""
-        if events.is_empty():
-            return
+    def send(self, some: Encoded) -> None:
+        """Send the events of some rows."""
         produce, prefix = self._producer.produce, f"{self._sender}:".encode()
-        values = self._encoder.encode(events)
-        keys = events["user_id"].cast(pl.Binary).to_list()
-        for value, key, line in zip(values, keys, events["line"].to_list(), strict=True):
+        messages, users = some.messages.to_pylist(), some.users.to_pylist()
+        for value, key, line in zip(messages, users, some.lines.tolist(), strict=True):
             while True:
                 try:
-                    produce(USER_EVENTS.name, value, key, headers=[(ORIGIN, prefix + b"%d" % line)])
+                    produce(USER_EVENTS.name, value, key, headers={ORIGIN: prefix + b"%d" % line})
                     break
                 except BufferError:
                     self._producer.poll(0.1)
                     self._raise_failure()
-        self.sent += events.height
+        self.sent += len(messages)
         self._producer.poll(0)
         self._raise_failure()
 

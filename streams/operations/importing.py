@@ -23,10 +23,11 @@ from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.operations.core import imports, movielens
 from streams.operations.core.event_columns import event_frame
+from streams.operations.core.event_encoding import EventEncoder
 from streams.operations.core.imports import RowError
 from streams.operations.core.records import key_of, record_of
 from streams.operations.event_import import file_id, import_rows
-from streams.operations.event_reading import Parsed
+from streams.operations.event_reading import Encoded, encoded
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
 from streams.operations.tabular import CHUNK, FileError, parse_json_object, read_rows
 from streams.text.notes import Notes
@@ -175,10 +176,12 @@ def import_movielens(settings: Settings, graph: Graph, advance: Advance) -> Repo
     sent = sender.close().delivered
     events = event_frame(movielens.events_of_ratings(ratings))
 
-    def read(after: int) -> Iterator[Parsed]:
+    def read(after: int, schema_id: int) -> Iterator[Encoded]:
+        encoder = EventEncoder(schema_id)
         for start in range(after, events.height, CHUNK):
             some = events[start : start + CHUNK]
-            yield Parsed(some, [], some["line"][-1], some["line"][-1] / events.height)
+            line = some["line"][-1]
+            yield encoded(encoder, some, [], line, line / events.height)
 
     report = import_rows(wheel.name, file_id(wheel), read, settings, _refuse_none, advance)
     report.delivered += sent

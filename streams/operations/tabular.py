@@ -15,7 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -315,22 +315,34 @@ def _delimiter_of(first: str, required: Collection[str]) -> str:
 def _jsonl(source: _Source) -> Iterator[Rows]:
     wide = source.encoding != "utf-8-sig"
     found: Iterator[Any] = source.read(source.text() if wide else source.file)
-    rows, number = Rows(), 0
-    for number, line in enumerate(found, 1):
+    number = 0
+    while lines := list(islice(found, CHUNK)):
+        if wide:
+            lines = [line.encode("utf-8", "replace") for line in lines]
+        yield _objects(lines, number + 1)
+        number += len(lines)
+    yield Rows([], [], [(number + 1, source.fault)] if source.fault else [])
+
+
+def _objects(lines: list[bytes], first: int) -> Rows:
+    """The objects of some lines, of which the first has this number."""
+    try:
+        values = list(map(_decode, lines))
+        if set(map(type, values)) == {dict}:
+            return Rows(list(range(first, first + len(lines))), values)
+    except (ValueError, RecursionError):
+        pass  # Which of them it is, line by line says.
+    rows = Rows()
+    for number, line in enumerate(lines, first):
         try:
-            value = parse_json_object(line.encode("utf-8", "replace") if wide else line)
+            value = parse_json_object(line)
         except ValueError as error:
             rows.refused.append((number, str(error)))
         else:
             if value is not None:
                 rows.lines.append(number)
                 rows.rows.append(value)
-        if number % CHUNK == 0:
-            yield rows
-            rows = Rows()
-    if source.fault:
-        rows.refused.append((number + 1, source.fault))
-    yield rows
+    return rows
 
 
 def parse_json_object(line: bytes) -> dict[str, Any] | None:

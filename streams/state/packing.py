@@ -5,11 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
-
-# pyarrow loads pandas, for a second, with the first array it makes: better now than for an event.
-pa.array(np.zeros(1))
 
 _LENGTH = struct.Struct(">I")
 

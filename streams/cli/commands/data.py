@@ -56,8 +56,10 @@ def import_events(file: ExistingFile) -> None:
     A file counts once, however often it is imported: a run that was killed goes on where it was.
     """
     from streams.operations.event_import import import_events as run
+    from streams.runtime.without_pandas import keep_pandas_out
     from topology.settings import get_settings
 
+    keep_pandas_out()  # a second of the start
     with _sentences(), _progress(f"Importing {file.name}") as advance:
         report = run(file, get_settings(), _refuse, advance)
     _tell_known(report, file.name)

@@ -22,8 +22,13 @@ from schemas.codec import frame
 Encode = Callable[[pl.Series], Any]
 """Gives the encodings of a column: an Arrow array of bytes, or a scalar where they are all one."""
 
-_NULL, _VALUE = (pa.scalar(index, pa.large_binary()) for index in (b"\x00", b"\x02"))
-_NOTHING = pa.scalar(b"", pa.large_binary())
+
+def _scalar(value: bytes) -> pa.LargeBinaryScalar:
+    """A value for Arrow, by way of polars: pyarrow's own conversion loads pandas."""
+    return pl.Series([value], dtype=pl.Binary).to_arrow()[0]
+
+
+_NULL, _VALUE, _NOTHING = map(_scalar, (b"\x00", b"\x02", b""))
 _SHIFTS = np.arange(0, 70, 7, dtype=np.uint64)
 """A long takes up to ten bytes, of seven bits each, the lowest first."""
 
@@ -32,17 +37,16 @@ class EventEncoder:
     """Encodes frames of events under one schema id. The frames' times are in milliseconds."""
 
     def __init__(self, schema_id: int):
-        self._start = pa.scalar(frame(schema_id, b""), pa.large_binary())
+        self._start = _scalar(frame(schema_id, b""))
         fields = files.load("user_event")["fields"]
         self._columns = {field["name"]: _column(field["type"]) for field in fields}
 
-    def encode(self, events: pl.DataFrame) -> list[bytes]:
+    def encode(self, events: pl.DataFrame) -> pa.LargeBinaryArray:
         """The message of each row."""
         if events.is_empty():
-            return []
+            return pl.Series([], dtype=pl.Binary).to_arrow()
         parts = (encode(events[name]) for name, encode in self._columns.items())
-        messages: list[bytes] = _joined(self._start, *parts).to_pylist()
-        return messages
+        return _joined(self._start, *parts)
 
 
 def _column(avro: Any) -> Encode:

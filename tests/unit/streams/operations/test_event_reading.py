@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.operations.event_reading import Parsed, reading
+from streams.operations.event_reading import Encoded, reading
 from streams.operations.reports import ImportFailedError
 from streams.operations.tabular import CHUNK, FileError
 
 ROWS = CHUNK * 2 + 7
+SCHEMA_ID = 1
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +25,16 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def plain(parts: list[Parsed]) -> list[tuple[object, ...]]:
-    return [(part.events.rows(), part.refused, part.line, part.share) for part in parts]
+def plain(parts: list[Encoded]) -> list[tuple[object, ...]]:
+    return [
+        (users.to_pylist(), messages.to_pylist(), lines.tolist(), *rest)
+        for users, messages, lines, *rest in parts
+    ]
 
 
-def all_of(path: Path, after: int, large: int) -> list[Parsed]:
+def all_of(path: Path, after: int, large: int) -> list[Encoded]:
     with reading(path, large) as read:
-        return list(read(after))
+        return list(read(after, SCHEMA_ID))
 
 
 @pytest.mark.parametrize("after", [0, 7, CHUNK + 100])
@@ -38,8 +42,8 @@ def test_another_process_reads_the_same(path: Path, after: int) -> None:
     parts = all_of(path, after, 10**9)
     assert plain(all_of(path, after, 0)) == plain(parts)
     left = ROWS + 1 - max(after, 1)  # the header is a line
-    assert sum(part.events.height for part in parts) == left - (2 if after < 7 else 1)
-    assert parts[-1][2:] == (ROWS + 1, 1.0)
+    assert sum(len(part.messages) for part in parts) == left - (2 if after < 7 else 1)
+    assert parts[-1][-2:] == (ROWS + 1, 1.0)
 
 
 def test_what_is_wrong_with_a_file_is_told_from_there(tmp_path: Path) -> None:
@@ -53,14 +57,14 @@ def test_what_is_wrong_with_a_file_is_told_from_there(tmp_path: Path) -> None:
 
 def test_a_reader_that_is_killed_is_told_and_one_that_is_let_go_ends(path: Path) -> None:
     with reading(path, 0) as read:
-        found = read(0)
+        found = read(0, SCHEMA_ID)
         next(found)
         (reader,) = multiprocessing.active_children()
         reader.kill()
         with pytest.raises(ImportFailedError, match="goes on from here"):
             list(found)
     with reading(path, 0) as read:
-        next(read(0))
+        next(read(0, SCHEMA_ID))
     with reading(path, 0):
         pass
     assert not multiprocessing.active_children()
