@@ -298,7 +298,7 @@ def test_a_snapshot_restored_elsewhere_is_right_in_every_number(
         assert verified.returncode == 0, verified.stdout + verified.stderr
         events = _delta(copy, "user_events")
         assert events.height >= in_delta > 0
-        assert events.select("partition", "offset").is_unique().all()
+        assert events.select("source_partition", "source_offset").is_unique().all()
         failed = [p.name for p in process_status(copy.settings) if p.state != "RUNNING"]
         assert failed == []
     finally:
