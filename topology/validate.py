@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import fastavro
 
 from schemas import columnar, files
+from schemas.compatibility import transitive_problems
 from topology.graph import STATE_SUFFIXES, dead_letter_name
 from topology.model import Graph, Stage
 from topology.settings import Settings
@@ -89,11 +90,21 @@ def _schema_problems(graph: Graph) -> Iterator[str]:
         except (ValueError, fastavro.schema.SchemaParseException) as error:
             yield f"schema {topic.schema} of topic {name} does not parse: {error}"
             continue
+        yield from _version_problems(topic.schema)
         if topic.format == "arrow":
             try:
                 columnar.columns(topic.schema)
             except (KeyError, ValueError, TypeError):
                 yield f"topic {name} is arrow, and schema {topic.schema} is not flat"
+
+
+def _version_problems(name: str) -> Iterator[str]:
+    """What keeps a version of a record from reading all that the versions before it wrote."""
+    versions = files.versions(name)
+    schemas = [files.load(name, version) for version in versions]
+    for number, version in enumerate(versions):
+        for problem in transitive_problems(schemas[number], schemas[:number]):
+            yield f"{name}.v{version}.avsc cannot read what versions before it wrote: {problem}"
 
 
 def _store_problems(graph: Graph) -> Iterator[str]:
