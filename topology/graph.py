@@ -44,7 +44,7 @@ def build_graph(event_partitions: int, version: str = "") -> Graph:
     names: dict[str, str] = {}
     if version:
         stages = {name: stage for name, stage in stages.items() if stage.versioned}
-        made = [name for stage in stages.values() for name in stage.produces]
+        made = [n for stage in stages.values() for n in stage.produces if not topics[n].shared]
         names = {name: own_name(name, version) for name in made}
         stages = {name: _beside(stage, version, names) for name, stage in stages.items()}
         topics = _touched(topics, stages.values(), names)
@@ -67,8 +67,8 @@ def build_graph(event_partitions: int, version: str = "") -> Graph:
 
 
 def _beside(stage: Stage, version: str, names: Mapping[str, str]) -> Stage:
-    """A stage as a version has it. It hands nothing over: what is read by all versions is written
-    to once, by the first."""
+    """A stage as a version has it. It hands nothing over, and writes nothing that is shared: what
+    is read by all versions is written to once, by the first."""
 
     def named(topics: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(names.get(name, name) for name in topics)
@@ -77,7 +77,7 @@ def _beside(stage: Stage, version: str, names: Mapping[str, str]) -> Stage:
         stage,
         consumes=named(stage.consumes),
         broadcast=named(stage.broadcast),
-        produces=named(stage.produces),
+        produces=tuple(names[name] for name in stage.produces if name in names),
         hands_over=(),
         table_version=version,
     )

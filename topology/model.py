@@ -47,6 +47,9 @@ class Topic:
     stage that consumes the topic has committed it, and at least this long. Unlike a retention it
     never takes away what somebody still has to read, however long that was switched off.
 
+    A ``shared`` topic of a versioned stage is one for all versions: the first writes it, the others
+    read it.
+
     A declared topic is one of the subclasses, which tell mypy what a value of it is.
     """
 
@@ -62,6 +65,7 @@ class Topic:
     append_time: bool = False
     segment_bytes: int | None = None
     purge_after_ms: int | None = None
+    shared: bool = False
 
     def config(self) -> dict[str, str]:
         """The topic-level settings that the broker must hold, in its own spelling."""

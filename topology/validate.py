@@ -14,10 +14,10 @@ from topology.graph import STATE_SUFFIXES, dead_letter_name
 from topology.model import Graph, Stage
 from topology.settings import Settings
 from topology.topics import operations
-from topology.topics.events import USER_EVENTS
+from topology.topics.events import FORGET_REQUESTS, USER_EVENTS
 from topology.topics.ingest import FEEDS
 
-PUBLIC_INPUTS = frozenset({FEEDS.name, USER_EVENTS.name})
+PUBLIC_INPUTS = frozenset({FEEDS.name, USER_EVENTS.name, FORGET_REQUESTS.name})
 """Topics that the world writes to; a stage may do so as well."""
 
 OPERATOR_TOPICS = frozenset(topic.name for topic in operations.TOPICS)
@@ -123,6 +123,8 @@ def _store_problems(graph: Graph) -> Iterator[str]:
 def _edge_problems(graph: Graph) -> Iterator[str]:
     produced = {topic for stage in graph.stages.values() for topic in stage.produces}
     read = {topic for stage in graph.stages.values() for topic in stage.consumes + stage.broadcast}
+    if graph.version:
+        produced |= {name for name, topic in graph.topics.items() if topic.shared}
     known_stores = {*graph.collections, *graph.delta_tables}
     for name, stage in graph.stages.items():
         for topic in stage.consumes + stage.broadcast:

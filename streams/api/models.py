@@ -18,6 +18,13 @@ class Problem(_Model):
     error: str
 
 
+class Requested(_Model):
+    """A request that is in the log, and is answered in its turn."""
+
+    user_id: str
+    status: Literal["requested"]
+
+
 class Answered(_Model):
     """What every answer has."""
 

@@ -1,8 +1,8 @@
 """The read API over HTTP: an application of FastAPI, and the process that serves it.
 
-In: collections of MongoDB (`topology/stages/serving.py` lists them); it writes nothing. Bad input
-gets one sentence, with a status that begins with 4. It listens on the loopback interface; where
-other machines can reach it, `API_TOKEN` must be set.
+In: collections of MongoDB (`topology/stages/serving.py` lists them). Out: requests to forget a
+listener, to `forget-requests`. Bad input gets one sentence, with a status that begins with 4. It
+listens on the loopback interface; where other machines can reach it, `API_TOKEN` must be set.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from streams.api.access import is_exposed, is_let_in, is_local_host, refusal
 from streams.api.documents import Documents
 from streams.api.measuring import Measured
 from streams.api.routes import health, routes
+from streams.events.forgetting import ForgetRequests
 from streams.monitoring.logs import set_up_logs
 from streams.monitoring.server import serve
 from topology.graph import get_graph
@@ -34,6 +35,8 @@ from topology.settings import Settings, get_settings
 
 STAGE = "read_api"
 MOST_CONNECTIONS = 2_000
+LOG_TIMEOUT_S = 3.0
+"""Longest that a request to forget a listener waits for the log."""
 
 _BEARER = HTTPBearer(auto_error=False, description="The value of `API_TOKEN`, where it is set.")
 
@@ -83,7 +86,10 @@ def create_app(settings: Settings, documents: Documents) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(routes(documents), dependencies=[Depends(let_in), Depends(one_version)])
+    app.include_router(
+        routes(documents, ForgetRequests(settings, LOG_TIMEOUT_S)),
+        dependencies=[Depends(let_in), Depends(one_version)],
+    )
     app.include_router(health(documents))
 
     @app.exception_handler(RequestValidationError)

@@ -6,10 +6,12 @@ what is trending.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from itertools import islice
 from typing import Annotated, Any
 
+from confluent_kafka import KafkaException
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -21,6 +23,8 @@ from streams.api.core.filters import Filters
 from streams.api.documents import Documents, Found
 from streams.engagement.core.rolling import WINDOWS
 from streams.engagement.core.trending import ALL
+from streams.events.forgetting import ForgetRequests
+from streams.kafka.clients import DeliveryError
 from streams.serving.core.rolling_documents import MOST_SCOPES
 
 MOST_ITEMS = 100
@@ -55,9 +59,24 @@ Scope = Annotated[
 ]
 
 
-def routes(documents: Documents) -> APIRouter:
-    """Every route, over these documents."""
+def routes(documents: Documents, requests: ForgetRequests) -> APIRouter:
+    """Every route, over these documents; requests to forget a listener go to the log."""
     router = APIRouter(prefix="/v1")
+
+    @router.delete("/listeners/{user_id:path}", status_code=202, **_answers(models.Requested))
+    async def forget(user_id: Listener) -> Response:
+        """Ask that a listener be forgotten: what was done up to now leaves state, lists and
+        history.
+
+        The answer says that the request is in the log; it is fulfilled within seconds, if
+        everything runs. What the listener does afterwards counts again."""
+        try:
+            await asyncio.to_thread(requests.ask, user_id)
+        except ValueError as error:
+            raise HTTPException(422, f"{error}.") from error
+        except (DeliveryError, KafkaException) as error:
+            raise HTTPException(503, "The log takes no requests: nothing was asked.") from error
+        return _json({"user_id": user_id, "status": "requested"}, 202)
 
     @router.get("/listeners/{user_id:path}/recommendations", **_answers(models.Recommendations))
     async def recommendations(
@@ -206,7 +225,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "The token is missing or wrong.",
         404: "Nothing is known by this id.",
         422: "A parameter is not what it must be; the sentence says which.",
-        503: "MongoDB is away, and nothing is in memory by this id.",
+        503: "MongoDB is away, and nothing is in memory by this id; or the log takes no request.",
     }.items()
 }
 
@@ -215,8 +234,8 @@ def _answers(model: type[BaseModel]) -> dict[str, Any]:
     return {"response_model": model, "responses": _PROBLEMS}
 
 
-def _json(answer: Answer) -> Response:
-    return Response(to_json(answer), media_type="application/json")
+def _json(answer: Answer, status: int = 200) -> Response:
+    return Response(to_json(answer), status, media_type="application/json")
 
 
 def _windows(kind: str) -> list[str]:

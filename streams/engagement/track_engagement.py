@@ -36,7 +36,9 @@ from streams.engagement.core.windows import (
     minutes_of,
     window_rows,
 )
+from streams.engagement.forgetting import forget_listeners
 from streams.events.core.event_rows import READ, EventRows, event_rows_each
+from streams.kafka.forgetting import stretches
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions, keyed_records
 from topology.model import ArrowTopic
@@ -124,6 +126,11 @@ class EngagementTracker:
     # -- counting ------------------------------------------------------------------------------
 
     async def _handle_user_event_batches(self, messages: list[Message]) -> None:
+        for stretch in stretches(messages):
+            await self._count(stretch.messages)
+            await forget_listeners(self._states, stretch.forgotten)
+
+    async def _count(self, messages: list[Message]) -> None:
         batches = await decode_partitions(self._context, messages, READ)
         states = {partition: await self._states.get(partition) for partition in batches}
         rows = event_rows_each(

@@ -9,6 +9,8 @@ and readers skip them by their offsets. Sessions that one event closes are in on
 out in the order of these events; so after a restart, rows up to the highest offset that a reader
 knew before a message are repeats, and no others. Streaks are absolute: the newest row counts.
 
+Of a listener who is forgotten, the open session and the streak are dropped and told no more.
+
 Bad input: a message without rows is dead-lettered; late events do not count in sessions or streaks.
 """
 
@@ -22,7 +24,9 @@ import polars as pl
 from streams.engagement.core.listening import above, added_by_each
 from streams.engagement.core.listening_state import Listening
 from streams.engagement.core.progress import progress_record
+from streams.engagement.forgetting import forget_listeners
 from streams.events.core.event_rows import READ, event_rows_each
+from streams.kafka.forgetting import stretches
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions
 from topology.tables import LISTENING_STATE
@@ -68,6 +72,11 @@ class ListeningTracker:
         context.timer(PROGRESS_EVERY_S)(self._publish_progress)
 
     async def _handle_user_event_batches(self, messages: list[Message]) -> None:
+        for stretch in stretches(messages):
+            await self._count(stretch.messages)
+            await forget_listeners(self._states, stretch.forgotten)
+
+    async def _count(self, messages: list[Message]) -> None:
         arrived = await decode_partitions(self._context, messages, READ)
         batches = {p: [events for _, events in batch] for p, batch in arrived.items()}
         states = {partition: await self._states.get(partition) for partition in batches}

@@ -6,6 +6,9 @@ offsets it accounts for, so the last batch of a partition says where to go on, a
 repeat could repeat are read again from the source. A kill at any moment loses nothing; what was
 sent twice carries the same source offsets, by which readers skip it.
 
+A request to forget a listener is answered by a batch of nothing that says so, in its place among
+the others.
+
 A listener has one partition, Kafka's default for the id, whatever the key of a record is and
 whoever placed it. An event found elsewhere is handed over: sent again to where it belongs. A
 version beside the first leaves that to it, and finds the copies in the log.
@@ -18,26 +21,40 @@ import logging
 import signal
 import threading
 import time
-from itertools import groupby
+from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka import Message as KafkaMessage
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import columnar
-from schemas.codec import BadRecordError
+from schemas.codec import BadRecordError, Registry
+from streams.events.batch_clients import (
+    batch_producer,
+    by_partition,
+    event_consumer,
+    raise_error,
+    request_consumer,
+)
 from streams.events.batch_progress import KafkaEventLogs, event_source, to_chunk
 from streams.events.core.batching import Batch
 from streams.events.core.events import EventDecoder
-from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
-from streams.kafka import clients as kafka
-from streams.kafka.clients import DeliveryError
+from streams.events.core.requests import answer, forgotten_record
+from streams.events.core.sequencing import (
+    EventTopics,
+    Flush,
+    ForgottenListener,
+    HandOver,
+    Refusal,
+    Sequencer,
+    resume,
+)
+from streams.kafka.clients import DeliveryError, to_message
 from streams.kafka.entry import refusals_as_sentences, require_access
 from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.purge import purge_while
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
-from streams.kafka.wire import dead_letter_headers, error_headers
+from streams.kafka.wire import Wire, dead_letter_headers, error_headers
 from streams.monitoring.instruments import Family, family, histogram, measured
 from streams.monitoring.logs import set_up_logs
 from streams.monitoring.server import serve
@@ -53,8 +70,11 @@ from topology.monitoring.metrics import (
     STAGE_VERSION,
 )
 from topology.settings import Settings, get_settings
+from topology.topics.events import FORGOTTEN_LISTENERS, USER_EVENT_BATCHES
 
 log = logging.getLogger(__name__)
+
+Step = Refusal[Record] | HandOver[Record] | ForgottenListener | Flush | Batch
 
 TIMEOUT_S = 60.0
 FEWEST_RECORDS = 200
@@ -73,51 +93,27 @@ def register(context: Any) -> None:
 class BatchEvents:
     """The stage against a broker: call `run` from the thread that made it."""
 
-    def __init__(self, stage: Stage, settings: Settings, graph: Graph, decoder: EventDecoder):
-        (self._source,), (self._target,) = stage.consumes, stage.produces
-        self._dead = dead_letter_name(self._source, stage.table_version)
-        self._hands_over = bool(stage.hands_over)
-        self._letters = graph.topics[self._dead]
+    def __init__(self, stage: Stage, settings: Settings, graph: Graph, registry: Registry):
+        self._source, self._asked = stage.consumes
+        target, forgotten = (graph.topic(t).name for t in (USER_EVENT_BATCHES, FORGOTTEN_LISTENERS))
+        dead = dead_letter_name(self._source, graph.version)
         places = event_source(settings, graph)
-        self._topics = EventTopics(self._source, self._target, self._dead, places)
-        self._stage = stage.name
-        self._settings = settings
-        self._schema = str(graph.topics[self._target].schema)
-        self._decoder = decoder
+        self._topics = EventTopics(self._source, target, dead, forgotten, places)
+        self._graph, self._stage, self._settings = graph, stage, settings
+        self._wire = Wire(graph, registry)
+        self._schema = str(graph.topics[target].schema)
+        self._decoder = decoder = EventDecoder(self._source, registry)
         self._sequencer: Sequencer[Record] = Sequencer(decoder, to_chunk)
         self._latency = histogram(STAGE_LATENCY).labels(stage.name, self._source)
-        self._version = stage.version
         self._span = spans(settings, stage.worker, stage.name)
         self._was_assigned = False
-        self._delivered: dict[int, int] = {}
+        self._delivered: dict[tuple[str, int], int] = {}
         self._committed_at = self._reported_at = time.monotonic()
         self._failure: KafkaError | None = None
-        self._producer: Producer = kafka.producer(
-            settings.kafka_bootstrap_servers,
-            **{
-                # After a failure nothing later may get into the log: it would hide the gap.
-                "enable.gapless.guarantee": True,
-                "message.timeout.ms": 0,
-                "linger.ms": 0,
-                # Batches are compressed already, column by column.
-                "compression.type": "none",
-                "queue.buffering.max.kbytes": 131_072,
-            },
-        )
-        self._consumer: Consumer = kafka.reader(
-            settings.kafka_bootstrap_servers,
-            app_id(stage),
-            **{
-                "auto.offset.reset": "error",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": 10_000,
-                "queued.max.messages.kbytes": 16_384,
-                "fetch.message.max.bytes": 1_048_576,
-                "fetch.wait.max.ms": 50,
-                # A full queue is emptied within milliseconds; librdkafka would wait for a second.
-                "fetch.queue.backoff.ms": 5,
-            },
-        )
+        servers = settings.kafka_bootstrap_servers
+        self._producer = batch_producer(servers)
+        self._consumer = event_consumer(servers, app_id(stage))
+        self._requests = request_consumer(servers)
 
     def run(self, stop: threading.Event) -> None:
         """Batch until told to stop. Raises DeliveryError, LogMismatchError and KafkaException."""
@@ -132,6 +128,7 @@ class BatchEvents:
                 records = self._consumer.consume(limit, timeout=linger_s)
                 limit = _adapted(limit, len(records), time.monotonic() - started)
                 self._take(records)
+                self._answer(self._requests.consume(FEWEST_RECORDS, timeout=0))
                 self._producer.poll(0)
                 self._raise_failure()
                 self._housekeeping()
@@ -140,28 +137,71 @@ class BatchEvents:
         finally:
             self._report()
             self._consumer.close()
+            self._requests.close()
 
     def _take(self, records: list[Record]) -> None:
-        if error := next(filter(None, map(KafkaMessage.error, records)), None):
-            raise KafkaException(error)
-        groups = _by_partition(records)
+        raise_error(records)
+        groups = by_partition(records)
         for step in self._sequencer.steps(groups):
-            if isinstance(step, Refusal):
-                self._dead_letter(step.record, step.error)
-            elif isinstance(step, HandOver):
-                if self._hands_over:
-                    self._hand_over(step)
-            elif isinstance(step, Batch):
-                self._send(step, groups[step.partition][0].timestamp()[1] / 1000)
-            else:
-                self._settle()
+            oldest = groups[step.partition][0].timestamp()[1] if isinstance(step, Batch) else 0
+            self._do(step, oldest / 1000)
+
+    def _answer(self, records: list[Record]) -> None:
+        """Answer requests to forget listeners, each between two batches of its partition."""
+        if not records:
+            return
+        raise_error(records)
+        with KafkaEventLogs(self._settings.kafka_bootstrap_servers) as logs:
+            self._answer_by(logs, records)
+
+    def _answer_by(self, logs: KafkaEventLogs, records: list[Record]) -> None:
+        for record in records:
+            message = to_message(record)
+            for step in answer(
+                self._sequencer,
+                record,
+                message,
+                lambda asked: self._wire.decode(asked.topic, asked.value),
+                partial(logs.offset_since, self._source),
+                self._topics.places.partitions,
+            ):
+                self._do(step, message.timestamp_ms / 1000)
+
+    def _do(self, step: Step, oldest_s: float) -> None:
+        """Take a step; of a batch, the oldest record was appended at ``oldest_s``, Unix time."""
+        if isinstance(step, Refusal):
+            self._dead_letter(step.record, step.error)
+        elif isinstance(step, HandOver):
+            if self._stage.hands_over:
+                self._hand_over(step)
+        elif isinstance(step, ForgottenListener):
+            if self._topics.forgotten in self._stage.produces:
+                self._remember(step)
+        elif isinstance(step, Batch):
+            self._send(step, oldest_s)
+        else:
+            self._settle()
+
+    def _remember(self, step: ForgottenListener) -> None:
+        record = forgotten_record(step.partition, step.forgetting)
+        self._produce(
+            topic=self._topics.forgotten,
+            value=self._wire.encode(self._topics.forgotten, record),
+            key=step.forgetting.user_id.encode(),
+            partition=step.partition,
+            headers=list(step.forgetting.headers().items()),
+            on_delivery=self._note_failure,
+        )
 
     def _send(self, batch: Batch, oldest_s: float) -> None:
         """Send a batch whose oldest record was appended at ``oldest_s``, Unix time in seconds."""
+        requests = self._sequencer.next_request(batch.partition)
 
         def delivered(error: KafkaError | None, _: Record) -> None:
             if error is None:
-                self._delivered[batch.partition] = batch.last_offset + 1
+                self._delivered[self._source, batch.partition] = batch.last_offset + 1
+                if requests:
+                    self._delivered[self._asked, batch.partition] = requests
                 self._latency.observe(max(0.0, time.time() - oldest_s))
             else:
                 self._failure = error
@@ -172,7 +212,7 @@ class BatchEvents:
             if trace := CURRENT.get():
                 headers[TRACEPARENT] = trace
             self._produce(
-                topic=self._target,
+                topic=self._topics.target,
                 value=columnar.to_message(batch.events, self._schema, compress=True),
                 partition=batch.partition,
                 headers=list(headers.items()),
@@ -193,13 +233,13 @@ class BatchEvents:
         self._failure = error or self._failure
 
     def _dead_letter(self, record: Record, error: BadRecordError) -> None:
-        errors = error_headers(
-            self._source, record.partition(), record.offset(), self._stage, error
-        )
+        topic = record.topic()
+        dead = dead_letter_name(topic, self._graph.version)
+        errors = error_headers(topic, record.partition(), record.offset(), self._stage.name, error)
         headers = dead_letter_headers(record.headers() or (), errors)
-        made = letter(self._letters, record.key(), record.value(), headers)
+        made = letter(self._graph.topics[dead], record.key(), record.value(), headers)
         self._produce(
-            topic=self._dead,
+            topic=dead,
             value=made.value,
             key=made.key,
             partition=0,
@@ -238,8 +278,8 @@ class BatchEvents:
     def _commit(self, *, asynchronous: bool) -> None:
         """Tell the group how far the batches reach: for whoever measures lag, not for us."""
         offsets = [
-            TopicPartition(self._source, partition, offset)
-            for partition, offset in self._delivered.items()
+            TopicPartition(topic, partition, offset)
+            for (topic, partition), offset in self._delivered.items()
             if self._sequencer.owns(partition)
         ]
         self._delivered.clear()
@@ -260,15 +300,15 @@ class BatchEvents:
 
     def missing(self) -> list[str]:
         """What is missing for the stage to be ready, in sentences."""
-        return [] if self._was_assigned else [f"{self._stage} waits for its partitions"]
+        return [] if self._was_assigned else [f"{self._stage.name} waits for its partitions"]
 
     def families(self) -> tuple[Family, ...]:
         """The metrics of the stage that are measured when somebody asks."""
-        stage, counts = (self._stage,), self._sequencer.counts.copy()
+        stage, counts = (self._stage.name,), self._sequencer.counts.copy()
         return (
             family(EVENTS, {(outcome,): number for outcome, number in counts.items()}),
             family(STAGE_READY, {stage: not self.missing()}),
-            family(STAGE_VERSION, {stage: self._version}),
+            family(STAGE_VERSION, {stage: self._stage.version}),
             family(STAGE_PARTITIONS, {stage: self._sequencer.owned()}),
         )
 
@@ -284,9 +324,16 @@ class BatchEvents:
                     logs, self._topics, partition, self._settings.dedup_window, self._decoder
                 )
                 self._sequencer.own(found)
+                # What was asked before comes before any batch of this owner: a request that is
+                # answered again, as in a replay, forgets nothing that came after it.
+                first, end = logs.bounds(self._asked, partition)
+                start = max(first, self._sequencer.next_request(partition))
+                for records in logs.span(self._asked, partition, start, end):
+                    self._answer_by(logs, records)
                 places.append(TopicPartition(self._source, partition, found.next_offset))
                 log.info("%s[%d] goes on at %d", self._source, partition, found.next_offset)
         consumer.incremental_assign(places)
+        self._follow_requests()
         self._was_assigned = True
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -298,6 +345,17 @@ class BatchEvents:
         for part in partitions:
             self._sequencer.disown(part.partition)
         consumer.incremental_unassign(partitions)
+        self._follow_requests()
+
+    def _follow_requests(self) -> None:
+        """Read the requests of the partitions that are owned, from the first unanswered one."""
+        self._requests.assign(
+            [
+                TopicPartition(self._asked, partition, self._sequencer.next_request(partition))
+                for partition in range(self._topics.places.partitions)
+                if self._sequencer.owns(partition)
+            ]
+        )
 
 
 def _adapted(limit: int, read: int, seconds: float) -> int:
@@ -310,15 +368,6 @@ def _adapted(limit: int, read: int, seconds: float) -> int:
     if read < limit or seconds > SLOW_S:
         return max(limit // 2, FEWEST_RECORDS)
     return limit
-
-
-def _by_partition(records: list[Record]) -> dict[int, list[Record]]:
-    """The records of each partition, in their order. They arrive in long runs of one partition."""
-    groups: dict[int, list[Record]] = {}
-    partition_of: Any = KafkaMessage.partition
-    for partition, run in groupby(records, partition_of):
-        groups.setdefault(partition, []).extend(run)
-    return groups
 
 
 def main() -> None:
@@ -335,12 +384,11 @@ def main() -> None:
     gc.set_threshold(20 * SPAN_RECORDS)
     with refusals_as_sentences():
         require_access(settings)
-        decoder = EventDecoder(stage.consumes[0], open_registry(settings))
         if graph.version:  # what the first version makes is purged by those who write Delta
             purging = threading.Thread(target=purge_while, args=(settings, graph, stop))
             purging.daemon = True
             purging.start()
-        batches = BatchEvents(stage, settings, graph, decoder)
+        batches = BatchEvents(stage, settings, graph, open_registry(settings))
         measured(batches.families)
         serve(settings, stage.worker, ready=batches.missing)
         batches.run(stop)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from streams.events.core.batching import Batch, Chunk
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Source
-from streams.events.core.sequencing import EventTopics, HandOver, Refusal, Sequencer, resume
+from streams.events.core.requests import answer, forgotten_record
+from streams.events.core.sequencing import (
+    EventTopics,
+    Flush,
+    ForgottenListener,
+    HandOver,
+    Refusal,
+    Sequencer,
+    resume,
+)
 from streams.kafka.log_reader import SPAN_RECORDS
 from streams.kafka.message import Message
 from streams.runtime.in_memory import MemoryContext, MemoryLog
 from topology.graph import dead_letter_name
-from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
+from topology.topics.events import (
+    FORGET_REQUESTS,
+    FORGOTTEN_LISTENERS,
+    USER_EVENT_BATCHES,
+    USER_EVENTS,
+)
 
 TOPIC_ID = "in-memory"
 """Stands for the id that Kafka gives to a topic."""
@@ -60,20 +75,34 @@ def register(context: MemoryContext) -> None:
     graph, source = context.log.graph, USER_EVENTS.name
     places = Source.of(TOPIC_ID, graph.topics[source])
     dead = dead_letter_name(source, graph.version)
-    topics = EventTopics(source, graph.topic(USER_EVENT_BATCHES).name, dead, places)
+    target, forgotten = (graph.topic(t).name for t in (USER_EVENT_BATCHES, FORGOTTEN_LISTENERS))
+    topics = EventTopics(source, target, dead, forgotten, places)
     logs = MemoryEventLogs(context.log)
     decoder = EventDecoder(source, context.registry)
     sequencer = Sequencer(decoder, to_chunk)
+
+    async def own(partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            if not sequencer.owns(partition):
+                window = context.settings.dedup_window
+                sequencer.own(resume(logs, topics, partition, window, decoder))
+                # What was asked before comes before any batch of this owner.
+                asked = FORGET_REQUESTS.name
+                for messages in logs.messages(asked, partition, *logs.bounds(asked, partition)):
+                    await answer_each(messages)
+
+    async def send(batch: Batch) -> None:
+        headers = batch.headers()
+        await context.send(
+            USER_EVENT_BATCHES, batch.events, partition=batch.partition, headers=headers
+        )
 
     @context.agent(USER_EVENTS, max_batch=SPAN_RECORDS)
     async def handle_user_events(messages: list[Message]) -> None:
         groups: dict[int, list[Message]] = {}
         for message in messages:
             groups.setdefault(message.partition, []).append(message)
-        for partition in groups:
-            if not sequencer.owns(partition):
-                window = context.settings.dedup_window
-                sequencer.own(resume(logs, topics, partition, window, decoder))
+        await own(groups)
         for step in sequencer.steps(groups):
             if isinstance(step, Refusal):
                 await context.dead_letter(step.record, step.error)
@@ -83,9 +112,40 @@ def register(context: MemoryContext) -> None:
                         USER_EVENTS, step.value, step.key, step.partition, step.headers
                     )
             elif isinstance(step, Batch):
-                headers = step.headers()
-                await context.send(
-                    USER_EVENT_BATCHES, step.events, partition=step.partition, headers=headers
-                )
+                await send(step)
             else:
                 await context.flush()
+
+    @context.agent(FORGET_REQUESTS)
+    async def handle_forget_requests(messages: list[Message]) -> None:
+        await own(message.partition for message in messages)
+        await answer_each(messages)
+
+    async def answer_each(messages: list[Message]) -> None:
+        for message in messages:
+            for step in answer(
+                sequencer,
+                message,
+                message,
+                context.decode,
+                partial(logs.offset_since, source),
+                places.partitions,
+            ):
+                if isinstance(step, Refusal):
+                    await context.dead_letter(step.record, step.error)
+                elif isinstance(step, ForgottenListener):
+                    await remember(step)
+                elif isinstance(step, Flush):
+                    await context.flush()
+                else:
+                    await send(step)
+
+    async def remember(step: ForgottenListener) -> None:
+        if FORGOTTEN_LISTENERS.name in context.stage.produces:
+            await context.send(
+                FORGOTTEN_LISTENERS,
+                forgotten_record(partition=step.partition, forgetting=step.forgetting),
+                key=step.forgetting.user_id,
+                partition=step.partition,
+                headers=step.forgetting.headers(),
+            )

@@ -7,16 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.codec import BadRecordError, RecordCodec, Registry
+from streams.events.batch_progress import KafkaEventLogs
+from streams.events.core.sequencing import forgotten_listeners
 from streams.kafka import letters
 from streams.kafka.clients import to_message, topic_id
-from streams.kafka.log_reader import LogReader
 from streams.kafka.message import Message
 from streams.kafka.placement import partition_of
 from streams.kafka.wire import ORIGIN
-from streams.operations.core.recount import Seen, good_events, minute_counts
+from streams.operations.core.recount import Seen, good_events, minute_counts, without_left_out
 from topology.graph import dead_letter_name
 from topology.settings import Settings
-from topology.topics.events import USER_EVENTS
+from topology.topics.events import FORGOTTEN_LISTENERS, USER_EVENTS
 
 MOST_RECORDS = 1_000_000
 """Most records that are read for one minute: one whose events lie further apart is left out."""
@@ -31,7 +32,7 @@ class RawLog:
 
     def __init__(self, settings: Settings, registry: Registry):
         self._settings = settings
-        self._logs = LogReader(settings.kafka_bootstrap_servers)
+        self._logs = KafkaEventLogs(settings.kafka_bootstrap_servers)
         self._codec = RecordCodec(USER_EVENTS.name, str(USER_EVENTS.schema), registry)
         # An event that was copied here from another topic, with its headers, is one like any other.
         own = topic_id(settings.kafka_bootstrap_servers, USER_EVENTS.name)
@@ -60,7 +61,10 @@ class RawLog:
             self._settings.dedup_window,
         )
         lateness = timedelta(seconds=self._settings.allowed_lateness_s)
-        counts, whole = minute_counts(good, minute, lateness)
+        counted = without_left_out(
+            good, forgotten_listeners(self._logs, FORGOTTEN_LISTENERS.name, partition)
+        )
+        counts, whole = minute_counts(counted, minute, lateness)
         return counts if whole else None
 
     def _records(self, partition: int, start: int, end: int) -> Iterator[Seen]:

@@ -16,11 +16,12 @@ import polars as pl
 from confluent_kafka import TopicPartition
 
 from streams.engagement.core.engagement import Engagement
-from streams.events.batch_progress import event_source, to_chunk
+from streams.events.batch_progress import KafkaEventLogs, event_source, to_chunk
 from streams.events.core.batching import PartitionBatcher, accounted_to
 from streams.events.core.events import EventDecoder
+from streams.events.core.sequencing import forgotten_listeners
 from streams.kafka.clients import DeliveryError, reader, send_all
-from streams.kafka.log_reader import LogReader, Record, read_all
+from streams.kafka.log_reader import Record, read_all
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
@@ -30,7 +31,7 @@ from streams.serving.mongo.generations import WindowGenerations
 from topology.graph import app_id, build_graph
 from topology.settings import Settings
 from topology.topics.engagement import ENGAGEMENT_WINDOWS, USER_EPISODE_DAILY
-from topology.topics.events import USER_EVENT_BATCHES, USER_EVENTS
+from topology.topics.events import FORGOTTEN_LISTENERS, USER_EVENT_BATCHES, USER_EVENTS
 from topology.topics.operations import TABLE_GENERATIONS
 
 LIVE = "live"
@@ -95,7 +96,7 @@ class Rebuilder:
         self._graph = build_graph(settings.event_partitions)
         self._registry = open_registry(settings)
         self._wire = Wire(self._graph, self._registry)
-        self._logs = LogReader(settings.kafka_bootstrap_servers)
+        self._logs = KafkaEventLogs(settings.kafka_bootstrap_servers)
         self._served = WindowGenerations(settings, self._graph.collections[SERVED])
 
     def close(self) -> None:
@@ -249,7 +250,9 @@ class Rebuilder:
         replays = []
         for partition, last in until.items():
             window = self._settings.dedup_window
-            batcher = PartitionBatcher(partition, 0, window, decoder, places)
+            # What was in batches when its listener was forgotten has been counted, and stays so.
+            forgotten = forgotten_listeners(self._logs, FORGOTTEN_LISTENERS.name, partition)
+            batcher = PartitionBatcher(partition, 0, window, decoder, places, forgotten=forgotten)
             state = Engagement(self._settings.allowed_lateness_s * 1000)
             replay = Replay(batcher, state, baselines[partition], last)
             for records in self._records(USER_EVENTS.name, partition, last):

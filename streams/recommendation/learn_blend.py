@@ -5,6 +5,8 @@ partition, and `model-metrics`. One model a source partition, so that its state 
 one value. What was shown is looked up in the lists that `recommend` sent, of which the current and
 the previous one of each listener are remembered, and read once somebody is shown something.
 
+Of a listener who is forgotten, nothing awaits its outcome any more; what was learned stays.
+
 Bad input: a message without rows is dead-lettered.
 """
 
@@ -16,6 +18,7 @@ from typing import Any
 
 import polars as pl
 
+from streams.kafka.forgetting import Forgetting, forgetting_of
 from streams.kafka.message import Message
 from streams.recommendation.core import blend
 from streams.recommendation.core.blend import Blend, BlendEvent
@@ -66,6 +69,8 @@ class BlendLearner:
         for message in messages:
             if message.value is not None and message.key is not None:
                 self._lists.put(message)
+            elif message.key is not None:
+                self._lists.drop(message.key_text)
 
     def _parts_in(self, message: Message) -> PartsByEpisode:
         """What a `recommendation` lists; nothing where it does not decode."""
@@ -76,13 +81,15 @@ class BlendLearner:
         }
 
     async def _handle_user_event_batches(self, messages: list[Message]) -> None:
-        rows: dict[int, list[BlendEvent]] = {}
+        rows: dict[int, list[BlendEvent | Forgetting]] = {}
         for message, frame in await decode_all(self._context, messages):
+            if (forgetting := forgetting_of(message.headers)) is not None:
+                rows.setdefault(message.partition, []).append(forgetting)
             rows.setdefault(message.partition, []).extend(_rows(frame, message.timestamp_ms))
         for partition, partition_rows in rows.items():
             before = self._load(partition)
             after = blend.fold(before, partition_rows, self._lists.parts_of)
-            if after.offset != before.offset:
+            if after.offset != before.offset or after.pending != before.pending:
                 self._table.put(partition, b"", blend.encode(after))
 
     def _load(self, partition: int) -> Blend:
@@ -156,6 +163,10 @@ class ShownLists:
         """Take over a record of `recommendations`, the next one in the log."""
         newest = [message, *(self._lists.get(message.key_text) or ())[:1]]
         self._lists.put(message.key_text, newest)
+
+    def drop(self, user_id: str) -> None:
+        """Forget a listener's lists."""
+        self._lists.drop(user_id)
 
     def parts_of(self, user_id: str, episode_id: str) -> ScoreParts | None:
         """The parts of an episode in a listener's list; the current list goes first."""

@@ -7,6 +7,8 @@ is always the whole list, so that sending it again harms nothing; one that hardl
 this worker sent last is not sent. After a training, the lists of all listeners are made anew in the
 background, newest active first.
 
+A listener who is forgotten loses state and list at once; the next event begins anew.
+
 Bad input: a message without rows is dead-lettered.
 """
 
@@ -14,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
+from streams.kafka.forgetting import forgetting_of
 from streams.kafka.message import Message
 from streams.recommendation.core import listeners
 from streams.recommendation.core.items import Items
@@ -86,13 +89,33 @@ class Recommender:
         groups = _by_listener(await decode_all(self._context, messages))
         for start in range(0, len(groups), SLICE):
             async with self._turn:
-                due = [d for g in groups[start : start + SLICE] if (d := self._due(g))]
+                some = groups[start : start + SLICE]
+                for group in some:
+                    await self._forget_listener(group)
+                due = [d for g in some if (d := self._due(g))]
                 for one, state in zip(due, await self._send_lists(due), strict=True):
                     self._table.put(one.partition, one.user_id.encode(), listeners.encode(state))
             await self._context.clock.sleep(0)
 
+    async def _forget_listener(self, group: ListenerEvents) -> None:
+        """Drop state and list of a listener who is forgotten, unless later events made them.
+
+        The list is dropped also where there is no state: a kill may have come in between.
+        """
+        key = group.user_id.encode()
+        value = self._table.get(group.partition, key)
+        if not listeners.is_forgotten(value, group.forgotten_up_to):
+            return
+        self._table.delete(group.partition, key)
+        self._said.drop(group.user_id)
+        await self._context.send(
+            RECOMMENDATIONS, None, key=group.user_id, partition=group.partition
+        )
+
     def _due(self, group: ListenerEvents) -> DueList | None:
         """The list that a listener's events ask for, if they ask for one."""
+        if not group.events:
+            return None
         value = self._table.get(group.partition, group.user_id.encode())
         applied = listeners.peek(value)[0] if value is not None else None
         if not listeners.wants_list(applied, group.events):
@@ -181,20 +204,27 @@ class Recommender:
 
 @dataclass
 class ListenerEvents:
-    """The events of one listener in offset order, and the log time of the newest."""
+    """The events of one listener in offset order, and the log time of the newest.
+
+    They are those after the listener was forgotten, if ``forgotten_up_to`` says that this was.
+    """
 
     partition: int
     user_id: str
-    events: list[ListenerEvent]
-    log_ms: int
+    events: list[ListenerEvent] = field(default_factory=list)
+    log_ms: int = 0
+    forgotten_up_to: int | None = None
 
 
 def _by_listener(decoded: Sequence[tuple[Message, pl.DataFrame]]) -> list[ListenerEvents]:
     groups: dict[tuple[int, str], ListenerEvents] = {}
     for message, frame in decoded:
+        if (forgetting := forgetting_of(message.headers)) is not None:
+            place = (message.partition, forgetting.user_id)
+            groups[place] = ListenerEvents(*place, forgotten_up_to=forgetting.up_to)
         for event in listeners.events_of(frame):
             place = (message.partition, event.user_id)
-            group = groups.setdefault(place, ListenerEvents(*place, [], 0))
+            group = groups.setdefault(place, ListenerEvents(*place))
             group.events.append(event)
             group.log_ms = message.timestamp_ms
     return list(groups.values())

@@ -114,6 +114,23 @@ class StringInterner:
         codes: np.ndarray = self._index["code"][slots]
         return codes
 
+    def rename(self, old: str, new: str) -> int | None:
+        """Give the number of a string to another one, and say which; None if it has no number.
+
+        The other one gets as many `+` at its end as it takes to be new. What `added` gives does not
+        tell of it.
+        """
+        if old not in self._names:
+            return None
+        while new in self._names:
+            new += "+"
+        code = self._names.index(old)
+        names = self._names
+        names[code] = new
+        self._clear()
+        self.codes(names)
+        return code
+
     def _hash_anew(self) -> None:
         self._seed += 1
         names = self._names

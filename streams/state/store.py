@@ -196,23 +196,22 @@ class LogStates(Generic[S]):
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def save(self, partition: int) -> None:
+    async def save(self, partition: int, *, whole: bool = False) -> None:
         """Append what has changed to the log; `Context.flush` then waits for it.
 
-        Now and then the whole state is appended too, and the log truncated before it. FencedError
-        if the partition has left this worker.
+        Now and then the whole state is appended too, and the log truncated before it; with
+        ``whole`` now. FencedError if the partition has left this worker.
         """
         held = self._held.get(partition)
         if held is None:
             raise FencedError(f"{self._log.name}[{partition}] has left this worker")
         applied = held.state.applied
-        if applied == held.saved:
-            return
-        entry = change(held.state.changes(), held.base, held.saved, applied, held.head)
-        self._append(partition, held, entry)
-        held.saved = applied
-        held.change_bytes += entry.size
-        if held.change_bytes > max(self._least, 2 * held.snapshot_bytes):
+        if applied != held.saved:
+            entry = change(held.state.changes(), held.base, held.saved, applied, held.head)
+            self._append(partition, held, entry)
+            held.saved = applied
+            held.change_bytes += entry.size
+        if whole or held.change_bytes > max(self._least, 2 * held.snapshot_bytes):
             self._append_snapshot(partition, held)
 
     def _append_snapshot(self, partition: int, held: Held[S]) -> None:

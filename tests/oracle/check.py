@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.oracle import readers, tables
 from tests.oracle.anomalies import anomalies
-from tests.oracle.log import Entry, Sorted, sort_out
+from tests.oracle.log import Entry, Row, Sorted, sort_out
 from tests.oracle.tables import Verdict
 
 TRENDING_PLACES = 50
@@ -35,6 +35,9 @@ class Oracle:
     sorted: dict[int, Sorted]
     verdicts: dict[int, list[Verdict]]
     """Source partition -> verdicts; only partitions that have good events."""
+    forgotten: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Of listeners who were forgotten, the name that they have in verdicts -> their own, and the
+    offset after which they were."""
 
     @classmethod
     def of(
@@ -45,8 +48,14 @@ class Oracle:
         lateness_s: int,
         dedup_window: int,
         owner: Callable[[str], int] | None = None,
+        forgotten: Callable[[int, Row], bool] = lambda number, row: False,
+        forgettings: Mapping[int, Sequence[tuple[str, int]]] | None = None,
     ) -> Oracle:
-        """``owner``: the partition of a listener; without it, whatever partition an event is in."""
+        """``owner``: the partition of a listener; without it, whatever partition an event is in.
+
+        ``forgotten``: whether a good event of a partition is not counted: its listener asked.
+        ``forgettings``: listeners of a partition who were forgotten after an offset, in order.
+        """
         lateness = timedelta(seconds=lateness_s)
         sorted_out = {
             number: sort_out(
@@ -56,12 +65,24 @@ class Oracle:
             )
             for number, entries in log.items()
         }
+        for number, records in sorted_out.items():
+            records.forget([row for row in records.good if forgotten(number, row)])
+        names: dict[str, tuple[str, int]] = {}
         verdicts = {
-            number: tables.judge(records.good, lateness)
+            number: tables.judge(
+                as_nobody(records.good, (forgettings or {}).get(number, ()), names), lateness
+            )
             for number, records in sorted_out.items()
             if records.good
         }
-        return cls(lateness, len(log), episodes, sorted_out, verdicts)
+        return cls(lateness, len(log), episodes, sorted_out, verdicts, names)
+
+    def by_name(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts with the listeners' own names."""
+        return [
+            replace(v, row=replace(v.row, user=self.forgotten.get(v.row.user, (v.row.user, 0))[0]))
+            for v in verdicts
+        ]
 
     def per_partition(self, table: Callable[..., Any], *more: Any) -> dict[int, Any]:
         """A table of each partition that has any row of it."""
@@ -158,16 +179,22 @@ class Oracle:
 
     def check_listening(self, outputs: Outputs) -> None:
         self._agree(
-            "user-episode-daily", readers.daily(outputs("user-episode-daily")), tables.daily
+            "user-episode-daily",
+            readers.daily(outputs("user-episode-daily")),
+            lambda verdicts: tables.daily(self.by_name(verdicts)),
         )
         self._agree(
             "listening-sessions",
             readers.sessions(outputs("listening-sessions")),
-            tables.sessions,
+            tables.told_sessions,
             self.lateness,
+            self.forgotten,
         )
         self._agree(
-            "listening-streaks", readers.streaks(outputs("listening-streaks")), tables.streaks
+            "listening-streaks",
+            readers.streaks(outputs("listening-streaks")),
+            tables.told_streaks,
+            self.forgotten,
         )
         self._check_progress(outputs, "track_listening")
 
@@ -265,6 +292,24 @@ class Oracle:
                 assert set(told) == set(wanted), f"{what} of partition {number}"
             else:
                 readers.agree(f"{what} of partition {number}", told, wanted)
+
+
+def as_nobody(
+    rows: Sequence[Row],
+    forgettings: Sequence[tuple[str, int]],
+    names: dict[str, tuple[str, int]],
+) -> list[Row]:
+    """The rows of a partition with another name for whoever is forgotten later, noted in
+    ``names``: who comes back is somebody else."""
+    found = list(rows)
+    for user, after in forgettings:
+        name = f"nobody-{len(names)}"
+        names[name] = (user, after)
+        found = [
+            replace(row, user=name) if row.user == user and row.offset <= after else row
+            for row in found
+        ]
+    return found
 
 
 def _rolling_rows(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], dict[str, Any]]:

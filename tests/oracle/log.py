@@ -65,9 +65,16 @@ class Sorted:
     dead: list[int] = field(default_factory=list)
     repeats: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
+    forgotten: list[Row] = field(default_factory=list)
 
     def written(self) -> int:
-        return len(self.good) + len(self.dead) + len(self.repeats) + len(self.moved)
+        others = len(self.dead) + len(self.repeats) + len(self.moved)
+        return len(self.good) + len(self.forgotten) + others
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """Take good events for those of a listener who is forgotten before they were counted."""
+        self.forgotten = list(rows)
+        self.good = [row for row in self.good if row not in self.forgotten]
 
 
 def sort_out(

@@ -362,6 +362,31 @@ def sessions(
     return found
 
 
+def told_sessions(
+    verdicts: Sequence[Verdict], lateness: timedelta, forgotten: Mapping[str, tuple[str, int]]
+) -> dict[tuple[str, datetime], Counts]:
+    """`listening-sessions`, where listeners were forgotten: what was over by then was told.
+
+    ``forgotten``: by the names that such listeners have in ``verdicts``, their own and the offset
+    after which they were forgotten.
+    """
+    told: dict[tuple[str, datetime], Counts] = {}
+    for (user, started_at), row in sessions(verdicts, lateness).items():
+        own, until = forgotten.get(user, (user, row["offset"]))
+        if row["offset"] <= until:
+            told[own, started_at] = row
+    return told
+
+
+def told_streaks(
+    verdicts: Iterable[Verdict], forgotten: Mapping[str, tuple[str, int]]
+) -> dict[tuple[str, date], int]:
+    """`listening-streaks`, where listeners were forgotten: what came later counts anew."""
+    found = streaks(verdicts)
+    before = {(forgotten[u][0], day): n for (u, day), n in found.items() if u in forgotten}
+    return before | {place: n for place, n in found.items() if place[0] not in forgotten}
+
+
 def _runs(ordered: Sequence[Verdict]) -> list[list[Verdict]]:
     """Events in the order of time, cut where more than half an hour passes."""
     runs: list[list[Verdict]] = []

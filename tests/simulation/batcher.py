@@ -18,10 +18,9 @@ from unittest import mock
 from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from streams.events import batch_events
+from streams.events import batch_clients, batch_events
 from streams.events.batch_in_memory import to_chunk
 from streams.events.core.batching import Chunk
-from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Source
 from streams.kafka.message import Message
 from tests.simulation.kafka import (
@@ -45,6 +44,8 @@ FLUSH_LOOK_S = 0.02
 LONGEST_IDLE_S = 2.0
 
 SOURCE = "user-events"
+REQUESTS = "forget-requests"
+FORGOTTEN = "forgotten-listeners"
 
 
 class Batcher(Process, Member):
@@ -69,6 +70,7 @@ class Batcher(Process, Member):
         self._failure: BaseException | None = None
         for number in partitions_of(SOURCE):
             network.logs.watchers[SOURCE, number].append(self.look)
+            network.logs.watchers[REQUESTS, number].append(self.look)
 
     def start(self) -> None:
         self._thread.start()
@@ -134,8 +136,7 @@ class Batcher(Process, Member):
         self._mine.acquire()
         try:
             if self.alive:
-                decoder = EventDecoder(self._stage.consumes[0], registry())
-                made = batch_events.BatchEvents(self._stage, self._settings, graph(), decoder)
+                made = batch_events.BatchEvents(self._stage, self._settings, graph(), registry())
                 made.run(threading.Event())
         except Killed:
             pass
@@ -226,6 +227,29 @@ class SimulatedConsumer:
         """Nothing: whoever closes is gone."""
 
 
+class SimulatedRequests:
+    """What `batch_events` asks of the consumer of the requests to forget listeners."""
+
+    def __init__(self, process: Batcher) -> None:
+        self._process = process
+        self._positions: dict[int, int] = {}
+
+    def assign(self, places: Sequence[TopicPartition]) -> None:
+        self._positions = {place.partition: place.offset for place in places}
+
+    def consume(self, limit: int, timeout: float) -> list[KafkaMessage]:
+        records: list[Message] = []
+        for partition, position in sorted(self._positions.items()):
+            end = position + min(limit, self._process.most)
+            found = self._process.network.logs.read(REQUESTS, partition, position, end)
+            records += found
+            self._positions[partition] = position + len(found)
+        return [_record(message) for message in records]
+
+    def close(self) -> None:
+        """Nothing: whoever closes is gone."""
+
+
 class SimulatedProducer:
     """What `batch_events` asks of a `confluent_kafka.Producer`."""
 
@@ -277,8 +301,15 @@ class BatcherLogs(EventLogs):
         self._process = process
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        self._process.pause(self._process.world.delay(f"reads of {self._process.slot}"))
+        if topic not in (REQUESTS, FORGOTTEN):
+            self._process.pause(self._process.world.delay(f"reads of {self._process.slot}"))
         return super().bounds(topic, partition)
+
+    def span(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> Iterator[list[KafkaMessage]]:
+        for messages in self.messages(topic, partition, start, end):
+            yield [_record(message) for message in messages]
 
     def chunks(self, topic: str, partition: int, start: int, end: int) -> Iterator[Chunk]:
         return map(to_chunk, self.messages(topic, partition, start, end))
@@ -308,15 +339,15 @@ def simulated_clients(world: World) -> Iterator[None]:
     def producer(_: str, **options: Any) -> SimulatedProducer:
         return SimulatedProducer(running(), gapless=options.get("enable.gapless.guarantee", False))
 
-    def reader(_: str, group: str, **__: Any) -> SimulatedConsumer:
-        return running().client
+    def reader(_: str, group: str = "", **__: Any) -> SimulatedConsumer | SimulatedRequests:
+        return running().client if group else SimulatedRequests(running())
 
     clients = SimpleNamespace(producer=producer, reader=reader)
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
     source = Source.of(TOPIC_ID, graph().topics[SOURCE])
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(batch_clients, "kafka", clients))
         for name, found in (
-            ("kafka", clients),
             ("time", clock),
             ("event_source", lambda *_: source),
             ("KafkaEventLogs", lambda _: nullcontext(BatcherLogs(running()))),

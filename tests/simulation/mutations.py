@@ -13,6 +13,7 @@ from unittest import mock
 
 from streams.engagement import track_engagement, track_listening
 from streams.engagement.core.engagement import Engagement
+from streams.engagement.core.sessions import Sessions
 from streams.events import batch_events
 from streams.events.core.batching import PartitionBatcher
 from streams.events.core.event_rows import event_rows_each
@@ -177,6 +178,23 @@ def batch_on_after_a_failure() -> Made:
     return batch_events.BatchEvents, "_raise_failure", lambda self: None
 
 
+def count_what_was_to_be_forgotten() -> Made:
+    return PartitionBatcher, "_without_forgotten", lambda self, events: (events, 0)
+
+
+def forget_without_a_snapshot() -> Made:
+    save = LogStates.save
+
+    async def changes_only(self: Any, partition: int, *, whole: bool = False) -> None:
+        await save(self, partition)
+
+    return LogStates, "save", changes_only
+
+
+def keep_the_open_session_of_who_is_forgotten() -> Made:
+    return Sessions, "drop_user", lambda self, user: None
+
+
 MUTATIONS: tuple[Callable[[], Made], ...] = (
     acknowledge_before_flush,
     forget_the_fence,
@@ -195,6 +213,9 @@ MUTATIONS: tuple[Callable[[], Made], ...] = (
     count_again_what_was_handed_over_twice,
     account_before_the_hand_over_has_arrived,
     batch_on_after_a_failure,
+    count_what_was_to_be_forgotten,
+    forget_without_a_snapshot,
+    keep_the_open_session_of_who_is_forgotten,
 )
 
 

@@ -60,6 +60,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Forget:
+    """Somebody asks that a listener be forgotten: when, in virtual seconds."""
+
+    at: float
+    user: str
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Everything of a simulation but the chance of what is left to chance."""
 
@@ -72,6 +80,7 @@ class Schedule:
     rules: Rules
     lateness_s: int
     dedup_window: int
+    forgets: tuple[Forget, ...] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -86,10 +95,14 @@ class Schedule:
                 f"  {step.at:6.2f} s, wall {step.wall_s:8.0f} s, [{step.partition}] {said}"
             )
         lines.append(f"  and a last event in each partition after {self.silence_s:.0f} s")
+        lines += [f"  {one.at:6.2f} s, forget {one.user}" for one in self.forgets]
         return "\n".join([*lines, *(f"  fault: {fault}" for fault in self.faults)])
 
     def without_fault(self, number: int) -> Schedule:
         return replace(self, faults=self.faults[:number] + self.faults[number + 1 :])
+
+    def without_forget(self, number: int) -> Schedule:
+        return replace(self, forgets=self.forgets[:number] + self.forgets[number + 1 :])
 
     def without_steps(self, start: int, end: int) -> Schedule:
         return replace(self, steps=self.steps[:start] + self.steps[end:])
@@ -116,7 +129,14 @@ def draw(seed: int) -> Schedule:
         ),
         chance.choice((0, 900, 3600)),
         chance.choice((1, 3, 100)),
+        tuple(forgets(random.Random(f"forgets {seed}"))) if seed % 3 == 1 else (),
     )
+
+
+def forgets(chance: random.Random) -> list[Forget]:
+    """Somebody is forgotten, in every third schedule; now and then another one, or again."""
+    count = chance.choice((1, 1, 2))
+    return [Forget(chance.random() * WRITING_S, chance.choice(USERS)) for _ in range(count)]
 
 
 def steps(chance: random.Random) -> list[Step]:

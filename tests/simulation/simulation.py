@@ -16,11 +16,13 @@ from confluent_kafka import KafkaException
 
 from schemas.codec import RecordCodec
 from streams.events.core.batching import LAST_OFFSET
+from streams.events.core.origins import tally_of
 from streams.kafka.clients import DeliveryError
+from streams.kafka.placement import partition_of
 from streams.runtime.faust import runner
 from streams.state.store import FencedError
 from tests.oracle.listeners import EPISODES, Delivery, last_event
-from tests.simulation.batcher import Batcher, simulated_clients
+from tests.simulation.batcher import REQUESTS, Batcher, simulated_clients
 from tests.simulation.kafka import (
     PARTITIONS,
     Group,
@@ -135,6 +137,8 @@ class Simulation:
             self._plan(fault)
         for step in self.schedule.steps:
             self.world.after(step.at, partial(self._write, step))
+        for forget in self.schedule.forgets:
+            self.world.after(forget.at, partial(self._ask_to_forget, forget.user))
         moments = self.world.chance("moments")
         for _ in range(MOMENTS):
             self.world.after(moments.random() * 2 * WRITING_S, self._note_moment)
@@ -208,6 +212,11 @@ class Simulation:
         self.sent[value] = delivery
         self.logs.append(("user-events", partition), delivery.key.encode(), value)
 
+    def _ask_to_forget(self, user: str) -> None:
+        record = {"user_id": user, "requested_at": datetime.fromtimestamp(self.now_s, UTC)}
+        place = (REQUESTS, partition_of(user.encode(), PARTITIONS))
+        self.logs.append(place, user.encode(), wire().encode(REQUESTS, record))
+
     def _plan(self, fault: Fault) -> None:
         if fault.kind == "kill":
             self.world.kills.setdefault(fault.slot, set()).add(int(fault.at))
@@ -254,18 +263,22 @@ class Simulation:
                 for number in partitions_of(topic):
                     end = self.logs.bounds(topic, number)[1]
                     if name == "batch_events":
-                        done = self._accounted(number)
+                        done = self._accounted(topic, number)
                     else:
                         done = group.committed.get((topic, number), 0)
                     if done != end:
                         return False
         return True
 
-    def _accounted(self, partition: int) -> int:
-        """The first source offset of which no batch tells."""
+    def _accounted(self, topic: str, partition: int) -> int:
+        """The first offset of the events, or of the requests, of which no batch tells."""
         end = self.logs.bounds("user-event-batches", partition)[1]
         batches = self.logs.read("user-event-batches", partition, end - 1, end)
-        return int(batches[-1].header(LAST_OFFSET) or b"-1") + 1 if batches else 0
+        if not batches:
+            return 0
+        if topic == REQUESTS:
+            return tally_of(batches[-1].headers).requests
+        return int(batches[-1].header(LAST_OFFSET) or b"-1") + 1
 
     def _note_moment(self) -> None:
         ends = {

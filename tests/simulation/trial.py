@@ -71,6 +71,8 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
     """Schedules without a fault, or without some of the events, many at first."""
     for number in range(len(schedule.faults)):
         yield schedule.without_fault(number)
+    for number in range(len(schedule.forgets)):
+        yield schedule.without_forget(number)
     size = len(schedule.steps) // 2
     while size:
         for start in range(0, len(schedule.steps), size):

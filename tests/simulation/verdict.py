@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -13,8 +14,9 @@ from streams.kafka.placement import partition_of
 from tests.oracle import tables
 from tests.oracle.check import Oracle
 from tests.oracle.listeners import EPISODES
-from tests.oracle.log import Entry
+from tests.oracle.log import Entry, Row
 from tests.simulation import moments
+from tests.simulation.batcher import REQUESTS
 from tests.simulation.kafka import PARTITIONS, wire
 from tests.simulation.simulation import Moment, Simulation
 from tests.simulation.watch import BATCHES
@@ -67,6 +69,61 @@ class Verdict:
             origin = (sender, int(number))
         return Entry(message.offset, logged_at, event, origin)
 
+    @cached_property
+    def _batched(self) -> dict[tuple[int, int], int]:
+        """Partition and offset of each batched event, and the offset of its first batch."""
+        found: dict[tuple[int, int], int] = {}
+        for message in self._simulation.logs.records(BATCHES):
+            for row in self._content(message):
+                found.setdefault((message.partition, row["offset"]), message.offset)
+        return found
+
+    @cached_property
+    def _requests(self) -> dict[str, int]:
+        """When each listener who was to be forgotten was so last, by the log's time."""
+        return {m.key_text: m.timestamp_ms for m in self._simulation.logs.records(REQUESTS)}
+
+    def _left_out(self, partition: int, row: Row) -> bool:
+        """Whether an event that is in no batch rightly is in none."""
+        asked_ms = self._requests.get(row.user, -1)
+        logged_ms = row.logged_at.timestamp() * 1000
+        return logged_ms <= asked_ms and (partition, row.offset) not in self._batched
+
+    def _forgettings(self, partition: int) -> list[tuple[str, int]]:
+        """Who was forgotten, and after which offset, as whoever reads the batches in order has it:
+        what says so again, when later events have been counted, says nothing."""
+        applied = -1
+        found: list[tuple[str, int]] = []
+        for message in self._simulation.logs.records(BATCHES):
+            if message.partition != partition:
+                continue
+            applied = max([applied, *(row["offset"] for row in self._content(message))])
+            user, up_to = message.header("forgotten"), message.header("up_to")
+            if user is not None and applied <= int(up_to or b""):
+                found.append((user.decode(), applied))
+        return found
+
+    def _check_forgetting(self) -> None:
+        """Every request is answered, and what is batched for the first time afterwards is new."""
+        answers: dict[tuple[int, str], int] = {}
+        for message in self._simulation.logs.records(BATCHES):
+            if (user := message.header("forgotten")) is not None:
+                answers[message.partition, user.decode()] = message.offset
+        owners = {(partition_of(u.encode(), PARTITIONS), u) for u in self._requests}
+        assert answers.keys() == owners, f"answered {answers}, asked {owners}"
+        told = {
+            m.key_text: int(m.header("up_to") or b"")
+            for m in self._simulation.logs.records("forgotten-listeners")
+        }
+        assert told.keys() == self._requests.keys(), "who is on record as forgotten"
+        for message in self._simulation.logs.records(BATCHES):
+            for row in self._content(message):
+                answered = answers.get((message.partition, row["user_id"]))
+                first = self._batched[message.partition, row["offset"]]
+                if answered is not None and first > answered:
+                    late = row["logged_at"].timestamp() * 1000 > self._requests[row["user_id"]]
+                    assert late, f"{row} is batched after its listener was forgotten"
+
     def check(self) -> None:
         """AssertionError if anything is wrong."""
         if self._simulation.failures:
@@ -81,7 +138,10 @@ class Verdict:
             lateness_s=schedule.lateness_s,
             dedup_window=schedule.dedup_window,
             owner=lambda user: partition_of(user.encode(), PARTITIONS),
+            forgotten=self._left_out,
+            forgettings={n: self._forgettings(n) for n in range(PARTITIONS)},
         )
+        self._check_forgetting()
         self._check_batches(oracle)
         for moment in self._simulation.moments:
             self._check_moment(oracle, moment)
@@ -107,7 +167,7 @@ class Verdict:
                     acknowledged = tables.up_to(verdicts, reached)
                     if acknowledged:
                         check = moments.CHECKS[watch.stage]
-                        check(outputs, partition, acknowledged, oracle.lateness)
+                        check(oracle, outputs, partition, acknowledged)
 
     def _check_batches(self, oracle: Oracle) -> None:
         """Every record is in one of four places, once."""

@@ -104,7 +104,8 @@ EVENTS = Metric(
     "podstream_events_total",
     "counter",
     "Events by what became of them: `read`, `batched`, `refused` (dead letters), `repeated`, "
-    "`moved` (handed over to their listener's partition).",
+    "`moved` (handed over to their listener's partition), `forgotten` (left out, as their "
+    "listener asked for).",
     "events",
     _EVENTS,
     ("outcome",),

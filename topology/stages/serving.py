@@ -13,6 +13,7 @@ from topology.topics.engagement import (
     TABLE_PROGRESS,
     TRENDING_EPISODES,
 )
+from topology.topics.events import FORGET_REQUESTS
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
@@ -101,10 +102,12 @@ DASHBOARD = declare_stage(
 
 READ_API = declare_stage(
     "read_api",
-    "Answers apps over HTTP: recommendations, similar and trending episodes, live statistics.",
+    "Answers apps over HTTP: recommendations, similar and trending episodes, live statistics; "
+    "takes requests to forget a listener.",
     runner="uvicorn",
     entry_point="streams.api.read_api",
     worker="api",
+    produces=(FORGET_REQUESTS,),
     reads=(
         "final_recommendations",
         "episode_neighbours",

@@ -22,7 +22,9 @@ USER_EVENT_BATCHES = ArrowTopic(
     "Valid events without duplicates, thousands to a message, each row with the partition "
     "and offset it came from. Headers `first_offset` and `last_offset` give the range of "
     "source offsets a message accounts for, also for the rows that were refused or handed over; "
-    "`tally` tells how many came before, were handed over, and of whom.",
+    "`tally` tells how many came before, were handed over, and of whom. A message without rows and "
+    "with the headers `forgotten`, `up_to` and `requested_ms` says, in its place, that a listener "
+    "is forgotten.",
     key="none; partition = the source partition",
     schema="user_event",
     partitions=EVENT_PATH,
@@ -30,7 +32,31 @@ USER_EVENT_BATCHES = ArrowTopic(
     max_message_bytes=16 * MEGABYTE,
 )
 
+FORGET_REQUESTS = AvroTopic(
+    "forget-requests",
+    "Whom to forget: `podstream forget` and the API write here. A listener's request lies in the "
+    "partition of the listener's events.",
+    key="user_id",
+    schema="forget_request",
+    partitions=EVENT_PATH,
+    cleanup="compact",
+    append_time=True,
+)
+
+FORGOTTEN_LISTENERS = AvroTopic(
+    "forgotten-listeners",
+    "Up to which offset of its partition each listener was forgotten, in the headers as well: "
+    "whoever reads `user-events` again leaves out what lies there of it.",
+    key="user_id; partition = the source partition",
+    schema="forgotten_listener",
+    partitions=EVENT_PATH,
+    cleanup="compact",
+    shared=True,
+)
+
 TOPICS: tuple[Topic, ...] = (
     USER_EVENTS,
     USER_EVENT_BATCHES,
+    FORGET_REQUESTS,
+    FORGOTTEN_LISTENERS,
 )

@@ -213,6 +213,13 @@ class Engagement(ColumnarState):
         """The listener, by number, of the rows of ``heard``."""
         return self.heard.keys >> _USER_SHIFT
 
+    def forget(self, user_id: str, nobody: str) -> bool:
+        """Give the number of a listener to ``nobody``: what was counted stays, of nobody.
+
+        Whether the listener was known. Of the changes none tells of it: a snapshot does.
+        """
+        return self.users.rename(user_id, nobody) is not None
+
     # -- state ---------------------------------------------------------------------------------
 
     def _tables(self) -> dict[str, ColumnarHashTable]:

@@ -79,6 +79,17 @@ class Listening(ColumnarState):
         self.streaks.drop_old(self.watermark)
         return news
 
+    def forget(self, user_id: str, nobody: str) -> bool:
+        """Drop the open session and the streak of a listener, whose number goes to ``nobody``.
+
+        Whether the listener was known. Of the changes none tells of it: a snapshot does.
+        """
+        if (code := self.users.rename(user_id, nobody)) is None:
+            return False
+        self.sessions.drop_user(code)
+        self.streaks.drop_user(code)
+        return True
+
     def _session_rows(self, closed: ClosedSessions, rows: EventRows) -> pl.DataFrame:
         if not len(closed):
             return _NO_SESSIONS

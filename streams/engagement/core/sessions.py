@@ -122,6 +122,11 @@ class Sessions:
         self.rows.drop(self.rows["last"] == _GONE)
         self._gone = 0
 
+    def drop_user(self, user: int) -> None:
+        """Forget a listener, by number; the sessions of others stay as they are."""
+        self.rows.drop((self.users() == user) | (self.rows["last"] == _GONE))
+        self._gone = 0
+
     def _merge(self, old: np.ndarray) -> np.ndarray:
         """Merge chained rows, each chain into its last row, or into the one that comes after if
         that is not old; give the slots of the sessions that are over.

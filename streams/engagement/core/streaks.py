@@ -58,6 +58,10 @@ class Streaks:
         self.rows.touch(slots)
         return slots
 
+    def drop_user(self, user: int) -> None:
+        """Forget a listener, by number."""
+        self.rows.drop(self.users() == user)
+
     def rows_of(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Listeners by number, days since 1970 and length of the streak in days."""
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -25,6 +25,7 @@ from streams.events.core.origins import (
     handed_over,
     was_handed_over,
 )
+from streams.kafka.forgetting import Forgetting
 from streams.kafka.placement import partitions_of
 from streams.monitoring.tracing import TRACEPARENT, sampled
 from streams.state.interner import Hashed
@@ -42,6 +43,8 @@ _TYPED = [
     for name, dtype in columnar.columns("user_event").items()
     if name != "partition"
 ]
+
+_NOTHING = pl.DataFrame(schema=columnar.columns("user_event"))
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,10 @@ class Batch:
     tally: bytes = b""
     trace: bytes = b""
     """The `traceparent` of its first event that has a sampled one."""
+    forgotten: int = 0
+    """How many valid events were left out, as their listener was forgotten after they were done."""
+    forgetting: Forgetting | None = None
+    """Who is forgotten here: such a batch accounts for no event."""
 
     def headers(self) -> dict[str, bytes]:
         """The headers that put the range on record, and what became of the partition so far."""
@@ -124,6 +131,7 @@ class Batch:
             LAST_OFFSET: str(self.last_offset).encode(),
             **({TALLY: self.tally} if self.tally else {}),
             **({TRACEPARENT: self.trace} if self.trace else {}),
+            **(self.forgetting.headers() if self.forgetting else {}),
         }
 
 
@@ -138,6 +146,7 @@ class PartitionBatcher:
         decoder: EventDecoder,
         source: Source,
         tally: Tally | None = None,
+        forgotten: Iterable[Forgetting] = (),
     ):
         self.partition = partition
         self.next_offset = next_offset
@@ -147,6 +156,10 @@ class PartitionBatcher:
         self.source = source
         self._window = DedupWindow(window)
         self._decoder = decoder
+        self._forgotten = {
+            f.user_id: (f.batched_to, f.up_to) for f in forgotten if f.up_to >= next_offset
+        }
+        """Of whom events are left out that are still to come: the first and the last offset."""
 
     def warm(self, chunk: Chunk) -> None:
         """Note messages before ``next_offset`` as seen: an earlier run accounted for them."""
@@ -184,6 +197,7 @@ class PartitionBatcher:
         others = events.height + len(moves) + len(refused) - len(checked.refused)
         repeats = checked.events.height - others
         self.tally.repeated += repeats
+        events, forgotten = self._without_forgotten(events)
         first, self.next_offset = self.next_offset, chunk.offsets[-1] + 1
         return Batch(
             self.partition,
@@ -195,7 +209,46 @@ class PartitionBatcher:
             moves,
             self.tally.header(),
             sampled(chunk.headers),
+            forgotten,
         )
+
+    def forgetting(self, user_id: str, end: int, requested_ms: int) -> Forgetting:
+        """Up to where a listener is forgotten: what the log held at the request, and what batches
+        have by now.
+
+        ``end`` is the first offset of an event that came after the request, ``requested_ms`` the
+        log's time of the request.
+        """
+        at = self.next_offset
+        up_to = max(at - 1, end - 1, self._forgotten.get(user_id, (0, -1))[1])
+        return Forgetting(user_id, at, up_to, requested_ms)
+
+    def forget(self, forgetting: Forgetting, request: int) -> Batch:
+        """The batch that says that a listener is forgotten, by the request of this offset."""
+        at = self.next_offset
+        if forgetting.up_to >= at:
+            self._forgotten[forgetting.user_id] = (at, forgetting.up_to)
+        self.tally.requests = request + 1
+        tally = self.tally.header()
+        return Batch(self.partition, at, at - 1, _NOTHING, tally=tally, forgetting=forgetting)
+
+    def _without_forgotten(self, events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """The events whose listeners are not forgotten up to there, and how many the others are."""
+        if not self._forgotten or not events.height:
+            return events, 0
+        users, offsets = events["user_id"], events["offset"]
+        named = np.flatnonzero(users.is_in(list(self._forgotten)).to_numpy())
+        dropped = []
+        for row in named.tolist():
+            first, last = self._forgotten[users[row]]
+            if first <= offsets[row] <= last:
+                dropped.append(row)
+        reached = int(offsets[-1])
+        self._forgotten = {
+            name: (first, last) for name, (first, last) in self._forgotten.items() if last > reached
+        }
+        self.tally.forgotten += len(dropped)
+        return events.filter(~np.isin(np.arange(events.height), dropped)), len(dropped)
 
     def _counted_here(self, checked: Checked) -> np.ndarray:
         """Which events are of this partition's listeners, or count here all the same."""

@@ -120,6 +120,9 @@ def client_of(headers: Headers) -> str:
     return (told or b"").decode(errors="replace")[:_LONGEST_NAME] or UNKNOWN
 
 
+_TOLD = ("repeated", "moved", "clients", "marks", "strays_below", "forgotten", "requests")
+
+
 @dataclass
 class Tally:
     """What became of a partition's records so far, beside those that went into batches."""
@@ -136,6 +139,10 @@ class Tally:
     strays_below: int = 0
     """Offset below which events count in this partition whomever they are of: a release that
     handed none over counted them here. Told by `podstream replay`."""
+    forgotten: int = 0
+    """Valid events that were left out because their listener had asked to be forgotten."""
+    requests: int = 0
+    """Offset of `forget-requests` below which all requests of the partition are answered."""
 
     def again(self, headers: Headers, source: Source) -> bool:
         """Whether a record came before, by its origin, which is noted.
@@ -170,11 +177,7 @@ class Tally:
 
     def header(self) -> bytes:
         """This as the value of `TALLY`; empty where there is nothing to tell."""
-        told = {
-            name: value
-            for name in ("repeated", "moved", "clients", "marks", "strays_below")
-            if (value := getattr(self, name))
-        }
+        told = {name: value for name in _TOLD if (value := getattr(self, name))}
         return json.dumps(told, separators=(",", ":")).encode() if told else b""
 
 

@@ -6,6 +6,9 @@ source, and what was refused after it from the dead letters. Then, for each part
 refused, or handed over to the partition of its listener, is on record before the batch that
 accounts for it, and batches follow one another without a gap. A kill at any moment loses nothing,
 and what is sent twice carries the same source offsets, or the same origin.
+
+A request to forget a listener is answered between two batches: that it was, and up to where, is on
+record before the batch that says so, and that batch says which requests are answered.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from schemas.codec import BadRecordError
@@ -26,6 +29,7 @@ from streams.events.core.batching import (
 )
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Header, Source, Tally, tally_of
+from streams.kafka.forgetting import Forgetting, forgetting_of
 from streams.kafka.message import Message
 from streams.kafka.wire import ERROR_PREFIX
 
@@ -41,11 +45,12 @@ class LogMismatchError(RuntimeError):
 
 @dataclass(frozen=True)
 class EventTopics:
-    """The source of the events, the batches of them, and the refused ones."""
+    """The source of the events, the batches of them, the refused ones, and who is forgotten."""
 
     source: str
     target: str
     dead: str
+    forgotten: str
     places: Source
 
 
@@ -96,7 +101,12 @@ def resume(
             f"{next_offset - 1}, which ends at {end}: was the topic made anew?"
         )
     refused = _refused_since(logs, topics.dead, written_ms - CLOCK_SKEW_MS, partition)
-    batcher = PartitionBatcher(partition, next_offset, window, decoder, topics.places, tally)
+    # Whoever reads what was batched before leaves that out as well.
+    known = forgotten_listeners(logs, topics.forgotten, partition)
+    forgotten = [replace(one, batched_to=0) for one in known]
+    batcher = PartitionBatcher(
+        partition, next_offset, window, decoder, topics.places, tally, forgotten
+    )
     for chunk in logs.chunks(
         topics.source, partition, max(first, next_offset - window), next_offset
     ):
@@ -111,6 +121,17 @@ def _last_batch(logs: EventLogs, topics: EventTopics, partition: int) -> tuple[i
         headers = messages[-1].headers
         return accounted_to(headers), messages[-1].timestamp_ms, tally_of(headers)
     return 0, 0, Tally()
+
+
+def forgotten_listeners(logs: EventLogs, topic: str, partition: int) -> list[Forgetting]:
+    """Who of the partition's listeners was forgotten, and up to where at most."""
+    found: dict[str, Forgetting] = {}
+    for messages in logs.messages(topic, partition, *logs.bounds(topic, partition)):
+        for told in filter(None, (forgetting_of(message.headers) for message in messages)):
+            known = found.setdefault(told.user_id, told)
+            # A process that had lost the partition may have written last.
+            found[told.user_id] = max(known, told, key=lambda one: one.up_to)
+    return list(found.values())
 
 
 def _refused_since(logs: EventLogs, topic: str, since_ms: int, partition: int) -> Iterator[int]:
@@ -145,6 +166,14 @@ class HandOver(Generic[R]):
 
 
 @dataclass(frozen=True)
+class ForgottenListener:
+    """What is to be on record of a listener that is forgotten."""
+
+    partition: int
+    forgetting: Forgetting
+
+
+@dataclass(frozen=True)
 class Flush:
     """Everything so far is to be in the log before anything that follows is sent."""
 
@@ -160,7 +189,7 @@ class Sequencer(Generic[R]):
         self._columns = columns
         self._partitions: dict[int, Resumption] = {}
         self.counts: Counter[str] = Counter()
-        """Events read, batched, refused, repeated and handed over since the start."""
+        """Events read, batched, refused, repeated, handed over and forgotten since the start."""
 
     def own(self, resumption: Resumption) -> None:
         """Take the records of a partition from now on."""
@@ -213,7 +242,33 @@ class Sequencer(Generic[R]):
                 refused=len(batch.refused),
                 repeated=batch.repeats,
                 moved=len(batch.moves),
+                forgotten=batch.forgotten,
             )
+
+    def next_request(self, partition: int) -> int:
+        """Offset of the first request of an owned partition that is not answered."""
+        return self._partitions[partition].batcher.tally.requests
+
+    def answers(self, partition: int, request: int) -> bool:
+        """Whether a request, by its offset, is this owner's to answer, and is not answered yet."""
+        return self.owns(partition) and request >= self.next_request(partition)
+
+    def forget(
+        self, partition: int, user_id: str, end: int, request: int, requested_ms: int
+    ) -> Iterator[ForgottenListener | Flush | Batch]:
+        """What is to be done, one after another, to answer a request.
+
+        See `PartitionBatcher.forgetting`; ``request`` is the request's own offset.
+        """
+        batcher = self._partitions[partition].batcher
+        forgetting = batcher.forgetting(user_id, end, requested_ms)
+        yield ForgottenListener(partition, forgetting)
+        yield Flush()
+        yield batcher.forget(forgetting, request)
+
+    def refuse_request(self, partition: int, request: int) -> None:
+        """Pass over a request that cannot be read; the next batch says so."""
+        self._partitions[partition].batcher.tally.requests = request + 1
 
     def _pieces(
         self, partition: int, records: Sequence[R]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.metrics import EVENT_SUMS
+from streams.kafka.forgetting import Forgetting
 
 _METRIC_OF = {
     "impression": "impressions",
@@ -58,6 +59,16 @@ def good_events(
         before = last_seen.get(identity)
         last_seen[identity] = record.offset
         if not again and (before is None or record.offset - before > dedup_window):
+            yield record
+
+
+def without_left_out(records: Iterable[Seen], forgotten: Iterable[Forgetting]) -> Iterator[Seen]:
+    """The good records that are in batches: some were not when their listeners were forgotten."""
+    spans = {one.user_id: (one.batched_to, one.up_to) for one in forgotten}
+    for record in records:
+        event = record.event or {}
+        first, last = spans.get(event.get("user_id", ""), (0, -1))
+        if not first <= record.offset <= last:
             yield record
 
 

@@ -22,6 +22,7 @@ from river import drift, linear_model, metrics, optim
 from river.utils import VectorDict
 
 from schemas.units import MINUTE_MS
+from streams.kafka.forgetting import Forgetting
 from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, ScoreParts
 
 OUTCOME_MS = 30 * MINUTE_MS
@@ -99,8 +100,11 @@ def decode(value: bytes) -> Blend:
     return Blend(**state)
 
 
-def fold(blend: Blend, rows: Iterable[BlendEvent], parts_of: PartsOf) -> Blend:
-    """The state after the rows of one partition, in offset order; those applied are skipped."""
+def fold(blend: Blend, rows: Iterable[BlendEvent | Forgetting], parts_of: PartsOf) -> Blend:
+    """The state after the rows of one partition, in offset order; those applied are skipped.
+
+    What a listener who is forgotten was shown has no outcome; what was learned is of nobody.
+    """
     return _Fold(blend, parts_of).run(rows)
 
 
@@ -120,9 +124,12 @@ class _Fold:
         self._waiting = sum(len(episodes) for episodes in blend.pending.values())
         self._oldest_ms = self._find_oldest()
 
-    def run(self, rows: Iterable[BlendEvent]) -> Blend:
+    def run(self, rows: Iterable[BlendEvent | Forgetting]) -> Blend:
         state = self._state
         for row in rows:
+            if isinstance(row, Forgetting):
+                self._forget(row)
+                continue
             if row.offset <= state.offset:
                 continue
             state.offset = row.offset
@@ -136,6 +143,12 @@ class _Fold:
         state.coefficients = dict(self._model.weights)
         state.intercept = float(self._model.intercept)
         return state
+
+    def _forget(self, forgetting: Forgetting) -> None:
+        # A state that is further has it behind it: what awaits its outcome now came later.
+        if self._state.offset <= forgetting.up_to:
+            self._waiting -= len(self._state.pending.pop(forgetting.user_id, {}))
+            self._oldest_ms = self._find_oldest()
 
     def _show(self, row: BlendEvent) -> None:
         mine = self._state.pending.get(row.user_id, {})

@@ -116,6 +116,15 @@ def fold(listener: ListenerState | None, events: Iterable[ListenerEvent]) -> Lis
     return replace(state, offset=offset, last_event_id=last_event_id, episodes=episodes)
 
 
+def is_forgotten(value: bytes | None, up_to: int | None) -> bool:
+    """Whether an encoded state is to be dropped, as its listener is forgotten up to an offset.
+
+    One of later events is not: it was made after the listener had been forgotten. Without a state
+    there is nothing to keep; ``up_to`` is None for a listener who is not forgotten.
+    """
+    return up_to is not None and (value is None or peek(value)[0] <= up_to)
+
+
 def _add(heard: ListeningTotals, event: ListenerEvent) -> ListeningTotals:
     kind = event.kind
     return ListeningTotals(

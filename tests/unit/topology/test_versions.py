@@ -12,7 +12,7 @@ from topology.graph import app_id, build_graph, dead_letter_name
 from topology.plan import CreateTopic, LeaveAlone, Observed, ObservedTopic, RegisterSchema, plan
 from topology.settings import Settings
 from topology.topics.engagement import ENGAGEMENT_WINDOWS
-from topology.topics.events import USER_EVENTS
+from topology.topics.events import FORGET_REQUESTS, FORGOTTEN_LISTENERS, USER_EVENTS
 from topology.topics.ingest import EPISODE_METADATA
 from topology.validate import validate
 from topology.versions import number, own_name, setting, shown, version_of
@@ -33,7 +33,10 @@ def test_what_a_version_writes_is_its_own() -> None:
 
 
 def test_what_it_reads_of_others_has_one_name() -> None:
-    assert SECOND.stages["batch_events"].consumes == (USER_EVENTS.name,)
+    batching = SECOND.stages["batch_events"]
+    assert batching.consumes == (USER_EVENTS.name, FORGET_REQUESTS.name)
+    assert FORGOTTEN_LISTENERS.name in batching.broadcast
+    assert batching.produces == ("podstream-v2-user-event-batches",)
     assert EPISODE_METADATA.name in SECOND.stages["track_engagement"].broadcast
     assert SECOND.topic(EPISODE_METADATA) is EPISODE_METADATA
     windows = SECOND.topic(ENGAGEMENT_WINDOWS)

@@ -130,12 +130,30 @@ def test_the_page_of_the_api_asks_nobody_else_and_lists_every_route(client: Test
         "/v1/episodes/{episode_id}/similar",
         "/v1/episodes/{episode_id}/stats",
         "/v1/health",
+        "/v1/listeners/{user_id}",
         "/v1/listeners/{user_id}/recommendations",
         "/v1/shows/{show_id}/stats",
         "/v1/trending",
     ]
     for path in told["paths"].values():
-        assert path["get"]["description"]
+        assert all(route["description"] for route in path.values())
+
+
+def test_a_request_that_the_log_does_not_take_is_refused(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "secret")
+    (port,) = free_ports(1)
+    away = settings.model_copy(update={"kafka_bootstrap_servers": f"127.0.0.1:{port}"})
+    with client_of(away) as client:
+        assert client.delete("/v1/listeners/ada").status_code == 401
+        given = {"Authorization": "Bearer secret"}
+        refused = client.delete("/v1/listeners/a%01b", headers=given)
+        assert (refused.status_code, refused.json()["error"]) == (
+            422,
+            "user_id has control characters.",
+        )
+        answer = client.delete("/v1/listeners/ada", headers=given)
+        assert answer.status_code == 503
+        assert "nothing was asked" in models.Problem.model_validate_json(answer.content).error
 
 
 async def test_only_collections_of_the_stage_are_read(tmp_path: Path) -> None:

@@ -82,3 +82,17 @@ def test_strings_whose_hashes_collide_are_told_apart(
         names.codes(batch)
     assert names.all() == words
     assert names.codes(words[::-1]).tolist() == list(range(50))[::-1]
+
+
+@given(st.sets(st.text(max_size=4), min_size=1), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_string_that_is_renamed_leaves_its_number_to_another(words: set[str], data: Any) -> None:
+    names, before = StringInterner(), sorted(words)
+    names.codes(before)
+    place = data.draw(st.integers(0, len(before) - 1))
+    assert names.rename("another", "a third") is None
+    assert names.rename(before[place], "another") == place
+    assert names.all() == [*before[:place], "another", *before[place + 1 :]]
+    assert names.codes(["another", before[place]]).tolist() == [place, len(before)]
+    assert names.rename(before[place], "another") == len(before)
+    assert names.all()[-1] == "another+"

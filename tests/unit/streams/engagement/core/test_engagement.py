@@ -316,3 +316,25 @@ def test_memory_is_bounded_by_what_is_active() -> None:
     assert state.events == 16_000
     assert all(max(size) <= 6000 for size in sizes)
     assert len(state.users) <= 5000
+
+
+@given(logs, st.integers(0, 60))
+@settings(max_examples=30, deadline=None)
+def test_who_is_forgotten_stays_counted_and_is_nobody(log: list[tuple[Any, ...]], at: int) -> None:
+    rows = rows_of(log)
+    forgotten, other = Run(), Run()
+    as_nobody = [replace(r, user="nobody") if r.user == "ada" else r for r in rows[:at]]
+    for run, before in ((forgotten, rows[:at]), (other, as_nobody)):
+        if before:
+            run.feed(before, "")
+    known = "ada" in forgotten.state.users.all()
+    assert forgotten.state.forget("ada", "nobody") == known
+    assert "ada" not in forgotten.state.users.all()
+    assert not any(b"ada" in piece for piece in forgotten.state.snapshot())
+    for run in (forgotten, other):
+        if rows[at:]:
+            run.feed(rows[at:], "")
+    assert forgotten.windows == other.windows
+    assert forgotten.history == other.history
+    assert forgotten.days == other.days
+    assert forgotten.late == other.late

@@ -193,3 +193,55 @@ def test_no_news_have_the_columns_of_news(name: str) -> None:
     assert rows.schema == columnar.columns(
         {"sessions": "listening_session"}.get(name, "listening_streak")
     )
+
+
+@given(steps, st.integers(0, 25), st.randoms(use_true_random=False), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_to_be_forgotten_and_go_on_is_never_to_have_been_heard_of(
+    drawn: list[Any], place: int, chance: random.Random, restored: bool
+) -> None:
+    log, state, anew = log_of(drawn), Listening(PARTITION, LATENESS), Listening(PARTITION, LATENESS)
+    mine = (pl.col("user_id") == "ada") & (pl.int_range(pl.len()) < place)
+    other = log.with_columns(
+        pl.when(mine).then(pl.lit("nobody")).otherwise("user_id").alias("user_id")
+    )
+    for batch in cut(log[:place], chance):
+        fold(state, batch)
+    assert state.forget("ada", "nobody") == (
+        "ada" in log[:place].filter(~late_rows(log[:place]))["user_id"]
+    )
+    assert "ada" not in state.users.all()
+    if restored:
+        pieces = list(state.snapshot())
+        assert not any(b"ada" in piece for piece in pieces)
+        state = Listening(PARTITION, LATENESS)
+        state.load_snapshot(pieces)
+    for batch in cut(other[:place], chance):
+        fold(anew, batch)
+    told = [fold(state, batch).sessions for batch in cut(log[place:], chance)]
+    wanted = [fold(anew, batch).sessions for batch in cut(other[place:], chance)]
+    if told:
+        key = ["offset", "user_id", "started_at"]
+        others = pl.concat(wanted).filter(pl.col("user_id") != "nobody")
+        assert pl.concat(told).sort(key).equals(others.sort(key))
+    assert known(contents(state)) == known(contents(anew))
+
+
+def late_rows(log: pl.DataFrame) -> pl.Series:
+    """Which events are too late to be taken in, by definition."""
+    times = log.select(pl.min_horizontal("occurred_at", "logged_at").dt.epoch("ms"))
+    counted = times.to_series().to_list()
+    newest = [max(counted[: n + 1], default=0) for n in range(-1, len(counted) - 1)]
+    return pl.Series(
+        [n > 0 and at < newest[n] - LATENESS for n, at in enumerate(counted)], dtype=pl.Boolean
+    )
+
+
+def known(found: dict[str, Any]) -> dict[str, Any]:
+    """What a state holds without what is nobody's."""
+    return {
+        name: {key: row for key, row in part.items() if key[0] != "nobody"}
+        if isinstance(part, dict)
+        else part
+        for name, part in found.items()
+    }

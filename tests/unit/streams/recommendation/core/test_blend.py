@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.kafka.forgetting import Forgetting
 from streams.recommendation.core import blend
 from streams.recommendation.core.blend import OUTCOME_MS, Blend, BlendEvent, fold
 from streams.recommendation.core.scoring import DEFAULT_WEIGHTS, ScoreParts
@@ -162,3 +163,23 @@ def test_before_anything_was_learned_the_defaults_stand() -> None:
     assert blend.figures(Blend()) == {"samples": 0.0}
     hurts = Blend(coefficients={"als": -1.0, "content": -0.1, "trending": 0.0}, samples=9)
     assert blend.weights(hurts) == DEFAULT_WEIGHTS
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.integers(0, 40), st.integers(0, 5))
+def test_of_a_listener_who_is_forgotten_nothing_of_before_awaits_its_outcome(
+    events: list[BlendEvent], place: int, again: int
+) -> None:
+    place = min(place, len(events))
+    forgetting = Forgetting("ann", place, place - 1, 0)
+    told: list[BlendEvent | Forgetting] = [forgetting]
+    whole = fold(Blend(), [*events[:place], *told, *events[place:]], parts_of)
+    # Their time has passed for everybody.
+    before = [e._replace(kind="progress") if e.user_id == "ann" else e for e in events[:place]]
+    anew = fold(Blend(), [*before, *events[place:]], parts_of)
+    assert whole.pending.get("bob") == anew.pending.get("bob")
+    assert whole.pending.get("ann") == anew.pending.get("ann")
+    # Redelivered, the message says nothing about what came after it.
+    cut = fold(Blend(), [*events[:place], *told, *events[place : place + again]], parts_of)
+    behind = [*events[max(0, place - again) : place], *told, *events[place:]]
+    assert fold(cut, behind, parts_of) == whole
