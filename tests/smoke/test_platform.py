@@ -187,6 +187,7 @@ def _counted_up_to(platform: Instance, partition: int) -> int:
 @pytest.fixture(scope="module")
 def snapshot(platform: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A snapshot that was taken while the demo's listeners listened."""
+    wait_until(lambda: platform.delta_rows("user_events"), WAIT_S, "the first events in Delta")
     path = tmp_path_factory.mktemp("snapshots") / "demo"
     before = {process.name: process.pid for process in process_status(platform.settings)}
     taken = platform.run("snapshot", str(path), timeout=WAIT_S)
