@@ -25,7 +25,7 @@ from streams.http.charsets import wide_encoding
 from streams.http.decompress import GZIP_MAGIC
 from streams.operations.core.imports import Rows
 
-CHUNK = 10_000
+CHUNK = 20_000
 LONGEST_FIELD = 64 * 1_048_576
 """Characters of the longest CSV field: a transcript may be long."""
 

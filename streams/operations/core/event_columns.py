@@ -105,10 +105,15 @@ def event_frame(
 def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
     """The events of all rows, and which rows are not to be read so: what stands there is wrong."""
     columns, odd = {}, np.zeros(len(rows), bool)
-    for name, values in _by_column(rows).items():
+    there = _by_column(rows)
+    for name in EVENT_COLUMNS:
+        values = there.get(name, ())
         kinds = set(map(type, values))
-        if kinds == {type(None)}:
-            series, wrong = pl.Series(values, dtype=_SCHEMA[name]), None
+        if kinds <= {type(None)}:
+            series, wrong = (
+                pl.Series([None], dtype=_SCHEMA[name]).new_from_index(0, len(rows)),
+                None,
+            )
         elif name in EVENT_TIMES:
             series, wrong = _times(values, kinds)
         elif name in EVENT_INTEGERS:
@@ -131,17 +136,17 @@ def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
 
 
 def _by_column(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
-    """The values of each of EVENT_COLUMNS: None where a row has none."""
-    there = set().union(*rows)
-    columns: dict[str, Sequence[Any]] = {name: [None] * len(rows) for name in EVENT_COLUMNS}
-    names = [name for name in EVENT_COLUMNS if name in there]
-    if len(names) > 1:
-        try:  # row by row is faster than column by column, where each row has them all
-            found = zip(*map(itemgetter(*names), rows), strict=True)
-            return columns | dict(zip(names, found, strict=True))
+    """The values of those of EVENT_COLUMNS that some row has: None where a row has none."""
+    names = tuple(rows[0]) if rows else ()
+    if len(names) > 1 and set(map(len, rows)) == {len(names)}:
+        try:  # row by row is faster than column by column, where all rows have the same columns
+            columns = zip(*map(itemgetter(*names), rows), strict=True)
+            found = dict(zip(names, columns, strict=True))
+            return {name: found[name] for name in EVENT_COLUMNS if name in found}
         except KeyError:
             pass
-    return columns | {name: [row.get(name) for row in rows] for name in names}
+    there = set().union(*rows)
+    return {name: [row.get(name) for row in rows] for name in EVENT_COLUMNS if name in there}
 
 
 def _texts(values: Sequence[Any], kinds: set[type]) -> tuple[pl.Series, np.ndarray]:

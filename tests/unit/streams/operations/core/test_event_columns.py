@@ -143,3 +143,10 @@ def test_numbers_of_any_size_are_encoded_as_one_by_one(some: list[tuple[int, int
     event = imports.parse_event(row)
     events = [{**event, "position_ms": number, "rank": rank} for number, rank in some]
     assert ENCODER.encode(event_frame(events)).to_pylist() == [CODEC.encode(one) for one in events]
+
+
+def test_rows_with_as_many_but_other_columns_keep_theirs() -> None:
+    row = {"user_id": "u", "episode_id": "e", "kind": "play", "occurred_at": "1769860800"}
+    others = ({"session_id": "s"}, {"surface": "home"}, {"of no use": "x"}, {"session_id": "s"})
+    assert same([{**row, **other} for other in others]) == len(others)
+    assert same([{"user_id": "u"}, {"episode_id": "e"}]) == 0
