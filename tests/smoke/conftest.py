@@ -9,6 +9,9 @@ import pytest
 
 from tests.smoke.instance import Instance
 
+PATIENCE_S = 1000
+"""Longest until everything came: a machine whose two cores are slow takes half of it."""
+
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
@@ -16,7 +19,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     home = tmp_path_factory.mktemp("platform")
     instance = Instance(home, {})
     try:
-        done = instance.run("smoke", "--home", str(home), "--keep-running", "--json", timeout=1000)
+        options = ("--home", str(home), "--keep-running", "--json", "--timeout", f"{PATIENCE_S}")
+        done = instance.run("smoke", *options, timeout=PATIENCE_S + 400)
         assert done.stdout, done.stderr
         instance = Instance(home, json.loads(done.stdout))
         yield instance
