@@ -97,8 +97,12 @@ def finish(settings: Settings, writer: Writer) -> Log:
 
 
 def counted_ms(log: Log) -> int:
-    """All listening in the minutes of the log, by the newest row of each."""
+    """All listening in the minutes of the log, by the row of each that counts the most offsets.
+
+    It need not be the last: after a restart, totals that are held are told again.
+    """
     rows = [row for _, rows in log.outputs("engagement-windows") for row in rows]
+    rows.sort(key=lambda row: row["offset"])
     newest = {(row["episode_id"], row["bucket"], row["source_partition"]): row for row in rows}
     return sum(row["heard_ms"] for row in newest.values())
 
