@@ -200,13 +200,13 @@ def test_what_an_older_release_counted_where_it_lay_is_counted_there_again(
 
     def batch_until(expected: dict[int, list[str]]) -> None:
         processes.start_batcher("batcher")
-        wait_until(lambda: batched() == expected, 60, "batches", check=processes.check)
+        wait_until(lambda: batched() == expected, 180, "batches", check=processes.check)
         end = sum(last for _, last in command.bounds(EVENTS).values())
         group = app_id(command.graph.stages["batch_events"])
         topic = command.graph.topics[EVENTS]
         wait_until(
             lambda: sum(committed(settings, group, topic).values()) == end,
-            60,
+            180,
             "all that was handed over is read",
             check=processes.check,
         )
