@@ -408,8 +408,12 @@ def instance_file(home: Path) -> Path:
     return home / "instance.env"
 
 
+def home_of_environment() -> Path:
+    """The home that the environment of this process names, or the default one."""
+    return Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The settings of this process."""
-    home = Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
-    return Settings(_env_file=instance_file(home))
+    return Settings(_env_file=instance_file(home_of_environment()))

@@ -27,6 +27,7 @@ from streams.operations.core.snapshots import (
     SnapshotFile,
     kept,
 )
+from streams.operations.disk import existing
 from topology.places import local_folder
 from topology.settings import Settings
 from topology.versions import beside
@@ -131,7 +132,7 @@ class Capture:
             sha256 = write(_chunks(file), target)
             copied.append(SnapshotFile(file.path, file.size, sha256, file.modified_ns))
             done += file.size
-            tell(f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MiB")
+            tell(share(done, total))
         return copied
 
     def close(self) -> None:
@@ -189,6 +190,11 @@ def read(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
+def share(done: int, total: int) -> str:
+    """How many of so many bytes are done, in words."""
+    return f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MiB"
+
+
 def allow_open_files(wanted: int) -> None:
     """Allow this process so many open files. SnapshotError if the system does not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -203,7 +209,7 @@ def allow_open_files(wanted: int) -> None:
 
 def check_room(folder: Path, wanted: int, settings: Settings) -> None:
     """Raise SnapshotError if so many bytes have no room; the home's disk keeps its reserve."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = existing(folder)
     home = settings.podstream_home
     shared = home.exists() and there.stat().st_dev == home.stat().st_dev
     reserve = settings.disk_reserve if shared else 0

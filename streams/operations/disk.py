@@ -68,10 +68,14 @@ class DiskStatus:
         }
 
 
+def existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def free_bytes(settings: Settings) -> int:
     """What is free where the instance writes; of a folder that is not there yet, its parent's."""
-    home = settings.podstream_home
-    return shutil.disk_usage(next(p for p in (home, *home.parents) if p.exists())).free
+    return shutil.disk_usage(existing(settings.podstream_home)).free
 
 
 def shortage(settings: Settings) -> str | None:

@@ -67,9 +67,11 @@ class BlendLearner:
 
     def _handle_recommendations(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            if message.value is not None and message.key is not None:
+            if message.key is None:
+                continue
+            if message.value is not None:
                 self._lists.put(message)
-            elif message.key is not None:
+            else:
                 self._lists.drop(message.key_text)
 
     def _parts_in(self, message: Message) -> PartsByEpisode:

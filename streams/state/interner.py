@@ -125,14 +125,15 @@ class StringInterner:
         while new in self._names:
             new += "+"
         code = self._names.index(old)
-        names = self._names
-        names[code] = new
-        self._clear()
-        self.codes(names)
+        self._names[code] = new
+        self._index_anew()
         return code
 
     def _hash_anew(self) -> None:
         self._seed += 1
+        self._index_anew()
+
+    def _index_anew(self) -> None:
         names = self._names
         self._clear()
         self.codes(names)

@@ -23,7 +23,7 @@ from streams.cli.local.programs import BROKER, MONGO, embedded_services
 from streams.cli.local.supervise import Supervisor
 from streams.cli.local.versions import ask, folder_of
 from streams.cli.progress import Step, step
-from streams.operations.capture import Capture, check_room, digest, places, read, write
+from streams.operations.capture import Capture, check_room, digest, places, read, share, write
 from streams.operations.core import snapshots
 from streams.operations.core.snapshots import (
     FILES,
@@ -261,7 +261,7 @@ def _check_files(folder: Path, manifest: Manifest, current: Step) -> None:
         if path.stat().st_size != file.size or digest(path) != file.sha256:
             raise SnapshotError(f"The snapshot is damaged: {path} is not what was written then.")
         done += file.size
-        current.tell(_share(done, manifest.size))
+        current.tell(share(done, manifest.size))
 
 
 def _place(folder: Path, manifest: Manifest, folders: dict[str, Path], current: Step) -> None:
@@ -275,11 +275,7 @@ def _place(folder: Path, manifest: Manifest, folders: dict[str, Path], current: 
         # Delta's and Kafka's retention go by it
         os.utime(target, ns=(file.modified_ns, file.modified_ns))
         done += file.size
-        current.tell(_share(done, manifest.size))
-
-
-def _share(done: int, total: int) -> str:
-    return f"{done / 2**20:,.0f} of {total / 2**20:,.0f} MiB"
+        current.tell(share(done, manifest.size))
 
 
 def _add_versions(home: Path, names: list[str], console: Console) -> None:

@@ -23,7 +23,7 @@ from streams.cli.local.programs import version_programs
 from streams.cli.local.supervise import Program
 from streams.operations.core.versions import VersionError, VersionStage, stages_of
 from topology.model import Graph
-from topology.settings import Settings
+from topology.settings import Settings, home_of_environment
 
 PACKAGES = ("schemas", "topology", "streams", "jobs", "dashboard")
 """The folders that are Podstream's code."""
@@ -131,8 +131,8 @@ def drop_code(home: Path, name: str) -> None:
 def run_in(folder: Path, name: str, *arguments: str) -> str:
     """What the command `podstream` of a version's code prints. VersionError if it fails."""
     # a home that is relative, such as the default, is so to our folder and not to that of the code
-    home = Path(os.environ.get("PODSTREAM_HOME") or "var").expanduser().absolute()
-    own = {"PYTHONPATH": str(folder), "PODSTREAM_VERSION": name, "PODSTREAM_HOME": str(home)}
+    home = str(home_of_environment())
+    own = {"PYTHONPATH": str(folder), "PODSTREAM_VERSION": name, "PODSTREAM_HOME": home}
     environment = {**os.environ, **own}
     done = subprocess.run(
         [sys.executable, *_COMMAND, *arguments],

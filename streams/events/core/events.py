@@ -10,6 +10,7 @@ its own message. Whatever does not pass is decoded record by record, which decid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
@@ -279,6 +280,18 @@ def _named(column: pl.Expr, symbols: list[str], dtype: pl.Enum) -> pl.Expr:
 IDS = ("event_id", "user_id", "episode_id")
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
 """No id has any of them."""
+
+_CONTROL = re.compile(CONTROL_CHARACTERS)
+
+
+def problem_of_id(text: str) -> str | None:
+    """What keeps a text from being an id of an event, as the rules below would say; or None."""
+    if _CONTROL.search(text):
+        return "has control characters"
+    if len(text.encode()) > LONGEST_STRING:
+        return f"has over {LONGEST_STRING} bytes"
+    return None
+
 
 _RULES: tuple[tuple[str, pl.Expr], ...] = (
     *((f"{name} is empty", pl.col(name) == "") for name in IDS),

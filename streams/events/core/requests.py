@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from schemas.codec import BadRecordError
 from streams.events.core.batching import Batch
-from streams.events.core.events import CONTROL_CHARACTERS, LONGEST_STRING
+from streams.events.core.events import problem_of_id
 from streams.events.core.sequencing import Flush, ForgottenListener, Refusal, Sequencer
 from streams.kafka.forgetting import Forgetting
 from streams.kafka.message import Message
@@ -17,18 +16,13 @@ from streams.kafka.placement import partition_of
 
 R = TypeVar("R")
 
-_CONTROLS = re.compile(CONTROL_CHARACTERS)
-
 
 def problem(user_id: str) -> str | None:
     """Why no listener can have this id, in words; None if one can."""
     if not user_id:
         return "user_id is empty"
-    if len(user_id.encode()) > LONGEST_STRING:
-        return f"user_id has over {LONGEST_STRING} bytes"
-    if _CONTROLS.search(user_id):
-        return "user_id has control characters"
-    return None
+    why = problem_of_id(user_id)
+    return None if why is None else f"user_id {why}"
 
 
 def requested(record: dict[str, Any], partition: int, partitions: int) -> str:

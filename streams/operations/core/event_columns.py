@@ -110,10 +110,8 @@ def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
         values = there.get(name, ())
         kinds = set(map(type, values))
         if kinds <= {type(None)}:
-            series, wrong = (
-                pl.Series([None], dtype=_SCHEMA[name]).new_from_index(0, len(rows)),
-                None,
-            )
+            series, wrong = pl.Series([None], dtype=_SCHEMA[name]), None
+            series = series.new_from_index(0, len(rows))
         elif name in EVENT_TIMES:
             series, wrong = _times(values, kinds)
         elif name in EVENT_INTEGERS:

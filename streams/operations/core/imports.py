@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from schemas import columnar
-from streams.events.core.events import CONTROL_CHARACTERS, LONGEST_STRING, check_events
+from streams.events.core.events import check_events, problem_of_id
 from streams.ingest.core.dates import read_date
 from streams.ingest.core.durations import duration_s
 from streams.ingest.core.episodes import IMPORT, flag
@@ -65,7 +65,6 @@ UNIX_UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 """Of a second: what a number of Unix time may count."""
 _NUMBER = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
 _UTC_BEHIND = re.compile(r"(.{10,40}?)\s{0,9}(?:UTC|GMT|UT)", re.I)
-_CONTROLS = re.compile(CONTROL_CHARACTERS)
 _MOST_SHOWN = 80
 
 
@@ -277,10 +276,8 @@ def parse_episode(row: Row) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def _check_id(text: str) -> None:
     """RowError for an id that no event could name."""
-    if _CONTROLS.search(text):
-        raise RowError(f"{_shown(text)} has control characters")
-    if len(text.encode()) > LONGEST_STRING:
-        raise RowError(f"{_shown(text)} has over {LONGEST_STRING} bytes")
+    if (why := problem_of_id(text)) is not None:
+        raise RowError(f"{_shown(text)} {why}")
 
 
 def _show_id(title: str, episode_id: str) -> str:

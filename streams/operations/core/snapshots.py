@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from topology.versions import beside
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 FILES = "files"
@@ -95,8 +97,8 @@ def decode(text: bytes) -> Manifest:
 
 def parts(versions: Iterable[str]) -> set[str]:
     """The parts of a snapshot of an instance with such versions beside the first."""
-    beside = {f"{part}-{name}" for part in (DELTA, CHECKPOINTS) for name in versions}
-    return {KAFKA, MONGO, DELTA, CHECKPOINTS, VERSIONS, HOME} | beside
+    others = {beside(part, name) for part in (DELTA, CHECKPOINTS) for name in versions}
+    return {KAFKA, MONGO, DELTA, CHECKPOINTS, VERSIONS, HOME} | others
 
 
 def _check_paths(manifest: Manifest) -> None:
