@@ -98,7 +98,11 @@ class Oracle:
             batched[partition] += [row["offset"] for row in rows]
         for number, records in self.sorted.items():
             good = [row.offset for row in records.good]
-            assert batched[number] == good, f"batches of partition {number}"
+            lost, extra = sorted({*good} - {*batched[number]}), sorted({*batched[number]} - {*good})
+            assert batched[number] == good, (
+                f"batches of partition {number}: without {lost[:20]}, with {extra[:20]},"
+                f" {len(batched[number])} for {len(good)}"
+            )
         expected = [(number, o) for number, records in self.sorted.items() for o in records.dead]
         assert sorted(dead) == sorted(expected)
 

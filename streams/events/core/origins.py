@@ -51,7 +51,8 @@ class Source:
 
     def lay_in(self, sender: str) -> str | None:
         """The partition, as text, that an event was handed over from; None for another sender."""
-        topic_id, _, partition = sender.partition("/")
+        # Kafka's ids of topics may have slashes of their own.
+        topic_id, _, partition = sender.rpartition("/")
         if topic_id != self.topic_id or not _is_number(partition):
             return None
         return partition if int(partition) < self.partitions else None
