@@ -16,7 +16,7 @@ import polars as pl
 
 from schemas.codec import BadRecordError
 from streams.engagement.core.anomaly_state import Anomaly, AnomalyState
-from streams.engagement.core.watermark import HEADER, read_watermarks
+from streams.engagement.core.watermark import HEADER, LOGGED, QUIET, read_watermarks
 from streams.engagement.core.window_rows import WindowMessage
 from streams.kafka.message import Message
 from streams.runtime.context import Context, decode_partitions
@@ -68,11 +68,11 @@ class AnomalyDetector:
         found: list[WindowMessage] = []
         for message, rows in batch:
             try:
-                watermarks = read_watermarks(message.header(HEADER))
+                told = [read_watermarks(message.header(n), n) for n in (HEADER, LOGGED, QUIET)]
             except BadRecordError as error:
                 await self._context.dead_letter(message, error)
                 continue
-            found.append(WindowMessage(message.offset, message.timestamp_ms, rows, watermarks))
+            found.append(WindowMessage(message.offset, message.timestamp_ms, rows, *told))
         return found
 
 

@@ -15,7 +15,7 @@ Bad input: a message without rows is dead-lettered; events that are too late go 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,7 @@ from streams.engagement.forgetting import forget_listeners
 from streams.events.core.event_rows import READ, EventRows, event_rows_each
 from streams.kafka.forgetting import stretches
 from streams.kafka.message import Message
+from streams.kafka.quiet import quiet_to
 from streams.runtime.context import Context, decode_partitions, keyed_records
 from topology.model import ArrowTopic
 from topology.tables import ENGAGEMENT_STATE
@@ -143,7 +144,9 @@ class EngagementTracker:
         if counted:
             changed, targets, gone = zip(*counted, strict=True)
             closed = {partition: s.closed for partition, s in states.items() if s.events}
-            await self._send_windows(window_rows(changed), np.concatenate(targets), closed)
+            await self._send_windows(
+                window_rows(changed), np.concatenate(targets), closed, *_log_times(batches)
+            )
             if any(gone):
                 # State that no longer has what is not in the log would lose it at a kill.
                 await self._context.flush()
@@ -151,12 +154,18 @@ class EngagementTracker:
             await self._states.save(partition)
 
     async def _send_windows(
-        self, rows: pl.DataFrame, targets: np.ndarray, closed: dict[int, int]
+        self,
+        rows: pl.DataFrame,
+        targets: np.ndarray,
+        closed: dict[int, int],
+        logged_ms: dict[int, int],
+        quiet_ms: dict[int, int],
     ) -> None:
-        """Send rows to their targets, and tell all targets which minutes are over."""
-        headers = watermark_header(closed)
+        """Send rows to their targets, and tell all targets which minutes are over, and who is
+        quiet."""
+        headers = watermark_header(closed, logged_ms, quiet_ms)
         messages = dict(self._targets.split(rows, targets))
-        if any(
+        if quiet_ms or any(
             self._told_watermarks.get(partition) != minute for partition, minute in closed.items()
         ):
             # Who gets no row must know that there is none to wait for.
@@ -277,6 +286,22 @@ class EngagementTracker:
     async def _send_days(self, partition: int, messages: list[TopicRows]) -> None:
         for topic, rows in messages:
             await self._context.send(topic, rows, partition=partition)
+
+
+def _log_times(
+    batches: Mapping[int, Sequence[tuple[Message, pl.DataFrame]]],
+) -> tuple[dict[int, int], dict[int, int]]:
+    """By source partition, in milliseconds: the log's time of its newest event, and up to when it
+    is quiet; both only where the batches tell."""
+    logged, quiet = {}, {}
+    for partition, batch in batches.items():
+        for message, events in batch:
+            if events.height:
+                # Offsets ascend, and so do the times of the log.
+                logged[partition] = int(events["logged_at"].to_physical()[-1])
+            if (told := quiet_to(message.headers)) is not None:
+                quiet[partition] = told
+    return logged, quiet
 
 
 def _day_messages(

@@ -7,7 +7,8 @@ repeat could repeat are read again from the source. A kill at any moment loses n
 sent twice carries the same source offsets, by which readers skip it.
 
 A request to forget a listener is answered by a batch of nothing that says so, in its place among
-the others.
+the others. Where nothing comes for a minute and longer, a batch of nothing says that too, so that
+nobody waits for what will not come, or takes a backlog for silence.
 
 A listener has one partition, Kafka's default for the id, whatever the key of a record is and
 whoever placed it. An event found elsewhere is handed over: sent again to where it belongs. A
@@ -38,8 +39,10 @@ from streams.events.batch_clients import (
 from streams.events.batch_progress import KafkaEventLogs, event_source, to_chunk
 from streams.events.core.batching import Batch
 from streams.events.core.events import EventDecoder
+from streams.events.core.quiet import QuietPartitions
 from streams.events.core.requests import answer, forgotten_record
 from streams.events.core.sequencing import (
+    CLOCK_SKEW_MS,
     EventTopics,
     Flush,
     ForgottenListener,
@@ -81,6 +84,8 @@ FEWEST_RECORDS = 200
 BRISK_S, SLOW_S = 0.02, 0.045
 COMMIT_EVERY_S = 1.0
 REPORT_EVERY_S = 60.0
+LOOK_S = 5.0
+"""Longest that the broker is asked for the end of a partition."""
 
 
 def register(context: Any) -> None:
@@ -108,6 +113,7 @@ class BatchEvents:
         self._span = spans(settings, stage.worker, stage.name)
         self._was_assigned = False
         self._delivered: dict[tuple[str, int], int] = {}
+        self._quiet = QuietPartitions()
         self._committed_at = self._reported_at = time.monotonic()
         self._failure: KafkaError | None = None
         servers = settings.kafka_bootstrap_servers
@@ -142,9 +148,24 @@ class BatchEvents:
     def _take(self, records: list[Record]) -> None:
         raise_error(records)
         groups = by_partition(records)
+        self._quiet.heard(groups, time.monotonic())
         for step in self._sequencer.steps(groups):
             oldest = groups[step.partition][0].timestamp()[1] if isinstance(step, Batch) else 0
             self._do(step, oldest / 1000)
+
+    def _tell_quiet(self) -> None:
+        """Say of the partitions in which nothing comes any more up to when that is true."""
+        for partition in self._quiet.due(time.monotonic()):
+            place = TopicPartition(self._source, partition)
+            try:
+                _, end = self._consumer.get_watermark_offsets(place, LOOK_S)
+            except KafkaException as error:
+                log.warning("%s[%d] could not be looked at: %s", self._source, partition, error)
+                continue
+            if end <= self._sequencer.next_offset(partition):
+                # Nothing has come for as long as that.
+                now_ms = int(time.time() * 1000)
+                self._do(self._sequencer.quiet(partition, now_ms - CLOCK_SKEW_MS), time.time())
 
     def _answer(self, records: list[Record]) -> None:
         """Answer requests to forget listeners, each between two batches of its partition."""
@@ -270,6 +291,7 @@ class BatchEvents:
         now = time.monotonic()
         if now - self._committed_at >= COMMIT_EVERY_S:
             self._commit(asynchronous=True)
+            self._tell_quiet()
             self._committed_at = now
         if now - self._reported_at >= REPORT_EVERY_S:
             self._report()
@@ -333,6 +355,7 @@ class BatchEvents:
                 places.append(TopicPartition(self._source, partition, found.next_offset))
                 log.info("%s[%d] goes on at %d", self._source, partition, found.next_offset)
         consumer.incremental_assign(places)
+        self._quiet.heard([place.partition for place in places], time.monotonic())
         self._follow_requests()
         self._was_assigned = True
 
@@ -344,6 +367,7 @@ class BatchEvents:
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for part in partitions:
             self._sequencer.disown(part.partition)
+            self._quiet.forget(part.partition)
         consumer.incremental_unassign(partitions)
         self._follow_requests()
 

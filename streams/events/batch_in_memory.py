@@ -1,4 +1,7 @@
-"""`batch_events` on the in-memory runner: the same sequencing, restarts included."""
+"""`batch_events` on the in-memory runner: the same sequencing, restarts included.
+
+Where time does not pass by itself, no partition is said to be quiet.
+"""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -20,17 +22,22 @@ from confluent_kafka import Producer
 from schemas import columnar
 from schemas.codec import RecordCodec, frame
 from streams.cli.local.broker import running_broker
+from streams.events.batch_events import BatchEvents
+from streams.events.core import quiet
 from streams.events.core.batching import FIRST_OFFSET, LAST_OFFSET
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from streams.kafka.placement import partition_of
+from streams.kafka.quiet import quiet_to
 from streams.kafka.registry import open_registry, topic_registry
 from streams.kafka.wire import ERROR_PREFIX
 from streams.operations.arrivals import measure_arrivals
 from streams.operations.core.rebuild import count_daily
 from tests.paths import ROOT
+from tests.waiting import wait_until
 from topology.apply import apply_topology
+from topology.graph import build_graph
 from topology.settings import Settings
 
 pytestmark = pytest.mark.broker
@@ -182,6 +189,54 @@ def test_garbage_is_put_aside_as_it_came_and_a_restart_repeats_nothing(settings:
     assert log.events().height == 300
     assert len(log.messages["user-events.dlq"]) == 16
     assert log.accounted(1) == list(range(2 * len(values)))
+
+
+def test_partitions_in_which_nothing_comes_any_more_are_said_to_be_quiet(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "FIRST_AFTER_S", 0.5)
+    out = producer(settings.kafka_bootstrap_servers)
+    codec = RecordCodec(
+        "user-events", "user_event", topic_registry(settings.kafka_bootstrap_servers)
+    )
+    log = Log(settings, "user-events", "user-event-batches")
+    log.read()
+    before, stop = len(log.messages["user-event-batches"]), threading.Event()
+
+    def said() -> dict[int, int]:
+        log.read()
+        batches = log.messages["user-event-batches"][before:]
+        told = ((batch.partition, quiet_to(batch.headers)) for batch in batches)
+        return {partition: at for partition, at in told if at is not None}
+
+    graph = build_graph(PARTITIONS)
+
+    def run() -> None:
+        stage = graph.stages["batch_events"]
+        BatchEvents(stage, settings, graph, open_registry(settings)).run(stop)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            wait_until(
+                lambda: said().keys() == {0, 1},
+                60,
+                "both are quiet",
+                check=lambda: running.done() and running.result(),
+            )
+            assert max(said().values()) <= (time.time() - 60) * 1000
+            out.produce("user-events", event(codec, "after all"), key=b"ada", partition=1)
+            out.flush()
+            log.read()
+            log.wait_for(
+                [sum(m.partition == p for m in log.messages["user-events"]) for p in (0, 1)]
+            )
+        finally:
+            stop.set()
+    running.result()
+    assert log.events()["event_id"].to_list()[-1] == "after all"
+    written = [m.offset for m in log.messages["user-events"] if m.partition == 1]
+    assert log.accounted(1) == written
 
 
 def test_partitions_move_between_processes_without_loss(settings: Settings) -> None:

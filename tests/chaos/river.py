@@ -40,9 +40,9 @@ EVENTS_A_TICK = 40
 RUSH_EVERY, RUSH = 60, 150
 """After so many ticks, so many plays of one episode at once: an anomaly."""
 
-PAST = timedelta(hours=22)
-"""Event time begins so long before the run: less than a day, after which a source partition that a
-killed worker has not got to is no longer waited for."""
+PAST = timedelta(hours=30)
+"""Event time begins so long before the run: more than a day, by which a source partition that a
+killed worker has not got to may be behind, and is waited for all the same."""
 
 SETTLED_S = 12.0
 """Longer than days take to be told of."""

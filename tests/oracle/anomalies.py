@@ -1,7 +1,7 @@
 """Anomalies told in plain Python from what the events mean, as their document says.
 
-Every source partition must have events, and never have been worked off a day of event time behind
-the others: what a live table may then leave out, this one does not.
+Every source partition must have events, and none may have been quiet while another went on for a
+day of event time: what a live table then does not wait for, this one does.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ def anomalies(
     ``over``: by source partition, the time before which nothing can change. ``target`` gives the
     partition of `engagement-windows` of an episode.
     """
-    ends = [(time - EPOCH) // (BIN * MINUTE) for time in over.values()]
-    end = min(number for number in ends if number >= max(ends) - DAY)
+    end = min((time - EPOCH) // (BIN * MINUTE) for time in over.values())
     watchers: dict[int, Watcher] = defaultdict(Watcher)
     for counted in windows.values():
         for (episode, minute), row in counted.items():

@@ -209,6 +209,10 @@ class SimulatedConsumer:
         if left:
             self._process.group.rebalance()
 
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        self._process.step()
+        return self._process.network.logs.bounds(SOURCE, place.partition)
+
     def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
         self._process.step()
         self.positions |= {place.partition: place.offset for place in places}

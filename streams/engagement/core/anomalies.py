@@ -27,10 +27,12 @@ one looks like a fall. So a bin is judged when every source partition that count
 event can change it any more: its watermark is then the allowed lateness past the bin's end. Until
 then nothing is judged, however far the others are; from then on the bin is what it is in any
 replay, in whatever order the parts came, however they were cut. A source partition in which
-nothing happens tells nothing. It is waited for until it is a day behind the one that is furthest,
-by event time; then it is taken for idle and does not count until it is less than a day behind
-again. One that lags by more than a day is not told from an idle one. Before a source partition has
-told anything, it is a day behind when the others are a day past what was told first of all.
+nothing happens has no watermark to tell; but whoever batches its events says, now and then, up to
+which time of the log nothing more has come. By the log's time it is then known that another source
+partition was further by a day of event time when this one had nothing left to say: what that was
+further by than a day is judged without it. One whose backlog is worked off later than that of the
+others has said nothing of the kind, and is waited for, however far behind it is. What an idle one
+has to say, in the end, of bins that were judged is left out.
 
 Episodes without plays have bins of zero plays, which is how a fall is seen, until they have been
 silent for a day and are forgotten. A stretch of more than an hour in which no episode of the
@@ -51,7 +53,7 @@ WARM_UP_BINS = 12
 DAY_BINS = 24 * 60 // BIN_MINUTES
 LONGEST_GAP_BINS = 12
 IDLE_BINS = DAY_BINS
-"""A source partition further behind than this is taken for idle."""
+"""A quiet source partition further behind than this is not waited for."""
 
 LEVEL_FADING, ERROR_FADING = 0.2, 0.02
 THRESHOLD = 5.0

@@ -38,7 +38,10 @@ from streams.state.hash_table import ColumnarHashTable
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS = ("plays",)
 _FIGURES = {"bins": np.int32, "last_heard": np.int32, "level": np.float64, "error": np.float64}
-_SOURCES, _LOGGED = "sources", "logged"
+_SOURCES, _LOGGED, _FURTHEST = "sources", "logged", "furthest"
+_FURTHEST_KEPT = 64
+"""Hours of event time, where it goes with the clock: who is quiet says so every hour."""
+
 _BIN_MASK = (1 << MINUTE_BITS) - 1
 
 
@@ -73,6 +76,11 @@ class AnomalyState(WindowState):
         self.closed = 0
         self.first = 0
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
+        self._furthest: list[tuple[int, int]] = []
+        """When, by the log's time, which bin was the first that might change in the source
+        partition that was furthest; the newest is last."""
+        self._quiet_ms = np.zeros(SOURCES, np.int64)  # up to when there is nothing more, by source
+        self._idle = np.zeros(SOURCES, np.int64)  # the first bin that is waited for, by source
         self._settled = self._done  # the first bin whose parts have not been added up, by source
         self._logged = np.zeros(0, np.int64)  # the open bins with any event, ascending
         self._parts = SourceCounts(_COUNTS)
@@ -96,10 +104,9 @@ class AnomalyState(WindowState):
             if self.first or message.watermarks:
                 waiting.append(message)
             done = self._done_by(message)
-            if not (done > self._done).any():
-                continue
             further = done.max() > self._done.max()
             self._done, self.first = done, self.first or int(done.max())
+            self._note_log_times(message)
             if further or self._end() > self.closed:
                 self._add(waiting)
                 waiting = []
@@ -116,12 +123,30 @@ class AnomalyState(WindowState):
                 done[source] = max(done[source], (minute + 1) // BIN_MINUTES)
         return done
 
+    def _note_log_times(self, message: WindowMessage) -> None:
+        furthest = self._furthest[-1][1] if self._furthest else 0
+        news = bool(message.quiet_ms)
+        for source, at_ms in message.logged_ms.items():
+            if 0 <= source < SOURCES and self._done[source] > furthest:
+                furthest, news = int(self._done[source]), True
+                self._furthest.append((at_ms, furthest))
+        for source, at_ms in message.quiet_ms.items():
+            if 0 <= source < SOURCES:
+                self._quiet_ms[source] = max(self._quiet_ms[source], at_ms)
+        if news:
+            del self._furthest[:-_FURTHEST_KEPT]
+            self._excuse()
+
+    def _excuse(self) -> None:
+        """See who is idle: quiet, by the log's time, when another was a day of event time ahead."""
+        by_time = np.array(sorted(self._furthest), np.int64).reshape(-1, 2)
+        furthest = np.maximum.accumulate(np.append(0, by_time[:, 1]))
+        before = np.searchsorted(by_time[:, 0], self._quiet_ms, "right")
+        np.maximum(self._idle, furthest[before] - IDLE_BINS, out=self._idle)
+
     def _end(self) -> int:
-        """The first bin that a source partition that counts may still change."""
-        done = self._done[: self._partitions]
-        oldest = int(done.max()) - IDLE_BINS
-        counts = np.where(done > 0, done >= oldest, self.first >= oldest)
-        return int(done[counts].min())
+        """The first bin that a source partition that is waited for may still change."""
+        return int(np.maximum(self._done, self._idle)[: self._partitions].min())
 
     def _add(self, messages: Sequence[WindowMessage]) -> None:
         if not messages:
@@ -220,17 +245,42 @@ class AnomalyState(WindowState):
         return {"parts": self._parts, "sums": self._sums, "histories": self._learned}
 
     def _whole(self, changes_only: bool) -> dict[str, pa.RecordBatch]:
-        columns = {"done": self._done, "settled": self._settled}
+        columns = self._by_source()
+        known = np.flatnonzero(np.any(list(columns.values()), axis=0))
         return {
-            _SOURCES: by_source(columns, np.flatnonzero(self._done)),
+            _SOURCES: by_source(columns, known),
             _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
+            _FURTHEST: pa.RecordBatch.from_pydict(
+                dict(
+                    zip(
+                        ("at_ms", "bin"),
+                        np.array(self._furthest, np.int64).reshape(-1, 2).T,
+                        strict=True,
+                    )
+                )
+            ),
+        }
+
+    def _by_source(self) -> dict[str, np.ndarray]:
+        return {
+            "done": self._done,
+            "settled": self._settled,
+            "quiet_ms": self._quiet_ms,
+            "idle": self._idle,
         }
 
     def _load_whole(self, batches: Mapping[str, pa.RecordBatch]) -> None:
-        known, *bounds = (column.to_numpy() for column in batches[_SOURCES].columns)
-        self._done, self._settled = np.zeros((2, SOURCES), np.int64)
-        self._done[known], self._settled[known] = bounds
+        told = batches[_SOURCES]
+        known = told.column("source").to_numpy()
+        self._settled = np.zeros(SOURCES, np.int64)
+        for name, column in self._by_source().items():
+            column[:] = 0
+            # Earlier releases wrote fewer columns.
+            if name in told.schema.names:
+                column[known] = told.column(name).to_numpy()
         self._logged = batches[_LOGGED].column(_LOGGED).to_numpy().copy()
+        furthest = batches[_FURTHEST].to_pydict() if _FURTHEST in batches else {}
+        self._furthest = list(zip(*furthest.values(), strict=True))
 
     def _load(self, batches: Mapping[str, pa.RecordBatch]) -> None:
         super()._load(batches)

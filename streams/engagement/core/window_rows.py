@@ -30,13 +30,16 @@ _MINUTES = 1 << MINUTE_BITS
 class WindowMessage:
     """One message: its offset, the log's time in milliseconds (0: none told), and its rows.
 
-    ``watermarks``: source partition -> its last final minute since 1970 (see `core.watermark`).
+    By source partition, as `core.watermark` says: ``watermarks`` has its last final minute since
+    1970, ``logged_ms`` and ``quiet_ms`` have times of the log, in milliseconds.
     """
 
     offset: int
     log_ms: int
     rows: pl.DataFrame
     watermarks: Mapping[int, int] = field(default_factory=dict)
+    logged_ms: Mapping[int, int] = field(default_factory=dict)
+    quiet_ms: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from streams.events.core.origins import (
 )
 from streams.kafka.forgetting import Forgetting
 from streams.kafka.placement import partitions_of
+from streams.kafka.quiet import quiet_header
 from streams.monitoring.tracing import TRACEPARENT, sampled
 from streams.state.interner import Hashed
 
@@ -123,6 +124,8 @@ class Batch:
     """How many valid events were left out, as their listener was forgotten after they were done."""
     forgetting: Forgetting | None = None
     """Who is forgotten here: such a batch accounts for no event."""
+    quiet_to_ms: int | None = None
+    """Up to which log time nothing follows the batches before: such a batch accounts for none."""
 
     def headers(self) -> dict[str, bytes]:
         """The headers that put the range on record, and what became of the partition so far."""
@@ -132,6 +135,7 @@ class Batch:
             **({TALLY: self.tally} if self.tally else {}),
             **({TRACEPARENT: self.trace} if self.trace else {}),
             **(self.forgetting.headers() if self.forgetting else {}),
+            **({} if self.quiet_to_ms is None else quiet_header(self.quiet_to_ms)),
         }
 
 
@@ -231,6 +235,11 @@ class PartitionBatcher:
         self.tally.requests = request + 1
         tally = self.tally.header()
         return Batch(self.partition, at, at - 1, _NOTHING, tally=tally, forgetting=forgetting)
+
+    def quiet(self, log_ms: int) -> Batch:
+        """The batch that says that up to a log time nothing follows what was batched."""
+        at, tally = self.next_offset, self.tally.header()
+        return Batch(self.partition, at, at - 1, _NOTHING, tally=tally, quiet_to_ms=log_ms)
 
     def _without_forgotten(self, events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         """The events whose listeners are not forgotten up to there, and how many the others are."""

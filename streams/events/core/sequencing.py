@@ -7,6 +7,8 @@ refused, or handed over to the partition of its listener, is on record before th
 accounts for it, and batches follow one another without a gap. A kill at any moment loses nothing,
 and what is sent twice carries the same source offsets, or the same origin.
 
+A partition without news says so now and then, by a batch of nothing, for whoever waits for it.
+
 A request to forget a listener is answered between two batches: that it was, and up to where, is on
 record before the batch that says so, and that batch says which requests are answered.
 """
@@ -244,6 +246,14 @@ class Sequencer(Generic[R]):
                 moved=len(batch.moves),
                 forgotten=batch.forgotten,
             )
+
+    def next_offset(self, partition: int) -> int:
+        """First source offset of an owned partition that no batch accounts for."""
+        return self._partitions[partition].next_offset
+
+    def quiet(self, partition: int, log_ms: int) -> Batch:
+        """What says that an owned partition has nothing more up to a log time, in milliseconds."""
+        return self._partitions[partition].batcher.quiet(log_ms)
 
     def next_request(self, partition: int) -> int:
         """Offset of the first request of an owned partition that is not answered."""

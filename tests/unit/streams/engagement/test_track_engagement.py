@@ -1,4 +1,4 @@
-"""What a worker sends of the totals that another one counted before it ended."""
+"""What is told beyond the rows: totals that another worker counted, and who is quiet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from schemas.codec import RecordCodec
+from streams.engagement.core.watermark import LOGGED, QUIET, read_watermarks
+from streams.events.core.batching import Chunk, PartitionBatcher
+from streams.events.core.events import EventDecoder
+from streams.events.core.origins import Source
 from streams.kafka.placement import partition_of
 from streams.runtime.in_memory import MemoryRuntime
 from topology.graph import build_graph
@@ -66,3 +70,38 @@ def test_totals_that_were_not_sent_before_a_restart_are_sent_after_it(moved: boo
     sent = len(runtime.log.records("engagement-totals"))
     runtime.run()
     assert len(runtime.log.records("engagement-totals")) == sent, "once is enough"
+
+
+def test_that_a_partition_is_quiet_is_told_to_every_reader_of_the_minutes() -> None:
+    settings = Settings(podstream_home=Path(), event_partitions=2)
+    runtime = MemoryRuntime(build_graph(2), settings)
+    runtime.start(STAGE)
+    registry = runtime.log.registry
+    batcher = PartitionBatcher(
+        1, 0, 10, EventDecoder("user-events", registry), Source("", 2, 1_048_588)
+    )
+    event = {
+        "event_id": "1",
+        "user_id": "ada",
+        "episode_id": "pi:1",
+        "kind": "play",
+        "occurred_at": START,
+        "heard_ms": 1000,
+    }
+    value = RecordCodec("user-events", "user_event", registry).encode(event)
+    log_ms = int(START.timestamp() * 1000) + 5
+    for batch in (batcher.batch(Chunk([0], [log_ms], [value])), batcher.quiet(log_ms + 60_000)):
+        runtime.log.append(
+            "user-event-batches",
+            batch.events,
+            partition=1,
+            headers=tuple(batch.headers().items()),
+        )
+        runtime.run(timers=False)
+    told: dict[int, dict[str, dict[int, int]]] = {0: {}, 1: {}}
+    for message in runtime.log.records("engagement-windows"):
+        for name in (LOGGED, QUIET):
+            told[message.partition][name] = told[message.partition].get(name, {}) | (
+                read_watermarks(message.header(name), name)
+            )
+    assert told[0] == told[1] == {LOGGED: {1: log_ms}, QUIET: {1: log_ms + 60_000}}

@@ -37,13 +37,20 @@ Row = tuple[str, int, int, int, int]
 Closed = Mapping[int, int]
 
 
-def message(offset: int, *rows: Row, closed: Closed | None = None) -> WindowMessage:
+def message(
+    offset: int, *rows: Row, closed: Closed | None = None, quiet: Closed | None = None
+) -> WindowMessage:
     """Rows of episode, minute after START, source partition, offset and plays; and the last
-    minute after START that is over, by source partition."""
+    minute after START that is over, by source partition, and up to when it is quiet.
+
+    The log's time is the minute at which it was over.
+    """
     frame = pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
     bucket = ((pl.col("bucket") + START) * MINUTE_MS).cast(pl.Datetime("ms", "UTC"))
     over = {source: minute + START for source, minute in (closed or {}).items()}
-    return WindowMessage(offset, 0, frame.with_columns(bucket), over)
+    logged_ms = {source: minute * MINUTE_MS for source, minute in over.items()}
+    quiet_ms = {source: (at + START) * MINUTE_MS for source, at in (quiet or {}).items()}
+    return WindowMessage(offset, 0, frame.with_columns(bucket), over, logged_ms, quiet_ms)
 
 
 def steady(
@@ -88,10 +95,17 @@ def test_silence_is_a_fall() -> None:
     assert first.at.timestamp() == (START + minutes) * 60
 
 
-def test_a_lag_of_up_to_a_day_is_no_silence() -> None:
+@pytest.mark.parametrize("told_before", [True, False])
+def test_a_lag_of_days_is_no_silence(told_before: bool) -> None:
+    """As when a backlog is worked off, one source partition after the other, also by one that had
+    said that it was quiet before its backlog came."""
     state, minutes = AnomalyState(2), 3 * 60
-    steady(state, range(minutes), 20, sources=2)
-    ahead = range(minutes, minutes + IDLE_BINS * BIN_MINUTES, BIN_MINUTES)
+    if told_before:
+        steady(state, range(minutes), 20, sources=2)
+        assert state.fold([message(state.applied + 1, quiet={1: minutes})]) == []
+    else:
+        minutes = 0
+    ahead = range(minutes, minutes + 3 * IDLE_BINS * BIN_MINUTES, BIN_MINUTES)
     assert steady(state, ahead, 100) == []
     assert len(state._parts) == 0
     behind = [(("pi:1", m, 1, m, 100), m + BIN_MINUTES - 1) for m in ahead]
@@ -99,23 +113,44 @@ def test_a_lag_of_up_to_a_day_is_no_silence() -> None:
     assert state.closed == START // BIN_MINUTES + ahead.stop // BIN_MINUTES
 
 
-def test_a_source_partition_in_which_nothing_happens_is_waited_for_for_a_day() -> None:
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_source_partition_that_is_quiet_is_waited_for_for_a_day(
+    told: bool, restored: bool
+) -> None:
     quiet_from, day = 3 * 60, IDLE_BINS * BIN_MINUTES
-    for told in (True, False):
+    state = AnomalyState(2)
+    steady(state, range(quiet_from), sources=2 if told else 1)
+    later = quiet_from + day
+    steady(state, range(quiet_from, later + 60, BIN_MINUTES), 1, "pi:2")
+    assert state.closed == ((START + quiet_from) // BIN_MINUTES if told else 0)
+    if restored:
+        pieces = list(state.snapshot())
         state = AnomalyState(2)
-        steady(state, range(quiet_from), sources=2 if told else 1)
-        waited_for = quiet_from if told else 0
-        steady(state, range(quiet_from, waited_for + day, BIN_MINUTES), 1, "pi:2")
-        assert state.closed == (START + quiet_from) // BIN_MINUTES if told else not state.closed
-        found = steady(state, range(waited_for + day, waited_for + day + 60), 1, "pi:2")
-        assert state.closed == (START + waited_for + day) // BIN_MINUTES + 60 // BIN_MINUTES
-        assert ("fall", quiet_from // BIN_MINUTES) in directions(found)
-        # It comes back, and counts.
-        back = waited_for + day + 60
-        assert steady(state, range(back, back + 90), 50, "pi:3", sources=2) == []
-        silent = steady(state, range(back + 90, back + 110), 1, "pi:2", sources=2)
-        fall = next(one for one in silent if one.episode_id == "pi:3")
-        assert fall.surprise.expected == pytest.approx(2 * BIN_MINUTES * 50, rel=0.01)
+        state.load_snapshot(pieces)
+    # That it is quiet is known an hour late, and says nothing of what came in that hour.
+    found = state.fold([message(state.applied + 1, quiet={1: later - 1})])
+    assert state.closed == (START + quiet_from) // BIN_MINUTES
+    assert found == []
+    found = state.fold([message(state.applied + 1, quiet={1: later + 60})])
+    assert state.closed == (START + quiet_from + 60) // BIN_MINUTES
+    assert ("fall", quiet_from // BIN_MINUTES) in directions(found)
+    # It comes back, and counts.
+    back = later + 60
+    assert steady(state, range(back, back + 90), 50, "pi:3", sources=2) == []
+    silent = steady(state, range(back + 90, back + 110), 1, "pi:2", sources=2)
+    fall = next(one for one in silent if one.episode_id == "pi:3")
+    assert fall.surprise.expected == pytest.approx(2 * BIN_MINUTES * 50, rel=0.01)
+
+
+def test_who_was_quiet_stays_so_as_long_as_the_log_says() -> None:
+    """As in a replay, where all that was said comes before what it is about."""
+    state, day = AnomalyState(2), IDLE_BINS * BIN_MINUTES
+    state.fold([message(0, quiet={1: 2 * day, 7: 9})])
+    steady(state, range(0, 2 * day, BIN_MINUTES))
+    assert state.closed == (START + day) // BIN_MINUTES
+    steady(state, range(2 * day, 3 * day, BIN_MINUTES))
+    assert state.closed == (START + day) // BIN_MINUTES
 
 
 def test_a_stretch_without_anything_says_nothing() -> None:
