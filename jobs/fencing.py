@@ -13,7 +13,7 @@ A table also says of which log its offsets are: those of another one would pass 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -92,6 +92,27 @@ class WriterEpoch:
             raise error
         self._last += 1
 
+    def delete(self, rows: str, notes: Mapping[str, int]) -> int:
+        """Delete rows, by delta-rs, and note numbers under names; how many rows there were.
+
+        ``rows`` is a condition in SQL. Both are one commit, which is made also where nothing is to
+        be deleted. FencedError if the table is somebody else's.
+        """
+        table = DeltaLog(self._path)
+        self._check(table)
+        properties = self._properties(self._last + 1, notes)
+        try:
+            deleted = table.delete(rows, writer_properties=PACKED, commit_properties=properties)
+            if table.transaction_version(APP_ID) == self._last:
+                table.create_write_transaction(
+                    [], "append", table.schema(), commit_properties=properties
+                )
+        except CommitFailedError as error:
+            self._check(DeltaLog(self._path))
+            raise error
+        self._last += 1
+        return int(deleted.get("num_deleted_rows", 0))
+
     @contextmanager
     def by_spark(self, spark: SparkSession) -> Iterator[None]:
         """A block in which Spark makes one commit to the table.
@@ -122,5 +143,6 @@ class WriterEpoch:
         )
 
     @staticmethod
-    def _properties(number: int) -> CommitProperties:
-        return CommitProperties(app_transactions=[Transaction(APP_ID, number)])
+    def _properties(number: int, notes: Mapping[str, int] | None = None) -> CommitProperties:
+        numbers = {APP_ID: number, **(notes or {})}
+        return CommitProperties(app_transactions=[Transaction(*one) for one in numbers.items()])

@@ -15,6 +15,7 @@ from deltalake import DeltaTable as DeltaLog
 
 from jobs.applied import read_applied
 from jobs.core.facts import FACTS
+from jobs.forgetting import noted
 from streams.kafka.log_reader import LogReader
 from streams.kafka.purge import committed
 from streams.operations.checkpoints import checkpoints
@@ -75,7 +76,8 @@ def _not_in(table: str, topic: str, query: str, begun: Mapping[int, int]) -> lis
     held: Collection[int] = ()
     if DeltaLog.is_deltatable(table):
         if source is not None:
-            held = read_applied(table, source).keys()
+            # Of a partition all of whose listeners are forgotten there are no rows left.
+            held = {*read_applied(table, source), *noted(table, begun)}
         elif DeltaLog(table).to_pyarrow_dataset().head(1).num_rows:
             held = begun.keys()
     return [

@@ -12,6 +12,9 @@ Delta commit, so this holds for a kill -9 at any moment, for batches that come a
 for a lost checkpoint. (A `txnAppId` would only cover a batch repeated with the same checkpoint.)
 It asks that a table has one writer, which `jobs.fencing` sees to, and that a listener's events are
 all in one partition of `user-events`, which `batch_events` sees to.
+
+Before a micro-batch is written, rows of listeners who are forgotten go (`jobs.forgetting`). Every
+query follows `forgotten-listeners`, so that this happens also where nothing else comes.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from jobs.core.daily import daily_update, sum_daily
 from jobs.core.decoding import Decode, decode_batches, output_schema
 from jobs.core.facts import FACTS, Facts
 from jobs.fencing import WriterEpoch, bind
+from jobs.forgetting import TOPIC as FORGOTTEN
+from jobs.forgetting import ForgettingTable, ForgottenListeners
 from jobs.kafka_source import Launch, checkpoint, read_topics
 from jobs.maintenance import TABLE_PROPERTIES, Maintenance
 from jobs.output import Output
@@ -199,10 +204,23 @@ class TableWriter:
             for facts in self._facts.values()
             if facts.source is not None
         }
+        self._forgotten = ForgottenListeners(settings, graph.stages[STAGE])
+        partitions = graph.topics[FORGOTTEN].partitions
+        self._forgetting = [
+            ForgettingTable(
+                table_path(settings, facts.table),
+                facts.made_from,
+                self._epochs[facts.table],
+                partitions,
+            )
+            for facts in self._facts.values()
+            if facts.made_from is not None
+        ]
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write one micro-batch; `foreachBatch` may call again with what it had before."""
-        decoded = self._decode(batch).persist()
+        self._forget()
+        decoded = self._decode(batch.where(F.col("topic") != FORGOTTEN)).persist()
         try:
             summary = (
                 decoded.groupBy("topic", "source_partition")
@@ -236,16 +254,24 @@ class TableWriter:
         finally:
             decoded.unpersist()
 
+    def _forget(self) -> None:
+        """Remove what is forgotten by now: nothing in the micro-batch is made of later events
+        without the log having said before whose earlier ones count no more."""
+        self._forgotten.read()
+        for table in self._forgetting:
+            for _ in range(table.forget(self._forgotten.known)):
+                self._maintenance.committed(table.path)
+
     def _decode(self, batch: DataFrame) -> DataFrame:
+        forgotten = dict(self._forgotten.known.up_to)
         schemas, applied = self._schemas, {name: dict(v) for name, v in self._applied.items()}
         servers = self._settings.kafka_bootstrap_servers
         registry_url = self._settings.schema_registry_url.get_secret_value()
         partitions = self._settings.event_partitions
 
         def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return decode_batches(
-                batches, wire_decoder(servers, registry_url, partitions), schemas, applied
-            )
+            decode = wire_decoder(servers, registry_url, partitions)
+            return decode_batches(batches, decode, schemas, applied, forgotten)
 
         # a message may have megabytes: few of them at a time in a Python worker
         batch.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "500")
@@ -355,7 +381,7 @@ def start(spark: SparkSession, settings: Settings, graph: Graph) -> list[Launch]
         topics = query.topics(graph)
         seconds = query.every * settings.delta_trigger_s
         stream = (
-            read_topics(spark, settings, stage, topics, query.messages)
+            read_topics(spark, settings, stage, [*topics, FORGOTTEN], query.messages)
             .writeStream.queryName(f"{STAGE}.{query.name}")
             .foreachBatch(TableWriter(settings, graph, topics))
             .option("checkpointLocation", checkpoint(settings, stage, query.name))

@@ -374,6 +374,8 @@ DELTA_TABLES = (
             ),
             Column("source_partition", "int", "partition in recommendations", nullable=False),
             Column("source_offset", "bigint", "offset in recommendations", nullable=False),
+            Column("applied_partition", "int", "partition in user-events"),
+            Column("applied_offset", "bigint", "last source offset folded in"),
         ),
         key=("source_partition", "source_offset"),
     ),

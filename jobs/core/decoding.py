@@ -10,6 +10,7 @@ import pyarrow as pa
 from polars.interchange import CompatLevel
 
 from jobs.core.facts import FACTS, Decoded, Facts, drop_repeats, positions
+from jobs.core.forgetting import ForgottenRows, UpTo
 from schemas.codec import BadRecordError
 
 Decode = Callable[[str, bytes | None], Any]
@@ -44,15 +45,17 @@ def decode_batches(
     decode: Decode,
     tables: Mapping[str, pa.Schema],
     applied: Mapping[str, Mapping[int, int]],
+    forgotten: UpTo,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of every message of ``batches`` (topic, partition, offset, key, value), as
     `output_schema`.
 
-    ``applied`` says how far each table has got, per source partition; repeats are dropped. A
-    message that does not decode gives one row with its ``error`` and nothing else; a tombstone,
-    where it deletes a row, one with the key. The messages of a partition must come in the order
-    of the log.
+    ``applied`` says how far each table has got, per source partition; repeats are dropped, and so
+    is what is made of nothing but what is ``forgotten``. A message that does not decode gives one
+    row with its ``error`` and nothing else; a tombstone, where it deletes a row, one with the key.
+    The messages of a partition must come in the order of the log.
     """
+    forgetting = ForgottenRows(forgotten)
     progress = {table: dict(offsets) for table, offsets in applied.items()}
     schema = output_schema(tables)
     for batch in batches:
@@ -63,6 +66,7 @@ def decode_batches(
             rows = _with_place(rows, messages)
             if facts.source is not None:
                 rows = drop_repeats(rows, facts.source, progress.setdefault(facts.table, {}))
+            rows = forgetting.without(rows, facts.made_from)
             yield from _assemble(schema, facts, topic, rows)
         if others:
             rows = pa.Table.from_pylist(others, schema=schema)

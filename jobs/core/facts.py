@@ -38,6 +38,22 @@ class Decoded:
 Mode = Literal["append", "upsert", "insert", "fold"]
 Pace = Literal["live", "settled"]
 
+LISTENER = "user_id"
+"""The column that names a listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFrom:
+    """The columns that say from which events of its listener a row was made.
+
+    ``partition`` of `user-events`, and the last ``offset`` of it. ``time`` is the column that tells
+    of rows which an older release wrote, without these two.
+    """
+
+    partition: str
+    offset: str
+    time: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -51,6 +67,7 @@ class Facts:
     ``settled`` for facts that nothing can change any more: they come minutes or hours late, so they
     are written less often. ``keyed_by`` is set for a table of how things are now: the column that
     holds a message's key; a tombstone deletes its row. In the other tables history stays.
+    ``made_from`` is set for a table that names listeners: by it rows of forgotten ones go.
     """
 
     table: str
@@ -59,6 +76,7 @@ class Facts:
     source: tuple[str, str] | None = None
     pace: Pace = "live"
     keyed_by: str | None = None
+    made_from: MadeFrom | None = None
 
 
 def record_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
@@ -72,10 +90,15 @@ def transcript_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
 
 
 def recommendation_rows(messages: Sequence[Decoded]) -> list[dict[str, Any]]:
-    """One row a list; the parts of a score are columns of the item."""
+    """One row a list; the parts of a score are columns of the item.
+
+    The record's own position is in `user-events`, that of the message in `recommendations`.
+    """
     return [
         {
             **message.content,
+            "applied_partition": message.content["source_partition"],
+            "applied_offset": message.content["offset"],
             "items": [{**item, **item["parts"]} for item in message.content["items"]],
             "source_partition": message.partition,
             "source_offset": message.offset,
@@ -151,10 +174,18 @@ FACTS: dict[str, Facts] = {
     EPISODE_SUBJECTS.name: Facts("episode_topics", "upsert", record_rows, keyed_by="episode_id"),
     SUBJECTS.name: Facts("topics", "upsert", record_rows, keyed_by="topic_id"),
     USER_EVENT_BATCHES.name: Facts(
-        "user_events", "append", event_rows, ("source_partition", "source_offset")
+        "user_events",
+        "append",
+        event_rows,
+        ("source_partition", "source_offset"),
+        made_from=MadeFrom("source_partition", "source_offset"),
     ),
     USER_EPISODE_DAILY.name: Facts(
-        "user_vs_episode_daily", "fold", daily_rows, ("source_partition", "applied_offset")
+        "user_vs_episode_daily",
+        "fold",
+        daily_rows,
+        ("source_partition", "applied_offset"),
+        made_from=MadeFrom("source_partition", "applied_offset"),
     ),
     ENGAGEMENT_HISTORY.name: Facts(
         "engagement_minutes", "append", minute_rows, ("source_partition", "bucket"), pace="settled"
@@ -168,12 +199,14 @@ FACTS: dict[str, Facts] = {
         session_rows,
         ("source_partition", "closed_offset"),
         pace="settled",
+        made_from=MadeFrom("source_partition", "closed_offset"),
     ),
     RECOMMENDATIONS.name: Facts(
         "recommendations_history",
         "append",
         recommendation_rows,
         ("source_partition", "source_offset"),
+        made_from=MadeFrom("applied_partition", "applied_offset", "updated_at"),
     ),
     MODEL_METRICS.name: Facts(
         "model_metrics", "append", metric_rows, ("source_partition", "source_offset")

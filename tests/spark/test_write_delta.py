@@ -346,6 +346,10 @@ def test_a_lost_checkpoint_is_told_where_the_table_lacks_what_is_gone(
         check_gaps(mine, graph, history)
     TableWriter(mine, graph, [topic])(micro_batch(spark, [(topic, 1, 0, value)]), 0)
     check_gaps(mine, graph, history)
+    table = history[topic].table
+    WriterEpoch(table).delete("user_id = 'u'", {"podstream.forgotten.1": 1})
+    assert rows(mine, FACTS[topic].table).is_empty()
+    check_gaps(mine, graph, history)  # everybody who was there is forgotten
 
 
 def test_tables_of_another_log_are_refused(tables: Settings) -> None:

@@ -12,7 +12,7 @@ from topology.topics.engagement import (
     LISTENING_SESSIONS,
     USER_EPISODE_DAILY,
 )
-from topology.topics.events import USER_EVENT_BATCHES
+from topology.topics.events import FORGOTTEN_LISTENERS, USER_EVENT_BATCHES
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import EPISODE_SUBJECTS, SUBJECTS
@@ -20,7 +20,8 @@ from topology.topics.transcripts import EPISODE_TRANSCRIPTS
 
 WRITE_DELTA = declare_stage(
     "write_delta",
-    "Writes every fact topic to Delta Lake, the queryable history.",
+    "Writes every fact topic to Delta Lake, the queryable history, and removes from it whoever is "
+    "forgotten.",
     runner="spark",
     entry_point="jobs.write_delta",
     worker="spark",
@@ -41,6 +42,7 @@ WRITE_DELTA = declare_stage(
         RECOMMENDATIONS,
         MODEL_METRICS,
     ),
+    broadcast=(FORGOTTEN_LISTENERS,),
     writes=(
         "episodes",
         "transcripts",

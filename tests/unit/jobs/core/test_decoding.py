@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.core.decoding import decode_batches, output_schema
+from jobs.core.forgetting import UpTo
 from topology.topics.engagement import ENGAGEMENT_HISTORY, EPISODE_DAYS
-from topology.topics.recommendation import MODEL_METRICS
+from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
 from topology.topics.similarity import SUBJECTS
 
 SUBJECT_ROWS = {"topics": pa.schema([("topic_id", pa.string()), ("label", pa.string())])}
@@ -33,6 +34,7 @@ def rows_of(
     contents: list[Any],
     tables: Mapping[str, pa.Schema],
     applied: Mapping[str, Mapping[int, int]] | None = None,
+    forgotten: UpTo | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of one batch of messages; None stands for a tombstone, whose key is ``k`` and its
     offset."""
@@ -52,7 +54,7 @@ def rows_of(
     def decode(_: str, value: bytes | None) -> Any:
         return contents[int(value or b"")]
 
-    found = decode_batches([batch], decode, tables, applied or {})
+    found = decode_batches([batch], decode, tables, applied or {}, forgotten or {})
     rows: list[dict[str, Any]] = pa.Table.from_batches(found, output_schema(tables)).to_pylist()
     return rows
 
@@ -102,3 +104,23 @@ def test_a_time_serves_as_an_offset() -> None:
         "event_date": SECOND.date(),
     }
     assert (row["source_partition"], row["source_offset"]) == (3, SECOND.timestamp() * 1000)
+
+
+def test_what_was_done_before_a_listener_was_forgotten_gives_no_row() -> None:
+    kept = ["user_id", "applied_partition", "applied_offset", "source_partition", "source_offset"]
+    kinds = [pa.string(), pa.int32(), pa.int64(), pa.int32(), pa.int64()]
+    tables = {"recommendations_history": pa.schema(list(zip(kept, kinds, strict=True)))}
+    lists = [
+        {"user_id": user, "source_partition": partition, "offset": offset, "items": []}
+        for user, partition, offset in (
+            ("ada", 1, 9), ("ada", 1, 10), ("ada", 0, 9), ("dan", 1, 9), ("adam", 1, 9)
+        )
+    ]  # fmt: skip
+    rows = rows_of(RECOMMENDATIONS.name, lists, tables, forgotten={("ada", 1): 9, ("eve", 1): 99})
+    found = [tuple(row["recommendations_history"].values()) for row in rows]
+    assert found == [
+        ("ada", 1, 10, 1, 1),
+        ("ada", 0, 9, 1, 2),
+        ("dan", 1, 9, 1, 3),
+        ("adam", 1, 9, 1, 4),
+    ]

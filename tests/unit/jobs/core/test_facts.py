@@ -75,7 +75,7 @@ def test_bad_messages_become_rows_of_their_own() -> None:
     )
     tables = {"model_metrics": metrics}
     out = pa.Table.from_batches(
-        decode_batches([batch], decode, tables, {"model_metrics": {0: 0}}),
+        decode_batches([batch], decode, tables, {"model_metrics": {0: 0}}, {}),
         schema=output_schema(tables),
     ).to_pylist()
     good = [row for row in out if row["error"] is None]
