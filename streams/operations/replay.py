@@ -26,7 +26,7 @@ from streams.events.batch_progress import KafkaEventLogs, event_source
 from streams.events.core.batching import Batch, accounted_to
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Tally
-from streams.kafka.clients import send_all, unless_gone
+from streams.kafka.clients import delete_topics, send_all, unless_gone
 from streams.kafka.purge import commit, committed
 from streams.operations.strays import strays_counted
 from topology.access import admin_client
@@ -107,7 +107,7 @@ def replay(
     for stage in stages:
         say(f"forgetting what {stage.name} has counted")
         _forget(admin, stage)
-        _delete_topics(admin, [state_topic(stage, table).name for table in stage.tables])
+        delete_topics(admin, [state_topic(stage, table).name for table in stage.tables], TIMEOUT_S)
     apply_topology(settings, registry, mongo=False)
 
     if remade:
@@ -263,13 +263,6 @@ def _forget(admin: AdminClient, stage: Stage) -> None:
     group = app_id(stage)
     removed = admin.delete_consumer_groups([group], request_timeout=TIMEOUT_S)[group]
     unless_gone(removed, KafkaError.GROUP_ID_NOT_FOUND, TIMEOUT_S)
-
-
-def _delete_topics(admin: AdminClient, names: list[str]) -> None:
-    if not names:
-        return
-    for future in admin.delete_topics(names, request_timeout=TIMEOUT_S).values():
-        unless_gone(future, KafkaError.UNKNOWN_TOPIC_OR_PART, TIMEOUT_S)
 
 
 def _remove(settings: Settings, checkpoint: str) -> None:

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 from schemas.registry import RestRegistry, TopicRegistry
 from streams.events.core.origins import tally_of
-from streams.kafka.clients import reader, send_all, unless_gone
+from streams.kafka.clients import delete_topics, reader, send_all, unless_gone
 from streams.kafka.log_reader import LogReader, read_all
 from streams.kafka.message import Message
 from streams.kafka.wire import Wire
@@ -282,9 +282,7 @@ def remove_tables(settings: Settings, version: Version) -> list[str]:
         for name in admin.list_topics(timeout=TIMEOUT_S).topics
         if version_of(name) == version.name
     ]
-    removed = admin.delete_topics(topics, request_timeout=TIMEOUT_S) if topics else {}
-    for future in removed.values():
-        unless_gone(future, KafkaError.UNKNOWN_TOPIC_OR_PART, TIMEOUT_S)
+    delete_topics(admin, topics, TIMEOUT_S)
     uri = settings.mongodb_uri.get_secret_value()
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=int(TIMEOUT_S * 1000)) as client:
         client.drop_database(version.database)

@@ -20,12 +20,13 @@ from pydantic import SecretStr
 
 from schemas.codec import RecordCodec, subject_of, unframe
 from streams.cli.local.broker import running_broker
+from streams.kafka.clients import delete_topics
 from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry, topic_registry
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
-from topology.graph import build_graph, declared_subjects
-from topology.plan import AlterConfig, LeaveAlone, plan
+from topology.graph import build_graph, declared_subjects, state_topic
+from topology.plan import AlterConfig, CreateTopic, LeaveAlone, plan
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
@@ -62,6 +63,19 @@ def test_applying_again_is_quick_and_changes_nothing(settings: Settings) -> None
     started = time.monotonic()
     assert apply_topology(settings, open_registry(settings)) == []
     assert time.monotonic() - started < 5
+
+
+def test_topics_that_were_deleted_are_made_anew_at_once(settings: Settings) -> None:
+    """As a replay does. Nobody plans by topics that are going."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    graph = build_graph(settings.event_partitions)
+    going = [state_topic(stage, t).name for stage in graph.stages.values() for t in stage.tables]
+    assert len(going) > 5
+    for _ in range(5):
+        delete_topics(admin, [*going, "never-there"])
+        made = apply_topology(settings, open_registry(settings), mongo=False)
+        assert {action.topic for action in made if isinstance(action, CreateTopic)} == set(going)
+        assert len(made) == len(going)
 
 
 def test_schemas_are_registered_as_confluents_registry_keeps_them(settings: Settings) -> None:
