@@ -77,20 +77,14 @@ class WriterEpoch:
 
     def append(self, rows: pa.Table) -> None:
         """Append few rows, by delta-rs. FencedError if the table is somebody else's."""
-        table = DeltaLog(self._path)
-        self._check(table)
-        try:
+        with self._by_delta_rs() as (table, properties):
             write_deltalake(
                 table,
                 rows,
                 mode="append",
                 writer_properties=PACKED,
-                commit_properties=self._properties(self._last + 1),
+                commit_properties=properties,
             )
-        except CommitFailedError as error:
-            self._check(DeltaLog(self._path))  # what came in between may have been something else
-            raise error
-        self._last += 1
 
     def delete(self, rows: str, notes: Mapping[str, int]) -> int:
         """Delete rows, by delta-rs, and note numbers under names; how many rows there were.
@@ -98,20 +92,30 @@ class WriterEpoch:
         ``rows`` is a condition in SQL. Both are one commit, which is made also where nothing is to
         be deleted. FencedError if the table is somebody else's.
         """
-        table = DeltaLog(self._path)
-        self._check(table)
-        properties = self._properties(self._last + 1, notes)
-        try:
+        with self._by_delta_rs(notes) as (table, properties):
             deleted = table.delete(rows, writer_properties=PACKED, commit_properties=properties)
             if table.transaction_version(APP_ID) == self._last:
                 table.create_write_transaction(
                     [], "append", table.schema(), commit_properties=properties
                 )
+        return int(deleted.get("num_deleted_rows", 0))
+
+    @contextmanager
+    def _by_delta_rs(
+        self, notes: Mapping[str, int] | None = None
+    ) -> Iterator[tuple[DeltaLog, CommitProperties]]:
+        """A block in which delta-rs makes one commit to the table, with these properties.
+
+        FencedError if the table is somebody else's.
+        """
+        table = DeltaLog(self._path)
+        self._check(table)
+        try:
+            yield table, self._properties(self._last + 1, notes)
         except CommitFailedError as error:
-            self._check(DeltaLog(self._path))
+            self._check(DeltaLog(self._path))  # what came in between may have been something else
             raise error
         self._last += 1
-        return int(deleted.get("num_deleted_rows", 0))
 
     @contextmanager
     def by_spark(self, spark: SparkSession) -> Iterator[None]:

@@ -263,7 +263,7 @@ class TableWriter:
                 self._maintenance.committed(table.path)
 
     def _decode(self, batch: DataFrame) -> DataFrame:
-        forgotten = dict(self._forgotten.known.up_to)
+        forgotten = self._forgotten.known.up_to
         schemas, applied = self._schemas, {name: dict(v) for name, v in self._applied.items()}
         servers = self._settings.kafka_bootstrap_servers
         registry_url = self._settings.schema_registry_url.get_secret_value()

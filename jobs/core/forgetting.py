@@ -37,10 +37,14 @@ class Forgotten:
     """Whom `forgotten-listeners` names, as far as it has been read."""
 
     def __init__(self) -> None:
-        self.up_to: dict[tuple[str, int], int] = {}
         self.ends: dict[int, int] = {}
         """Partition -> the first offset that has not been read."""
         self._told: dict[tuple[str, int], Told] = {}
+
+    @property
+    def up_to(self) -> dict[tuple[str, int], int]:
+        """The last offset that is forgotten, as `UpTo`."""
+        return {key: told.up_to for key, told in self._told.items()}
 
     def take(self, partition: int, messages: Iterable[Message], end: int) -> None:
         """Take in what lies in a partition before the offset ``end``, in the order of the log."""
@@ -49,8 +53,8 @@ class Forgotten:
                 continue
             key = (forgetting.user_id, partition)
             # A process that had lost the partition may have written last.
-            up_to = max(forgetting.up_to, self.up_to.get(key, -1))
-            self.up_to[key] = up_to
+            known = self._told.get(key)
+            up_to = max(forgetting.up_to, known.up_to if known else -1)
             self._told[key] = Told(*key, up_to, forgetting.requested_ms, message.offset)
         self.ends[partition] = max(end, self.ends.get(partition, 0))
 

@@ -295,10 +295,10 @@ def _log_times(
     is quiet; both only where the batches tell."""
     logged, quiet = {}, {}
     for partition, batch in batches.items():
-        for message, events in batch:
-            if events.height:
-                # Offsets ascend, and so do the times of the log.
-                logged[partition] = int(events["logged_at"].to_physical()[-1])
+        if frames := [events for _, events in batch if events.height]:
+            # Offsets ascend, and so do the times of the log.
+            logged[partition] = int(frames[-1]["logged_at"].to_physical()[-1])
+        for message, _ in batch:
             if (told := quiet_to(message.headers)) is not None:
                 quiet[partition] = told
     return logged, quiet

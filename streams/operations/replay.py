@@ -26,8 +26,9 @@ from streams.events.batch_progress import KafkaEventLogs, event_source
 from streams.events.core.batching import Batch, accounted_to
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Tally
-from streams.kafka.clients import delete_topics, send_all, unless_gone
+from streams.kafka.clients import send_all
 from streams.kafka.purge import commit, committed
+from streams.kafka.removal import delete_topics, unless_gone
 from streams.operations.strays import strays_counted
 from topology.access import admin_client
 from topology.apply import apply_topology

@@ -18,9 +18,10 @@ from pymongo import MongoClient
 
 from schemas.registry import RestRegistry, TopicRegistry
 from streams.events.core.origins import tally_of
-from streams.kafka.clients import delete_topics, reader, send_all, unless_gone
+from streams.kafka.clients import reader, send_all
 from streams.kafka.log_reader import LogReader, read_all
 from streams.kafka.message import Message
+from streams.kafka.removal import delete_topics, unless_gone
 from streams.kafka.wire import Wire
 from streams.operations.core.versions import (
     LIVE,

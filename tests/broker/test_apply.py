@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from schemas.codec import RecordCodec, subject_of, unframe
 from streams.cli.local.broker import running_broker
-from streams.kafka.clients import delete_topics
 from streams.kafka.log_reader import LogTail
 from streams.kafka.message import Message
 from streams.kafka.registry import open_registry, topic_registry
+from streams.kafka.removal import delete_topics
 from topology.apply import RefusedError, apply_topology, expires_rows, observe
 from topology.graph import build_graph, declared_subjects, state_topic
 from topology.plan import AlterConfig, CreateTopic, LeaveAlone, plan
@@ -72,7 +72,7 @@ def test_topics_that_were_deleted_are_made_anew_at_once(settings: Settings) -> N
     going = [state_topic(stage, t).name for stage in graph.stages.values() for t in stage.tables]
     assert len(going) > 5
     for _ in range(5):
-        delete_topics(admin, [*going, "never-there"])
+        delete_topics(admin, [*going, "never-there"], 60)
         made = apply_topology(settings, open_registry(settings), mongo=False)
         assert {action.topic for action in made if isinstance(action, CreateTopic)} == set(going)
         assert len(made) == len(going)

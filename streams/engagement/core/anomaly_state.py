@@ -63,18 +63,16 @@ class Anomaly:
 class AnomalyState(WindowState):
     """The search for anomalies in one partition; ``partitions``: how many source ones there are.
 
-    ``closed``: every bin before this one has been judged, or left out. ``first``: the first bin
-    that was not over when anything was told first; 0 before that.
+    ``closed``: every bin before this one has been judged, or left out.
     """
 
-    FIGURES = ("applied", "closed", "first")
+    FIGURES = ("applied", "closed")
     SHIFTS: ClassVar = {"parts": MINUTE_BITS + SOURCE_BITS, "sums": MINUTE_BITS, "histories": 0}
 
     def __init__(self, partitions: int) -> None:
         super().__init__()
         self._partitions = partitions
         self.closed = 0
-        self.first = 0
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
         self._furthest: list[tuple[int, int]] = []
         """When, by the log's time, which bin was the first that might change in the source
@@ -101,11 +99,13 @@ class AnomalyState(WindowState):
         for message in [message for message in messages if message.offset > self.applied]:
             self.applied = message.offset
             # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
-            if self.first or message.watermarks:
+            if message.watermarks or self._done.any():
                 waiting.append(message)
             done = self._done_by(message)
+            if not message.quiet_ms and not (done > self._done).any():
+                continue
             further = done.max() > self._done.max()
-            self._done, self.first = done, self.first or int(done.max())
+            self._done = done
             self._note_log_times(message)
             if further or self._end() > self.closed:
                 self._add(waiting)
@@ -146,7 +146,8 @@ class AnomalyState(WindowState):
 
     def _end(self) -> int:
         """The first bin that a source partition that is waited for may still change."""
-        return int(np.maximum(self._done, self._idle)[: self._partitions].min())
+        own = slice(self._partitions)
+        return int(np.maximum(self._done[own], self._idle[own]).min())
 
     def _add(self, messages: Sequence[WindowMessage]) -> None:
         if not messages:
@@ -247,18 +248,11 @@ class AnomalyState(WindowState):
     def _whole(self, changes_only: bool) -> dict[str, pa.RecordBatch]:
         columns = self._by_source()
         known = np.flatnonzero(np.any(list(columns.values()), axis=0))
+        at_ms, bins = np.array(self._furthest, np.int64).reshape(-1, 2).T
         return {
             _SOURCES: by_source(columns, known),
             _LOGGED: pa.RecordBatch.from_pydict({_LOGGED: self._logged}),
-            _FURTHEST: pa.RecordBatch.from_pydict(
-                dict(
-                    zip(
-                        ("at_ms", "bin"),
-                        np.array(self._furthest, np.int64).reshape(-1, 2).T,
-                        strict=True,
-                    )
-                )
-            ),
+            _FURTHEST: pa.RecordBatch.from_pydict({"at_ms": at_ms, "bin": bins}),
         }
 
     def _by_source(self) -> dict[str, np.ndarray]:
