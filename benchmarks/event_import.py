@@ -1,8 +1,8 @@
 """`podstream import events` of a large file: rows a second, and what a kill and a repeat change.
 
-One run writes a file, imports it on a broker of its own, imports it again, then imports a second
-file with a kill -9 in the middle, and reads the log back as `batch_events` counts it. Progress goes
-to stderr, JSON to stdout.
+One run imports a file of JSON lines and one of CSV on a broker of its own, the first once more,
+then a third file with a kill -9 in the middle, and reads the log back as `batch_events` counts it.
+Progress goes to stderr, JSON to stdout.
 """
 
 from __future__ import annotations
@@ -50,24 +50,27 @@ def main() -> None:
         apply_topology(settings, open_registry(settings), mongo=False)
         write_jsonl(home / "first.jsonl", rows, seed=1)
         write_csv(home / "second.csv", rows, seed=2)
+        write_csv(home / "third.csv", rows, seed=3)
         whole = run(settings, home / "first.jsonl")
+        whole_csv = run(settings, home / "second.csv")
         again = run(settings, home / "first.jsonl")
-        killed = run(settings, home / "second.csv", kill_after_s=whole * 0.4)
-        rest = run(settings, home / "second.csv")
-        once_more = run(settings, home / "second.csv")
+        killed = run(settings, home / "third.csv", kill_after_s=whole_csv * 0.5)
+        rest = run(settings, home / "third.csv")
+        once_more = run(settings, home / "third.csv")
         counted, records = count(settings)
     machine.report(
         "event_import",
         {
             "rows": rows,
             "jsonl": {"seconds": round(whole, 2), "rows_per_s": round(rows / whole)},
+            "csv": {"seconds": round(whole_csv, 2), "rows_per_s": round(rows / whole_csv)},
             "again_s": round(again, 2),
             "csv_killed": {
                 "killed_after_s": round(killed, 2),
                 "rest_s": round(rest, 2),
                 "again_s": round(once_more, 2),
             },
-            "events_expected": 2 * rows,
+            "events_expected": 3 * rows,
             "events_counted": counted,
             "records_in_the_log": records,
         },

@@ -29,7 +29,8 @@ from streams.operations.core.event_columns import parse_columns
 from streams.operations.core.event_encoding import EventEncoder
 from streams.operations.core.imports import Rows
 from streams.operations.reports import ImportFailedError
-from streams.operations.tabular import FileError, read_rows
+from streams.operations.table_source import FileError
+from streams.operations.tabular import read_rows
 from streams.runtime.without_pandas import keep_pandas_out
 
 LARGE_BYTES = 8 * 1_048_576

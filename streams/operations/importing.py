@@ -29,7 +29,8 @@ from streams.operations.core.records import key_of, record_of
 from streams.operations.event_import import file_id, import_rows
 from streams.operations.event_reading import Encoded, encoded
 from streams.operations.reports import Advance, ImportFailedError, Refuse, Report
-from streams.operations.tabular import CHUNK, FileError, parse_json_object, read_rows
+from streams.operations.table_source import CHUNK, FileError
+from streams.operations.tabular import parse_json_object, read_rows
 from streams.text.notes import Notes
 from topology.model import Graph, Topic
 from topology.settings import Settings

@@ -32,7 +32,8 @@ from streams.operations.core.inspection import (
     no_table,
     no_transcript,
 )
-from streams.operations.tabular import FileError, kind_of, read_rows, read_table
+from streams.operations.table_source import FileError
+from streams.operations.tabular import kind_of, read_rows, read_table
 from streams.runtime.clock import SystemClock
 from topology.settings import Settings
 

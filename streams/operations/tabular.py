@@ -6,28 +6,21 @@ tabs between the columns. What of a file was not understood is refused with its 
 
 from __future__ import annotations
 
-import codecs
-import csv
 import gzip
 import io
 import json
-import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import msgspec
 
-from streams.http.charsets import wide_encoding
-from streams.http.decompress import GZIP_MAGIC
-from streams.operations.core.imports import Rows
-
-CHUNK = 20_000
-LONGEST_FIELD = 64 * 1_048_576
-"""Characters of the longest CSV field: a transcript may be long."""
+from streams.operations.core.imports import Row, Rows
+from streams.operations.csv_records import read_csv
+from streams.operations.table_source import CHUNK, Advance, FileError, Source
 
 _KINDS = {
     **dict.fromkeys((".csv", ".tsv", ".tab"), "csv"),
@@ -36,19 +29,7 @@ _KINDS = {
 }
 _PACKED = (".gz", ".gzip")
 _PARQUET = b"PAR1"
-_BOMS_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-_BOMS_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_DELIMITERS = (",", ";", "\t", "|")
-_SAYS_DELIMITER = re.compile(r"sep=(.)[\r\n]{0,2}", re.I)
-"""The first line by which spreadsheets tell each other what is between the columns."""
-_LOOKED_AT = 4_096
 _decode = msgspec.json.Decoder().decode
-
-Advance = Callable[[float], None]
-
-
-class FileError(ValueError):
-    """A file that cannot be imported at all; the text says why."""
 
 
 def read_rows(
@@ -85,234 +66,20 @@ def read_table(
 
     Raises as `read_rows` does.
     """
-    source = _Source(file, name, advance)
+    source = Source(file, name, advance)
     kind = kind_of(name) or ("jsonl" if source.head.lstrip().startswith(b"{") else "csv")
     try:
         if source.head.startswith(_PARQUET) or kind == "parquet":
             yield from _parquet(source, required)
         elif kind == "csv":
-            yield from _csv(source, required)
+            yield from read_csv(source, required)
         else:
             yield from _jsonl(source)
     finally:
         source.let_go()
 
 
-class _Unpacked(io.RawIOBase):
-    """What a gzip file holds, no further than it was asked for.
-
-    `gzip.GzipFile` fills what it is handed, and loses all of it where the file is broken within.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = gzip.GzipFile(fileobj=file)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto1(buffer)
-
-
-class _Source:
-    """A file, unpacked if it is packed, as bytes or as lines.
-
-    ``fault`` says why the lines ended before the file did, empty if they did not.
-    """
-
-    def __init__(self, file: IO[bytes], name: str, advance: Advance) -> None:
-        self.name, self.fault = name, ""
-        self._raw, self.advance = file, advance
-        self._size = file.seek(0, io.SEEK_END) or 1
-        file.seek(0)
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        unpacked = io.BufferedReader(_Unpacked(file)) if packed else None
-        self.file: IO[bytes] = unpacked or file
-        self.packed = packed
-        try:
-            # No more than is needed: what follows may be broken, and is for `read` to say.
-            self.head = unpacked.peek(_LOOKED_AT) if unpacked else file.read(_LOOKED_AT)
-        except (EOFError, zlib.error, OSError) as error:
-            raise FileError(f"{name} is no gzip file: {error}") from error
-        if not packed:
-            file.seek(0)
-        self.encoding = _encoding_of(self.head[:_LOOKED_AT])
-        self._text: io.TextIOWrapper | None = None
-
-    def read(self, lines: IO[Any]) -> Iterator[Any]:
-        """The lines up to the end, or to where a packed file is broken."""
-        try:
-            for number, line in enumerate(lines):
-                if number % CHUNK == 0:
-                    self.progress()
-                yield line
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            self.fault = f"the packed file is broken, what follows is lost: {error}"
-        self.progress()
-
-    def progress(self) -> None:
-        self.advance(min(self._raw.tell() / self._size, 1.0))
-
-    def text(self) -> io.TextIOWrapper:
-        # Bytes that are no UTF-8 become surrogates, which the row's own check refuses.
-        errors = "surrogateescape" if self.encoding == "utf-8-sig" else "replace"
-        self._text = io.TextIOWrapper(self.file, self.encoding, errors, newline="")
-        return self._text
-
-    def let_go(self) -> None:
-        """Leave the file to whoever opened it: text that is read of it would close it."""
-        if self._text is not None and not self.file.closed:
-            self._text.detach()
-
-    def size_of(self, lines: Sequence[str]) -> int:
-        """The bytes that lines take in the file, once it is unpacked."""
-        encoding = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
-        codec = encoding.get(self.encoding, self.encoding)
-        errors = "surrogateescape" if codec == "utf-8" else "replace"
-        return sum(len(line.encode(codec, errors)) for line in lines)
-
-
-def _encoding_of(head: bytes) -> str:
-    if head.startswith(_BOMS_UTF_32):
-        return "utf-32"
-    if head.startswith(_BOMS_UTF_16):
-        return "utf-16"
-    return wide_encoding(head) or "utf-8-sig"
-
-
-class _Records:
-    """The records of a CSV file, each with the lines that it takes."""
-
-    def __init__(self, source: _Source, delimiter: str, first: Sequence[str]) -> None:
-        self._source = source
-        self._lines: list[str] = []
-        self._ended = False
-        self._delimiter = delimiter
-        self._first = first
-
-    def read(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str], str]]:
-        """(line, fields, fault) of each record that is not blank: those with a fault are none."""
-        # Who writes blanks behind the commas of the header writes them everywhere.
-        spaced = all(f"{self._delimiter} " in line for line in self._first)
-        reader = csv.reader(
-            self._noted(chain(self._first, lines)),
-            delimiter=self._delimiter,
-            skipinitialspace=spaced,
-        )
-        begins = 1
-        while True:
-            self._lines.clear()
-            fault = ""
-            try:
-                values = next(reader, None)
-            except csv.Error as error:
-                values, fault = [], self._passed_over(str(error))
-            if values is None:
-                return
-            if self._ended:
-                # The reader asked for more lines than there are, and took what it had.
-                fault = self._passed_over("a quote that is opened is never closed")
-            elif len(self._lines) > 1 and self._swallows_rows(len(values)):
-                fault = self._passed_over("a quote that is opened is closed in another row")
-            if values or fault:
-                yield begins, values, fault
-            begins = reader.line_num + 1
-
-    def mismatch(self, values: Sequence[str], columns: int) -> str:
-        """Why a record of another number of fields than there are ``columns`` is refused."""
-        reason = f"{len(values)} fields where the header has {columns}"
-        return self._passed_over(reason) if len(self._lines) > 1 else reason
-
-    def rest(self, lines: Iterator[str]) -> int:
-        """The bytes of all that has not been read."""
-        return self._source.size_of(list(lines))
-
-    def _swallows_rows(self, columns: int) -> bool:
-        """Whether a quote is closed in the middle of a field, and a row lies between the two."""
-        try:
-            next(csv.reader(self._lines, delimiter=self._delimiter, strict=True))
-        except csv.Error:
-            within = csv.reader(
-                self._lines[1:-1], delimiter=self._delimiter, quoting=csv.QUOTE_NONE
-            )
-            return any(len(row) == columns for row in within)
-        return False
-
-    def _passed_over(self, reason: str) -> str:
-        return f"{reason}: {self._source.size_of(self._lines):,} bytes passed over"
-
-    def _noted(self, lines: Iterator[str]) -> Iterator[str]:
-        note = self._lines.append
-        for line in lines:
-            note(line)
-            yield line
-        self._ended = True
-
-
-def _csv(source: _Source, required: Collection[str]) -> Iterator[Rows]:
-    csv.field_size_limit(LONGEST_FIELD)
-    lines = source.read(source.text())
-    first, *before = reversed(list(_up_to_header(lines)))
-    skipped = len(before)
-    says = next(filter(None, map(_SAYS_DELIMITER.fullmatch, before)), None)
-    delimiter = says[1] if says else _delimiter_of(first, required)
-    records = _Records(source, delimiter, [first])
-    found = records.read(lines)
-    line, names, fault = next(found, (1, [], ""))
-    header = [name.strip() for name in names]
-    if fault:
-        yield Rows(refused=[(line + skipped, fault)])
-        return
-    if repeated := [name for name, count in Counter(header).items() if count > 1 and name]:
-        reason = f"column {', '.join(repeated)} twice: {records.rest(lines):,} bytes passed over"
-        yield Rows(refused=[(line + skipped, reason)])
-        return
-    _require(source.name, header, required)
-    rows = Rows()
-    columns = len(header)
-    for begins, values, fault in found:
-        if fault:
-            rows.refused.append((begins + skipped, fault))
-        elif len(values) != columns:
-            rows.refused.append((begins + skipped, records.mismatch(values, columns)))
-        elif values == names:
-            rows.refused.append((begins + skipped, "the header once more"))
-        else:
-            rows.lines.append(begins + skipped)
-            rows.rows.append(dict(zip(header, values, strict=True)))
-        line = begins
-        if len(rows.rows) >= CHUNK:
-            yield rows
-            rows = Rows()
-    if source.fault:
-        rows.refused.append((line + skipped + 1, source.fault))
-    yield rows
-
-
-def _up_to_header(lines: Iterator[str]) -> Iterator[str]:
-    """The first line that holds columns, and those before it, which are blank or `sep=;`."""
-    for line in lines:
-        yield line
-        if line.strip() and not _SAYS_DELIMITER.fullmatch(line):
-            return
-    yield ""
-
-
-def _delimiter_of(first: str, required: Collection[str]) -> str:
-    """What is between the columns: that by which the most of those required are there."""
-
-    def fits(delimiter: str) -> int:
-        try:
-            names = next(csv.reader([first], delimiter=delimiter), [])
-        except csv.Error:
-            return 0
-        return len({name.strip() for name in names} & set(required))
-
-    return max(_DELIMITERS, key=fits)
-
-
-def _jsonl(source: _Source) -> Iterator[Rows]:
+def _jsonl(source: Source) -> Iterator[Rows]:
     wide = source.encoding != "utf-8-sig"
     found: Iterator[Any] = source.read(source.text() if wide else source.file)
     number = 0
@@ -332,17 +99,19 @@ def _objects(lines: list[bytes], first: int) -> Rows:
             return Rows(list(range(first, first + len(lines))), values)
     except (ValueError, RecursionError):
         pass  # Which of them it is, line by line says.
-    rows = Rows()
+    numbers: list[int] = []
+    rows: list[Row] = []
+    refused: list[tuple[int, str]] = []
     for number, line in enumerate(lines, first):
         try:
             value = parse_json_object(line)
         except ValueError as error:
-            rows.refused.append((number, str(error)))
+            refused.append((number, str(error)))
         else:
             if value is not None:
-                rows.lines.append(number)
-                rows.rows.append(value)
-    return rows
+                numbers.append(number)
+                rows.append(value)
+    return Rows(numbers, rows, refused)
 
 
 def parse_json_object(line: bytes) -> dict[str, Any] | None:
@@ -368,7 +137,7 @@ def parse_json_object(line: bytes) -> dict[str, Any] | None:
     return value
 
 
-def _parquet(source: _Source, required: Collection[str]) -> Iterator[Rows]:
+def _parquet(source: Source, required: Collection[str]) -> Iterator[Rows]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -379,7 +148,7 @@ def _parquet(source: _Source, required: Collection[str]) -> Iterator[Rows]:
             schema = file.schema_arrow
             if repeated := [name for name, n in Counter(schema.names).items() if n > 1]:
                 raise FileError(f"{source.name} has column {', '.join(repeated)} twice")
-            _require(source.name, schema.names, required)
+            source.require(schema.names, required)
             # Impala and Hive do not mark as text what is text.
             unmarked = [field.name for field in schema if "binary" in str(field.type)]
             total, read = file.metadata.num_rows or 1, 0
@@ -406,11 +175,3 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return [_as_text(part) for part in value] if isinstance(value, list) else value
-
-
-def _require(name: str, columns: Collection[str], required: Collection[str]) -> None:
-    missing = [column for column in required if column not in columns]
-    if missing:
-        raise FileError(
-            f"{name} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}"
-        )

@@ -183,7 +183,7 @@ def _sentences() -> Iterator[None]:
     from confluent_kafka import KafkaException
 
     from streams.operations.reports import ImportFailedError
-    from streams.operations.tabular import FileError
+    from streams.operations.table_source import FileError
 
     try:
         yield

@@ -30,6 +30,7 @@ from streams.operations.core.imports import (
     milliseconds,
     parse_events,
 )
+from streams.operations.core.table import Table
 
 _TEXTS = tuple(name for name in EVENT_COLUMNS if name not in (*EVENT_INTEGERS, *EVENT_TIMES))
 _SCHEMA = pl.Schema(
@@ -135,6 +136,9 @@ def _quick(rows: Sequence[Any]) -> tuple[pl.DataFrame, np.ndarray]:
 
 def _by_column(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
     """The values of those of EVENT_COLUMNS that some row has: None where a row has none."""
+    if isinstance(rows, Table):
+        texts = rows.by_name()
+        return {name: texts[name] for name in EVENT_COLUMNS if name in texts}
     names = tuple(rows[0]) if rows else ()
     if len(names) > 1 and set(map(len, rows)) == {len(names)}:
         try:  # row by row is faster than column by column, where all rows have the same columns

@@ -77,7 +77,7 @@ class Rows:
     """Rows of a file with the line (in Parquet, the row) that each begins at, counted from 1."""
 
     lines: list[int] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: Sequence[Row] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
 
 

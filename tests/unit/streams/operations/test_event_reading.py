@@ -9,7 +9,7 @@ import pytest
 
 from streams.operations.event_reading import Encoded, reading
 from streams.operations.reports import ImportFailedError
-from streams.operations.tabular import CHUNK, FileError
+from streams.operations.table_source import CHUNK, FileError
 
 ROWS = CHUNK * 2 + 7
 SCHEMA_ID = 1

@@ -24,7 +24,8 @@ from streams.operations.core.inspection import (
     inspect_opml,
     inspect_transcript,
 )
-from streams.operations.tabular import FileError, read_table
+from streams.operations.table_source import FileError
+from streams.operations.tabular import read_table
 from streams.transcripts.core.cue_times import first_timing, times_of
 from tests.paths import CORPUS
 

@@ -8,18 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streams.operations import tabular
+from streams.operations import csv_records, tabular
 from streams.operations.core.imports import Rows
-from streams.operations.tabular import FileError, read_rows
+from streams.operations.table_source import FileError
+from streams.operations.tabular import read_rows
 
 
 def read(path: Path, *required: str) -> Rows:
-    whole = Rows()
-    for rows in read_rows(path, required):
-        whole.lines += rows.lines
-        whole.rows += rows.rows
-        whole.refused += rows.refused
-    return whole
+    found = list(read_rows(path, required))
+    return Rows(
+        [line for rows in found for line in rows.lines],
+        [row for rows in found for row in rows.rows],
+        [one for rows in found for one in rows.refused],
+    )
 
 
 def test_csv_rows_know_the_line_they_begin_at(tmp_path: Path) -> None:
@@ -74,7 +75,8 @@ def test_parquet_rows_are_counted_from_one(tmp_path: Path) -> None:
 def test_chunks_lose_nothing_and_progress_reaches_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
 ) -> None:
-    monkeypatch.setattr(tabular, "CHUNK", 3)
+    for module, name_of in ((tabular, "CHUNK"), (csv_records, "CHUNK"), (csv_records, "BLOCK")):
+        monkeypatch.setattr(module, name_of, 3)
     path = tmp_path / name
     frame = pl.DataFrame({"a": list(range(10))})
     match path.suffix:
