@@ -39,7 +39,7 @@ from streams.cli.local.programs import (
     web_addresses,
     write_targets,
 )
-from streams.cli.local.supervise import Supervisor, log_file
+from streams.cli.local.supervise import Supervisor, SupervisorError, log_file
 from streams.cli.progress import Step, step
 from streams.operations.disk import shortage
 from topology.access import is_public, split_credentials
@@ -323,11 +323,16 @@ def stop(settings: Settings, console: Console) -> bool:
         left = stop_orphans(settings.podstream_home, console)
         instance_file(settings.podstream_home).unlink(missing_ok=True)
         return bool(left)
-    names = [process.name for process in supervisor.processes() if process.pid]
-    for tier in stop_order(names, build_graph(settings.event_partitions)):
-        with step(console, f"Stopping {', '.join(tier)}"):
-            supervisor.stop(tier)
-    supervisor.shutdown()
+    try:
+        names = [process.name for process in supervisor.processes() if process.pid]
+        for tier in stop_order(names, build_graph(settings.event_partitions)):
+            with step(console, f"Stopping {', '.join(tier)}"):
+                supervisor.stop(tier)
+        supervisor.shutdown()
+    except SupervisorError:
+        if supervisor.running():
+            raise
+        console.print("Whoever stops this instance as well has ended it.")
     instance_file(settings.podstream_home).unlink(missing_ok=True)
     return True
 

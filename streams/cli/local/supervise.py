@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 _SOCKET_PATH_LIMIT = 90
 """Unix socket paths end at 104 (macOS) or 108 (Linux) bytes; supervisord appends a suffix."""
@@ -188,14 +188,14 @@ class Supervisor:
             if name not in states:
                 raise SupervisorError(f"This instance has no program {name!r}.")
             if states[name] not in ALIVE:
-                self._call("startProcess", name, False)
+                self._call("startProcess", name, False, unless=Faults.ALREADY_STARTED)
 
     def stop(self, names: Iterable[str]) -> None:
         """Stop the named programs together; return when all are down: slow ones are killed."""
         names = set(names)
         for process in self.processes():
             if process.name in names and process.state in ALIVE:
-                self._call("stopProcess", process.name, False)
+                self._call("stopProcess", process.name, False, unless=Faults.NOT_RUNNING)
         while any(p.name in names and p.state in ALIVE for p in self.processes()):
             time.sleep(0.1)
 
@@ -238,12 +238,15 @@ class Supervisor:
         while _exists(pid):
             time.sleep(0.05)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, unless: int | None = None) -> Any:
+        """The answer; None where it is the fault by which all is already as it was asked for."""
         transport = SupervisorTransport(None, None, f"unix://{socket_path(self.home)}")
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
             return getattr(proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
+            if fault.faultCode == unless:
+                return None
             raise SupervisorError(f"supervisord refused {method}: {fault.faultString}") from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
             raise SupervisorError(f"supervisord of {self.home} does not answer") from error

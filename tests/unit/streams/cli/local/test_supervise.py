@@ -9,8 +9,10 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -99,8 +101,14 @@ def test_programs_start_on_request_restart_when_killed_and_stop(
     os.kill(first, 9)
     _until(lambda: running().get("one", first) != first)
 
-    supervisor.stop(["one"])
-    assert {p.state for p in supervisor.processes()} == {"STOPPED"}
+    alive = supervisor.processes()
+    with ThreadPoolExecutor() as two:  # a Ctrl-C and a `down`, say
+        for stopped in [two.submit(supervisor.stop, ["one"]) for _ in range(2)]:
+            stopped.result()
+    stopped_by_now = supervisor.processes()
+    assert {p.state for p in stopped_by_now} == {"STOPPED"}
+    with patch.object(supervisor, "processes", side_effect=[alive, stopped_by_now]):
+        supervisor.stop(["one"])  # it ended after it had been asked for
     with pytest.raises(SupervisorError, match="no program 'three'"):
         supervisor.start(["three"])
     supervisor.shutdown()
