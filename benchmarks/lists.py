@@ -75,7 +75,9 @@ def catalogue(episodes: int, random: np.random.Generator) -> Items:
             {"episode_id": episode_id, "model": "m", "vector": vector_bytes(texts[number])}
         )
         vector = vector_bytes(vectors[number])
-        items.put_factors({"episode_id": episode_id, "generation": GENERATION, "vector": vector})
+        items.generations.put_factors(
+            {"episode_id": episode_id, "generation": GENERATION, "vector": vector}
+        )
     listeners = random.integers(1, 500, episodes).astype(np.float32)
     times = np.zeros(episodes, dtype=np.int64)
     model = ItemModel(
@@ -89,14 +91,14 @@ def catalogue(episodes: int, random: np.random.Generator) -> Items:
         Factors(vectors, np.eye(RANK), 20.0, 0.15),
     )
     for record in neighbour_records(model, ids, GENERATION):
-        items.put_neighbours(record)
+        items.generations.put_neighbours(record)
     wide = len(FEATURES)
     shapes = ((wide,), (wide,), (wide + 1, UNITS), (UNITS,), (UNITS,))
     ranker = Ranker(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
-    items.put_ranker(ranker_record(ranker, GENERATION))
+    items.generations.put_ranker(ranker_record(ranker, GENERATION))
     announced = {"generation": GENERATION, "model": "als", "items": episodes, "rank": RANK}
     announced |= {"alpha": 20.0, "regularization": 0.15, "neighbours": episodes}
-    items.announce(announced, 0)
+    items.generations.announce(announced, 0)
     if not items.activate() or items.factors is None or items.factors.lists is None:
         raise ValueError("the generation is not whole")
     return items

@@ -4,6 +4,8 @@ Every `ALS_INTERVAL` seconds it looks for listener-episode-days counted since th
 (they carry the source offset up to which they were counted, and a generation carries the offsets
 it has seen, so this also holds across restarts) and trains when there are enough. A training is a
 function of the data and the seed: ids are numbered in sorted order and the input is one partition.
+A generation that is refused leaves its record, which says why and what it has seen, and nothing
+that lists could be made with.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,39 +29,30 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.attempts import Attempts
+from jobs.core.acceptance import POPULARITY, Past, Worth, check_lists, check_training, worse
 from jobs.core.evaluation import evaluate, factors, popularity
 from jobs.core.generation_names import next_name
 from jobs.core.interactions import Interactions, from_totals, time_split, trainable
 from jobs.core.list_training import CUTS, DECISIVE, ListTraining, Metrics, train_lists
 from jobs.core.ranking import lessons
+from jobs.generations import SEED, Generation, publish
 from jobs.output import Output
 from jobs.write_delta import table_path
-from schemas.vectors import vector_bytes
 from streams.kafka.log_reader import read_all
+from streams.kafka.message import Message
 from streams.recommendation.core import item_model
+from streams.recommendation.core.catalogue import MODEL
 from streams.recommendation.core.foldin import gram
-from streams.recommendation.core.model_records import (
-    RANKER_KEY,
-    neighbour_records,
-    ranker_record,
-)
+from streams.recommendation.core.soundness import UnsoundError
 from topology.graph import UndeclaredError, check_reads
-from topology.model import Graph, Stage
+from topology.model import Graph, Stage, Topic
 from topology.settings import Settings
-from topology.topics.recommendation import (
-    ITEM_FACTORS,
-    ITEM_NEIGHBOURS,
-    MODEL_GENERATIONS,
-    MODEL_METRICS,
-    RANKERS,
-)
+from topology.topics.recommendation import GENERATION_REFUSALS, MODEL_GENERATIONS
 
 log = logging.getLogger(__name__)
 
 STAGE = "train_als"
 TABLE = "user_vs_episode_daily"
-MODEL, BASELINE = "als", "popularity"
-SEED = 20_260_101
 _BLOCKS = 2
 _FIRST_LOOKS_S = 5.0
 
@@ -77,25 +70,6 @@ class Factors:
         return item_model.Factors(
             vectors, gram(vectors), settings.als_alpha, settings.als_regularization
         )
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished training, as it is published.
-
-    ``items`` are the factors of the episodes of ``pairs``, (m, rank); ``lists`` what lists are
-    made with beside them; ``metrics`` the figures on the time split by model and metric;
-    ``offsets`` the last source offset that was trained on, by source partition.
-    """
-
-    name: str
-    trained_at: dt.datetime
-    train_seconds: float
-    pairs: Interactions
-    items: NDArray[np.float32]
-    lists: ListTraining
-    metrics: Metrics
-    offsets: dict[int, int]
 
 
 def fit(spark: SparkSession, settings: Settings, pairs: Interactions) -> Factors:
@@ -139,12 +113,14 @@ def learn_lists(
     """Neighbours and ranker of the pairs, whose factors are ``learned``, and all figures.
 
     These are on the newest time split, by model and metric, the metrics being those of
-    `jobs.core.evaluation`; there are none where no listener has enough pairs.
+    `jobs.core.evaluation`; there are none where no listener has enough pairs. UnsoundError if the
+    factors of a split are of no use.
     """
     of_cuts: list[Factors] = []
 
     def factors_of(train: Interactions) -> item_model.Factors:
         of_cuts.append(fit(spark, settings, train))
+        check_training(of_cuts[-1].items, train, settings.als_rank)
         return of_cuts[-1].of_items(settings)
 
     cuts = lessons(pairs, time_split, factors_of, CUTS)
@@ -153,7 +129,7 @@ def learn_lists(
         train, held = cuts[0].train, cuts[0].held
         scores = {
             MODEL: factors(of_cuts[0].users, of_cuts[0].items),
-            BASELINE: popularity(train),
+            POPULARITY: popularity(train),
         }
         metrics = {model: evaluate(score, train, held) for model, score in scores.items()}
     worth = metrics.get(MODEL, {}).get(DECISIVE, 0.0)
@@ -179,7 +155,8 @@ def count_new(daily: DataFrame, seen: Mapping[int, int], partitions: int) -> int
 
 
 class Trainer:
-    """Looks for new rows in the daily table, trains on all of it, and publishes the generation."""
+    """Looks for new rows in the daily table, trains on all of it, and publishes the generation if
+    it is sound and no worse than the one in service."""
 
     def __init__(self, spark: SparkSession, settings: Settings, graph: Graph):
         self._spark = spark
@@ -189,34 +166,35 @@ class Trainer:
             raise UndeclaredError(f"Stage {STAGE} reads {TABLE}: add it to its `reads`.")
         self._path = table_path(settings, TABLE)
         self._output = Output(settings, graph, self._stage)
-        self._newest = ""
-        self._seen = self._read_seen()
+        self._past = Past()
+        self._read(MODEL_GENERATIONS)
         self._looked_at = -1
 
     @property
     def interval_s(self) -> float:
         """Seconds until the next look; the first generation is waited for more closely."""
         interval = self._settings.als_interval_s
-        return interval if self._seen else min(interval, _FIRST_LOOKS_S)
+        return interval if self._past.offsets else min(interval, _FIRST_LOOKS_S)
 
-    def _read_seen(self) -> dict[int, int]:
-        """The offsets that the newest generation has seen, by source partition; note its name."""
-        topic = MODEL_GENERATIONS.name
-        check_reads(self._stage, topic)
-        newest: dict[str, Any] = {"generation": "", "offsets": []}
+    def _read(self, *topics: Topic) -> None:
+        """Add what these topics say to what is known of earlier generations."""
+        names = [topic.name for topic in topics]
+        for name in names:
+            check_reads(self._stage, name)
 
-        def apply(messages: list[Any]) -> None:
+        def apply(messages: list[Message]) -> None:
             for message in messages:
-                record = self._output.wire.decode(topic, message.value)
-                if record["generation"] > newest["generation"]:
-                    newest.update(record)
+                record = self._output.wire.decode(message.topic, message.value)
+                if message.topic == MODEL_GENERATIONS.name:
+                    self._past.add(record)
+                elif record is not None:
+                    self._past.catalogue.refuse(record["generation"])
 
-        read_all(self._settings.kafka_bootstrap_servers, [topic], apply)
-        self._newest = newest["generation"]
-        return {seen["source_partition"]: seen["offset"] for seen in newest["offsets"]}
+        read_all(self._settings.kafka_bootstrap_servers, names, apply)
 
     def look(self, begin: Callable[[], None] = lambda: None) -> Generation | None:
-        """Train and publish if enough is new since the last generation; None if not.
+        """Train if enough is new since the last generation, and publish what is not refused; None
+        if nothing was trained.
 
         ``begin`` is called before a training, which may take more memory than there is.
         """
@@ -225,7 +203,7 @@ class Trainer:
             return None
         daily = self._spark.read.format("delta").option("versionAsOf", version).load(self._path)
         if (
-            count_new(daily, self._seen, self._settings.event_partitions)
+            count_new(daily, self._past.offsets, self._settings.event_partitions)
             < self._settings.als_min_new
         ):
             self._looked_at = version
@@ -233,8 +211,8 @@ class Trainer:
         begin()
         generation = self._train(daily)
         if generation is not None:
-            self._publish(generation)
-            self._seen, self._newest = generation.offsets, generation.name
+            generation = self._judged(generation)
+            self._past.add(publish(self._output, self._settings, generation))
         self._looked_at = version
         return generation
 
@@ -252,9 +230,15 @@ class Trainer:
         if len(pairs.users) < 2 or len(pairs.items) < 2:
             return None
         learned = fit(self._spark, self._settings, pairs)
-        lists, metrics = learn_lists(self._spark, self._settings, pairs, learned)
+        flaw, lists, metrics = "", ListTraining(), Metrics()
+        try:
+            check_training(learned.items, pairs, self._settings.als_rank)
+            lists, metrics = learn_lists(self._spark, self._settings, pairs, learned)
+            check_lists(lists, len(pairs.items))
+        except UnsoundError as error:
+            flaw = str(error)
         return Generation(
-            name=next_name(trained_at, self._newest),
+            name=next_name(trained_at, self._past.newest),
             trained_at=trained_at,
             train_seconds=time.monotonic() - started,
             pairs=pairs,
@@ -262,78 +246,18 @@ class Trainer:
             lists=lists,
             metrics=metrics,
             offsets=offsets,
+            refused_because=flaw,
         )
 
-    def _publish(self, generation: Generation) -> None:
-        """The generation's record comes last, once all that belongs to it is delivered.
-
-        What it has seen is not trained again, so a kill after it could lose them for good.
-        """
-        settings = self._settings
-        for episode_id, vector in zip(generation.pairs.items, generation.items, strict=True):
-            if np.isnan(vector).any():
-                continue
-            record: dict[str, Any] = {
-                "episode_id": str(episode_id),
-                "generation": generation.name,
-                "vector": vector_bytes(vector),
-            }
-            self._output.send(ITEM_FACTORS.name, record, str(episode_id))
-        neighbours = self._publish_lists(generation)
-        for model, figures in generation.metrics.items():
-            for metric, value in figures.items():
-                record = {
-                    "model": model,
-                    "generation": generation.name,
-                    "metric": metric,
-                    "value": value,
-                    "at": generation.trained_at,
-                }
-                key = f"{model}|{generation.name}|{metric}"
-                self._output.send(MODEL_METRICS.name, record, key)
-        self._output.flush()
-        record = {
-            "generation": generation.name,
-            "model": MODEL,
-            "items": int((~np.isnan(generation.items).any(axis=1)).sum()),
-            "users": len(generation.pairs.users),
-            "interactions": len(generation.pairs),
-            "rank": settings.als_rank,
-            "alpha": settings.als_alpha,
-            "regularization": settings.als_regularization,
-            "seed": SEED,
-            "offsets": [
-                {"source_partition": partition, "offset": offset}
-                for partition, offset in sorted(generation.offsets.items())
-            ],
-            "trained_at": generation.trained_at,
-            "train_seconds": generation.train_seconds,
-            "metrics": generation.metrics.get(MODEL, {}),
-            "neighbours": neighbours,
-            "unranked_because": generation.lists.unranked_because,
-        }
-        self._output.send(MODEL_GENERATIONS.name, record, generation.name)
-        self._output.flush()
-        why = generation.lists.unranked_because
-        log.info(
-            "generation %s: %d pairs, %d items, %.1f s, %s%s",
-            generation.name,
-            len(generation.pairs),
-            len(generation.pairs.items),
-            generation.train_seconds,
-            generation.metrics,
-            why and f"; not ranked: {why}",
-        )
-
-    def _publish_lists(self, generation: Generation) -> int:
-        """Neighbours and ranker, if there are any; how many records of neighbours."""
-        model, ranker = generation.lists.model, generation.lists.ranker
-        if model is None or ranker is None:
-            return 0
-        for record in neighbour_records(model, generation.pairs.items.tolist(), generation.name):
-            self._output.send(ITEM_NEIGHBOURS.name, record, record["episode_id"])
-        self._output.send(RANKERS.name, ranker_record(ranker, generation.name), RANKER_KEY)
-        return len(generation.pairs.items)
+    def _judged(self, generation: Generation) -> Generation:
+        """The generation, refused if it is worse than the one in service by the margin."""
+        if generation.refused_because:
+            return generation
+        self._read(GENERATION_REFUSALS)
+        served = self._past.in_service
+        worth = Worth.of_record(served) if served is not None else None
+        why = worse(generation.worth, worth, self._settings.als_margin)
+        return replace(generation, refused_because=why)
 
 
 def start(

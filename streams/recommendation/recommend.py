@@ -1,11 +1,12 @@
 """Finds candidates for each listener, ranks them by the newest generation, and explains.
 
 In: `user-event-batches`; broadcast: see `streams.recommendation.references`. Out:
-`recommendations`, keyed by listener, in the partition of the listener's events. Reference data
-comes whole to every worker; the state of a listener belongs to the partition of its events. A list
-is always the whole list, so that sending it again harms nothing; one that hardly differs from what
-this worker sent last is not sent. After a training, the lists of all listeners are made anew in the
-background, newest active first.
+`recommendations`, keyed by listener, in the partition of the listener's events;
+`generation-refusals`, of generations that no lists may be made with. Reference data comes whole to
+every worker; the state of a listener belongs to the partition of its events. A list is always the
+whole list, so that sending it again harms nothing; one that hardly differs from what this worker
+sent last is not sent. After a training, the lists of all listeners are made anew in the background,
+newest active first.
 
 A listener who is forgotten loses state and list at once; the next event begins anew.
 
@@ -36,7 +37,7 @@ from streams.state.keyed_table import StateTable
 from streams.state.recent import RecentValues
 from topology.tables import LISTENERS
 from topology.topics.events import USER_EVENT_BATCHES
-from topology.topics.recommendation import RECOMMENDATIONS
+from topology.topics.recommendation import GENERATION_REFUSALS, RECOMMENDATIONS
 
 SLICE = 32
 """Listeners scored at once, between which the event loop gets its turn."""
@@ -125,7 +126,15 @@ class Recommender:
         return DueList(group.partition, group.user_id, after, after.last_event_id, group.log_ms)
 
     async def _refresh(self) -> None:
-        """Some of the lists that were made with an older generation, newest active first."""
+        """Some of the lists that were made with another generation, newest active first; before
+        that, tell of those that are refused."""
+        while self._references.refusals:
+            refused = self._references.refusals.pop()
+            await self._context.send(
+                GENERATION_REFUSALS,
+                refused.to_record(self._context.stage.name),
+                key=refused.generation,
+            )
         basis = self._references.basis
         if basis != self._refreshed:
             self._refreshed = basis

@@ -12,6 +12,7 @@ from typing import Any
 
 from streams.engagement.core.trending import is_of_a_language, merge_scopes
 from streams.kafka.message import Message
+from streams.recommendation.core.generations import Refusal
 from streams.recommendation.core.items import Items
 from streams.recommendation.core.scoring import ScoreParts, mean_weights
 from streams.runtime.context import Context, broadcast_records
@@ -38,6 +39,8 @@ class References:
     def __init__(self, context: Context):
         self.items = Items()
         self.weights: ScoreParts = mean_weights([])
+        self.refusals: list[Refusal] = []
+        """Generations that are refused, to be told."""
         self._context = context
         self._rankings: dict[str, dict[int, dict[str, Any]]] = {}
         self._blends: dict[int, dict[str, Any]] = {}
@@ -76,30 +79,42 @@ class References:
     def _handle_item_factors(self, messages: Sequence[Message]) -> None:
         for _, factors in broadcast_records(self._context, messages):
             if factors is not None:
-                self.items.put_factors(factors)
+                self.items.generations.put_factors(factors)
         self._activate()
 
     def _handle_item_neighbours(self, messages: Sequence[Message]) -> None:
         for _, neighbours in broadcast_records(self._context, messages):
             if neighbours is not None:
-                self.items.put_neighbours(neighbours)
+                self.items.generations.put_neighbours(neighbours)
         self._activate()
 
     def _handle_rankers(self, messages: Sequence[Message]) -> None:
         for _, ranker in broadcast_records(self._context, messages):
             if ranker is not None:
-                self.items.put_ranker(ranker)
+                self.items.generations.put_ranker(ranker)
         self._activate()
 
     def _handle_model_generations(self, messages: Sequence[Message]) -> None:
         for message, generation in broadcast_records(self._context, messages):
             if generation is not None:
-                self.items.announce(generation, message.timestamp_ms)
+                self.items.generations.announce(generation, message.timestamp_ms)
         self._activate()
 
     def _activate(self) -> None:
-        """Take over a model generation once its record and all that belongs to it are here."""
-        if self.items.activate() and (factors := self.items.factors):
+        """Take over a model generation once its record and all that belongs to it are here.
+
+        One that cannot be served is refused: what was served before goes on.
+        """
+        changed = self.items.activate()
+        for refusal in self.items.generations.new_refusals():
+            log.warning(
+                "generation %s is refused, %s: %s",
+                refusal.generation,
+                f"{self.basis} stays in service" if self.basis else "and there is no other",
+                refusal.because,
+            )
+            self.refusals.append(refusal)
+        if changed and (factors := self.items.factors):
             why = f", without a ranker: {factors.unranked_because}" if not factors.lists else ""
             log.info("generation %s is active%s", factors.generation, why)
 

@@ -48,7 +48,12 @@ from topology.topics.engagement import (
 )
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
-from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
+from topology.topics.recommendation import (
+    GENERATION_REFUSALS,
+    MODEL_GENERATIONS,
+    MODEL_METRICS,
+    RECOMMENDATIONS,
+)
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
 T = TypeVar("T")
@@ -94,6 +99,12 @@ RECORDS = (
     ),
     RecordTable(EPISODE_NEIGHBOURS, "episode_neighbours", documents.neighbours_document),
     RecordTable(MODEL_METRICS, "model_metrics", documents.metric_document),
+    RecordTable(
+        MODEL_GENERATIONS, "model_generations", documents.generation_document, max_batch=64
+    ),
+    RecordTable(
+        GENERATION_REFUSALS, "generation_refusals", documents.generation_document, max_batch=64
+    ),
     RecordTable(STAGE_FAILURES, "stage_failures", documents.failure_document, max_batch=64),
     RecordTable(
         TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64

@@ -310,6 +310,36 @@ def test_redelivery_sends_the_same_list_again_and_changes_no_state(world: World)
     assert len(world.lists("ann")) == 2
 
 
+def test_a_generation_with_numbers_that_are_none_reaches_no_list_and_is_told_of(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.generation("20260110T010000Z", range(10))
+    world.events(("ann", "progress", 0, 0, 900_000))
+    world.run()
+    before = world.latest("ann")
+    bad = {"episode_id": "e:3", "generation": "20260110T020000Z", "vector": vector(np.nan, 1.0)}
+    world.log.append("item-factors", bad, key="e:3")
+    world.generation("20260110T020000Z", [n for n in range(10) if n != 3], announce=False)
+    world.announce("20260110T020000Z", 10)
+    world.run()
+    world.events(("ann", "progress", 2, 5, 900_000))
+    for _ in range(2):  # also by a worker that reads everything anew
+        world.run()
+        after = world.latest("ann")
+        assert after["generation"] == before["generation"] == "20260110T010000Z"
+        assert all(np.isfinite(item["score"]) for item in after["items"])
+        world.runtime.crash("recommend")
+    refusals = world.log.decoded("generation-refusals")
+    assert {(r["generation"], r["refused_by"]) for r in refusals} == {
+        ("20260110T020000Z", "recommend")
+    }
+    assert all("1 of 10 factors" in refusal["refused_because"] for refusal in refusals)
+    assert "20260110T010000Z stays in service" in caplog.text
+    world.generation("20260110T030000Z", range(10))
+    world.run()
+    assert world.latest("ann")["generation"] == "20260110T030000Z"
+
+
 def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,11 +52,11 @@ def items() -> Any:
                 "published_at": None,
             }
         )
-        made.put_factors(
+        made.generations.put_factors(
             {"episode_id": f"e:{number:02}", "generation": "g", "vector": vector.tobytes()}
         )
     announced = {"generation": "g", "model": "als", "items": SIZE, "rank": RANK}
-    made.announce({**announced, "alpha": ALPHA, "regularization": REGULARIZATION}, 0)
+    made.generations.announce({**announced, "alpha": ALPHA, "regularization": REGULARIZATION}, 0)
     assert made.activate()
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import train_als, write_delta
+from jobs.core import list_training
 from jobs.core.evaluation import factors
 from jobs.core.interactions import Interactions, from_totals
+from jobs.generations import Generation
 from jobs.train_als import Trainer, fit
 from jobs.write_delta import table_path
-from streams.kafka.log_reader import LogTail
+from streams.kafka.log_reader import read_all
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
 from streams.recommendation.core.foldin import fold_in, gram
@@ -77,11 +80,13 @@ def test_the_checkerboard_is_learned_twice_alike_and_fold_in_agrees(
     assert folded @ learned.items.T == pytest.approx(scores, abs=0.02)
 
 
-def append_checkerboard(spark: SparkSession, path: str, partition: int = 0) -> None:
-    daily = checkerboard().with_columns(
+def append_checkerboard(
+    spark: SparkSession, path: str, partition: int = 0, offset: int = 10**6, listeners: int = 24
+) -> None:
+    daily = checkerboard(listeners).with_columns(
         day=pl.lit(START.date()), first_at="last_at", impressions=0, clicks=0,
         duration_ms=0, share=pl.lit(None, pl.Float64),
-        source_partition=pl.lit(partition, pl.Int32), applied_offset=pl.lit(10**6),
+        source_partition=pl.lit(partition, pl.Int32), applied_offset=pl.lit(offset),
     )  # fmt: skip
     table = spark.read.format("delta").load(path)
     rows = daily.select(table.columns).rows()
@@ -122,19 +127,7 @@ def test_a_generation_is_published_once_and_not_again_without_news(
     assert trainer.look() is None
     assert Trainer(spark, small, graph).look() is None  # also after a restart
 
-    wire = Wire(graph, open_registry(small))
-    topics = ["item-factors", "item-neighbours", "rankers", "model-generations", "model-metrics"]
-    reader = LogTail(small.kafka_bootstrap_servers, topics)
-    found: dict[str, list[Any]] = {topic: [] for topic in topics}
-
-    def apply(messages: list[Any]) -> None:
-        for message in messages:
-            record = wire.decode(message.topic, message.value)
-            if record["generation"] == generation.name:  # the broker has those of other tests
-                found[message.topic].append(record)
-
-    reader.read_to_end(apply)
-    reader.close()
+    found = records_of(small, graph, generation.name)
     (record,) = found["model-generations"]
     assert record["offsets"] == [{"source_partition": 0, "offset": 10**6}]
     assert (record["items"], record["users"]) == (16, 24)
@@ -156,3 +149,71 @@ def test_a_generation_is_published_once_and_not_again_without_news(
         np.array_equal(one, other)
         for one, other in zip(read_ranker(ranker), lists.ranker, strict=True)
     )
+
+
+def records_of(
+    settings: Settings, graph: Graph, generation: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What the topics hold of a generation."""
+    wire = Wire(graph, open_registry(settings))
+    topics = ["item-factors", "item-neighbours", "rankers", "model-generations", "model-metrics"]
+    found: dict[str, list[Any]] = {topic: [] for topic in topics}
+
+    def apply(messages: list[Any]) -> None:
+        for message in messages:
+            record = wire.decode(message.topic, message.value)
+            if record["generation"] == generation:
+                found[message.topic].append(record)
+
+    read_all(settings.kafka_bootstrap_servers, topics, apply)
+    return found
+
+
+def test_a_generation_that_is_worse_or_has_numbers_that_are_none_is_refused(
+    spark: SparkSession, small: Settings, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_training, "FEWEST_LISTS", 10**6)  # lists are by the factors alone
+    write_delta.create_tables(graph, small)
+    path = table_path(small, train_als.TABLE)
+    trainer = Trainer(spark, small, graph)
+    generations: list[Generation] = []
+
+    def train() -> Generation:
+        offset = 2 * 10**6 + len(generations)
+        append_checkerboard(spark, path, partition=2, offset=offset, listeners=48)
+        made = trainer.look()
+        assert made is not None
+        generations.append(made)
+        return made
+
+    def scrambled(*args: Any) -> Any:
+        learned = fit(*args)
+        return replace(learned, users=learned.users[::-1])
+
+    def spoiled(*args: Any) -> Any:
+        learned = fit(*args)
+        learned.items[3, 0] = np.nan
+        return learned
+
+    # the broker has generations of other tests, which may be of the same second
+    sound = train()
+    assert sound.worth is not None
+    assert sound.worth.model == "als"
+    reasons = {}
+    for how in (scrambled, spoiled):
+        monkeypatch.setattr(train_als, "fit", how)
+        refused = train()
+        reasons[how.__name__] = refused.refused_because
+        found = records_of(small, graph, refused.name)
+        [record] = found.pop("model-generations")
+        assert record["refused_because"] == refused.refused_because
+        assert record["offsets"] == [{"source_partition": 2, "offset": refused.offsets[2]}]
+        assert bool(found.pop("model-metrics")) == (how is scrambled)
+        assert not any(found.values())
+    assert "1 of 16 factors with numbers that are not finite" in reasons["spoiled"]
+    assert f"it had {sound.worth.ndcg:.4f}" in reasons["scrambled"]
+    monkeypatch.setattr(train_als, "fit", fit)
+    trainer = Trainer(spark, small, graph)  # what was refused is no yardstick for it either
+    good = train()
+    assert good.refused_because == ""
+    assert good.name > max(one.name for one in generations[:-1])

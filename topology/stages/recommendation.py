@@ -11,6 +11,7 @@ from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import STAGE_FAILURES
 from topology.topics.recommendation import (
     BLEND_WEIGHTS,
+    GENERATION_REFUSALS,
     ITEM_FACTORS,
     ITEM_NEIGHBOURS,
     MODEL_GENERATIONS,
@@ -40,11 +41,11 @@ EMBED_TRANSCRIPTS = declare_stage(
 TRAIN_ALS = declare_stage(
     "train_als",
     "Retrains implicit ALS, neighbours and ranker, evaluates them on a time split and publishes "
-    "a generation.",
+    "a generation, or says why not.",
     runner="spark",
     entry_point="jobs.train_als",
     worker="spark",
-    broadcast=(MODEL_GENERATIONS, STAGE_FAILURES),
+    broadcast=(MODEL_GENERATIONS, GENERATION_REFUSALS, STAGE_FAILURES),
     produces=(
         ITEM_FACTORS,
         ITEM_NEIGHBOURS,
@@ -74,7 +75,7 @@ RECOMMEND = declare_stage(
         TRENDING_EPISODES,
         BLEND_WEIGHTS,
     ),
-    produces=(RECOMMENDATIONS,),
+    produces=(RECOMMENDATIONS, GENERATION_REFUSALS),
     tables=(LISTENERS,),
 )
 

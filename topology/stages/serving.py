@@ -16,7 +16,12 @@ from topology.topics.engagement import (
 from topology.topics.events import FORGET_REQUESTS
 from topology.topics.ingest import EPISODE_METADATA
 from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
-from topology.topics.recommendation import MODEL_METRICS, RECOMMENDATIONS
+from topology.topics.recommendation import (
+    GENERATION_REFUSALS,
+    MODEL_GENERATIONS,
+    MODEL_METRICS,
+    RECOMMENDATIONS,
+)
 from topology.topics.similarity import EPISODE_NEIGHBOURS
 
 SERVE_MONGO = declare_stage(
@@ -39,6 +44,8 @@ SERVE_MONGO = declare_stage(
         EPISODE_METADATA,
         EPISODE_NEIGHBOURS,
         MODEL_METRICS,
+        MODEL_GENERATIONS,
+        GENERATION_REFUSALS,
         STAGE_FAILURES,
         TABLE_GENERATIONS,
         SERVED_VERSION,
@@ -56,6 +63,8 @@ SERVE_MONGO = declare_stage(
         "episodes",
         "episode_neighbours",
         "model_metrics",
+        "model_generations",
+        "generation_refusals",
         "stage_failures",
         "serving_progress",
         "document_expiry",
@@ -81,6 +90,8 @@ DASHBOARD = declare_stage(
         "trending_episodes",
         "episodes",
         "model_metrics",
+        "model_generations",
+        "generation_refusals",
         "stage_failures",
         "table_generations",
         "served_version",

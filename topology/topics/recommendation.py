@@ -33,10 +33,20 @@ RANKERS = AvroTopic(
 
 MODEL_GENERATIONS = AvroTopic(
     "model-generations",
-    "One record a finished training, written after all that belongs to it.",
+    "One record a finished training, written after all that belongs to it; of one that the trainer "
+    "refuses, the record alone.",
     key="generation",
     schema="model_generation",
     partitions=1,
+)
+
+GENERATION_REFUSALS = AvroTopic(
+    "generation-refusals",
+    "Published generations that `recommend` makes no lists with, and why.",
+    key="generation",
+    schema="generation_refusal",
+    partitions=1,
+    cleanup="compact",
 )
 
 MODEL_METRICS = AvroTopic(
@@ -71,6 +81,7 @@ TOPICS: tuple[Topic, ...] = (
     ITEM_NEIGHBOURS,
     RANKERS,
     MODEL_GENERATIONS,
+    GENERATION_REFUSALS,
     MODEL_METRICS,
     BLEND_WEIGHTS,
     RECOMMENDATIONS,

@@ -23,6 +23,7 @@ from streams.recommendation.core.item_model import (
     most_heard,
 )
 from streams.recommendation.core.ranker import Ranker
+from streams.recommendation.core.soundness import check_ranker
 
 RANKER_KEY = "ranker"
 """The one key of the topic of rankers: a newer one takes the place of an older one."""
@@ -69,23 +70,19 @@ def ranker_record(ranker: Ranker, generation: str) -> dict[str, Any]:
 def read_ranker(record: Record) -> Ranker:
     """The ranker of a record.
 
-    ForeignRankerError if it is of other tables or features, ValueError if its numbers are not as
-    many as there should be, or not finite.
+    ForeignRankerError if it is of other tables or features, another ValueError if its numbers are
+    not as many as there should be, or not finite.
     """
     for own, name in ((TABLES, "tables"), (FEATURES, "features")):
         if tuple(record[name]) != own:
             raise ForeignRankerError(f"{name} {record[name]}, and not {list(own)}")
     parts = {name: read_vector(record[name]) for name in Ranker._fields}
     wide, units = len(FEATURES), len(parts["bias"])
-    sizes = {"linear": wide, "by_length": wide, "hidden": (wide + 1) * units, "output": units}
-    for name, size in sizes.items():
-        if len(parts[name]) != size:
-            raise ValueError(f"a ranker of {units} units has {len(parts[name])} of {name}")
-    for name, part in parts.items():
-        if not np.isfinite(part).all():
-            raise ValueError(f"a ranker with numbers in {name} that are none")
-    parts["hidden"] = parts["hidden"].reshape(wide + 1, units)
-    return Ranker(**parts)
+    if len(parts["hidden"]) == (wide + 1) * units:
+        parts["hidden"] = parts["hidden"].reshape(wide + 1, units)
+    ranker = Ranker(**parts)
+    check_ranker(ranker, wide)
+    return ranker
 
 
 def read_model(records: Iterable[Record], count: int, factors: Factors) -> ItemModel:

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.recommendation.core.foldin import Doubles, Floats
+from streams.recommendation.core.generations import ListModel
 from streams.recommendation.core.item_model import FEATURES, Candidates, History, candidates
-from streams.recommendation.core.items import Items, ListModel
+from streams.recommendation.core.items import Items
 from streams.recommendation.core.ranker import Shortlist, scores, shortlist
 from streams.recommendation.core.scoring import (
     DEFAULT_WEIGHTS,

@@ -68,6 +68,11 @@ def metric_document(record: TopicRecord) -> Document:
     return {"_id": f"{record['model']}|{record['generation']}|{record['metric']}", **record}
 
 
+def generation_document(record: TopicRecord) -> Document:
+    """`model_generations` and `generation_refusals`: what is said of a generation."""
+    return {"_id": record["generation"], **record}
+
+
 def failure_document(record: TopicRecord) -> Document:
     """`stage_failures`: what a stage has tried in vain since it last succeeded."""
     return {"_id": record["stage"], **record}

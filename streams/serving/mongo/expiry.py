@@ -41,7 +41,12 @@ class Kind:
 
 DAYS = Kind(
     "live",
-    {"episode_days": "day", "episode_anomalies": "at", "model_metrics": "at"},
+    {
+        "episode_days": "day",
+        "episode_anomalies": "at",
+        "model_metrics": "at",
+        "model_generations": "trained_at",
+    },
     timedelta(days=1),
 )
 MINUTES = Kind(

@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.core.interactions import Interactions
 from jobs.core.list_training import ListTraining
-from jobs.train_als import Generation, Trainer
+from jobs.generations import Generation, publish
 from streams.recommendation.core.item_model import FEATURES, TABLES, ItemModel
 from streams.recommendation.core.ranker import Ranker
 from topology.settings import Settings
@@ -21,24 +21,27 @@ class Output:
     def __init__(self) -> None:
         self.delivered: list[dict[str, list[dict[str, Any]]]] = [{}]
 
-    def send(self, topic: str, record: dict[str, Any], key: str) -> None:
+    def send(self, topic: str, record: dict[str, Any] | None, key: str) -> None:
+        assert record is not None
         self.delivered[-1].setdefault(topic, []).append(record)
 
     def flush(self) -> None:
         self.delivered.append({})
 
 
-def published(lists: ListTraining) -> list[dict[str, list[dict[str, Any]]]]:
+def published(lists: ListTraining, **more: Any) -> list[dict[str, list[dict[str, Any]]]]:
     place, at_ms = np.ones(1, np.int32), np.ones(1, np.int64)
     weight = np.ones(1, np.float32)
     pairs = Interactions(np.array(["u"]), np.array(["e"]), place, place, weight, at_ms)
     at = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-    figures = {"als": {"ndcg": 0.5}, "popularity": {"ndcg": 0.1}}
+    one = {"ndcg_at_10": 0.5, "ndcg_at_10_error": 0.1, "listeners": 1.0}
+    figures = {"als": one, "two_stage": one, "popularity": {"ndcg_at_10": 0.1}}
     factors = np.ones((1, 2), np.float32)
-    trainer = Trainer.__new__(Trainer)  # publishing asks for no session and no history
-    trainer._settings, trainer._output = Settings(), Output()  # type: ignore[assignment]
-    trainer._publish(Generation("g", at, 1.0, pairs, factors, lists, figures, {0: 9}))
-    return trainer._output.delivered  # type: ignore[attr-defined, no-any-return]
+    out = Output()
+    publish(
+        out, Settings(), Generation("g", at, 1.0, pairs, factors, lists, figures, {0: 9}, **more)
+    )
+    return out.delivered
 
 
 def test_a_generation_is_announced_only_once_all_that_belongs_to_it_is_delivered() -> None:
@@ -59,3 +62,12 @@ def test_a_generation_without_a_ranker_says_why() -> None:
     assert set(first) == {"item-factors", "model-metrics"}
     [announced] = last["model-generations"]
     assert (announced["neighbours"], announced["unranked_because"]) == (0, "too little")
+
+
+def test_of_a_refused_generation_the_log_has_the_figures_and_why_and_nothing_to_serve() -> None:
+    first, last, _ = published(ListTraining(), refused_because="worse")
+    assert set(first) == {"model-metrics"}
+    [announced] = last["model-generations"]
+    assert (announced["neighbours"], announced["refused_because"]) == (0, "worse")
+    assert announced["judged"]["popularity"] == 0.1
+    assert announced["offsets"] == [{"source_partition": 0, "offset": 9}]

@@ -43,6 +43,14 @@ def test_figures_worked_by_hand() -> None:
     assert got["coverage_at_10"] == pytest.approx(10 / ITEMS)
 
 
+def test_how_sure_a_figure_is_follows_from_how_much_listeners_differ() -> None:
+    one_hit = pairs((0, 0), (1, 25))
+    got = evaluate(by_number, pairs(), one_hit)
+    assert (got["ndcg_at_10"], got["listeners"]) == (0.5, 2)
+    assert got["ndcg_at_10_error"] == pytest.approx(0.5 / np.sqrt(2))
+    assert evaluate(by_number, pairs(), pairs((0, 0), (1, 0)))["ndcg_at_10_error"] == 0
+
+
 def test_listeners_without_held_out_pairs_do_not_count() -> None:
     test = pairs((1, 0))
     assert evaluate(by_number, pairs((0, 5)), test)["recall_at_10"] == 1.0
@@ -76,8 +84,11 @@ def test_an_oracle_is_perfect_and_figures_stay_within_bounds(cells: Any) -> None
     assert perfect["ndcg_at_10"] == pytest.approx(1.0)
     assert perfect["map_at_10"] == pytest.approx(1.0)
     other = evaluate(by_number, train, test)
+    assert other.pop("listeners") == len({user for user, _ in cells})
     assert all(0 <= value <= 1 for value in other.values())
-    assert all(other[name] <= perfect[name] + 1e-9 for name in other if "coverage" not in name)
+    better = [name for name in other if name.startswith(("recall", "ndcg_at_10", "map"))]
+    better.remove("ndcg_at_10_error")
+    assert all(other[name] <= perfect[name] + 1e-9 for name in better)
 
 
 def test_novelty_coverage_and_gini_worked_by_hand() -> None:

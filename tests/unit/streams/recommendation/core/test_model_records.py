@@ -105,7 +105,7 @@ def test_a_ranker_with_too_few_numbers_is_refused(name: str) -> None:
 def test_a_ranker_that_diverged_is_refused(name: str, number: float) -> None:
     broken = ranker()
     getattr(broken, name).flat[0] = number
-    with pytest.raises(ValueError, match=f"numbers in {name} that are none"):
+    with pytest.raises(ValueError, match=f"numbers in {name} that are not finite"):
         read_ranker(ranker_record(broken, "g"))
 
 

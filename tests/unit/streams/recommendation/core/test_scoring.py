@@ -44,9 +44,9 @@ def generation(items: Items, vectors: Mapping[str, tuple[float, ...]], name: str
     """Announce factors by episode; whether they became the active ones."""
     for episode_id, values in vectors.items():
         record = {"episode_id": episode_id, "generation": name}
-        items.put_factors({**record, "vector": vector(*values)})
+        items.generations.put_factors({**record, "vector": vector(*values)})
     announced = {"generation": name, "model": "als", "items": len(vectors), "rank": 2}
-    items.announce({**announced, "alpha": 20.0, "regularization": 0.05}, 77)
+    items.generations.announce({**announced, "alpha": 20.0, "regularization": 0.05}, 77)
     return items.activate()
 
 
@@ -225,7 +225,7 @@ def test_a_list_does_not_depend_on_who_is_scored_beside(items: Items) -> None:
 
 def test_a_generation_is_active_once_announced_and_whole() -> None:
     items = Items()
-    items.announce(
+    items.generations.announce(
         {
             "generation": "g1",
             "model": "als",
@@ -239,7 +239,7 @@ def test_a_generation_is_active_once_announced_and_whole() -> None:
     for number in range(2):
         assert not items.activate()
         record = {"episode_id": f"e:{number}", "generation": "g1"}
-        items.put_factors({**record, "vector": vector(1, number)})
+        items.generations.put_factors({**record, "vector": vector(1, number)})
     assert items.activate()
     assert not items.activate()
     assert items.factors is not None

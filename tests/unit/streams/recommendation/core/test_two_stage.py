@@ -10,7 +10,7 @@ import pytest
 
 from schemas.vectors import vector_bytes
 from streams.recommendation.core.item_model import FEATURES, NO_EPISODE, TABLES, ItemModel
-from streams.recommendation.core.items import Items, Vectors
+from streams.recommendation.core.items import Items
 from streams.recommendation.core.listeners import ListenerState, ListeningTotals
 from streams.recommendation.core.model_records import neighbour_records, ranker_record
 from streams.recommendation.core.ranker import Ranker
@@ -24,6 +24,7 @@ from streams.recommendation.core.scoring import (
     recommend,
 )
 from streams.recommendation.core.two_stage import history_of, make_lists, rank, ranked_weights
+from streams.recommendation.core.vectors import Vectors
 
 KNOWN, ALL = 8, 12
 """Episodes that the generation knows, of all; each is a neighbour of the next two."""
@@ -53,14 +54,14 @@ def publish(items: Items, name: str = "g1") -> None:
     model = ItemModel(neighbours, weights, ones, ones, at_ms, at_ms, np.zeros(0, np.int64))
     ids = [f"e:{n:02}" for n in range(KNOWN)]
     for record in neighbour_records(model, ids, name):
-        items.put_neighbours(record)
-    items.put_ranker(ranker_record(ranker(), name))
+        items.generations.put_neighbours(record)
+    items.generations.put_ranker(ranker_record(ranker(), name))
     for episode_id in ids:
         factors = {"episode_id": episode_id, "generation": name}
-        items.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
+        items.generations.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
     announced: dict[str, Any] = {"generation": name, "model": "als", "items": KNOWN, "rank": 2}
     announced |= {"alpha": 1.0, "regularization": 0.1, "neighbours": KNOWN}
-    items.announce(announced, 5)
+    items.generations.announce(announced, 5)
 
 
 @pytest.fixture
@@ -200,9 +201,11 @@ def test_only_what_was_learned_beyond_the_usual_counts_beside_the_ranker(
 def test_a_newer_generation_without_a_ranker_blends_again(items: Items) -> None:
     for number in range(KNOWN):
         factors = {"episode_id": f"e:{number:02}", "generation": "g2"}
-        items.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
+        items.generations.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
     record = {"generation": "g2", "model": "als", "items": KNOWN, "rank": 2, "alpha": 1.0}
-    items.announce({**record, "regularization": 0.1, "unranked_because": "too little"}, 6)
+    items.generations.announce(
+        {**record, "regularization": 0.1, "unranked_because": "too little"}, 6
+    )
     assert items.activate()
     assert items.factors is not None
     assert items.factors.unranked_because == "too little"
@@ -216,7 +219,7 @@ def test_records_of_older_generations_change_nothing_and_few_are_kept(items: Ite
     assert items.factors is before
     for number in range(2, 9):  # none of them is announced
         factors = {"episode_id": "e:00", "generation": f"g{number}"}
-        items.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
+        items.generations.put_factors({**factors, "vector": vector_bytes(np.ones(2))})
     publish(items, "g9")
     assert items.activate()
     assert items.factors is not None
