@@ -14,7 +14,9 @@ import polars as pl
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from streams.recommendation.core.listing import ListedGeneration
 from streams.serving.mongo.failures import failing
+from streams.serving.mongo.models import generations
 from topology.graph import UndeclaredError, get_graph
 
 Types = dict[str, pl.DataType | type[pl.DataType]]
@@ -102,6 +104,13 @@ def model_metrics(database: Database[dict[str, Any]], limit: int = 5000) -> pl.D
     found = collection(database, "model_metrics").find().sort("at", -1).limit(limit)
     rows = [{**document, "at": in_utc(document.get("at"))} for document in found]
     return pl.DataFrame(rows, schema=_METRIC_TYPES).sort("at", "model", "metric")
+
+
+def model_generations(database: Database[dict[str, Any]]) -> list[ListedGeneration]:
+    """The latest trainings of the recommendation model, newest first."""
+    return generations(
+        collection(database, "model_generations"), collection(database, "generation_refusals")
+    )
 
 
 def stage_failures(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, history, queries, sources
+from streams.recommendation.core.listing import ListedGeneration, refused_lately, serving
 
 OFFLINE = {
     "ndcg_at_10": "Gain of the first ten places, discounted by place, against the best order.",
@@ -51,6 +52,45 @@ def show_offline(metrics: pl.DataFrame) -> None:
                 help=help_text,
             )
             st.altair_chart(charts.offline_metric(metrics, metric), key=f"offline-{metric}")
+
+
+def show_generations(generations: list[ListedGeneration]) -> None:
+    """Which trainings there were, what became of them, and a word on those that are refused."""
+    for refused in refused_lately(generations)[:1]:
+        served = serving(generations)
+        st.warning(
+            f"Generation `{refused.generation}` is refused. "
+            + (f"`{served.generation}` stays in service." if served else "There is no other yet."),
+            icon=":material/block:",
+        )
+        st.code(refused.because, language=None)  # may hold what somebody wrote to the topic
+    if not generations:
+        return
+    st.dataframe(
+        [
+            {
+                "generation": one.generation,
+                "state": one.state,
+                "trained": one.trained_at,
+                "pairs": one.interactions,
+                "ndcg": one.ndcg_at_10,
+                "popularity": one.popularity,
+                "why": one.because,
+            }
+            for one in generations
+        ],
+        hide_index=True,
+        height=220,
+        column_config={
+            "generation": "Generation",
+            "state": "State",
+            "trained": st.column_config.DatetimeColumn("Trained, UTC", timezone="UTC"),
+            "pairs": st.column_config.NumberColumn("Listener-episode pairs"),
+            "ndcg": st.column_config.NumberColumn("nDCG@10", format="%.4f"),
+            "popularity": st.column_config.NumberColumn("Popularity", format="%.4f"),
+            "why": "Why",
+        },
+    )
 
 
 def show_failures(failures: list[dict[str, Any]]) -> None:
@@ -120,8 +160,10 @@ def models() -> None:
     with sources.mongo_answers():
         metrics = sources.answer("metrics", queries.model_metrics)
         failures = queries.stage_failures(sources.database())
+        trained = queries.model_generations(sources.database())
     show_failures(failures)
     show_offline(metrics)
+    show_generations(trained)
     show_online(metrics)
     if not metrics.is_empty():
         with st.expander("All figures"):

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC
 
 from streams.cli import status
+from streams.cli.log_view import LogView
 from streams.monitoring.instruments import Family, family, measured
 from streams.monitoring.server import serve
 from streams.operations import disk
@@ -33,7 +34,7 @@ Part = Callable[[Settings], list[Family]]
 
 def measure_log(settings: Settings) -> list[Family]:
     """What the broker knows. KafkaException if it does not answer."""
-    log_view = status.LogView(settings.kafka_bootstrap_servers, status.running_graph(settings))
+    log_view = LogView(settings.kafka_bootstrap_servers, status.running_graph(settings))
     arrivals = measure_arrivals(settings, ANSWER_S)
     lags = {(s.name,): s.lag for s in status.stage_lags(log_view, settings) if s.lag is not None}
     dead = {(letters.topic,): letters.count for letters in log_view.dead_letters()}

@@ -19,6 +19,7 @@ COMMAND_MODULES = (
     "inspect",
     "simulate",
     "recommend",
+    "model",
     "forget",
     "rebuild",
     "versions",

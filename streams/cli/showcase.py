@@ -218,6 +218,14 @@ def failure_lines(status: Status) -> list[str]:
     ]
 
 
+def model_lines(status: Status) -> list[str]:
+    """Sentences about the generation that lists are made with, and those that are refused."""
+    return [
+        f"generation {one.generation} is {one.state}{one.because and f': {one.because}'}"
+        for one in reversed(status.models)
+    ]
+
+
 def noted_line(status: Status) -> str | None:
     """A sentence about what was not read as it is, if there is anything."""
     counts = ((status.noted.episodes, "episodes"), (status.noted.transcripts, "transcripts"))

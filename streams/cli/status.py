@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -11,20 +11,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
 from streams.cli.hosts import HostStatus, source_hosts
 from streams.cli.local.supervise import Supervisor
-from streams.kafka.clients import reader
-from streams.kafka.log_reader import LogReader
+from streams.cli.log_view import TIMEOUT_S, DeadLetters, LogView
 from streams.monitoring.instruments import memory_bytes
 from streams.operations import disk
 from streams.operations.arrivals import Arrivals, measure_arrivals
 from streams.operations.checkpoints import Offsets, checkpoints
+from streams.recommendation.core.listing import refused_lately, serving
+from streams.serving.mongo import models
 from streams.serving.mongo.failures import failing
-from topology.access import admin_client
-from topology.graph import app_id, build_graph, dead_letter_name, is_on
+from topology.graph import app_id, build_graph, is_on
 from topology.model import Graph, Stage
 from topology.settings import Settings
 from topology.topics.events import USER_EVENTS
@@ -37,7 +35,6 @@ EPISODES, TRANSCRIPTS = "episodes", "transcripts"
 """The collection and the Delta table whose records have notes."""
 COUNTING_STAGE = "track_engagement"
 MOST_TABLES = 100
-_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -70,14 +67,6 @@ class StoreRows:
 
 
 @dataclass(frozen=True)
-class DeadLetters:
-    """How many records a dead-letter topic holds."""
-
-    topic: str
-    count: int
-
-
-@dataclass(frozen=True)
 class Noted:
     """Records with notes on how they were read; ``transcripts`` is None where it was not asked."""
 
@@ -95,6 +84,15 @@ class StageFailure:
     retry_at: str
 
 
+@dataclass(frozen=True)
+class ModelStatus:
+    """A generation of the recommendation model that serves, or is refused; ``because`` says why."""
+
+    generation: str
+    state: str
+    because: str
+
+
 @dataclass
 class Status:
     """What `podstream status --json` prints."""
@@ -109,6 +107,8 @@ class Status:
     noted: Noted = field(default_factory=lambda: Noted(0, None))
     failures: list[StageFailure] = field(default_factory=list)
     """Stages whose latest attempt failed, and which try again."""
+    models: list[ModelStatus] = field(default_factory=list)
+    """The generation that lists are made with, and those newer ones that are refused."""
     hosts: list[HostStatus] = field(default_factory=list)
     """Hosts that episodes come from, in trouble or used lately."""
     disk: dict[str, Any] = field(default_factory=dict)
@@ -132,9 +132,10 @@ def measure(settings: Settings, *, delta: bool = True) -> Status:
         stores=[*mongo_rows(settings, graph), *(delta_rows(settings, graph) if delta else ())],
         dead_letters=log.dead_letters(),
         late_events=late_events(settings),
-        arrivals=measure_arrivals(settings, _TIMEOUT_S),
+        arrivals=measure_arrivals(settings, TIMEOUT_S),
         noted=Noted(noted_episodes(settings), noted_transcripts(settings) if delta else None),
         failures=stage_failures(settings),
+        models=model_status(settings),
         hosts=source_hosts(settings, graph),
         disk=disk.measure(settings).as_dict(),
     )
@@ -162,78 +163,6 @@ def process_status(settings: Settings) -> list[ProcessStatus]:
 
 
 # -- lag -----------------------------------------------------------------------------------------
-
-
-class LogView:
-    """First and end offsets of every declared topic, read once."""
-
-    def __init__(self, bootstrap_servers: str, graph: Graph):
-        self.graph = graph
-        self._servers = bootstrap_servers
-        self._admin = admin_client(bootstrap_servers, log_level=0)
-        existing = self._admin.list_topics(timeout=_TIMEOUT_S).topics
-        partitions = [
-            TopicPartition(name, number)
-            for name, topic in existing.items()
-            if name in graph.topics
-            for number in topic.partitions
-        ]
-        self.first = self._offsets(partitions, OffsetSpec.earliest())
-        self.end = self._offsets(partitions, OffsetSpec.latest())
-
-    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> Offsets:
-        if not partitions:
-            return {}
-        asked = self._admin.list_offsets(
-            dict.fromkeys(partitions, spec), request_timeout=_TIMEOUT_S
-        )
-        found: Offsets = {}
-        for partition, answer in asked.items():
-            found.setdefault(partition.topic, {})[partition.partition] = answer.result().offset
-        return found
-
-    def committed(self, group: str, topics: Iterable[str]) -> Offsets:
-        """What a consumer group has committed of the topics; empty for one that never did.
-
-        By way of a consumer: confluent-kafka's `list_consumer_group_offsets` (2.16) ends in a
-        segmentation fault while a fresh broker has no group coordinator yet.
-        """
-        partitions = [
-            TopicPartition(topic, number) for topic in topics for number in self.end.get(topic, {})
-        ]
-        if not partitions:
-            return {}
-        consumer = reader(self._servers, group, log_level=0)
-        committed: Offsets = {}
-        try:
-            for one in consumer.committed(partitions, timeout=_TIMEOUT_S):
-                if one.error is None and one.offset >= 0:
-                    committed.setdefault(one.topic, {})[one.partition] = one.offset
-        finally:
-            consumer.close()
-        return committed
-
-    def lag(self, topics: Iterable[str], done: Offsets) -> int:
-        """Records of the topics beyond ``done``; a partition nothing was done of counts whole."""
-        return sum(
-            max(0, end - max(done.get(topic, {}).get(partition, 0), self.first[topic][partition]))
-            for topic in topics
-            for partition, end in self.end.get(topic, {}).items()
-        )
-
-    def dead_letters(self) -> list[DeadLetters]:
-        """How many records each dead-letter topic holds."""
-        consumed = {name for stage in self.graph.stages.values() for name in stage.consumes}
-        names = sorted(dead_letter_name(topic) for topic in consumed)
-        return [DeadLetters(name, self.lag([name], {})) for name in names]
-
-    def last_value(self, topic: str) -> bytes | None:
-        """The newest record's value of a topic with one partition; None if it has no record."""
-        if topic not in self.end:
-            return None
-        with LogReader(self._servers, _TIMEOUT_S, log_level=0) as logs:
-            record = logs.last(topic, 0)
-            return record.value() if record is not None else None
 
 
 def stage_lags(log: LogView, settings: Settings) -> list[StageLag]:
@@ -308,7 +237,7 @@ def _database(settings: Settings) -> Iterator[Any]:
     client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri.get_secret_value(),
         # On a busy machine the first answer takes some seconds.
-        serverSelectionTimeoutMS=int(_TIMEOUT_S * 1000),
+        serverSelectionTimeoutMS=int(TIMEOUT_S * 1000),
     )
     with client:
         yield client[settings.mongodb_database]
@@ -357,6 +286,15 @@ def stage_failures(settings: Settings) -> list[StageFailure]:
             )
             for found in failing(database["stage_failures"])
         ]
+
+
+def model_status(settings: Settings) -> list[ModelStatus]:
+    """Which generation serves, and which newer ones are refused. PyMongoError where MongoDB
+    fails."""
+    with _database(settings) as database:
+        found = models.generations(database["model_generations"], database["generation_refusals"])
+    told = [*refused_lately(found), *filter(None, [serving(found)])]
+    return [ModelStatus(one.generation, one.state, one.because) for one in told]
 
 
 def noted_episodes(settings: Settings) -> int:

@@ -113,6 +113,7 @@ def seed(stores: Stores) -> None:
     seed_anomalies(stores)
     seed_lists(stores)
     seed_metrics(stores)
+    seed_generations(stores)
     seed_delta(stores)
     seed_analysis(stores.delta_root, stores.episodes, HOSTILE)
 
@@ -351,6 +352,23 @@ def seed_metrics(stores: Stores) -> None:
         }
         for model, generation, metric, value, at in rows
     )
+
+
+REFUSED_BECAUSE = "nDCG@10 of 0.0100, where the one in service would have 0.3000"
+
+
+def seed_generations(stores: Stores) -> None:
+    """Two trainings: the later one is refused."""
+    for minutes, because in ((90, ""), (30, REFUSED_BECAUSE)):
+        at = stores.now - timedelta(minutes=minutes)
+        name = f"{at:%Y%m%dT%H%M%SZ}"
+        stores.database["model_generations"].insert_one(
+            {
+                "_id": name, "generation": name, "model": "als", "trained_at": at, "users": 400,
+                "items": len(stores.episodes), "interactions": 9_000, "train_seconds": 12.0,
+                "refused_because": because,
+            }
+        )  # fmt: skip
 
 
 def seed_delta(stores: Stores) -> None:

@@ -18,6 +18,7 @@ from deltalake import write_deltalake
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from streams.cli.local.ports import free_ports
+from tests.browser.seed import REFUSED_BECAUSE
 from tests.browser.seed_analysis import RICH, UNANALYSED, UNSPACED
 from tests.hours import put_counts
 from topology.settings import LOOPBACK
@@ -223,6 +224,7 @@ def test_models_show_generations_and_the_blend(page: Page, dashboard: Dashboard)
         found = stored.find({"model": "als", "metric": name}).sort("at", -1).limit(1)
         expect(metric(page, label)).to_have_text(f"{next(found)['value']:.3f}")
     expect(metric(page, "Drifting partitions")).to_have_text("0 of 4")
+    expect(page.get_by_text(REFUSED_BECAUSE)).to_be_visible()
     expect(page.locator("canvas.marks, svg.marks")).to_have_count(6)
     settled(page)
 

@@ -453,7 +453,23 @@ def test_metrics_and_generations_are_kept_by_key(
         "offsets": [{"source_partition": 0, "offset": 4}],
     }
     runtime.log.append("table-generations", promoted, key="live")
+    for because in ("", "worse"):
+        training = {
+            "generation": "g", "model": "als", "items": 1, "users": 1, "interactions": 1, "rank": 2,
+            "alpha": 1.0, "regularization": 0.1, "seed": 0, "offsets": [], "trained_at": MINUTE,
+            "train_seconds": 1.0, "metrics": {}, "refused_because": because,
+        }  # fmt: skip
+        runtime.log.append("model-generations", training, key="g")
+    refusal = {
+        "generation": "h", "refused_by": "recommend", "refused_because": "NaN",
+        "announced_at": MINUTE,
+    }  # fmt: skip
+    runtime.log.append("generation-refusals", refusal, key="h")
     runtime.run()
+    (training,) = database["model_generations"].find()
+    assert (training["_id"], training["refused_because"]) == ("g", "worse")
+    (told,) = database["generation_refusals"].find()
+    assert (told["_id"], told["refused_because"]) == ("h", "NaN")
     (metric,) = database["model_metrics"].find()
     assert (metric["_id"], metric["value"]) == ("als|g|auc", 0.2)
     assert next(database["table_generations"].find({"_id": "live"}))["generation"] == 2

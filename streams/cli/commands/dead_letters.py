@@ -40,7 +40,7 @@ def list_topics(
     """Each dead-letter topic: distinct records, how many wait, were redriven, the newest reason."""
     from rich.console import Console
 
-    from streams.cli.status import LogView
+    from streams.cli.log_view import LogView
     from streams.kafka.dead_letters import Progress, read_letters
     from streams.operations.redrive import is_redrivable
     from topology.graph import get_graph

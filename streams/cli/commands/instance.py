@@ -98,7 +98,13 @@ def status(
         return
     from rich.console import Console
 
-    from streams.cli.showcase import failure_lines, late_line, noted_line, status_tables
+    from streams.cli.showcase import (
+        failure_lines,
+        late_line,
+        model_lines,
+        noted_line,
+        status_tables,
+    )
     from streams.operations.arrivals import arrivals_line
     from streams.operations.disk import shortage
 
@@ -108,7 +114,7 @@ def status(
     said = (late_line(measured), arrivals_line(measured.arrivals), noted_line(measured))
     for line in filter(None, (*said, shortage(settings))):
         console.print(line)
-    for line in failure_lines(measured):
+    for line in (*model_lines(measured), *failure_lines(measured)):
         console.print(line, markup=False)
 
 

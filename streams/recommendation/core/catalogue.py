@@ -46,6 +46,11 @@ class Catalogue:
         """What may be served, as far as it is whole, best first."""
         return sorted((name for names in self.by_slot().values() for name in names), reverse=True)
 
+    def usable(self) -> list[str]:
+        """The one generation of each slot that counts, the one in service first."""
+        counted = {names[0] for names in self.by_slot().values() if names}
+        return [name for name in self.candidates() if name in counted]
+
     def by_slot(self) -> dict[int, list[str]]:
         """The latest generations of each slot that are not refused, newest first: while the first
         is not whole, those after it still may be."""

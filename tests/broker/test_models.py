@@ -1,0 +1,178 @@
+"""`podstream model` on a real broker: which generations there are, and which lists carry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+from typer.testing import CliRunner, Result
+
+from schemas import columnar
+from schemas.vectors import vector_bytes
+from streams.cli.local.instance import environment as instance_environment
+from streams.cli.local.ports import free_ports
+from streams.cli.main import build_app
+from streams.cli.status import model_status
+from streams.kafka.clients import producer
+from streams.kafka.registry import open_registry
+from streams.kafka.wire import Wire
+from tests.broker.workers import alive, instance
+from tests.paths import ROOT
+from tests.waiting import wait_until
+from topology.graph import build_graph
+from topology.settings import Settings, get_settings
+
+pytestmark = [pytest.mark.broker, pytest.mark.mongo]
+
+START = datetime(2026, 1, 10, tzinfo=UTC)
+WAIT_S = 120
+LISTENERS = ("ann", "bob")
+EPISODES = 6
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Settings]:
+    with instance(tmp_path_factory.mktemp("models"), mongo_uri) as settings:
+        yield settings
+
+
+@pytest.fixture
+def podstream(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in instance_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(build_app(), ["model", *arguments])
+
+    yield run
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of `recommend` and `serve_mongo`."""
+    home, (port,) = settings.podstream_home, free_ports(1)
+    argv = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir", str(home / "worker")]
+    stages = {"PODSTREAM_STAGES": "recommend,serve_mongo"}
+    with (home / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*argv, "worker", "--web-port", str(port), "--loglevel", "warn"],
+            env={**os.environ, **instance_environment(settings), **stages},
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+            alive(process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
+        yield client[settings.mongodb_database]
+
+
+class Log:
+    """Writes records as stages do."""
+
+    def __init__(self, settings: Settings):
+        graph = build_graph(settings.event_partitions)
+        self._wire = Wire(graph, open_registry(settings))
+        self._producer = producer(settings.kafka_bootstrap_servers)
+
+    def write(self, topic: str, value: Any, key: str | None = None, partition: int = -1) -> None:
+        encoded = self._wire.encode(topic, value)
+        self._producer.produce(topic, encoded, key, partition)
+
+    def delivered(self) -> None:
+        assert self._producer.flush(WAIT_S) == 0
+
+    def episodes_and_listeners(self) -> None:
+        for number in range(EPISODES):
+            episode = {
+                "episode_id": f"e:{number}", "title": f"Title {number}", "show_id": "s:1",
+                "show_title": "Show", "categories": [], "published_at": START, "source": "import",
+            }  # fmt: skip
+            self.write("episode-metadata", episode, f"e:{number}")
+        rows = [
+            {
+                "partition": 0, "offset": place, "event_id": f"event-{place}", "user_id": user,
+                "episode_id": "e:0", "kind": "progress", "heard_ms": 900_000, "position_ms": 0,
+                "occurred_at": START + timedelta(minutes=place),
+            }
+            for place, user in enumerate(LISTENERS)
+        ]  # fmt: skip
+        frame = pl.DataFrame(rows, schema=dict(columnar.columns("user_event")))
+        self.write("user-event-batches", frame, partition=0)
+        self.delivered()
+
+    def generation(self, name: str, number: float = 1.0, **more: Any) -> None:
+        slot = more.get("slot", 0)
+        for episode in range(EPISODES):
+            vector = np.array([number, 1.0 + episode], dtype=np.float32)
+            factors: dict[str, Any] = {"episode_id": f"e:{episode}", "generation": name}
+            factors |= {"vector": vector_bytes(vector)}
+            self.write("item-factors", factors, f"e:{episode}|{slot}")
+        record = {
+            "generation": name, "model": "als", "items": EPISODES, "users": 2, "interactions": 9,
+            "rank": 2, "alpha": 1.0, "regularization": 0.1, "seed": 0, "offsets": [],
+            "trained_at": datetime.strptime(name, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
+            "train_seconds": 1.0, "metrics": {}, **more,
+        }  # fmt: skip
+        self.delivered()
+        self.write("model-generations", record, name)
+        self.delivered()
+
+
+def carried(database: Database[dict[str, Any]]) -> set[str]:
+    """The generations of the lists that are served; none before every listener has one."""
+    lists = list(database["final_recommendations"].find())
+    return {one["generation"] for one in lists} if len(lists) == len(LISTENERS) else set()
+
+
+def states(podstream: Any) -> dict[str, str]:
+    result = podstream("list", "--json")
+    assert result.exit_code == 0, result.output
+    return {one["generation"]: one["state"] for one in json.loads(result.stdout)}
+
+
+FIRST, SECOND = "20260110T010000Z", "20260110T020000Z"
+
+
+def test_a_broken_generation_is_refused_by_all_who_show_it_and_no_list_carries_it(
+    settings: Settings,
+    worker: subprocess.Popen[bytes],
+    database: Database[dict[str, Any]],
+    podstream: Any,
+) -> None:
+    assert "No generation yet" in podstream("list").output
+    log = Log(settings)
+    log.episodes_and_listeners()
+    log.generation(FIRST)
+    wait_until(lambda: carried(database) == {FIRST}, WAIT_S, "lists of the first generation")
+    log.generation(SECOND, float("nan"))
+    told = {SECOND: "refused", FIRST: "serving"}
+    wait_until(lambda: states(podstream) == told, WAIT_S, "the refusal in the log")
+    wait_until(lambda: len(model_status(settings)) == 2, WAIT_S, "the refusal in MongoDB")
+    refused, serving = model_status(settings)
+    assert (refused.generation, serving.generation) == (SECOND, FIRST)
+    assert "not finite" in refused.because
+    assert carried(database) == {FIRST}
+    alive(worker)
+    table = podstream("list")
+    assert f"{SECOND} is refused: " in table.output
