@@ -145,7 +145,11 @@ class EngagementTracker:
             changed, targets, gone = zip(*counted, strict=True)
             closed = {partition: s.closed for partition, s in states.items() if s.events}
             await self._send_windows(
-                window_rows(changed), np.concatenate(targets), closed, *_log_times(batches)
+                window_rows(changed),
+                np.concatenate(targets),
+                closed,
+                _logged(batches, states),
+                _quiet(batches),
             )
             if any(gone):
                 # State that no longer has what is not in the log would lose it at a kill.
@@ -288,20 +292,29 @@ class EngagementTracker:
             await self._context.send(topic, rows, partition=partition)
 
 
-def _log_times(
-    batches: Mapping[int, Sequence[tuple[Message, pl.DataFrame]]],
-) -> tuple[dict[int, int], dict[int, int]]:
-    """By source partition, in milliseconds: the log's time of its newest event, and up to when it
-    is quiet; both only where the batches tell."""
-    logged, quiet = {}, {}
+def _logged(
+    batches: Mapping[int, Sequence[tuple[Message, pl.DataFrame]]], states: Mapping[int, Engagement]
+) -> dict[int, int]:
+    """By source partition, the log's time of the newest event that is counted, in milliseconds.
+
+    What comes again, when more had been counted, cannot tell it.
+    """
+    logged = {}
     for partition, batch in batches.items():
-        if frames := [events for _, events in batch if events.height]:
-            # Offsets ascend, and so do the times of the log.
-            logged[partition] = int(frames[-1]["logged_at"].to_physical()[-1])
+        for _, events in batch:
+            if events.height and events["offset"][-1] == states[partition].applied:
+                logged[partition] = int(events["logged_at"].to_physical()[-1])
+    return logged
+
+
+def _quiet(batches: Mapping[int, Sequence[tuple[Message, pl.DataFrame]]]) -> dict[int, int]:
+    """By source partition, up to when there is nothing more, in milliseconds; where it is told."""
+    quiet = {}
+    for partition, batch in batches.items():
         for message, _ in batch:
             if (told := quiet_to(message.headers)) is not None:
                 quiet[partition] = told
-    return logged, quiet
+    return quiet
 
 
 def _day_messages(

@@ -157,6 +157,8 @@ class BatchEvents:
         """Say of the partitions in which nothing comes any more up to when that is true."""
         for partition in self._quiet.due(time.monotonic()):
             place = TopicPartition(self._source, partition)
+            # Before it is asked for: what comes afterwards is not in the answer.
+            now_s = time.time()
             try:
                 _, end = self._consumer.get_watermark_offsets(place, LOOK_S)
             except KafkaException as error:
@@ -164,8 +166,8 @@ class BatchEvents:
                 continue
             if end <= self._sequencer.next_offset(partition):
                 # Nothing has come for as long as that.
-                now_ms = int(time.time() * 1000)
-                self._do(self._sequencer.quiet(partition, now_ms - CLOCK_SKEW_MS), time.time())
+                quiet_ms = int(now_s * 1000) - CLOCK_SKEW_MS
+                self._do(self._sequencer.quiet(partition, quiet_ms), now_s)
 
     def _answer(self, records: list[Record]) -> None:
         """Answer requests to forget listeners, each between two batches of its partition."""

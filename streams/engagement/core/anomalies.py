@@ -30,9 +30,9 @@ replay, in whatever order the parts came, however they were cut. A source partit
 nothing happens has no watermark to tell; but whoever batches its events says, now and then, up to
 which time of the log nothing more has come. By the log's time it is then known that another source
 partition was further by a day of event time when this one had nothing left to say: what that was
-further by than a day is judged without it. One whose backlog is worked off later than that of the
-others has said nothing of the kind, and is waited for, however far behind it is. What an idle one
-has to say, in the end, of bins that were judged is left out.
+further by than a day is judged by what it has said. One whose backlog is worked off later than
+that of the others has said nothing of the kind, and is waited for, however far behind it is. What
+an idle one has to say, in the end, of bins that were judged is left out.
 
 Episodes without plays have bins of zero plays, which is how a fall is seen, until they have been
 silent for a day and are forgotten. A stretch of more than an hour in which no episode of the

@@ -6,9 +6,11 @@ episode heard within a day. Which bins are over when is told in `streams.engagem
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import ClassVar
 
 import numpy as np
@@ -76,7 +78,7 @@ class AnomalyState(WindowState):
         self._done = np.zeros(SOURCES, np.int64)  # the first bin that may change, by source
         self._furthest: list[tuple[int, int]] = []
         """When, by the log's time, which bin was the first that might change in the source
-        partition that was furthest; the newest is last."""
+        partition that was furthest; both ascend."""
         self._quiet_ms = np.zeros(SOURCES, np.int64)  # up to when there is nothing more, by source
         self._idle = np.zeros(SOURCES, np.int64)  # the first bin that is waited for, by source
         self._settled = self._done  # the first bin whose parts have not been added up, by source
@@ -101,46 +103,51 @@ class AnomalyState(WindowState):
             # Where nothing is ever told to be over, as by an earlier release, nothing is kept.
             if message.watermarks or self._done.any():
                 waiting.append(message)
-            done = self._done_by(message)
-            if not message.quiet_ms and not (done > self._done).any():
-                continue
-            further = done.max() > self._done.max()
+            told = _first_open(message)
+            done = self._done.copy()
+            for source, number in told.items():
+                done[source] = max(done[source], number)
+            moved, further = (done > self._done).any(), done.max() > self._done.max()
             self._done = done
-            self._note_log_times(message)
+            if not self._note_log_times(message, told) and not moved:
+                continue
             if further or self._end() > self.closed:
                 self._add(waiting)
                 waiting = []
-                self._settle()
+                self._settle(self._end())
                 found += self._close(self._end())
         self._add(waiting)
         return found
 
-    def _done_by(self, message: WindowMessage) -> np.ndarray:
-        """The first bin of each source partition that may still change after a message."""
-        done = self._done.copy()
-        for source, minute in message.watermarks.items():
-            if 0 <= source < SOURCES and minute >> MINUTE_BITS == 0:
-                done[source] = max(done[source], (minute + 1) // BIN_MINUTES)
-        return done
-
-    def _note_log_times(self, message: WindowMessage) -> None:
-        furthest = self._furthest[-1][1] if self._furthest else 0
-        news = bool(message.quiet_ms)
+    def _note_log_times(self, message: WindowMessage, told: Mapping[int, int]) -> bool:
+        """Note the log's times of a message, and where its source partitions were by them; whether
+        anybody may be idle now who was not."""
+        news = False
         for source, at_ms in message.logged_ms.items():
-            if 0 <= source < SOURCES and self._done[source] > furthest:
-                furthest, news = int(self._done[source]), True
-                self._furthest.append((at_ms, furthest))
+            news |= self._note_furthest(at_ms, told.get(source, 0))
         for source, at_ms in message.quiet_ms.items():
-            if 0 <= source < SOURCES:
-                self._quiet_ms[source] = max(self._quiet_ms[source], at_ms)
+            if 0 <= source < SOURCES and at_ms > self._quiet_ms[source]:
+                self._quiet_ms[source], news = at_ms, True
         if news:
-            del self._furthest[:-_FURTHEST_KEPT]
             self._excuse()
+        return news
+
+    def _note_furthest(self, at_ms: int, number: int) -> bool:
+        """Note that at some time this bin was the first that might change in a source partition;
+        whether none was known to be as far by then. What is told late, of a time before, counts
+        as well."""
+        place = bisect_right(self._furthest, at_ms, key=itemgetter(0))
+        if number <= (self._furthest[place - 1][1] if place else 0):
+            return False
+        later = [told for told in self._furthest[place:] if told[1] > number]
+        self._furthest[place:] = [(at_ms, number), *later]
+        del self._furthest[:-_FURTHEST_KEPT]
+        return True
 
     def _excuse(self) -> None:
         """See who is idle: quiet, by the log's time, when another was a day of event time ahead."""
-        by_time = np.array(sorted(self._furthest), np.int64).reshape(-1, 2)
-        furthest = np.maximum.accumulate(np.append(0, by_time[:, 1]))
+        by_time = np.array(self._furthest, np.int64).reshape(-1, 2)
+        furthest = np.append(0, by_time[:, 1])
         before = np.searchsorted(by_time[:, 0], self._quiet_ms, "right")
         np.maximum(self._idle, furthest[before] - IDLE_BINS, out=self._idle)
 
@@ -159,11 +166,12 @@ class AnomalyState(WindowState):
         rows = rows.take(fresh & (rows.counts["plays"] > 0))
         self._parts.replace(rows.keys(self.names), rows)
 
-    def _settle(self) -> None:
-        """Add up what cannot change any more, so that waiting for others costs little."""
+    def _settle(self, end: int) -> None:
+        """Add up what cannot change any more, so that waiting for others costs little; and of the
+        bins before ``end``, which are judged now, also what those have said who are idle."""
         sources, bins = source_of(self._parts.keys), minute_of(self._parts.keys) // BIN_MINUTES
         gone = (bins < self._settled[sources]) | (bins < self.closed)
-        over = (bins < self._done[sources]) & ~gone
+        over = (bins < np.maximum(self._done[sources], end)) & ~gone
         self._settled = self._done
         codes = self._parts.keys[over] >> self.SHIFTS["parts"]
         slots = self._sums.upsert(codes << MINUTE_BITS | bins[over])
@@ -274,7 +282,9 @@ class AnomalyState(WindowState):
                 column[known] = told.column(name).to_numpy()
         self._logged = batches[_LOGGED].column(_LOGGED).to_numpy().copy()
         furthest = batches[_FURTHEST].to_pydict() if _FURTHEST in batches else {}
-        self._furthest = list(zip(*furthest.values(), strict=True))
+        self._furthest = []
+        for at_ms, number in zip(*furthest.values(), strict=True):
+            self._note_furthest(at_ms, number)
 
     def _load(self, batches: Mapping[str, pa.RecordBatch]) -> None:
         super()._load(batches)
@@ -293,3 +303,12 @@ class AnomalyState(WindowState):
         if self._histories is not None:
             new = numbers["episodes"]
             self._histories = {int(new[code]): h for code, h in self._histories.items()}
+
+
+def _first_open(message: WindowMessage) -> dict[int, int]:
+    """By source partition, the first bin that may still change after what a message says of it."""
+    return {
+        source: (minute + 1) // BIN_MINUTES
+        for source, minute in message.watermarks.items()
+        if 0 <= source < SOURCES and minute >> MINUTE_BITS == 0
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.codec import RecordCodec
-from streams.engagement.core.watermark import LOGGED, QUIET, read_watermarks
+from streams.engagement.core.watermark import HEADER, LOGGED, QUIET, read_watermarks
 from streams.events.core.batching import Chunk, PartitionBatcher
 from streams.events.core.events import EventDecoder
 from streams.events.core.origins import Source
@@ -105,3 +105,34 @@ def test_that_a_partition_is_quiet_is_told_to_every_reader_of_the_minutes() -> N
                 read_watermarks(message.header(name), name)
             )
     assert told[0] == told[1] == {LOGGED: {1: log_ms}, QUIET: {1: log_ms + 60_000}}
+
+
+def test_the_time_of_what_comes_again_is_not_told_of_what_was_counted_since() -> None:
+    settings = Settings(podstream_home=Path(), event_partitions=1)
+    runtime = MemoryRuntime(build_graph(1), settings)
+    codec = RecordCodec("user-events", "user_event", runtime.log.registry)
+    for stage in ("batch_events", STAGE):
+        runtime.start(stage)
+    for minute in (0, 60):
+        at = START + timedelta(minutes=minute)
+        runtime.clock.set(at.timestamp())
+        event = {
+            "event_id": str(minute),
+            "user_id": "ada",
+            "episode_id": "pi:1",
+            "kind": "play",
+            "occurred_at": at,
+        }
+        runtime.log.append("user-events", codec.encode(event), key="ada")
+        runtime.run()
+    runtime.crash(STAGE, redeliver=2)
+    runtime.run(max_batch=1)
+    told = [
+        {name: read_watermarks(message.header(name), name) for name in (HEADER, LOGGED)}
+        for message in runtime.log.records("engagement-windows")
+    ]
+    before, after = told[:2], told[2:]
+    assert [one[LOGGED] for one in before] == [
+        {0: int((START + timedelta(hours=hours)).timestamp() * 1000)} for hours in (0, 1)
+    ]
+    assert after == [{HEADER: before[1][HEADER], LOGGED: {}}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -151,6 +152,35 @@ def test_who_was_quiet_stays_so_as_long_as_the_log_says() -> None:
     assert state.closed == (START + day) // BIN_MINUTES
     steady(state, range(2 * day, 3 * day, BIN_MINUTES))
     assert state.closed == (START + day) // BIN_MINUTES
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_what_an_idle_one_has_said_before_counts(restored: bool) -> None:
+    """Its last events are never over, as nothing follows them; they were counted all the same."""
+    state, rush_at, day = AnomalyState(2), 3 * 60, IDLE_BINS * BIN_MINUTES
+    steady(state, range(rush_at), 1, sources=2)
+    parts = [("pi:1", rush_at, source, rush_at, 40) for source in (0, 1)]
+    assert state.fold([message(state.applied + 1, *parts)]) == []
+    assert steady(state, range(rush_at, rush_at + day + 60, BIN_MINUTES), 1, "pi:2") == []
+    if restored:
+        pieces = list(state.snapshot())
+        state = AnomalyState(2)
+        state.load_snapshot(pieces)
+    found = state.fold([message(state.applied + 1, quiet={1: rush_at + day + 60})])
+    assert (found[0].plays, found[0].surprise.direction) == (80, "rise")
+    late = ("pi:1", rush_at, 1, rush_at + 1, 90)
+    assert state.fold([message(state.applied + 1, late, closed={1: rush_at + 1})]) == []
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_in_which_order_it_is_told_where_others_were_is_the_same(late: bool) -> None:
+    """As after a restart, by which an earlier minute is told after a later one."""
+    state, day = AnomalyState(2), IDLE_BINS * BIN_MINUTES
+    far, further = (message(n, closed={0: at}) for n, at in ((1, 2 * day), (2, 3 * day)))
+    told = [further, replace(far, offset=3)] if late else [far, further]
+    state.fold([message(0, ("pi:1", 0, 0, 0, 1), closed={0: 0}), *told])
+    state.fold([message(4, quiet={1: 2 * day + 1})])
+    assert state.closed == START // BIN_MINUTES + 1
 
 
 def test_a_stretch_without_anything_says_nothing() -> None:
