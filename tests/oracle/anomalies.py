@@ -51,16 +51,17 @@ class Watcher:
     """Bin with any event -> episode -> plays of all source partitions."""
     usual: dict[str, Usual] = field(default_factory=dict)
     found: Found = field(default_factory=dict)
+    following: int = -SILENT_BINS
+    """The first bin that has not been judged."""
 
     def judge(self, end: int) -> None:
-        """Go through the bins before ``end``."""
-        quiet_from = -SILENT_BINS
-        for number in sorted(number for number in self.plays if number < end):
-            if number - quiet_from <= SILENT_BINS:
-                for quiet in range(quiet_from, number):
+        """Go through the bins before ``end``, those that were judged left out."""
+        for number in sorted(n for n in self.plays if self.following <= n < end):
+            if number - self.following <= SILENT_BINS:
+                for quiet in range(self.following, number):
                     self._learn(quiet, {})
             self._learn(number, self.plays[number])
-            quiet_from = number + 1
+            self.following = number + 1
 
     def _learn(self, number: int, plays: Mapping[str, int]) -> None:
         self.usual = {e: u for e, u in self.usual.items() if number - u.last_heard <= DAY}

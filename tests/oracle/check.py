@@ -256,20 +256,14 @@ class Oracle:
 
     def check_anomalies(self, outputs: Outputs) -> int:
         """Gives how many there are."""
-        told: dict[tuple[str, datetime], dict[str, Any]] = {}
-        for _, record in outputs("episode-anomalies"):
-            place = (record.pop("episode_id"), record.pop("at"))
-            assert told.setdefault(place, record) == record, f"two anomalies of {place}"
+        told = readers.anomalies(outputs("episode-anomalies"))
         assert self.verdicts.keys() == self.sorted.keys(), "a source partition has no event"
         expected = anomalies(
             self.per_partition(tables.windows),
             {n: tables.watermark_of(v) - self.lateness for n, v in self.verdicts.items()},
             lambda episode: zlib.crc32(episode.encode()) % self.partitions,
         )
-        assert told.keys() == expected.keys()
-        for place, record in expected.items():
-            assert told[place].pop("direction") == record.pop("direction"), place
-            assert told[place] == pytest.approx(record, abs=1e-5, rel=1e-9), place
+        readers.agree_on_anomalies(told, expected)
         return len(told)
 
     # -- all of them -----------------------------------------------------------------------------

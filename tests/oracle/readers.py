@@ -8,8 +8,10 @@ then say the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+import pytest
 from datasketches import hll_sketch
 
 from tests.oracle.tables import COUNTS
@@ -197,3 +199,22 @@ def agree(what: str, actual: Mapping[Any, Any], expected: Mapping[Any, Any]) -> 
         if actual.get(place) != expected.get(place)
     ]
     raise AssertionError(f"{what}: {len(wrong)} differ:\n" + "\n".join(wrong[:6]))
+
+
+def anomalies(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[tuple[str, datetime], Any]:
+    """Episode and beginning of the bin -> what is told of it; what is told again is the same."""
+    told: dict[tuple[str, datetime], dict[str, Any]] = {}
+    for _, record in records:
+        place = (record["episode_id"], record["at"])
+        facts = pick(record, ("direction", "plays", "expected", "score"))
+        assert told.setdefault(place, facts) == facts, f"two anomalies of {place}"
+    return told
+
+
+def agree_on_anomalies(told: Mapping[Any, Any], expected: Mapping[Any, Any]) -> None:
+    """Both are the same anomalies; figures up to what adding in another order makes of them."""
+    assert told.keys() == expected.keys()
+    for place, facts in expected.items():
+        figures = {name: value for name, value in facts.items() if name != "direction"}
+        assert told[place]["direction"] == facts["direction"], place
+        assert pick(told[place], figures) == pytest.approx(figures, abs=1e-5, rel=1e-9), place

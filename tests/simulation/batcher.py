@@ -210,8 +210,11 @@ class SimulatedConsumer:
             self._process.group.rebalance()
 
     def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
-        self._process.step()
-        return self._process.network.logs.bounds(SOURCE, place.partition)
+        process = self._process
+        process.pause(process.world.delay(f"reads of {process.slot}"))
+        bounds = process.network.logs.bounds(SOURCE, place.partition)
+        process.pause(process.world.delay(f"reads of {process.slot}"))
+        return bounds
 
     def incremental_assign(self, places: Sequence[TopicPartition]) -> None:
         self._process.step()
@@ -332,8 +335,11 @@ def _record(message: Message) -> KafkaMessage:
 
 
 @contextmanager
-def simulated_clients(world: World) -> Iterator[None]:
-    """Let `batch_events` have simulated clients, each of the process that asks for it."""
+def simulated_clients(
+    world: World, wall_s: Callable[[], float], monotonic_s: Callable[[], float]
+) -> Iterator[None]:
+    """Let `batch_events` have simulated clients, each of the process that asks for it, and these
+    clocks."""
 
     def running() -> Batcher:
         process = world.running
@@ -347,7 +353,7 @@ def simulated_clients(world: World) -> Iterator[None]:
         return running().client if group else SimulatedRequests(running())
 
     clients = SimpleNamespace(producer=producer, reader=reader)
-    clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
+    clock = SimpleNamespace(monotonic=monotonic_s, time=wall_s)
     source = Source.of(TOPIC_ID, graph().topics[SOURCE])
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(batch_clients, "kafka", clients))

@@ -158,18 +158,22 @@ class Network:
     logs: Logs
     refusals: list[Refusal] = field(default_factory=list)
     cuts: set[tuple[str, int]] = field(default_factory=set)
-    """Of which slot which record is the last one that it sends before it is killed."""
+    """Of which slot which record is the last one that it sends before it is killed; of those to one
+    topic if that is named behind it: ``SLOT to TOPIC``."""
     sent: Counter[str] = field(default_factory=Counter)
     underway: int = 0
     """Records that have been sent and have not arrived."""
 
-    def fate_of(self, process: Process) -> str:
+    def fate_of(self, process: Process, topic: str) -> str:
         """What becomes of the next record that a process sends."""
         slot = process.slot
-        self.sent[slot] += 1
-        if (slot, self.sent[slot]) in self.cuts:
-            self.world.tell(f"{slot} is killed when its record {self.sent[slot]} is on its way")
-            self.world.after(self.world.chance(f"losses of {slot}").random() * 0.02, process.die)
+        for sender in (slot, f"{slot} to {topic}"):
+            self.sent[sender] += 1
+            number = self.sent[sender]
+            if (sender, number) in self.cuts:
+                self.world.tell(f"{slot} is killed when record {number} of {sender} is on its way")
+                late = self.world.chance(f"losses of {slot}").random() * 0.02
+                self.world.after(late, process.die)
         for refusal in self.refusals:
             if (refusal.slot, refusal.number) == (slot, self.sent[slot]):
                 self.world.tell(f"{slot}: its record {refusal.number} fails")
@@ -219,7 +223,7 @@ class Producer:
         earliest = queue[-1].arrives if queue else 0.0
         delay = self._world.delay(f"{self._process.slot} to {topic}")
         request = Request(place, key, value, headers, told, max(earliest, self._world.now + delay))
-        request.fate = self._network.fate_of(self._process)
+        request.fate = self._network.fate_of(self._process, topic)
         queue.append(request)
         self._network.underway += 1
         self._world.after(request.arrives - self._world.now, lambda: self._arrive(request))

@@ -11,14 +11,20 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from streams.engagement import track_engagement, track_listening
+import numpy as np
+from confluent_kafka import TopicPartition
+
+from streams.engagement import detect_anomalies, track_engagement, track_listening
+from streams.engagement.core import anomaly_state
+from streams.engagement.core.anomaly_state import AnomalyState
 from streams.engagement.core.engagement import Engagement
 from streams.engagement.core.sessions import Sessions
+from streams.engagement.core.windows import Targets
 from streams.events import batch_events
 from streams.events.core.batching import PartitionBatcher
 from streams.events.core.event_rows import event_rows_each
 from streams.events.core.origins import Tally
-from streams.events.core.sequencing import Flush, Sequencer, resume
+from streams.events.core.sequencing import CLOCK_SKEW_MS, Flush, Sequencer, resume
 from streams.runtime.context import Context, decode_partitions
 from streams.state import kafka_log, store
 from streams.state.log import StateFold, snapshot
@@ -195,6 +201,94 @@ def keep_the_open_session_of_who_is_forgotten() -> Made:
     return Sessions, "drop_user", lambda self, user: None
 
 
+def judge_before_every_partition_is_over() -> Made:
+    def end(self: Any) -> int:
+        own = slice(self._partitions)
+        return int(np.maximum(self._done[own], self._idle[own]).max())
+
+    return AnomalyState, "_end", end
+
+
+def take_who_is_quiet_for_idle_too_early() -> Made:
+    return anomaly_state, "IDLE_BINS", 12
+
+
+def judge_without_what_the_idle_had_said() -> Made:
+    settle = AnomalyState._settle
+    return AnomalyState, "_settle", lambda self, end: settle(self, 0)
+
+
+def judge_again_after_a_restore() -> Made:
+    return AnomalyState, "FIGURES", ("applied",)
+
+
+def save_before_an_anomaly_has_arrived() -> Made:
+    handle = detect_anomalies.AnomalyDetector._handle_engagement_windows
+
+    class Hasty:
+        """A context that waits for nothing."""
+
+        def __init__(self, context: Any) -> None:
+            self._context = context
+
+        async def flush(self) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._context, name)
+
+    async def hastily(self: Any, messages: Any) -> None:
+        context, self._context = self._context, Hasty(self._context)
+        try:
+            await handle(self, messages)
+        finally:
+            self._context = context
+
+    return detect_anomalies.AnomalyDetector, "_handle_engagement_windows", hastily
+
+
+def tell_only_readers_that_get_rows() -> Made:
+    return Targets, "all", lambda self: range(0)
+
+
+def tell_the_time_of_what_comes_again() -> Made:
+    def logged(batches: Any, states: Any) -> dict[int, int]:
+        return {
+            partition: int(events["logged_at"].to_physical()[-1])
+            for partition, batch in batches.items()
+            for _, events in batch
+            if events.height
+        }
+
+    return track_engagement, "_logged", logged
+
+
+def say_of_a_backlog_that_it_is_quiet() -> Made:
+    module: Any = batch_events
+
+    def tell(self: Any) -> None:
+        now_s = module.time.time()
+        for partition in self._quiet.due(module.time.monotonic()):
+            self._do(self._sequencer.quiet(partition, int(now_s * 1000)), now_s)
+
+    return batch_events.BatchEvents, "_tell_quiet", tell
+
+
+def ask_for_the_time_after_the_end() -> Made:
+    module: Any = batch_events
+
+    def tell(self: Any) -> None:
+        for partition in self._quiet.due(module.time.monotonic()):
+            place = TopicPartition(self._source, partition)
+            _, end = self._consumer.get_watermark_offsets(place, 1.0)
+            if end <= self._sequencer.next_offset(partition):
+                now_s = module.time.time()
+                quiet_ms = int(now_s * 1000) - CLOCK_SKEW_MS
+                self._do(self._sequencer.quiet(partition, quiet_ms), now_s)
+
+    return batch_events.BatchEvents, "_tell_quiet", tell
+
+
 MUTATIONS: tuple[Callable[[], Made], ...] = (
     acknowledge_before_flush,
     forget_the_fence,
@@ -216,6 +310,15 @@ MUTATIONS: tuple[Callable[[], Made], ...] = (
     count_what_was_to_be_forgotten,
     forget_without_a_snapshot,
     keep_the_open_session_of_who_is_forgotten,
+    judge_before_every_partition_is_over,
+    take_who_is_quiet_for_idle_too_early,
+    judge_without_what_the_idle_had_said,
+    judge_again_after_a_restore,
+    save_before_an_anomaly_has_arrived,
+    tell_only_readers_that_get_rows,
+    tell_the_time_of_what_comes_again,
+    say_of_a_backlog_that_it_is_quiet,
+    ask_for_the_time_after_the_end,
 )
 
 

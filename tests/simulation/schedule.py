@@ -11,6 +11,7 @@ from typing import Any, Literal
 from streams.kafka.placement import partition_of
 from tests.oracle.listeners import BOT, BROWSER, KINDS, RARE_KINDS, Delivery
 from tests.simulation.kafka import PARTITIONS
+from tests.simulation.rushes import SIDES, Play, plays
 from tests.simulation.worker import Rules
 
 START = datetime(2026, 1, 1, 21, 30, tzinfo=UTC)
@@ -22,12 +23,17 @@ SCENES: tuple[tuple[int, tuple[str, ...]], ...] = (
 )
 """How often some stages are together, behind `batch_events`."""
 
+ANOMALIES = ("track_engagement", "detect_anomalies")
+"""The stages of every fifth schedule, whose events are those of `tests.simulation.rushes`."""
+
 WRITING_S = 6.0
 """How long events are written; faults begin within this time."""
 
-USERS = ("anna", "bert", "carl", "dora")
+USERS = tuple(user for side in SIDES for user in side)
 SECONDS = (0, 0, 0, 1, 20, 60, 60, 300, 900, 901, 1800, 1801, 5400, 43_200, 86_400)
 ERRORS_S = (0, 0, 0, 0, 0, 0, -1, -60, -899, -900, -901, -1800, -86_400, 60, 7200, 86_401)
+SILENCES_S: tuple[int, ...] = (0, 60, 960, 5400, 90_000)
+"""How long before the last events nothing happens; only the long ones end what anomalies are in."""
 
 Kind = Literal["kill", "cut", "freeze", "expel", "refuse", "unheard", "rewind", "rebalance"]
 
@@ -113,15 +119,21 @@ def draw(seed: int) -> Schedule:
     chance = random.Random(f"schedule {seed}")
     weights, scenes = zip(*SCENES, strict=True)
     (stages,) = chance.choices(scenes, weights)
+    write, silences_s = steps, SILENCES_S
+    if seed % 5 == 1:
+        stages, write, silences_s = ANOMALIES, rushes, SILENCES_S[2:]
     workers = chance.choice((1, 2, 2))
     every = ("batch_events", *stages)
     return Schedule(
         seed,
         every,
         workers,
-        tuple(steps(chance)),
-        chance.choice((0, 60, 960, 5400, 90_000)),
-        tuple(faults(chance, every, workers)),
+        tuple(write(chance)),
+        chance.choice(silences_s),
+        (
+            *faults(chance, every, workers),
+            *(losses(chance, workers) if stages == ANOMALIES else ()),
+        ),
         Rules(
             snapshot_bytes=chance.choice((1, 8_000, 25_000, 1_000_000)),
             truncate_s=chance.choice((0.0, 0.1, 6.0)),
@@ -180,6 +192,35 @@ def _delivery(chance: random.Random, number: int, now: datetime) -> Delivery:
     return Delivery(user, event)
 
 
+def rushes(chance: random.Random) -> list[Step]:
+    """The plays of `tests.simulation.rushes`, with repeats and strays."""
+    groups = plays(chance)
+    found: list[Step] = []
+    wall_s, times = 0.0, sorted(chance.random() * WRITING_S for _ in groups)
+    strays, number = chance.choice((0.0, 0.0, 0.1)), 0
+    for at, group in zip(times, groups, strict=True):
+        wall_s += group.after_s
+        for play in group.plays:
+            number += 1
+            delivery = Delivery(play.user, _play(play, number, START + timedelta(seconds=wall_s)))
+            partition = partition_of(play.user.encode(), PARTITIONS)
+            if chance.random() < strays:
+                partition = chance.randrange(PARTITIONS)
+            for _ in range(chance.choice((1,) * 9 + (2,))):
+                found.append(Step(at, wall_s, delivery, partition))
+    return found
+
+
+def _play(play: Play, number: int, now: datetime) -> dict[str, Any]:
+    return {
+        "event_id": f"e{number}",
+        "user_id": play.user,
+        "episode_id": play.episode,
+        "kind": "play",
+        "occurred_at": now + timedelta(seconds=play.error_s),
+    }
+
+
 def faults(chance: random.Random, stages: Sequence[str], workers: int) -> list[Fault]:
     """A few faults, of one stage more often than of all."""
     found: list[Fault] = []
@@ -202,3 +243,10 @@ def faults(chance: random.Random, stages: Sequence[str], workers: int) -> list[F
         else:
             found.append(Fault(kind, slot, at, chance.uniform(0.5, 6.0)))
     return found
+
+
+def losses(chance: random.Random, workers: int) -> list[Fault]:
+    """Of the few anomalies there are, one is on its way when its worker is killed, in every other
+    schedule."""
+    slot = f"detect_anomalies/{chance.randrange(workers)} to episode-anomalies"
+    return [Fault("cut", slot, chance.choice((1, 1, 2)))] if chance.random() < 0.5 else []

@@ -19,6 +19,11 @@ SHOWN_BY = {
     "ask_for_the_end_before_the_last_batch": 59,
     "count_again_what_was_handed_over_twice": 117,
     "account_before_the_hand_over_has_arrived": 132,
+    "take_who_is_quiet_for_idle_too_early": 641,
+    "judge_without_what_the_idle_had_said": 16,
+    "save_before_an_anomaly_has_arrived": 41,
+    "tell_the_time_of_what_comes_again": 36,
+    "ask_for_the_time_after_the_end": 186,
 }
 """Of a fault that few schedules show, the seed of the first one that lately did: tried before all
 others, for time is short."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,10 +12,11 @@ import polars as pl
 
 from streams.kafka.message import Message
 from streams.kafka.placement import partition_of
-from tests.oracle import tables
-from tests.oracle.check import Oracle
+from tests.oracle import readers, tables
+from tests.oracle.check import Oracle, Outputs
 from tests.oracle.listeners import EPISODES
 from tests.oracle.log import Entry, Row
+from tests.oracle.watermarks import Follower, Told, check_headers
 from tests.simulation import moments
 from tests.simulation.batcher import REQUESTS
 from tests.simulation.kafka import PARTITIONS, wire
@@ -22,11 +24,11 @@ from tests.simulation.simulation import Moment, Simulation
 from tests.simulation.watch import BATCHES
 
 ORIGIN = "podstream.origin"
+WINDOWS, ANOMALIES = "engagement-windows", "detect_anomalies"
 CHECKS = {
     "track_engagement": Oracle.check_engagement,
     "track_listening": Oracle.check_listening,
     "rank_trending": Oracle.check_trending,
-    "detect_anomalies": Oracle.check_anomalies,
 }
 
 
@@ -143,22 +145,52 @@ class Verdict:
         )
         self._check_forgetting()
         self._check_batches(oracle)
+        if ANOMALIES in schedule.stages:
+            self._check_anomalies(oracle)
         for moment in self._simulation.moments:
             self._check_moment(oracle, moment)
         for stage in schedule.stages:
             if stage in CHECKS:
                 CHECKS[stage](oracle, self.outputs)
 
+    def _check_anomalies(self, oracle: Oracle) -> None:
+        """At the end and at each moment: what was read has been judged, and told."""
+        windows = [
+            (message.partition, message.offset, self._told(message))
+            for message in self._simulation.logs.records(WINDOWS)
+        ]
+        own = [(partition, told) for partition, _, told in windows]
+        check_headers(oracle.verdicts, own, oracle.lateness, oracle.partitions)
+        followers = {number: Follower(oracle.partitions) for number in range(PARTITIONS)}
+        expected: dict[Any, Any] = {}
+        for number, follower in followers.items():
+            expected |= follower.follow(told for partition, told in own if partition == number)
+        shown = readers.anomalies(self.outputs("episode-anomalies"))
+        readers.agree_on_anomalies(shown, expected)
+        if all(follower.waited_for_all for follower in followers.values()):
+            oracle.check_anomalies(self.outputs)
+        for moment in self._simulation.moments:
+            then = readers.anomalies(self._outputs_at(moment)("episode-anomalies"))
+            for (_, number), end in moment.committed[ANOMALIES].items():
+                read = (told for p, offset, told in windows if p == number and offset < end)
+                missing = Follower(oracle.partitions).follow(read).keys() - then.keys()
+                assert not missing, f"{missing} are acknowledged and not told"
+
+    def _told(self, message: Message) -> Told:
+        headers = [message.header(name) for name in ("closed", "logged", "quiet")]
+        told = [{int(n): v for n, v in json.loads(one or b"{}").items()} for one in headers]
+        return Told(self._content(message), *told)
+
+    def _outputs_at(self, moment: Moment) -> Outputs:
+        return lambda topic: [
+            (message.partition, self._content(message))
+            for message in self._simulation.logs.records(topic)
+            if message.offset < moment.ends[topic, message.partition]
+        ]
+
     def _check_moment(self, oracle: Oracle, moment: Moment) -> None:
         """What was acknowledged then was there then."""
-
-        def outputs(topic: str) -> list[tuple[int, Any]]:
-            return [
-                (message.partition, self._content(message))
-                for message in self._simulation.logs.records(topic)
-                if message.offset < moment.ends[topic, message.partition]
-            ]
-
+        outputs = self._outputs_at(moment)
         for watch in self._simulation.watches:
             for partition, verdicts in oracle.verdicts.items():
                 committed = moment.committed[watch.stage].get((BATCHES, partition), 0)
