@@ -472,7 +472,10 @@ class Worker(Process, Member):
             self.positions = {}
             await self.app.on_partitions_assigned.send(owned)
             await asyncio.sleep(self.world.delay(f"commits of {self.slot}"))
-            committed = {tp: self.group.committed.get((tp.topic, tp.partition)) for tp in owned}
+            # A set of names has another order in each process.
+            committed = {
+                tp: self.group.committed.get((tp.topic, tp.partition)) for tp in sorted(owned)
+            }
             self._committed = dict(committed)
             self._acked.clear()
             self.positions = {tp: offset or 0 for tp, offset in committed.items()}
