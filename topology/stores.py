@@ -107,6 +107,12 @@ COLLECTIONS = (
         eventual=True,
     ),
     Collection(
+        "served_generation",
+        "The generation that lists are to be made with, where somebody has chosen one.",
+        key="model",
+        eventual=True,
+    ),
+    Collection(
         "serving_progress",
         "How far each partition of a topic has been served: the server still has what was "
         "written before it exactly if it still has this.",

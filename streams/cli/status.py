@@ -292,7 +292,7 @@ def model_status(settings: Settings) -> list[ModelStatus]:
     """Which generation serves, and which newer ones are refused. PyMongoError where MongoDB
     fails."""
     with _database(settings) as database:
-        found = models.generations(database["model_generations"], database["generation_refusals"])
+        found = models.generations(database.__getitem__, settings.als_kept)
     told = [*refused_lately(found), *filter(None, [serving(found)])]
     return [ModelStatus(one.generation, one.state, one.because) for one in told]
 

@@ -14,10 +14,12 @@ from streams.engagement.core.trending import is_of_a_language, merge_scopes
 from streams.kafka.message import Message
 from streams.recommendation.core.generations import Refusal
 from streams.recommendation.core.items import Items
+from streams.recommendation.core.model_records import slot_of
 from streams.recommendation.core.scoring import ScoreParts, mean_weights
 from streams.runtime.context import Context, broadcast_records
 from topology.topics.engagement import TRENDING_EPISODES
 from topology.topics.ingest import EPISODE_METADATA
+from topology.topics.operations import SERVED_GENERATION
 from topology.topics.recommendation import (
     BLEND_WEIGHTS,
     ITEM_FACTORS,
@@ -51,6 +53,7 @@ class References:
             (ITEM_NEIGHBOURS, self._handle_item_neighbours),
             (RANKERS, self._handle_rankers),
             (MODEL_GENERATIONS, self._handle_model_generations),
+            (SERVED_GENERATION, self._handle_served_generation),
             (EPISODE_EMBEDDINGS, self._handle_episode_embeddings),
             (TRENDING_EPISODES, self._handle_trending_episodes),
             (BLEND_WEIGHTS, self._handle_blend_weights),
@@ -67,7 +70,7 @@ class References:
     @property
     def basis_ms(self) -> int:
         """The log's time, ms since 1970, at which the basis became what it is."""
-        return self.items.factors.announced_ms if self.items.factors else self._content_ms or 0
+        return self.items.generations.serving_ms or self._content_ms or 0
 
     def _handle_episode_metadata(self, messages: Sequence[Message]) -> None:
         for message, episode in broadcast_records(self._context, messages):
@@ -77,21 +80,21 @@ class References:
                 self.items.drop_episode(message.key_text)
 
     def _handle_item_factors(self, messages: Sequence[Message]) -> None:
-        for _, factors in broadcast_records(self._context, messages):
+        for message, factors in broadcast_records(self._context, messages):
             if factors is not None:
-                self.items.generations.put_factors(factors)
+                self.items.generations.put_factors(factors, slot_of(message.key_text))
         self._activate()
 
     def _handle_item_neighbours(self, messages: Sequence[Message]) -> None:
-        for _, neighbours in broadcast_records(self._context, messages):
+        for message, neighbours in broadcast_records(self._context, messages):
             if neighbours is not None:
-                self.items.generations.put_neighbours(neighbours)
+                self.items.generations.put_neighbours(neighbours, slot_of(message.key_text))
         self._activate()
 
     def _handle_rankers(self, messages: Sequence[Message]) -> None:
-        for _, ranker in broadcast_records(self._context, messages):
+        for message, ranker in broadcast_records(self._context, messages):
             if ranker is not None:
-                self.items.generations.put_ranker(ranker)
+                self.items.generations.put_ranker(ranker, slot_of(message.key_text))
         self._activate()
 
     def _handle_model_generations(self, messages: Sequence[Message]) -> None:
@@ -100,8 +103,14 @@ class References:
                 self.items.generations.announce(generation, message.timestamp_ms)
         self._activate()
 
+    def _handle_served_generation(self, messages: Sequence[Message]) -> None:
+        for message, choice in broadcast_records(self._context, messages):
+            if choice is not None:
+                self.items.generations.choose(choice, message.timestamp_ms)
+        self._activate()
+
     def _activate(self) -> None:
-        """Take over a model generation once its record and all that belongs to it are here.
+        """Take over the generation that is to serve once its record and all of it are here.
 
         One that cannot be served is refused: what was served before goes on.
         """

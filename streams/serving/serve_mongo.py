@@ -47,7 +47,12 @@ from topology.topics.engagement import (
     TRENDING_EPISODES,
 )
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
+from topology.topics.operations import (
+    SERVED_GENERATION,
+    SERVED_VERSION,
+    STAGE_FAILURES,
+    TABLE_GENERATIONS,
+)
 from topology.topics.recommendation import (
     GENERATION_REFUSALS,
     MODEL_GENERATIONS,
@@ -105,6 +110,7 @@ RECORDS = (
     RecordTable(
         GENERATION_REFUSALS, "generation_refusals", documents.generation_document, max_batch=64
     ),
+    RecordTable(SERVED_GENERATION, "served_generation", documents.choice_document, max_batch=64),
     RecordTable(STAGE_FAILURES, "stage_failures", documents.failure_document, max_batch=64),
     RecordTable(
         TABLE_GENERATIONS, "table_generations", documents.table_generation_document, max_batch=64

@@ -26,6 +26,7 @@ from streams.cli.status import model_status
 from streams.kafka.clients import producer
 from streams.kafka.registry import open_registry
 from streams.kafka.wire import Wire
+from streams.recommendation.core.model_records import slot_key
 from tests.broker.workers import alive, instance
 from tests.paths import ROOT
 from tests.waiting import wait_until
@@ -127,7 +128,7 @@ class Log:
             vector = np.array([number, 1.0 + episode], dtype=np.float32)
             factors: dict[str, Any] = {"episode_id": f"e:{episode}", "generation": name}
             factors |= {"vector": vector_bytes(vector)}
-            self.write("item-factors", factors, f"e:{episode}|{slot}")
+            self.write("item-factors", factors, slot_key(f"e:{episode}", slot))
         record = {
             "generation": name, "model": "als", "items": EPISODES, "users": 2, "interactions": 9,
             "rank": 2, "alpha": 1.0, "regularization": 0.1, "seed": 0, "offsets": [],
@@ -151,7 +152,7 @@ def states(podstream: Any) -> dict[str, str]:
     return {one["generation"]: one["state"] for one in json.loads(result.stdout)}
 
 
-FIRST, SECOND = "20260110T010000Z", "20260110T020000Z"
+FIRST, SECOND, THIRD, FOURTH = (f"20260110T0{hour}0000Z" for hour in range(1, 5))
 
 
 def test_a_broken_generation_is_refused_by_all_who_show_it_and_no_list_carries_it(
@@ -176,3 +177,46 @@ def test_a_broken_generation_is_refused_by_all_who_show_it_and_no_list_carries_i
     alive(worker)
     table = podstream("list")
     assert f"{SECOND} is refused: " in table.output
+
+
+def test_lists_carry_what_is_promoted_and_taken_back(
+    settings: Settings,
+    worker: subprocess.Popen[bytes],
+    database: Database[dict[str, Any]],
+    podstream: Any,
+) -> None:
+    def comes(generation: str) -> None:
+        wait_until(
+            lambda: carried(database) == {generation},
+            WAIT_S,
+            f"lists of {generation}",
+            check=lambda: alive(worker),
+        )
+
+    log = Log(settings)
+    log.episodes_and_listeners()
+    log.generation(THIRD, slot=1)
+    comes(THIRD)
+    log.generation(FOURTH, slot=2)
+    comes(FOURTH)
+    refused = podstream("promote", SECOND)
+    assert refused.exit_code == 1
+    assert f"{FOURTH}, {THIRD}" in refused.output
+    back = podstream("rollback")
+    assert f"{THIRD} serves from now on, in place of {FOURTH}" in back.output, back.output
+    comes(THIRD)
+    assert states(podstream)[THIRD] == "serving"
+    assert states(podstream)[FOURTH] == "kept"
+    wait_until(lambda: THIRD in told_by_status(settings), WAIT_S, "the choice in MongoDB")
+    assert podstream("promote", FOURTH).exit_code == 0
+    comes(FOURTH)
+    assert podstream("promote", THIRD).exit_code == 0
+    fifth = "20260110T050000Z"
+    log.generation(fifth, slot=3)
+    wait_until(lambda: states(podstream).get(fifth) == "kept", WAIT_S, "the newest is kept")
+    assert podstream("promote", "latest").exit_code == 0
+    comes(fifth)
+
+
+def told_by_status(settings: Settings) -> list[str]:
+    return [one.generation for one in model_status(settings) if one.state == "serving"]

@@ -13,6 +13,7 @@ import pytest
 
 from schemas import columnar
 from streams.kafka.message import Message
+from streams.recommendation.core.model_records import slot_key
 from streams.recommendation.core.reasons import ALIKE
 from streams.recommendation.explaining import explanation, find_listener
 from streams.recommendation.recommend import PART_DECIMALS
@@ -66,18 +67,25 @@ class World:
         }
         self.log.append("episode-embeddings", record, key=f"e:{number}")
 
-    def generation(self, name: str, numbers: Collection[int], announce: bool = True) -> None:
+    def generation(
+        self, name: str, numbers: Collection[int], announce: bool = True, slot: int = 0
+    ) -> None:
         for number in numbers:
             record = {
                 "episode_id": f"e:{number}",
                 "generation": name,
                 "vector": vector(*(np.eye(2)[number % 2] + 0.02 * number)),
             }
-            self.log.append("item-factors", record, key=f"e:{number}")
+            self.log.append("item-factors", record, key=slot_key(f"e:{number}", slot))
         if announce:
-            self.announce(name, len(numbers))
+            self.announce(name, len(numbers), slot)
 
-    def announce(self, name: str, items: int) -> None:
+    def choose(self, generation: str) -> None:
+        self.clock.move(1)
+        choice = {"model": "als", "generation": generation, "before": "", "promoted_at": START}
+        self.log.append("served-generation", choice, key="als")
+
+    def announce(self, name: str, items: int, slot: int = 0) -> None:
         record = {
             "generation": name,
             "model": "als",
@@ -92,6 +100,7 @@ class World:
             "trained_at": START,
             "train_seconds": 1.0,
             "metrics": {},
+            "slot": slot,
         }
         self.log.append("model-generations", record, key=name)
 
@@ -338,6 +347,45 @@ def test_a_generation_with_numbers_that_are_none_reaches_no_list_and_is_told_of(
     world.generation("20260110T030000Z", range(10))
     world.run()
     assert world.latest("ann")["generation"] == "20260110T030000Z"
+
+
+def test_a_chosen_generation_makes_all_lists_until_another_is_chosen(world: World) -> None:
+    first, second, third = (f"20260110T0{hour}0000Z" for hour in (1, 2, 3))
+    world.generation(first, range(10))
+    world.events(("ann", "progress", 0, 0, 900_000), ("bob", "progress", 1, 0, 900_000))
+    world.run()
+    old = {user: ids(world.latest(user)) for user in ("ann", "bob")}
+    world.generation(second, range(6), slot=1)
+    world.run()
+
+    def carried() -> set[str]:
+        return {world.latest(user)["generation"] for user in ("ann", "bob")}
+
+    assert carried() == {second}
+    before = world.latest("ann")["updated_at"]
+    world.choose(first)
+    world.run()
+    assert carried() == {first}
+    assert {user: ids(world.latest(user)) for user in ("ann", "bob")} == old
+    assert world.latest("ann")["updated_at"] > before
+    assert world.latest("ann")["caused_by"] == f"generation:{first}"
+    world.generation(third, range(8), slot=2)
+    world.events(("ann", "progress", 2, 5, 900_000))
+    world.run()
+    assert carried() == {first}
+    chosen = world.latest("ann")
+    world.runtime.crash("recommend", redeliver=1)  # all is read anew
+    world.run()
+    assert world.latest("ann") == chosen
+    world.choose("20260110T990000Z")  # one that is not there
+    world.run()
+    assert carried() == {third}
+    world.choose(second)
+    world.run()
+    assert carried() == {second}
+    world.choose("")
+    world.run()
+    assert carried() == {third}
 
 
 def test_a_kill_while_lists_are_refreshed_leaves_nobody_without(

@@ -216,4 +216,7 @@ def test_a_generation_that_is_worse_or_has_numbers_that_are_none_is_refused(
     trainer = Trainer(spark, small, graph)  # what was refused is no yardstick for it either
     good = train()
     assert good.refused_because == ""
+    assert good.slot != sound.slot  # which can serve again
+    again = records_of(small, graph, sound.name)["item-factors"]
+    assert len(again) == len(records_of(small, graph, good.name)["item-factors"]) == 16
     assert good.name > max(one.name for one in generations[:-1])

@@ -8,7 +8,7 @@ from topology.topics.analysis import EPISODE_ANALYSIS
 from topology.topics.engagement import TRENDING_EPISODES
 from topology.topics.events import USER_EVENT_BATCHES
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import STAGE_FAILURES
+from topology.topics.operations import SERVED_GENERATION, STAGE_FAILURES
 from topology.topics.recommendation import (
     BLEND_WEIGHTS,
     GENERATION_REFUSALS,
@@ -45,7 +45,7 @@ TRAIN_ALS = declare_stage(
     runner="spark",
     entry_point="jobs.train_als",
     worker="spark",
-    broadcast=(MODEL_GENERATIONS, GENERATION_REFUSALS, STAGE_FAILURES),
+    broadcast=(MODEL_GENERATIONS, GENERATION_REFUSALS, SERVED_GENERATION, STAGE_FAILURES),
     produces=(
         ITEM_FACTORS,
         ITEM_NEIGHBOURS,
@@ -59,8 +59,8 @@ TRAIN_ALS = declare_stage(
 
 RECOMMEND = declare_stage(
     "recommend",
-    "Finds candidates for each listener, ranks them by the newest generation, and explains; blends "
-    "factors, content and trend where there is no ranker.",
+    "Finds candidates for each listener, ranks them by the generation in service, and explains; "
+    "blends factors, content and trend where there is no ranker.",
     runner="faust",
     entry_point="streams.recommendation.recommend",
     worker="recommend",
@@ -71,6 +71,7 @@ RECOMMEND = declare_stage(
         ITEM_NEIGHBOURS,
         RANKERS,
         MODEL_GENERATIONS,
+        SERVED_GENERATION,
         EPISODE_EMBEDDINGS,
         TRENDING_EPISODES,
         BLEND_WEIGHTS,

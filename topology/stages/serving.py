@@ -15,7 +15,12 @@ from topology.topics.engagement import (
 )
 from topology.topics.events import FORGET_REQUESTS
 from topology.topics.ingest import EPISODE_METADATA
-from topology.topics.operations import SERVED_VERSION, STAGE_FAILURES, TABLE_GENERATIONS
+from topology.topics.operations import (
+    SERVED_GENERATION,
+    SERVED_VERSION,
+    STAGE_FAILURES,
+    TABLE_GENERATIONS,
+)
 from topology.topics.recommendation import (
     GENERATION_REFUSALS,
     MODEL_GENERATIONS,
@@ -49,6 +54,7 @@ SERVE_MONGO = declare_stage(
         STAGE_FAILURES,
         TABLE_GENERATIONS,
         SERVED_VERSION,
+        SERVED_GENERATION,
     ),
     writes=(
         "final_recommendations",
@@ -65,6 +71,7 @@ SERVE_MONGO = declare_stage(
         "model_metrics",
         "model_generations",
         "generation_refusals",
+        "served_generation",
         "stage_failures",
         "serving_progress",
         "document_expiry",
@@ -92,6 +99,7 @@ DASHBOARD = declare_stage(
         "model_metrics",
         "model_generations",
         "generation_refusals",
+        "served_generation",
         "stage_failures",
         "table_generations",
         "served_version",

@@ -31,6 +31,15 @@ SERVED_VERSION = AvroTopic(
     cleanup="compact",
 )
 
+SERVED_GENERATION = AvroTopic(
+    "served-generation",
+    "The generation that lists are to be made with, where somebody has chosen one.",
+    key="model",
+    schema="served_generation",
+    partitions=1,
+    cleanup="compact",
+)
+
 REDRIVE_PROGRESS = AvroTopic(
     "redrive-progress",
     "Which dead letters `podstream dlq redrive` has sent back; the newest record "
@@ -74,6 +83,7 @@ TOPICS: tuple[Topic, ...] = (
     TABLE_GENERATIONS,
     TABLE_VERSIONS,
     SERVED_VERSION,
+    SERVED_GENERATION,
     REDRIVE_PROGRESS,
     IMPORT_PROGRESS,
     STAGE_FAILURES,

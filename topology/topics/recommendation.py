@@ -6,8 +6,9 @@ from topology.model import EVENT_PATH, MEGABYTE, AvroTopic, Topic
 
 ITEM_FACTORS = AvroTopic(
     "item-factors",
-    "Item vectors of every ALS generation; the newest one counts.",
-    key="episode_id",
+    "Item vectors of the latest ALS generations, each in a slot, where the next one takes its "
+    "place.",
+    key="episode_id; in slots other than 0 with U+001F and the slot behind it",
     schema="item_factors",
     partitions=2,
     cleanup="compact",
@@ -15,8 +16,8 @@ ITEM_FACTORS = AvroTopic(
 
 ITEM_NEIGHBOURS = AvroTopic(
     "item-neighbours",
-    "Neighbours and listeners of every item by the newest generation.",
-    key="episode_id",
+    "Neighbours and listeners of every item by the latest generations.",
+    key="as in `item-factors`",
     schema="item_neighbours",
     partitions=2,
     cleanup="compact",
@@ -24,8 +25,8 @@ ITEM_NEIGHBOURS = AvroTopic(
 
 RANKERS = AvroTopic(
     "rankers",
-    "The coefficients by which the newest generation ranks candidates.",
-    key="`ranker`",
+    "The coefficients by which the latest generations rank candidates.",
+    key="`ranker`; in slots other than 0 with U+001F and the slot behind it",
     schema="ranker",
     partitions=1,
     cleanup="compact",

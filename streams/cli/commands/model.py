@@ -1,11 +1,12 @@
-"""`podstream model`: the generations of the recommendation model, and what became of each."""
+"""`podstream model`: generations of the recommendation model: list, promote, take back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,22 +20,31 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(
-        help="Generations of the recommendation model: what they are worth, and which serves.",
+        help="Generations of the recommendation model: list, promote, take back.",
         no_args_is_help=True,
     )
     group.command("list")(list_generations)
+    group.command("promote")(promote)
+    group.command("rollback")(rollback)
     app.add_typer(group, name="model")
 
 
 @contextmanager
 def _errors_as_sentences() -> Iterator[None]:
-    """End the command with a sentence, and exit code 1, where the broker fails."""
+    """End the command with a sentence, and exit code 1, where the broker fails or a generation
+    cannot serve."""
     from confluent_kafka import KafkaException
+
+    from streams.kafka.clients import DeliveryError
+    from streams.recommendation.core.listing import ChoiceError
 
     try:
         yield
     except KeyError as error:  # a broker without topics
         typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None
+    except (ChoiceError, DeliveryError) as error:
+        typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except KafkaException as error:
         typer.echo(f"The broker does not answer ({error}). `podstream up` starts it.", err=True)
@@ -76,6 +86,46 @@ def list_generations(
             typer.echo(f"{one.generation} is {one.state}: {one.because}")
     if len(found) > count:
         typer.echo(f"… and {len(found) - count:,} older ones (--count).")
+
+
+def promote(
+    generation: Annotated[
+        str, typer.Argument(help="A generation that is kept, or `latest`: always the newest.")
+    ],
+) -> None:
+    """Have lists made with a generation, whatever is trained after it, until another is chosen.
+
+    Every worker follows at once, and makes the lists of all listeners anew in the background.
+    """
+    from streams.recommendation.core.listing import promoted
+
+    _choose(lambda found, at: promoted(found, generation, at))
+
+
+def rollback() -> None:
+    """Have lists made with the generation that is kept from before the one in service.
+
+    It stays so until another is chosen: `podstream model promote latest` undoes it.
+    """
+    from streams.recommendation.core.listing import rolled_back
+
+    _choose(rolled_back)
+
+
+def _choose(make: Callable[[list[ListedGeneration], datetime], dict[str, Any]]) -> None:
+    """Write the record of a choice, made of what there is, and say what it means."""
+    with _errors_as_sentences():
+        log = _opened()
+        record = make(log.read(), datetime.now(UTC))
+        log.choose(record)
+    before = f", in place of {record['before']}" if record["before"] else ""
+    if record["generation"]:
+        typer.echo(
+            f"Generation {record['generation']} serves from now on{before}. Newer trainings wait "
+            "for `podstream model promote latest`."
+        )
+    else:
+        typer.echo(f"The newest generation that is not refused serves from now on{before}.")
 
 
 def shown(found: Sequence[ListedGeneration], count: int) -> list[ListedGeneration]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,11 +97,12 @@ class Refusal(NamedTuple):
 
 
 class _Parts:
-    """The records of one generation, as they come; of factors only the bytes."""
+    """The records of one generation, as they come, by episode; of factors only the bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
         self.factors: dict[str, bytes] = {}
-        self.neighbours: dict[int, dict[str, Any]] = {}
+        self.neighbours: dict[str, dict[str, Any]] = {}
         self.ranker: dict[str, Any] | None = None
 
     def are_whole(self, record: Mapping[str, Any]) -> bool:
@@ -109,10 +111,6 @@ class _Parts:
         return len(self.factors) >= record["items"] and (
             not neighbours or (len(self.neighbours) >= neighbours and self.ranker is not None)
         )
-
-
-_MOST_UNANNOUNCED = 8
-"""Generations that are being published, or never were to the end, whose records are held."""
 
 
 class Generations:
@@ -129,21 +127,28 @@ class Generations:
         self._announced: dict[str, tuple[dict[str, Any], int]] = {}
         self._whole: dict[str, Factors] = {}
         self._refusals: list[Refusal] = []
+        self._chosen_ms = 0
 
-    def put_factors(self, record: Mapping[str, Any]) -> None:
-        """An `item_factors` record; used once its generation is announced and whole."""
-        if (parts := self._parts_of(record["generation"])) is not None:
+    def put_factors(self, record: Mapping[str, Any], slot: int = 0) -> None:
+        """An `item_factors` record in a slot; used once its generation is announced and whole."""
+        if (parts := self._parts_of(record["generation"], slot)) is not None:
             parts.factors[record["episode_id"]] = record["vector"]
+            for other in self._others(parts):
+                other.factors.pop(record["episode_id"], None)
 
-    def put_neighbours(self, record: Mapping[str, Any]) -> None:
+    def put_neighbours(self, record: Mapping[str, Any], slot: int = 0) -> None:
         """An `item_neighbours` record; used like the factors of its generation."""
-        if (parts := self._parts_of(record["generation"])) is not None:
-            parts.neighbours[record["place"]] = dict(record)
+        if (parts := self._parts_of(record["generation"], slot)) is not None:
+            parts.neighbours[record["episode_id"]] = dict(record)
+            for other in self._others(parts):
+                other.neighbours.pop(record["episode_id"], None)
 
-    def put_ranker(self, record: Mapping[str, Any]) -> None:
+    def put_ranker(self, record: Mapping[str, Any], slot: int = 0) -> None:
         """A `ranker` record; used like the factors of its generation."""
-        if (parts := self._parts_of(record["generation"])) is not None:
+        if (parts := self._parts_of(record["generation"], slot)) is not None:
             parts.ranker = dict(record)
+            for other in self._others(parts):
+                other.ranker = None
 
     def announce(self, record: Mapping[str, Any], log_ms: int) -> None:
         """A `model_generation` record, with its time in the log."""
@@ -151,6 +156,16 @@ class Generations:
         if record["model"] == MODEL:
             self._announced[record["generation"]] = (dict(record), log_ms)
             self._drop_old()
+
+    def choose(self, record: Mapping[str, Any], log_ms: int) -> None:
+        """A `served_generation` record, with its time in the log."""
+        self.catalogue.choose(record)
+        self._chosen_ms = log_ms
+
+    @property
+    def serving_ms(self) -> int:
+        """Since when what serves does, ms of the log's time since 1970; 0 where nothing does."""
+        return max(self.serving.announced_ms, self._chosen_ms) if self.serving else 0
 
     def new_refusals(self) -> list[Refusal]:
         """What was refused since this was last asked."""
@@ -168,16 +183,17 @@ class Generations:
         self._drop_old()
         return self.serving is not before
 
-    def _parts_of(self, generation: str) -> _Parts | None:
+    def _parts_of(self, generation: str, slot: int) -> _Parts | None:
         """Where to keep records of a generation; None if they are not needed any more."""
         known = generation in self._announced
         if generation in self._whole or (not known and generation <= self.catalogue.newest):
             return None
-        parts = self._parts.setdefault(generation, _Parts())
-        unannounced = sorted(self._parts.keys() - self._announced.keys())
-        if self.catalogue.newest and len(unannounced) > _MOST_UNANNOUNCED:
-            del self._parts[unannounced[0]]
-        return parts
+        return self._parts.setdefault(generation, _Parts(slot))
+
+    def _others(self, parts: _Parts) -> list[_Parts]:
+        """Those that lie in the same slot: a record takes the place of theirs, here as in the
+        topic once it is compacted, so that no more is held than is there then."""
+        return [one for one in self._parts.values() if one.slot == parts.slot and one is not parts]
 
     def _put_together(self) -> None:
         """Make what lists are made with of every generation that has become whole."""
@@ -246,16 +262,16 @@ class Generations:
         """The two stages of a generation; ForeignRankerError if this release cannot rank by them,
         another ValueError if nobody can."""
         ranker = read_ranker(parts.ranker or {})
-        records = parts.neighbours
-        rows = np.array([self._row(records[at]["episode_id"]) for at in sorted(records)], np.int64)
-        if len(np.unique(rows)) != count:
-            raise UnsoundError(f"neighbours of {len(np.unique(rows))} items, not of {count}")
+        records = sorted(parts.neighbours.values(), key=itemgetter("place"))
+        rows = np.array([self._row(record["episode_id"]) for record in records], np.int64)
+        if len(rows) != count:
+            raise UnsoundError(f"neighbours of {len(rows)} items, not of {count}")
         matrix, _ = factors.vectors.first(self._rows())
         vectors = matrix[rows]
         of_places = item_model.Factors(
             vectors, gram(vectors), factors.alpha, factors.regularization
         )
-        model = read_model(records.values(), count, of_places)
+        model = read_model(records, count, of_places)
         check_model(model)
         place_of = np.full(self._rows(), -1, dtype=np.int64)
         place_of[rows] = np.arange(count)

@@ -26,7 +26,10 @@ from streams.recommendation.core.ranker import Ranker
 from streams.recommendation.core.soundness import check_ranker
 
 RANKER_KEY = "ranker"
-"""The one key of the topic of rankers: a newer one takes the place of an older one."""
+"""The key in the topic of rankers: a newer one in the same slot takes the place of an older one."""
+
+_SLOT = "\x1f"
+"""Between a key and its slot: no id has control characters."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLACES = np.dtype("<i4")
@@ -36,6 +39,21 @@ Record = Mapping[str, Any]
 
 class ForeignRankerError(ValueError):
     """A ranker speaks of tables or features that this release does not have."""
+
+
+def slot_key(key: str, slot: int) -> str:
+    """The key of a record in a slot; in the first it is what it was before there were others."""
+    return f"{key}{_SLOT}{slot}" if slot else key
+
+
+def slot_of(key: str) -> int:
+    """The slot that a record's key ends with.
+
+    >>> slot_of(slot_key("my:1", 0)), slot_of(slot_key("my:1", 3))
+    (0, 3)
+    """
+    slot = key.partition(_SLOT)[2]
+    return int(slot) if slot.isdecimal() else 0
 
 
 def neighbour_records(

@@ -73,6 +73,11 @@ def generation_document(record: TopicRecord) -> Document:
     return {"_id": record["generation"], **record}
 
 
+def choice_document(record: TopicRecord) -> Document:
+    """`served_generation`: which generation of a model was chosen to serve."""
+    return {"_id": record["model"], **record}
+
+
 def failure_document(record: TopicRecord) -> Document:
     """`stage_failures`: what a stage has tried in vain since it last succeeded."""
     return {"_id": record["stage"], **record}

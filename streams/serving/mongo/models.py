@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
 from pymongo.collection import Collection
 
+from streams.recommendation.core.catalogue import MODEL
 from streams.recommendation.core.listing import ListedGeneration, listed
 
 MOST_GENERATIONS = 100
@@ -15,12 +17,17 @@ MOST_GENERATIONS = 100
 Documents = Collection[dict[str, Any]]
 
 
-def generations(trainings: Documents, refusals: Documents) -> list[ListedGeneration]:
-    """The latest trainings, newest first, by `model_generations` and `generation_refusals`.
+COLLECTIONS = ("model_generations", "generation_refusals", "served_generation")
 
-    PyMongoError where the server fails.
-    """
+
+def generations(collection: Callable[[str], Documents], kept: int) -> list[ListedGeneration]:
+    """The latest trainings, newest first, and the one that was chosen to serve, where so many are
+    ``kept``; ``collection`` opens one of `COLLECTIONS`. PyMongoError where the server fails."""
+    trainings, refusals, choices = map(collection, COLLECTIONS)
+    choice = choices.find_one({"_id": MODEL})
+    chosen = [choice["generation"]] if choice is not None else []
     newest = trainings.find().sort("trained_at", -1).limit(MOST_GENERATIONS)
-    found = [{**one, "trained_at": one["trained_at"].replace(tzinfo=UTC)} for one in newest]
-    names = [one["generation"] for one in found]
-    return listed(found, refusals.find({"_id": {"$in": names}}))
+    known = {one["_id"]: one for one in (*newest, *trainings.find({"_id": {"$in": chosen}}))}
+    found = [{**one, "trained_at": one["trained_at"].replace(tzinfo=UTC)} for one in known.values()]
+    refused = refusals.find({"_id": {"$in": list(known)}})
+    return listed(found, refused, choice, kept)

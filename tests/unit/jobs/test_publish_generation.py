@@ -20,16 +20,20 @@ class Output:
 
     def __init__(self) -> None:
         self.delivered: list[dict[str, list[dict[str, Any]]]] = [{}]
+        self.keys: set[str] = set()
 
     def send(self, topic: str, record: dict[str, Any] | None, key: str) -> None:
         assert record is not None
+        self.keys.add(key)
         self.delivered[-1].setdefault(topic, []).append(record)
 
     def flush(self) -> None:
         self.delivered.append({})
 
 
-def published(lists: ListTraining, **more: Any) -> list[dict[str, list[dict[str, Any]]]]:
+def published(
+    lists: ListTraining, out: Output | None = None, **more: Any
+) -> list[dict[str, list[dict[str, Any]]]]:
     place, at_ms = np.ones(1, np.int32), np.ones(1, np.int64)
     weight = np.ones(1, np.float32)
     pairs = Interactions(np.array(["u"]), np.array(["e"]), place, place, weight, at_ms)
@@ -37,7 +41,7 @@ def published(lists: ListTraining, **more: Any) -> list[dict[str, list[dict[str,
     one = {"ndcg_at_10": 0.5, "ndcg_at_10_error": 0.1, "listeners": 1.0}
     figures = {"als": one, "two_stage": one, "popularity": {"ndcg_at_10": 0.1}}
     factors = np.ones((1, 2), np.float32)
-    out = Output()
+    out = out or Output()
     publish(
         out, Settings(), Generation("g", at, 1.0, pairs, factors, lists, figures, {0: 9}, **more)
     )
@@ -62,6 +66,17 @@ def test_a_generation_without_a_ranker_says_why() -> None:
     assert set(first) == {"item-factors", "model-metrics"}
     [announced] = last["model-generations"]
     assert (announced["neighbours"], announced["unranked_because"]) == (0, "too little")
+
+
+def test_the_records_of_another_slot_leave_those_of_the_first_alone() -> None:
+    first, second = Output(), Output()
+    published(ListTraining(), first)
+    published(ListTraining(), second, slot=2)
+    assert "e" in first.keys
+    assert "e\x1f2" in second.keys
+    assert "e" not in second.keys
+    [announced] = second.delivered[1]["model-generations"]
+    assert announced["slot"] == 2
 
 
 def test_of_a_refused_generation_the_log_has_the_figures_and_why_and_nothing_to_serve() -> None:

@@ -23,7 +23,9 @@ def test_the_table_shows_figures_and_states() -> None:
     judged = {
         "model": "als", "listeners": 40, "ndcg_at_10": 0.3, "error": 0.01, "popularity": 0.125,
     }  # fmt: skip
-    found = listed([record(1), record(2, judged=judged), record(3, refused_because="bad")], [])
+    found = listed(
+        [record(1), record(2, judged=judged), record(3, refused_because="bad")], [], None, 3
+    )
     console = Console(width=200)
     with console.capture() as captured:
         console.print(table_of(found))
@@ -34,6 +36,6 @@ def test_the_table_shows_figures_and_states() -> None:
 
 def test_what_serves_is_shown_however_old_it_is() -> None:
     refused = [record(number, refused_because="worse") for number in range(3, 9)]
-    found = listed([record(1), record(2, slot=1), *refused], [])
+    found = listed([record(1), record(2, slot=1), *refused], [], None, 3)
     assert [one.state for one in shown(found, 2)] == ["refused", "refused", "serving", "kept"]
     assert len(shown(found, 20)) == 8

@@ -52,3 +52,38 @@ def test_models_of_others_are_no_candidates() -> None:
     catalogue = Catalogue()
     catalogue.announce(record("g1", model="blend"))
     assert catalogue.candidates() == []
+
+
+steps = st.lists(
+    st.one_of(st.just("train"), st.just("refuse"), st.just("latest"), st.integers(0, 5)),
+    max_size=40,
+)
+
+
+@given(steps, st.integers(2, 4))
+def test_no_training_overwrites_what_is_kept_and_slots_are_few(
+    history: list[str | int], kept: int
+) -> None:
+    """Trainings, refusals of the newest, and choices among what is kept, one after another."""
+    catalogue = Catalogue()
+    topics: dict[int, str] = {}  # what a compacted topic holds of each slot
+    refused = set[str]()
+    number, chosen = 10, ""
+    for step in history:
+        keepers = catalogue.usable()[:kept]
+        if step == "train":
+            number += 1
+            slot = catalogue.free_slot(kept)
+            assert topics.get(slot) not in keepers
+            topics[slot] = f"g{number}"
+            catalogue.announce(record(topics[slot], slot))
+        elif step == "refuse" and topics:
+            refused.add(max(topics.values()))
+            catalogue.refuse(max(topics.values()))
+        elif step == "latest" or (isinstance(step, int) and step < len(keepers)):
+            chosen = keepers[step] if isinstance(step, int) else ""
+            catalogue.choose({"model": "als", "generation": chosen})
+        assert set(topics) <= set(range(kept + 1))
+        sound = set(topics.values()) - refused
+        best = sorted(sound, key=lambda name: (name == chosen, name), reverse=True)
+        assert catalogue.usable() == best or (not best and len(catalogue.usable()) <= 1)
