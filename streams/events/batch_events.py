@@ -53,7 +53,7 @@ from streams.events.core.sequencing import (
 )
 from streams.kafka.clients import DeliveryError, to_message
 from streams.kafka.entry import refusals_as_sentences, require_access
-from streams.kafka.log_reader import SPAN_RECORDS, Record
+from streams.kafka.log_reader import SPAN_RECORDS, LogReader, Record
 from streams.kafka.purge import purge_while
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
@@ -164,10 +164,21 @@ class BatchEvents:
             except KafkaException as error:
                 log.warning("%s[%d] could not be looked at: %s", self._source, partition, error)
                 continue
-            if end <= self._sequencer.next_offset(partition):
+            if self._without_records(partition, self._sequencer.next_offset(partition), end):
                 # Nothing has come for as long as that.
                 quiet_ms = int(now_s * 1000) - CLOCK_SKEW_MS
                 self._do(self._sequencer.quiet(partition, quiet_ms), now_s)
+
+    def _without_records(self, partition: int, start: int, end: int) -> bool:
+        """Whether no record lies there: markers of transactions take offsets as well."""
+        if start >= end:
+            return True
+        try:
+            with LogReader(self._settings.kafka_bootstrap_servers, LOOK_S) as logs:
+                return not any(logs.span(self._source, partition, start, end, FEWEST_RECORDS))
+        except KafkaException as error:
+            log.warning("%s[%d] could not be looked at: %s", self._source, partition, error)
+            return False
 
     def _answer(self, records: list[Record]) -> None:
         """Answer requests to forget listeners, each between two batches of its partition."""

@@ -110,6 +110,13 @@ class Log:
         ]
         return [offset for first, last in ranges for offset in range(first, last + 1)]
 
+    def ends(self) -> list[int]:
+        """The offset behind the last event of each partition."""
+        ends = [0] * PARTITIONS
+        for message in self.messages["user-events"]:
+            ends[message.partition] = message.offset + 1
+        return ends
+
     def wait_for(self, read: list[int]) -> None:
         """Until that many offsets of each partition are accounted for."""
         deadline = time.monotonic() + 60
@@ -199,6 +206,13 @@ def test_partitions_in_which_nothing_comes_any_more_are_said_to_be_quiet(
     codec = RecordCodec(
         "user-events", "user_event", topic_registry(settings.kafka_bootstrap_servers)
     )
+    exact = Producer(
+        {"bootstrap.servers": settings.kafka_bootstrap_servers, "transactional.id": "exact"}
+    )
+    exact.init_transactions()
+    exact.begin_transaction()
+    exact.produce("user-events", event(codec, "with a marker behind"), key=b"ada", partition=1)
+    exact.commit_transaction()
     log = Log(settings, "user-events", "user-event-batches")
     log.read()
     before, stop = len(log.messages["user-event-batches"]), threading.Event()
@@ -228,15 +242,14 @@ def test_partitions_in_which_nothing_comes_any_more_are_said_to_be_quiet(
             out.produce("user-events", event(codec, "after all"), key=b"ada", partition=1)
             out.flush()
             log.read()
-            log.wait_for(
-                [sum(m.partition == p for m in log.messages["user-events"]) for p in (0, 1)]
-            )
+            log.wait_for(log.ends())
         finally:
             stop.set()
     running.result()
-    assert log.events()["event_id"].to_list()[-1] == "after all"
+    assert log.events()["event_id"].to_list()[-2:] == ["with a marker behind", "after all"]
     written = [m.offset for m in log.messages["user-events"] if m.partition == 1]
-    assert log.accounted(1) == written
+    assert written[-1] - written[-2] == 2, "the marker takes an offset"
+    assert log.accounted(1) == list(range(written[-1] + 1))
 
 
 def test_partitions_move_between_processes_without_loss(settings: Settings) -> None:
@@ -245,7 +258,7 @@ def test_partitions_move_between_processes_without_loss(settings: Settings) -> N
     )
     log = Log(settings, "user-events", "user-event-batches", "user-events.dlq")
     log.read()
-    before = [sum(m.partition == p for m in log.messages["user-events"]) for p in range(PARTITIONS)]
+    before = log.ends()
     out = producer(settings.kafka_bootstrap_servers)
     sent = list(before)
 
