@@ -23,6 +23,8 @@ from streams.recommendation.core.model_records import (
     ranker_record,
     read_model,
     read_ranker,
+    slot_key,
+    slot_of,
 )
 from streams.recommendation.core.ranker import Ranker
 
@@ -122,3 +124,11 @@ def test_neighbours_that_do_not_fit_are_refused() -> None:
     short[0]["weights"] = short[0]["weights"][4:]
     with pytest.raises(ValueError, match="reshape"):
         read_model(short, COUNT, factors)
+
+
+def test_a_key_says_its_slot_and_those_of_the_first_are_as_they_always_were() -> None:
+    assert slot_key("my:1", 0) == "my:1"
+    for episode_id in ("my:1", "my:1|2", "e"):
+        keys = {slot_key(episode_id, slot): slot for slot in range(4)}
+        assert {key: slot_of(key) for key in keys} == keys
+    assert slot_of("my:1\x1fx") == 0  # somebody else's
