@@ -104,13 +104,12 @@ class AnomalyState(WindowState):
             if message.watermarks or self._done.any():
                 waiting.append(message)
             told = _first_open(message)
-            done = self._done.copy()
-            for source, number in told.items():
-                done[source] = max(done[source], number)
-            moved, further = (done > self._done).any(), done.max() > self._done.max()
-            self._done = done
+            moved = {source: n for source, n in told.items() if n > self._done[source]}
             if not self._note_log_times(message, told) and not moved:
                 continue
+            further = max(moved.values(), default=0) > self._done.max()
+            self._done = self._done.copy()
+            self._done[list(moved)] = list(moved.values())
             if further or self._end() > self.closed:
                 self._add(waiting)
                 waiting = []
