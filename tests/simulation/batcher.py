@@ -313,7 +313,7 @@ class BatcherLogs(EventLogs):
         return super().bounds(topic, partition)
 
     def span(
-        self, topic: str, partition: int, start: int, end: int
+        self, topic: str, partition: int, start: int, end: int, limit: int = 0
     ) -> Iterator[list[KafkaMessage]]:
         for messages in self.messages(topic, partition, start, end):
             yield [_record(message) for message in messages]
@@ -361,6 +361,7 @@ def simulated_clients(
             ("time", clock),
             ("event_source", lambda *_: source),
             ("KafkaEventLogs", lambda _: nullcontext(BatcherLogs(running()))),
+            ("LogReader", lambda *_: nullcontext(BatcherLogs(running()))),
         ):
             stack.enter_context(mock.patch.object(batch_events, name, found))
         yield
