@@ -13,7 +13,7 @@ from streams.operations.core.table import LONGEST_FIELD, Table, plain_columns
 from streams.operations.table_source import CHUNK, Source
 
 BLOCK = 1_000
-"""Lines that are taken at once: a quote among them costs all of them the slow way."""
+"""Lines that are taken at once: a field of several lines among them costs all the slow way."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SAYS_DELIMITER = re.compile(r"sep=(\t|[^\s\"])[\r\n]{0,2}", re.I)

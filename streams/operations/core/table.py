@@ -1,4 +1,4 @@
-"""Rows of text by column, and the quick way to them: CSV without quotes is cut at the commas."""
+"""Rows of text by column, and the quick way to them: CSV of plain lines is cut at the commas."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from streams.operations.core.imports import Row
 
 LONGEST_FIELD = 64 * 1_048_576
 """Characters of the longest CSV field: a transcript may be long."""
+
+
+_HIDDEN = "\x1f"
+"""Where there is one in the text, quotes are for the module `csv`."""
 
 
 class Table(Sequence[Row]):
@@ -55,19 +59,42 @@ def plain_columns(
 ) -> list[list[str]] | None:
     """The columns of CSV lines that are a row each; None if the module `csv` is to read them.
 
-    A row each they are where there is no quote in them, and in each as many delimiters as between
-    the names. So a header that comes again, and blank lines, are not for here either.
+    A row each they are where quotes stand around whole fields of one line, and in each line as
+    many delimiters as between the names. So a header that comes again, and blank lines, are not
+    for here either.
     """
     text = "".join(lines)
     width = len(names)
-    if width < 2 or '"' in text or len(text) > LONGEST_FIELD:
-        return None
-    if set(map(methodcaller("count", delimiter), lines)) != {width - 1}:
+    if width < 2 or len(text) > LONGEST_FIELD:
         return None
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    hides = False
+    if '"' in text:
+        text = _unquoted(text, delimiter)
+        hides = _HIDDEN in text
+    text = text.removesuffix("\n")
+    counts = set(map(methodcaller("count", delimiter), text.split("\n")))
+    if counts != {width - 1}:
+        return None
     cells = text.replace("\n", delimiter).split(delimiter)
-    end = width * len(lines)  # where the last line has an end, an empty cell is behind it
-    columns = [cells[place:end:width] for place in range(width)]
+    if hides:
+        cells = [cell.replace(_HIDDEN, delimiter) for cell in cells]
+    columns = [cells[place::width] for place in range(width)]
     again = names[0] in columns[0] and tuple(names) in zip(*columns, strict=True)
     return None if again else columns
+
+
+def _unquoted(text: str, delimiter: str) -> str:
+    """Lines without the quotes around whole fields, and _HIDDEN for each delimiter within these;
+    nothing if there are other quotes, or fields of several lines."""
+    outside, inside = (parts := text.split('"'))[::2], parts[1::2]
+    borders = {delimiter, "\n"}
+    opens = {part[-1:] for part in outside[1:-1]} <= borders and outside[0][-1:] in borders | {""}
+    closes = {part[:1] for part in outside[1:-1]} <= borders and outside[-1][:1] in borders | {""}
+    within = _HIDDEN.join(inside)
+    if len(parts) % 2 == 0 or not (opens and closes) or "\n" in within or _HIDDEN in text:
+        return ""
+    if delimiter in within:
+        parts[1::2] = [part.replace(delimiter, _HIDDEN) for part in inside]
+    return "".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Literal
 from unittest.mock import patch
 
 import pytest
@@ -16,11 +17,13 @@ from streams.operations.core.table import Table, plain_columns
 from streams.operations.table_source import FileError
 from streams.operations.tabular import read_table
 
-CELLS = st.sampled_from(
-    ["", "1", "two", " 3", "4 ", "é", "\0", "a", "\x85", '"', '"5,6"', '"7\n8"']
+PLAIN = ["", "1", "two", " 3", "4 ", "é", "\0", "a", "\x85", "\x1f"]
+QUOTED = ['"', '""', '"1"', '"5,6"', '"7\n8"', '"a"', '"x""y"', '"x"y', 'x"y"', '"é\x1f"', '","']
+CELLS = st.sampled_from(PLAIN) | st.sampled_from(QUOTED)
+ENDS = st.just("\n") | st.sampled_from(["\r\n", "\r", "\n\n", ",\n", "\r\r\n"])
+LINES = (st.lists(CELLS, min_size=2, max_size=2) | st.lists(CELLS, min_size=1, max_size=4)).map(
+    ",".join
 )
-ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r", "\n\n", ",\n", "\r\r\n"])
-LINES = st.lists(CELLS, min_size=1, max_size=4).map(",".join)
 STARTS = st.sampled_from(
     ["a,b\n", "a,b\r\n", "a, b\n", "sep=;\na;b\n", "\n\na,b,\n", '"a","b"\n', "a\n"]
 )
@@ -49,20 +52,44 @@ def test_blocks_and_records_are_one(
 
 
 @given(
-    st.lists(st.lists(st.sampled_from(["", "1", "é", " 2 "]), min_size=2, max_size=2), min_size=1)
+    st.lists(
+        st.lists(st.sampled_from(["", "1", "é", " 2 ", "3,4", ","]), min_size=2, max_size=2),
+        min_size=1,
+    ),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    st.sampled_from(["\n", "\r\n"]),
 )
-def test_lines_without_quotes_are_taken_at_once(rows: list[list[str]]) -> None:
+def test_lines_of_plain_fields_are_taken_at_once(
+    rows: list[list[str]], quoting: Literal[0, 1, 2], end: str
+) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text, quoting=quoting, lineterminator=end).writerows(rows)
     lines = text.getvalue().splitlines(keepends=True)
-    assert plain_columns(lines, ",", ("a", "b")) == [
-        list(column) for column in zip(*rows, strict=True)
-    ]
+    columns = plain_columns(lines, ",", ("a", "b"))
+    assert columns == [list(column) for column in zip(*rows, strict=True)]
 
 
 @pytest.mark.parametrize(
     "lines",
-    [['"1",2\n'], ["1,2\n", "3\n"], ["1,2\n", "\n"], ["1,2\n", "a,b\n"], ["1,2,3\n", "4\n"]],
+    [
+        ['"1""",2\n'],
+        ['x"1",2\n'],
+        ['"1"x,2\n'],
+        ['1,2"x"\n'],
+        ['1,"2'],
+        ['"1","2'],
+        ['1,"2\n'],
+        ['1,2"\n'],
+        ['"1,2\n', '3",4\n'],
+        ['1,"2\n', '3",4\n'],
+        ['"1",2\x1f\n'],
+        ['""\n', "1,2\n"],
+        ["1,2\n", "3\n"],
+        ["1,2\n", "\n"],
+        ["1,2\n", "a,b\n"],
+        ["1,2\n", '"a","b"\n'],
+        ["1,2,3\n", "4\n"],
+    ],
 )
 def test_other_lines_are_for_the_careful_way(lines: list[str]) -> None:
     assert plain_columns(lines, ",", ("a", "b")) is None
