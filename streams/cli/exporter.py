@@ -57,12 +57,14 @@ def measure_mongodb(settings: Settings) -> list[Family]:
     rows = status.mongo_rows(settings, status.running_graph(settings))
     generations = status.table_generations(settings)
     failures = status.stage_failures(settings)
+    refused = sum(one.state == "refused" for one in status.model_status(settings))
     return [
         family(metrics.LATE_EVENTS, {(): sum(document["late"] for document in progress)}),
         family(metrics.COUNTED_EVENTS, {(): sum(document["events"] for document in progress)}),
         family(metrics.WATERMARK, watermarks),
         family(metrics.STORE_ROWS, {(store.name,): store.rows for store in rows}),
         family(metrics.TABLE_GENERATION, {(name,): n for name, n in generations.items()}),
+        family(metrics.GENERATIONS_REFUSED, {(): refused}),
         family(metrics.STAGE_FAILING, {(one.stage,): one.attempts for one in failures}),
     ]
 

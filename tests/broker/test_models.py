@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from schemas import columnar
 from schemas.vectors import vector_bytes
+from streams.cli.exporter import measure_mongodb
 from streams.cli.local.instance import environment as instance_environment
 from streams.cli.local.ports import free_ports
 from streams.cli.main import build_app
@@ -31,6 +32,7 @@ from tests.broker.workers import alive, instance
 from tests.paths import ROOT
 from tests.waiting import wait_until
 from topology.graph import build_graph
+from topology.monitoring.metrics import GENERATIONS_REFUSED
 from topology.settings import Settings, get_settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
@@ -171,6 +173,8 @@ def test_a_broken_generation_is_refused_by_all_who_show_it_and_no_list_carries_i
     wait_until(lambda: states(podstream) == told, WAIT_S, "the refusal in the log")
     wait_until(lambda: len(model_status(settings)) == 2, WAIT_S, "the refusal in MongoDB")
     refused, serving = model_status(settings)
+    measured = {one.name: one.samples for one in measure_mongodb(settings)}
+    assert [sample.value for sample in measured[GENERATIONS_REFUSED.name]] == [1]
     assert (refused.generation, serving.generation) == (SECOND, FIRST)
     assert "not finite" in refused.because
     assert carried(database) == {FIRST}

@@ -89,6 +89,16 @@ ALERTS: tuple[Alert, ...] = (
         "else goes on with the model that is there.",
     ),
     Alert(
+        "PodstreamGenerationsRefused",
+        "podstream_generations_refused_in_a_row > 2",
+        "0m",
+        "warning",
+        "The newest {{ $value }} generations of the recommendation model are refused.",
+        "Lists are made with an older one. `podstream model list` says why: a broken training, or "
+        "one that is worse than `ALS_MARGIN` allows; where listening has changed for good, raise "
+        "that ([runbook](runbook.md)).",
+    ),
+    Alert(
         "PodstreamQueryStopped",
         "podstream_query_active == 0",
         "5m",

@@ -246,6 +246,13 @@ STAGE_FAILING = Metric(
     _STAGES,
     ("stage",),
 )
+GENERATIONS_REFUSED = Metric(
+    "podstream_generations_refused_in_a_row",
+    "gauge",
+    "Generations of the recommendation model that are refused and newer than any that is not.",
+    "generations",
+    _STAGES,
+)
 TABLE_GENERATION = Metric(
     "podstream_table_generation",
     "gauge",
@@ -326,6 +333,7 @@ METRICS: tuple[Metric, ...] = (
     STAGE_HANDLING,
     STAGE_DEAD_LETTERS,
     STAGE_FAILING,
+    GENERATIONS_REFUSED,
     EVENTS,
     LAG,
     DEAD_LETTERS,
