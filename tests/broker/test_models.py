@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,17 +19,11 @@ from schemas import columnar
 from schemas.vectors import vector_bytes
 from streams.cli.exporter import measure_mongodb
 from streams.cli.local.instance import environment as instance_environment
-from streams.cli.local.ports import free_ports
 from streams.cli.main import build_app
 from streams.cli.status import model_status
-from streams.kafka.clients import producer
-from streams.kafka.registry import open_registry
-from streams.kafka.wire import Wire
 from streams.recommendation.core.model_records import slot_key
-from tests.broker.workers import alive, instance
-from tests.paths import ROOT
+from tests.broker.workers import StageWriter, alive, instance, list_maker
 from tests.waiting import wait_until
-from topology.graph import build_graph
 from topology.monitoring.metrics import GENERATIONS_REFUSED
 from topology.settings import Settings, get_settings
 
@@ -64,24 +56,8 @@ def podstream(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of `recommend` and `serve_mongo`."""
-    home, (port,) = settings.podstream_home, free_ports(1)
-    argv = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir", str(home / "worker")]
-    stages = {"PODSTREAM_STAGES": "recommend,serve_mongo"}
-    with (home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*argv, "worker", "--web-port", str(port), "--loglevel", "warn"],
-            env={**os.environ, **instance_environment(settings), **stages},
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-            alive(process)
-        finally:
-            process.kill()
-            process.wait()
+    with list_maker(settings) as process:
+        yield process
 
 
 @pytest.fixture
@@ -90,20 +66,8 @@ def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
         yield client[settings.mongodb_database]
 
 
-class Log:
-    """Writes records as stages do."""
-
-    def __init__(self, settings: Settings):
-        graph = build_graph(settings.event_partitions)
-        self._wire = Wire(graph, open_registry(settings))
-        self._producer = producer(settings.kafka_bootstrap_servers)
-
-    def write(self, topic: str, value: Any, key: str | None = None, partition: int = -1) -> None:
-        encoded = self._wire.encode(topic, value)
-        self._producer.produce(topic, encoded, key, partition)
-
-    def delivered(self) -> None:
-        assert self._producer.flush(WAIT_S) == 0
+class Log(StageWriter):
+    """Writes what lists are made of."""
 
     def episodes_and_listeners(self) -> None:
         for number in range(EPISODES):
@@ -122,7 +86,6 @@ class Log:
         ]  # fmt: skip
         frame = pl.DataFrame(rows, schema=dict(columnar.columns("user_event")))
         self.write("user-event-batches", frame, partition=0)
-        self.delivered()
 
     def generation(self, name: str, number: float = 1.0, **more: Any) -> None:
         slot = more.get("slot", 0)
@@ -137,9 +100,7 @@ class Log:
             "trained_at": datetime.strptime(name, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
             "train_seconds": 1.0, "metrics": {}, **more,
         }  # fmt: skip
-        self.delivered()
         self.write("model-generations", record, name)
-        self.delivered()
 
 
 def carried(database: Database[dict[str, Any]]) -> set[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,16 +14,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from schemas import columnar
-from streams.cli.local.instance import environment as instance_environment
-from streams.cli.local.ports import free_ports
-from streams.kafka.clients import producer
-from streams.kafka.registry import open_registry
-from streams.kafka.wire import Wire
 from streams.recommendation.explaining import explain_list
-from tests.broker.workers import alive, instance
-from tests.paths import ROOT
+from tests.broker.workers import StageWriter, alive, instance, list_maker
 from tests.waiting import wait_until
-from topology.graph import build_graph
 from topology.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.mongo]
@@ -42,44 +33,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterat
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of `recommend` and `serve_mongo`."""
-    home, (port,) = settings.podstream_home, free_ports(1)
-    argv = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir", str(home / "worker")]
-    stages = {"PODSTREAM_STAGES": "recommend,serve_mongo"}
-    with (home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*argv, "worker", "--web-port", str(port), "--loglevel", "warn"],
-            env={**os.environ, **instance_environment(settings), **stages},
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-            alive(process)
-        finally:
-            process.kill()
-            process.wait()
+    with list_maker(settings) as process:
+        yield process
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
     with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
         yield client[settings.mongodb_database]
-
-
-class Log:
-    """Writes records as stages do."""
-
-    def __init__(self, settings: Settings):
-        graph = build_graph(settings.event_partitions)
-        self._wire = Wire(graph, open_registry(settings))
-        self._producer = producer(settings.kafka_bootstrap_servers)
-
-    def write(self, topic: str, value: Any, key: str | None = None, partition: int = -1) -> None:
-        encoded = self._wire.encode(topic, value)
-        self._producer.produce(topic, encoded, key=key, partition=partition)
-        assert self._producer.flush(30) == 0
 
 
 def event(offset: int, kind: str, episode: str, heard_ms: int) -> dict[str, Any]:
@@ -101,7 +62,7 @@ def event(offset: int, kind: str, episode: str, heard_ms: int) -> dict[str, Any]
 def test_neighbours_are_served_until_they_are_withdrawn(
     settings: Settings, worker: subprocess.Popen[bytes], database: Database[dict[str, Any]]
 ) -> None:
-    log, kept = Log(settings), database["episode_neighbours"]
+    log, kept = StageWriter(settings), database["episode_neighbours"]
     for name, near in (("a", "b"), ("a", "c"), ("b", "a")):
         told = {
             "episode_id": name,
@@ -123,7 +84,7 @@ def test_neighbours_are_served_until_they_are_withdrawn(
 def test_the_list_that_is_served_is_the_one_that_is_explained(
     settings: Settings, worker: subprocess.Popen[bytes], database: Database[dict[str, Any]]
 ) -> None:
-    log = Log(settings)
+    log = StageWriter(settings)
     for number in range(5):
         episode = {
             "episode_id": f"e:{number}",

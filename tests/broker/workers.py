@@ -13,12 +13,15 @@ from typing import IO, Any
 from pydantic import SecretStr
 
 from streams.cli.local.broker import running_broker
+from streams.cli.local.instance import environment
 from streams.cli.local.ports import free_ports
 from streams.kafka.clients import producer
 from streams.kafka.log_reader import LogReader
 from streams.kafka.registry import open_registry
+from streams.kafka.wire import Wire
 from tests.paths import ROOT
 from topology.apply import apply_topology
+from topology.graph import build_graph
 from topology.settings import Settings
 
 SOURCE, DEAD = "user-event-batches", "user-event-batches.dlq"
@@ -65,6 +68,43 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
     )
+
+
+@contextmanager
+def list_maker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of `recommend` and `serve_mongo`."""
+    home, (port,) = settings.podstream_home, free_ports(1)
+    argv = [sys.executable, "-m", "faust", "-A", "streams.app", "--datadir", str(home / "worker")]
+    stages = {"PODSTREAM_STAGES": "recommend,serve_mongo"}
+    with (home / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*argv, "worker", "--web-port", str(port), "--loglevel", "warn"],
+            env={**os.environ, **environment(settings), **stages},
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+            alive(process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+class StageWriter:
+    """Writes records as stages do."""
+
+    def __init__(self, settings: Settings):
+        graph = build_graph(settings.event_partitions)
+        self._wire = Wire(graph, open_registry(settings))
+        self._producer = producer(settings.kafka_bootstrap_servers)
+
+    def write(self, topic: str, value: Any, key: str | None = None, partition: int = -1) -> None:
+        """Write a record; return once it is in the log."""
+        encoded = self._wire.encode(topic, value)
+        self._producer.produce(topic, encoded, key=key, partition=partition)
+        assert self._producer.flush(30) == 0
 
 
 def alive(process: subprocess.Popen[bytes]) -> None:
