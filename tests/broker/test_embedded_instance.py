@@ -80,6 +80,7 @@ def test_up_status_kill_down_and_up_again(podstream: Command) -> None:
         "noted",
         "arrivals",
         "failures",
+        "models",
         "disk",
     }
     assert all(isinstance(stage["lag"], int) for stage in status["stages"])
