@@ -25,9 +25,12 @@ def generations(collection: Callable[[str], Documents], kept: int) -> list[Liste
     ``kept``; ``collection`` opens one of `COLLECTIONS`. PyMongoError where the server fails."""
     trainings, refusals, choices = map(collection, COLLECTIONS)
     choice = choices.find_one({"_id": MODEL})
-    chosen = [choice["generation"]] if choice is not None else []
-    newest = trainings.find().sort("trained_at", -1).limit(MOST_GENERATIONS)
-    known = {one["_id"]: one for one in (*newest, *trainings.find({"_id": {"$in": chosen}}))}
+    told = list(trainings.find().sort("trained_at", -1).limit(MOST_GENERATIONS))
+    if choice is not None:
+        told += trainings.find({"_id": choice["generation"]})
+    known = {one["_id"]: one for one in told}
+    if not known:
+        return []
     found = [{**one, "trained_at": one["trained_at"].replace(tzinfo=UTC)} for one in known.values()]
     refused = refusals.find({"_id": {"$in": list(known)}})
     return listed(found, refused, choice, kept)
