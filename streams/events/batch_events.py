@@ -53,7 +53,7 @@ from streams.events.core.sequencing import (
 )
 from streams.kafka.clients import DeliveryError, to_message
 from streams.kafka.entry import refusals_as_sentences, require_access
-from streams.kafka.log_reader import SPAN_RECORDS, LogReader, Record
+from streams.kafka.log_reader import SPAN_RECORDS, Record
 from streams.kafka.purge import purge_while
 from streams.kafka.registry import open_registry
 from streams.kafka.sizes import letter
@@ -156,29 +156,32 @@ class BatchEvents:
     def _tell_quiet(self) -> None:
         """Say of the partitions in which nothing comes any more up to when that is true."""
         for partition in self._quiet.due(time.monotonic()):
-            place = TopicPartition(self._source, partition)
             # Before it is asked for: what comes afterwards is not in the answer.
             now_s = time.time()
             try:
-                _, end = self._consumer.get_watermark_offsets(place, LOOK_S)
+                ended = self._has_ended(partition)
             except KafkaException as error:
                 log.warning("%s[%d] could not be looked at: %s", self._source, partition, error)
                 continue
-            if self._without_records(partition, self._sequencer.next_offset(partition), end):
+            if ended:
                 # Nothing has come for as long as that.
                 quiet_ms = int(now_s * 1000) - CLOCK_SKEW_MS
                 self._do(self._sequencer.quiet(partition, quiet_ms), now_s)
 
-    def _without_records(self, partition: int, start: int, end: int) -> bool:
-        """Whether no record lies there: markers of transactions take offsets as well."""
+    def _has_ended(self, partition: int) -> bool:
+        """Whether a partition has no record beyond the batches; KafkaException if nobody says.
+
+        Markers of transactions take offsets as well.
+        """
+        place, start = (
+            TopicPartition(self._source, partition),
+            self._sequencer.next_offset(partition),
+        )
+        _, end = self._consumer.get_watermark_offsets(place, LOOK_S)
         if start >= end:
             return True
-        try:
-            with LogReader(self._settings.kafka_bootstrap_servers, LOOK_S) as logs:
-                return not any(logs.span(self._source, partition, start, end, FEWEST_RECORDS))
-        except KafkaException as error:
-            log.warning("%s[%d] could not be looked at: %s", self._source, partition, error)
-            return False
+        with KafkaEventLogs(self._settings.kafka_bootstrap_servers, LOOK_S) as logs:
+            return not any(logs.span(self._source, partition, start, end, FEWEST_RECORDS))
 
     def _answer(self, records: list[Record]) -> None:
         """Answer requests to forget listeners, each between two batches of its partition."""

@@ -29,7 +29,7 @@ def read_csv(source: Source, required: Collection[str]) -> Iterator[Rows]:
     delimiter = says[1] if says else _delimiter_of(first, required)
     # Who writes blanks behind the commas of the header writes them everywhere.
     records = _Records(source, delimiter, f"{delimiter} " in first, len(before))
-    line, names, fault = next(records.read(chain([first], lines)), (1, [], ""))
+    line, names, fault = next(records.read([first], lines), (1, [], ""))
     header = [name.strip() for name in names]
     repeated = [name for name, count in Counter(header).items() if count > 1 and name]
     if repeated and not fault:
@@ -39,29 +39,27 @@ def read_csv(source: Source, required: Collection[str]) -> Iterator[Rows]:
         yield Rows(refused=[(line, fault)])
         return
     source.require(header, required)
-    yield from _rows(source, records, lines, names)
+    yield from _rows(source, records, lines, names, header)
 
 
 def _rows(
-    source: Source, records: _Records, lines: Iterator[str], names: list[str]
+    source: Source, records: _Records, lines: Iterator[str], names: list[str], header: list[str]
 ) -> Iterator[Rows]:
-    """What comes behind the header."""
-    header = [name.strip() for name in names]
+    """What comes behind the header, whose ``names`` are as they stand there."""
     table = Table(header)
     rows = Rows(rows=table)
     while block := list(islice(lines, BLOCK)):
-        begin, end = records.line + 1, records.line + len(block)
+        begin = records.line + 1
         if (columns := records.plain(block, names)) is not None:
-            rows.lines.extend(range(begin, end + 1))
+            rows.lines.extend(range(begin, records.line + 1))
             table.extend(columns)
-        for begins, values, reason in records.read(chain(block, lines)) if columns is None else ():
-            if fault := reason or records.mismatch(values, names):
-                rows.refused.append((begins, fault))
-            else:
-                rows.lines.append(begins)
-                table.append(values)
-            if records.line >= end:
-                break
+        else:
+            for begins, values, reason in records.read(block, lines):
+                if fault := reason or records.mismatch(values, names):
+                    rows.refused.append((begins, fault))
+                else:
+                    rows.lines.append(begins)
+                    table.append(values)
         if len(table) >= CHUNK:
             yield rows
             table = Table(header)
@@ -90,15 +88,16 @@ class _Records:
             self.line += len(block)
         return columns
 
-    def read(self, lines: Iterator[str]) -> Iterator[tuple[int, list[str], str]]:
-        """(line, fields, fault) of each record that is not blank: those with a fault are none.
-
-        No line is read before the record is asked for that it belongs to.
+    def read(
+        self, block: Sequence[str], following: Iterator[str]
+    ) -> Iterator[tuple[int, list[str], str]]:
+        """(line, fields, fault) of each record that begins in a block of lines and is not blank:
+        those with a fault are none. The last may take lines of those ``following``.
         """
-        reader = csv.reader(
-            self._noted(lines), delimiter=self._delimiter, skipinitialspace=self._spaced
-        )
-        while True:
+        end = self.line + len(block)
+        lines = self._noted(chain(block, following))
+        reader = csv.reader(lines, delimiter=self._delimiter, skipinitialspace=self._spaced)
+        while self.line < end:
             self._lines.clear()
             begins, fault = self.line + 1, ""
             try:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 from typer.testing import CliRunner, Result
 
@@ -22,7 +21,7 @@ from streams.cli.local.instance import environment as instance_environment
 from streams.cli.main import build_app
 from streams.cli.status import model_status
 from streams.recommendation.core.model_records import slot_key
-from tests.broker.workers import StageWriter, alive, instance, list_maker
+from tests.broker.workers import StageWriter, alive, instance
 from tests.waiting import wait_until
 from topology.monitoring.metrics import GENERATIONS_REFUSED
 from topology.settings import Settings, get_settings
@@ -52,18 +51,6 @@ def podstream(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     yield run
     get_settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with list_maker(settings) as process:
-        yield process
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
-        yield client[settings.mongodb_database]
 
 
 class Log(StageWriter):

@@ -10,12 +10,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from schemas import columnar
 from streams.recommendation.explaining import explain_list
-from tests.broker.workers import StageWriter, alive, instance, list_maker
+from tests.broker.workers import StageWriter, alive, instance
 from tests.waiting import wait_until
 from topology.settings import Settings
 
@@ -29,18 +28,6 @@ WAIT_S = 120
 def settings(tmp_path_factory: pytest.TempPathFactory, mongo_uri: str) -> Iterator[Settings]:
     with instance(tmp_path_factory.mktemp("served"), mongo_uri) as settings:
         yield settings
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    with list_maker(settings) as process:
-        yield process
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient[dict[str, Any]](settings.mongodb_uri.get_secret_value()) as client:
-        yield client[settings.mongodb_database]
 
 
 def event(offset: int, kind: str, episode: str, heard_ms: int) -> dict[str, Any]:

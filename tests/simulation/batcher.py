@@ -360,8 +360,7 @@ def simulated_clients(
         for name, found in (
             ("time", clock),
             ("event_source", lambda *_: source),
-            ("KafkaEventLogs", lambda _: nullcontext(BatcherLogs(running()))),
-            ("LogReader", lambda *_: nullcontext(BatcherLogs(running()))),
+            ("KafkaEventLogs", lambda *_: nullcontext(BatcherLogs(running()))),
         ):
             stack.enter_context(mock.patch.object(batch_events, name, found))
         yield
